@@ -1,0 +1,36 @@
+//! # rekindle-agent: everything that touches the world
+//!
+//! The daemon `rekindled` and the command `rekindle`. *proto speaks, coordinator decides, agent acts*: nothing here
+//! decides. Every adapter turns what happens into an [`rekindle_coordinator::io::Input`], and does what an
+//! [`rekindle_coordinator::io::Output`] says; [`shell`] is the one loop between them.
+//!
+//! | module | adapts |
+//! |---|---|
+//! | [`transport`] | QUIC with mutual TLS between members |
+//! | [`ledger`] | the Raft log: openraft on redb |
+//! | [`bmc`] | fence devices |
+//! | [`nova`] | Keystone and Nova |
+//! | [`hypervisor`] | libvirt: local guests and their events |
+//! | [`admin`] | the local socket behind `rekindle` |
+//! | [`telemetry`], [`metrics`] | logs, systemd, Prometheus |
+//! | [`config`], [`state_dir`], [`pki`], [`clock`], [`machine`] | the file, what must survive a restart, certificates, time, who this machine is |
+//! | [`check`] | `rekindled --check` |
+//! | [`cli`] | the command `rekindle` |
+#![deny(unsafe_code)]
+
+pub mod admin;
+pub mod bmc;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod hypervisor;
+pub mod ledger;
+pub mod machine;
+pub mod metrics;
+pub mod nova;
+pub mod pki;
+pub mod shell;
+pub mod state_dir;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,331 @@
+//! What goes in and what comes out: the whole world, as the coordinator sees it.
+//!
+//! An act that changes the world (power off, force down, evacuate, stop, start) is an *order*: a type without public
+//! constructor, built only from the proofs it needs. What is merely read needs none.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rekindle_proto::admin::{AdminReply, AdminRequest};
+use rekindle_proto::fact::{
+    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
+    Text,
+};
+use rekindle_proto::id::{
+    BootId, CallId, HostName, IncidentId, Incarnation, LogIndex, MemberId, PathName, ServerId, Term,
+};
+use rekindle_proto::message::Message;
+use rekindle_proto::status::Phase;
+
+use crate::ledger::{Entry, Ledger, Outcome};
+use crate::order::{EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
+use crate::time::Moment;
+
+/// A member on the other end of an authenticated connection: its certificate and hello agreed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name, from its certificate.
+    pub host: HostName,
+    /// Its boot, from its hello on this connection.
+    pub boot: BootId,
+    /// Its life number, from its hello on this connection.
+    pub incarnation: Incarnation,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time has passed; [`crate::Coordinator::next_deadline`] was reached.
+    Tick,
+    /// A connection to or from this peer was accepted by both sides.
+    Connected {
+        /// Who.
+        peer: Peer,
+    },
+    /// A SWIM packet.
+    Datagram {
+        /// From whom.
+        from: Peer,
+        /// On which network.
+        path: PathName,
+        /// The packet.
+        bytes: Vec<u8>,
+    },
+    /// A message on a stream.
+    Message {
+        /// From whom.
+        from: Peer,
+        /// What it says.
+        message: Message,
+    },
+    /// The ledger as restored at start or replaced by a snapshot: everything before `index` is in it.
+    Restored {
+        /// The state.
+        ledger: Box<Ledger>,
+    },
+    /// An entry was committed. Every voter gets every entry once, in order.
+    Committed {
+        /// Its position.
+        index: LogIndex,
+        /// The term it was proposed in.
+        term: Term,
+        /// What it says.
+        entry: Entry,
+    },
+    /// What Raft believes of leadership. A hint: no act rests on it (I3).
+    Leadership {
+        /// The term.
+        term: Term,
+        /// The leader, if one is known.
+        leader: Option<HostName>,
+    },
+    /// The answer to [`Output::Propose`].
+    Proposed {
+        /// Which call.
+        call: CallId,
+        /// What became of it.
+        result: Result<Outcome, ProposeError>,
+    },
+    /// The answer to [`Output::CheckLinearizable`].
+    Linearizable {
+        /// Which call.
+        call: CallId,
+        /// The term in which we are certainly the leader, or why not.
+        result: Result<Term, Text>,
+        /// When the quorum had answered.
+        finished: Moment,
+    },
+    /// The answer to [`Output::ReadDevice`].
+    DeviceRead {
+        /// Which call.
+        call: CallId,
+        /// What it read.
+        reading: DeviceReading,
+        /// When it had read.
+        finished: Moment,
+    },
+    /// The answer to [`Output::PowerOff`]. An `Ok` says that the device accepted the command, nothing more.
+    PowerOffDone {
+        /// Which call.
+        call: CallId,
+        /// What the device said.
+        result: Result<(), DeviceError>,
+    },
+    /// The answer to [`Output::Nova`] and to the Nova orders.
+    Nova {
+        /// Which call.
+        call: CallId,
+        /// What Nova said.
+        result: Result<NovaAnswer, NovaError>,
+    },
+    /// The local hypervisor's full list of guests, at start, after a reconnect, and every minute.
+    Guests {
+        /// The list.
+        list: GuestList,
+    },
+    /// Something happened to a local guest.
+    Guest {
+        /// To which.
+        server: ServerId,
+        /// What.
+        event: GuestEvent,
+    },
+    /// An operator asks.
+    Query {
+        /// To be repeated in [`Output::Answer`].
+        call: CallId,
+        /// What.
+        request: AdminRequest,
+    },
+}
+
+/// Why a proposal has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// We are not the leader: certainly not committed by us.
+    #[error("not the leader")]
+    NotLeader,
+    /// No answer in time: it may yet be committed.
+    #[error("no answer in time; it may yet be committed")]
+    Unknown,
+}
+
+/// Something to be done. Outputs are done in the order in which they are polled; none waits for another.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a SWIM packet. May be lost.
+    Datagram {
+        /// To where.
+        to: SocketAddr,
+        /// Who must be there: another member at that address is not sent to.
+        member: MemberId,
+        /// On which network.
+        path: PathName,
+        /// The packet.
+        bytes: Vec<u8>,
+    },
+    /// Send a message on a stream. Dropped, with a log line, if the peer cannot be reached.
+    Message {
+        /// To where.
+        to: SocketAddr,
+        /// Who must be there. `None`: whoever has a certificate of this cluster (seeds).
+        member: Option<MemberId>,
+        /// On which network.
+        path: PathName,
+        /// What.
+        message: Message,
+    },
+    /// Resolve and dial this seed (`host:port`); [`Input::Connected`] follows if somebody of our cluster answers.
+    Dial {
+        /// As configured.
+        seed: String,
+    },
+    /// Write our life number to disk before the next datagram is sent.
+    PersistIncarnation(Incarnation),
+    /// Give this entry to the ledger. [`Input::Proposed`] follows, within the adapter's time-out.
+    Propose {
+        /// To be repeated.
+        call: CallId,
+        /// What.
+        entry: Box<Entry>,
+    },
+    /// Ask a quorum of voters, now, whether we lead. [`Input::Linearizable`] follows.
+    CheckLinearizable {
+        /// To be repeated.
+        call: CallId,
+    },
+    /// Read a fence device. [`Input::DeviceRead`] follows.
+    ReadDevice {
+        /// To be repeated.
+        call: CallId,
+        /// Whose.
+        host: HostName,
+        /// Which.
+        device: DeviceName,
+        /// Whether to read the GUID too.
+        guid: bool,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// Cut a host's power. [`Input::PowerOffDone`] follows.
+    PowerOff(PowerOffOrder),
+    /// Read something from Nova. [`Input::Nova`] follows.
+    Nova {
+        /// To be repeated.
+        call: CallId,
+        /// What.
+        request: NovaRead,
+    },
+    /// Mark a host's compute service forced-down. [`Input::Nova`] follows.
+    ForceDown(ForceDownOrder),
+    /// Rebuild a server elsewhere. [`Input::Nova`] follows.
+    Evacuate(EvacuateOrder),
+    /// Stop or start a server in place. [`Input::Nova`] follows.
+    GuestPower(GuestPowerOrder),
+    /// Read the local hypervisor's full list of guests now. [`Input::Guests`] follows.
+    ListGuests,
+    /// Answer an operator.
+    Answer {
+        /// From the query.
+        call: CallId,
+        /// What.
+        reply: Box<AdminReply>,
+    },
+    /// Carry an operator's request to the leader: this member cannot answer it. The adapter answers the operator.
+    Relay {
+        /// From the query.
+        call: CallId,
+        /// Whither.
+        to: SocketAddr,
+        /// Who must be there.
+        member: MemberId,
+        /// What.
+        request: AdminRequest,
+    },
+    /// Tell the world what happened: log, metrics.
+    Event(Event),
+}
+
+/// A question to Nova that changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NovaRead {
+    /// The compute service of a host. Answered by [`NovaAnswer::Service`].
+    Service(HostName),
+    /// All servers of a host, all pages. Answered by [`NovaAnswer::Servers`].
+    Servers(HostName),
+    /// All migration records that name a host at either end, all pages. Answered by [`NovaAnswer::Migrations`].
+    Migrations(HostName),
+    /// All migration records of one server. Answered by [`NovaAnswer::Migrations`].
+    MigrationsOf(ServerId),
+    /// One server. Answered by [`NovaAnswer::Server`].
+    Server(ServerId),
+}
+
+/// What Nova said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NovaAnswer {
+    /// The service; `None`: Nova has no compute service of that host. Also answers [`Output::ForceDown`].
+    Service(Option<NovaService>),
+    /// The servers.
+    Servers(Vec<NovaServer>),
+    /// The migration records.
+    Migrations(Vec<NovaMigration>),
+    /// The server; `None`: deleted.
+    Server(Option<NovaServer>),
+    /// The evacuation, stop or start was accepted. It has not been done.
+    Accepted,
+}
+
+/// A change worth a log line and a metric. One per change of phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An incident (or a suspicion) changed phase.
+    Phase {
+        /// Its number, once the ledger has given one.
+        incident: Option<IncidentId>,
+        /// The host.
+        host: HostName,
+        /// The phase it is in now.
+        phase: Phase,
+        /// The evidence, or the reason.
+        text: Text,
+    },
+    /// A member's state in gossip changed.
+    Member {
+        /// Its name, if known.
+        host: Option<HostName>,
+        /// Its id.
+        member: MemberId,
+        /// `alive`, `suspect`, `down`.
+        state: &'static str,
+    },
+    /// We gained or lost leadership.
+    Leader {
+        /// The term.
+        term: Term,
+        /// Who leads.
+        leader: Option<HostName>,
+        /// Whether it is us.
+        us: bool,
+    },
+    /// A server moved, was given up, or an attempt failed.
+    Server {
+        /// The incident.
+        incident: IncidentId,
+        /// Which.
+        server: ServerId,
+        /// What.
+        text: Text,
+        /// Whether a person should look.
+        bad: bool,
+    },
+    /// A margin shrinks: something is refused, late, or held back.
+    Warning {
+        /// About which host, if one.
+        host: Option<HostName>,
+        /// What.
+        text: Text,
+    },
+}

@@ -1,0 +1,234 @@
+//! The record of one failure, and which phase may follow which.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::fact::{DeviceName, Text};
+use rekindle_proto::id::{BootId, HostName, IncidentId, MigrationId, OperatorName, ServerId, Term, WallTime};
+use rekindle_proto::status::{Phase, StoryLine};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Fate, ProofRecord, VerdictRecord};
+use super::{STORY_LINES_MAX, Outcome};
+use crate::order::GuestPower;
+
+/// Whether `to` may follow `from`. One row a phase, no default.
+#[must_use]
+pub fn may_follow(from: Phase, to: Phase) -> bool {
+    match from {
+        Phase::Suspect => matches!(to, Phase::Unclean | Phase::Refuted),
+        Phase::Unclean => matches!(to, Phase::Fencing | Phase::Refuted | Phase::Stuck),
+        Phase::Fencing => matches!(to, Phase::Fenced | Phase::Stuck),
+        // Back to fencing: the proof was voided.
+        Phase::Fenced => matches!(to, Phase::Evacuating | Phase::Fencing | Phase::Stuck),
+        Phase::Evacuating => matches!(to, Phase::Recovered | Phase::Fencing | Phase::Stuck),
+        // Resumed by an operator: proven again, whatever was proven before.
+        Phase::Stuck => matches!(to, Phase::Fencing),
+        Phase::Recovered | Phase::Refuted => false,
+    }
+}
+
+/// One failure of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its number.
+    pub id: IncidentId,
+    /// The host.
+    pub host: HostName,
+    /// The boot in which it was last heard.
+    pub boot: Option<BootId>,
+    /// When it was first suspected.
+    pub began: WallTime,
+    /// When it was recovered or refuted.
+    pub ended: Option<WallTime>,
+    /// Where it stands. Changed only along [`may_follow`].
+    pub phase: Phase,
+    /// On whose word.
+    pub verdict: VerdictRecord,
+    /// Every order to power off, oldest first.
+    pub attempts: Vec<FenceAttempt>,
+    /// How many of `attempts` were before the last resumption: they no longer count against the limit.
+    pub attempts_before_resume: u32,
+    /// The valid proof, if any.
+    pub proof: Option<Proof>,
+    /// How many proofs were voided.
+    pub voided: u32,
+    /// Nova's heartbeat after force-down.
+    pub heartbeat: Option<Text>,
+    /// Its servers, once listed.
+    pub servers: BTreeMap<ServerId, ServerRecord>,
+    /// What happened, in order; at most [`STORY_LINES_MAX`].
+    pub story: Vec<StoryLine>,
+}
+
+/// One committed order to power off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceAttempt {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// In which term it was committed: another leader's attempt is never continued, only repeated.
+    pub term: Term,
+    /// The topology level.
+    pub level: u8,
+    /// The devices.
+    pub devices: Vec<DeviceName>,
+    /// When nothing of it is begun any more.
+    pub not_after: WallTime,
+    /// `Some`: over, without proof.
+    pub failed: Option<Text>,
+}
+
+/// A committed, not voided, proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The attempt it belongs to.
+    pub attempt: u32,
+    /// The evidence.
+    pub record: ProofRecord,
+    /// When it was committed.
+    pub at: WallTime,
+}
+
+/// One server of the incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    /// Its name.
+    pub name: Text,
+    /// Nova's `vm_state` before we touched it.
+    pub vm_state: Text,
+    /// Evacuate intents so far.
+    pub attempts: u32,
+    /// How many of them were before the last resumption.
+    pub attempts_before_resume: u32,
+    /// The open one, if any.
+    pub intent: Option<OpenIntent>,
+    /// Why the last closed attempt did not bring it back.
+    pub last_failure: Option<Text>,
+    /// Its fate, once known.
+    pub fate: Option<Fate>,
+}
+
+/// An evacuate intent that may still have an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenIntent {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Whose: another leader's intent is waited out, its call may be on the way.
+    pub term: Term,
+    /// The newest migration record before it.
+    pub newest_migration: Option<MigrationId>,
+}
+
+/// A guest that failed on a healthy host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestIncident {
+    /// Its number.
+    pub id: IncidentId,
+    /// The host.
+    pub host: HostName,
+    /// The guest.
+    pub server: ServerId,
+    /// When it failed.
+    pub began: WallTime,
+    /// When its fate was known.
+    pub ended: Option<WallTime>,
+    /// The last step we said we would take.
+    pub intent: Option<GuestPower>,
+    /// Stops and starts said so far.
+    pub steps: u32,
+    /// Whether it runs again; `None`: not known yet.
+    pub recovered: Option<bool>,
+    /// What happened, in order.
+    pub story: Vec<StoryLine>,
+}
+
+impl Incident {
+    /// Whether it still needs work or a person.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self.phase {
+            Phase::Recovered | Phase::Refuted => false,
+            Phase::Suspect
+            | Phase::Unclean
+            | Phase::Fencing
+            | Phase::Fenced
+            | Phase::Evacuating
+            | Phase::Stuck => true,
+        }
+    }
+
+    /// The last order to power off.
+    #[must_use]
+    pub fn last_attempt(&self) -> Option<&FenceAttempt> {
+        self.attempts.last()
+    }
+
+    /// Changes the phase if [`may_follow`] allows it.
+    pub(super) fn turn(&mut self, to: Phase, at: WallTime, text: impl Into<Text>) -> Result<(), Outcome> {
+        if !may_follow(self.phase, to) {
+            return Err(Outcome::refused(format!("incident {} is {}: {to} may not follow", self.id, self.phase)));
+        }
+        self.phase = to;
+        self.tell(at, text, None);
+        Ok(())
+    }
+
+    /// Adds a line to the story, unless it is full.
+    pub(super) fn tell(&mut self, at: WallTime, text: impl Into<Text>, operator: Option<OperatorName>) {
+        tell(&mut self.story, StoryLine { at, phase: self.phase, text: text.into(), operator });
+    }
+}
+
+/// Adds a line unless the story is full; the last line then says so.
+pub(super) fn tell(story: &mut Vec<StoryLine>, line: StoryLine) {
+    if story.len() + 1 < STORY_LINES_MAX {
+        story.push(line);
+    } else if story.len() < STORY_LINES_MAX {
+        story.push(StoryLine { text: "the story is full; later lines are only in the log".into(), ..line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Phase; 8] = [
+        Phase::Suspect,
+        Phase::Unclean,
+        Phase::Fencing,
+        Phase::Fenced,
+        Phase::Evacuating,
+        Phase::Recovered,
+        Phase::Refuted,
+        Phase::Stuck,
+    ];
+
+    #[test]
+    fn the_phase_table() {
+        let row = |from: Phase| -> String {
+            let to: Vec<String> = ALL.iter().filter(|to| may_follow(from, **to)).map(ToString::to_string).collect();
+            format!("{from} -> {}", to.join(" "))
+        };
+        let table: Vec<String> = ALL.iter().map(|from| row(*from)).collect();
+        assert_eq!(
+            table,
+            [
+                "suspect -> unclean refuted",
+                "unclean -> fencing refuted stuck",
+                "fencing -> fenced stuck",
+                "fenced -> fencing evacuating stuck",
+                "evacuating -> fencing recovered stuck",
+                "recovered -> ",
+                "refuted -> ",
+                "stuck -> fencing",
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_evacuated_that_was_not_fenced() {
+        for from in ALL {
+            assert_eq!(may_follow(from, Phase::Evacuating), from == Phase::Fenced, "{from}");
+            assert_eq!(may_follow(from, Phase::Fenced), from == Phase::Fencing, "{from}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The ledger: what must survive and be agreed. A log of [`Entry`]s and the pure function that applies them. The log
+//! itself, its disk and its network are an adapter's.
+//!
+//! Apply is the last guard, not the first: the leader decides, and every voter refuses what the rules forbid, whoever
+//! decided it. An entry that is refused changes nothing and says why.
+
+mod apply;
+mod authority;
+mod entry;
+mod incident;
+mod state;
+
+pub use apply::{Outcome, Position};
+pub use authority::{AuthorityError, VerifiedOrder, verify_order};
+pub use entry::{
+    Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
+    ProofRecord, Statement, TestimonyRecord, VerdictRecord,
+};
+pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
+pub use state::{Arming, HostRecord, Ledger, Pulse};
+
+/// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
+pub const LEDGER_FORMAT: u32 = 1;
+
+/// Closed incidents kept for the story, oldest forgotten first: some years of a large site.
+pub const CLOSED_INCIDENTS_MAX: usize = 500;
+
+/// Lines of one incident's story: a host of 100 servers with three attempts each, and room for a long fence.
+pub const STORY_LINES_MAX: usize = 500;
+
+/// Operator orders remembered against repetition. Older ones are refused by age ([`ORDER_AGE_MAX_MS`]).
+pub const NONCES_MAX: usize = 1_000;
+
+/// Oldest operator order accepted, in milliseconds between its signing and its proposal.
+pub const ORDER_AGE_MAX_MS: u64 = 5 * 60 * 1_000;
+
+/// Hosts and witnesses in a roster.
+pub const ROSTER_MAX: usize = 2_000;
+
+/// Servers of one incident: bounded by what one host can report.
+pub const INCIDENT_SERVERS_MAX: usize = rekindle_proto::fact::GUESTS_MAX;
+
+/// Restarts in place of one guest within [`GUEST_WINDOW_MS`]: a guest that dies again and again has another problem.
+pub const GUEST_RESTARTS_MAX: usize = 3;
+
+/// The window of [`GUEST_RESTARTS_MAX`], in milliseconds.
+pub const GUEST_WINDOW_MS: u64 = 30 * 60 * 1_000;
+
+/// After the last not-after of any off order, before a host may be released, in milliseconds: slow BMCs execute late (I5).
+pub const OFF_SETTLE_MS: u64 = 60 * 1_000;

@@ -1,0 +1,123 @@
+//! The state of the ledger: a plain value, equal on every voter that has applied the same entries.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rekindle_proto::fact::{GuestList, MemberRole, RosterEntry, Text};
+use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, SystemUuid, WallTime};
+use serde::{Deserialize, Serialize};
+
+use super::LEDGER_FORMAT;
+use super::incident::{GuestIncident, Incident};
+
+/// Everything agreed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The format it is written in.
+    pub format: u32,
+    /// The cluster it belongs to.
+    pub cluster: ClusterName,
+    /// The last entry applied.
+    pub applied: LogIndex,
+    /// The CA of operator certificates; empty until the first roster is given.
+    pub operator_ca: Vec<u8>,
+    /// Hosts and witnesses; empty until the first roster is given.
+    pub roster: BTreeMap<HostName, RosterEntry>,
+    /// Whether we act.
+    pub arming: Arming,
+    /// What is known of each host of the roster.
+    pub hosts: BTreeMap<HostName, HostRecord>,
+    /// Failures of hosts, open and closed.
+    pub incidents: BTreeMap<IncidentId, Incident>,
+    /// Failures of guests, open and closed.
+    pub guest_incidents: BTreeMap<IncidentId, GuestIncident>,
+    /// The last number given to an incident.
+    pub last_incident: IncidentId,
+    /// Orders already applied, oldest first.
+    pub nonces: VecDeque<[u8; 16]>,
+}
+
+/// Whether we act, since when, why, by whose word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arming {
+    /// A fresh cluster is not armed.
+    pub armed: bool,
+    /// Since when.
+    pub at: WallTime,
+    /// By whom; `None`: never yet changed.
+    pub by: Option<OperatorName>,
+    /// Why.
+    pub reason: Text,
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// In maintenance, and why.
+    pub maintenance: Option<Text>,
+    /// Fenced and not yet released: the incident.
+    pub quarantine: Option<IncidentId>,
+    /// Its last own word.
+    pub pulse: Option<Pulse>,
+}
+
+/// A host's own word about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// When.
+    pub at: WallTime,
+    /// In which boot.
+    pub boot: BootId,
+    /// Its machine's UUID.
+    pub system_uuid: Option<SystemUuid>,
+    /// Its guests.
+    pub guests: GuestList,
+}
+
+impl Ledger {
+    /// The empty ledger of a cluster: no roster, disarmed.
+    #[must_use]
+    pub fn new(cluster: ClusterName) -> Self {
+        Self {
+            format: LEDGER_FORMAT,
+            cluster,
+            applied: LogIndex(0),
+            operator_ca: Vec::new(),
+            roster: BTreeMap::new(),
+            arming: Arming { armed: false, at: WallTime(0), by: None, reason: "a fresh cluster".into() },
+            hosts: BTreeMap::new(),
+            incidents: BTreeMap::new(),
+            guest_incidents: BTreeMap::new(),
+            last_incident: IncidentId(0),
+            nonces: VecDeque::new(),
+        }
+    }
+
+    /// The open incident of a host, if any. There is at most one (I5).
+    #[must_use]
+    pub fn open_incident(&self, host: &HostName) -> Option<&Incident> {
+        self.incidents.values().find(|incident| incident.is_open() && incident.host == *host)
+    }
+
+    /// Open incidents, oldest first.
+    pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values().filter(|incident| incident.is_open())
+    }
+
+    /// Whether the roster names this host as a hypervisor.
+    #[must_use]
+    pub fn is_hypervisor(&self, host: &HostName) -> bool {
+        self.roster.get(host).is_some_and(|entry| entry.role == MemberRole::Member)
+    }
+
+    /// What is known of a host.
+    #[must_use]
+    pub fn host(&self, host: &HostName) -> Option<&HostRecord> {
+        self.hosts.get(host)
+    }
+
+    /// How many roster members must answer before anything is done: 51 % of the roster, rounded up.
+    #[must_use]
+    pub fn quorum_needed(&self) -> usize {
+        crate::verdict::brake_needs(self.roster.len())
+    }
+}

@@ -1,0 +1,188 @@
+//! Every threshold, with its unit, default, bound and source; and who we are.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceName, MemberRole};
+use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
+
+/// Who we are and with whom we belong: fixed for the process' life.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Our cluster.
+    pub cluster: ClusterName,
+    /// Our name.
+    pub host: HostName,
+    /// Hypervisor or witness.
+    pub role: MemberRole,
+    /// This boot.
+    pub boot: BootId,
+    /// Our life number, already raised and persisted.
+    pub incarnation: Incarnation,
+    /// Where we listen, per path, `management` first. Never empty.
+    pub listen: Vec<(PathName, SocketAddr)>,
+    /// Our machine's UUID, from DMI or configured.
+    pub system_uuid: Option<SystemUuid>,
+    /// `host:port` of members to join by.
+    pub seeds: Vec<String>,
+    /// Who votes.
+    pub voters: Vec<HostName>,
+    /// The CA certificate of the cluster (DER): the only one whose first roster we would propose.
+    pub operator_ca: Vec<u8>,
+    /// Which fence devices belong to which hosts.
+    pub devices: Vec<DeviceRule>,
+    /// Thresholds.
+    pub policy: Policy,
+    /// Seed of every random choice; logged at start.
+    pub seed: u64,
+}
+
+/// Thresholds an operator may change. Defaults are those of the design; every relation between them is checked where
+/// the configuration is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// SWIM protocol period: one member is probed each. SWIM section 4.
+    pub probe_period: Duration,
+    /// How long a direct probe may take before others are asked to probe. Must be under half of `probe_period`.
+    pub probe_ack: Duration,
+    /// Members asked to probe in our stead. SWIM's k.
+    pub indirect_probes: u8,
+    /// Suspicion lasts `suspicion_factor · log10(N) · probe_period`, at least one period.
+    pub suspicion_factor: u32,
+    /// How long one try of a fence device may take, command and reads apart each.
+    pub device_timeout: Duration,
+    /// Off reads polled per attempt, one a second.
+    pub off_polls: u32,
+    /// Attempts per topology level.
+    pub fence_tries: u32,
+    /// Most evacuate calls under way at once, over all incidents.
+    pub evacuations_at_once: usize,
+    /// Evacuate attempts per server.
+    pub evacuate_tries: u32,
+    /// What to do with servers whose disks die with the host.
+    pub local_disk: LocalDisk,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            probe_period: Duration::from_millis(500),
+            probe_ack: Duration::from_millis(200),
+            indirect_probes: 3,
+            suspicion_factor: 3,
+            device_timeout: Duration::from_secs(5),
+            off_polls: 20,
+            fence_tries: 3,
+            evacuations_at_once: 8,
+            evacuate_tries: 3,
+            local_disk: LocalDisk::Leave,
+        }
+    }
+}
+
+/// What to do with a server that has a disk on the dead host alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalDisk {
+    /// Leave it behind, with that reason.
+    Leave,
+    /// Let Nova rebuild it from its image: what was on the disk is lost.
+    Rebuild,
+}
+
+/// Fence devices of the hosts a pattern matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// A host name, or a pattern with `*` for any run of characters. A rule with an exact name replaces all patterns.
+    pub hosts: String,
+    /// Topology level, 1 to 9: lower ones are tried first; all devices of a level must confirm.
+    pub level: u8,
+    /// The driver: `ipmi-tool`.
+    pub driver: String,
+    /// Its address, with `{host}` for the host's name.
+    pub address: String,
+}
+
+/// One fence device of one host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DevicePlan {
+    /// Topology level.
+    pub level: u8,
+    /// `driver@address`.
+    pub name: DeviceName,
+}
+
+impl DeviceRule {
+    /// Whether it names the host in full.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        !self.hosts.contains('*')
+    }
+
+    /// Whether it is about this host.
+    #[must_use]
+    pub fn matches(&self, host: &HostName) -> bool {
+        pattern_matches(self.hosts.as_bytes(), host.as_str().as_bytes())
+    }
+
+    /// The device it gives this host.
+    #[must_use]
+    pub fn device(&self, host: &HostName) -> DeviceName {
+        DeviceName(format!("{}@{}", self.driver, self.address.replace("{host}", host.as_str())))
+    }
+}
+
+/// The rules that hold for a host: those with its exact name if there are any, else every pattern that matches.
+pub fn rules_for<'a>(rules: &'a [DeviceRule], host: &HostName) -> Vec<&'a DeviceRule> {
+    let exact: Vec<&DeviceRule> = rules.iter().filter(|rule| rule.is_exact() && rule.matches(host)).collect();
+    if exact.is_empty() { rules.iter().filter(|rule| rule.matches(host)).collect() } else { exact }
+}
+
+/// A host's devices, by level.
+#[must_use]
+pub fn ladder(rules: &[DeviceRule], host: &HostName) -> Vec<DevicePlan> {
+    let mut plans: Vec<DevicePlan> = rules_for(rules, host)
+        .into_iter()
+        .map(|rule| DevicePlan { level: rule.level, name: rule.device(host) })
+        .collect();
+    plans.sort();
+    plans.dedup();
+    plans
+}
+
+/// `*` matches any run of bytes, everything else itself.
+fn pattern_matches(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|skip| pattern_matches(rest, &name[skip..])),
+        Some((byte, rest)) => name.split_first().is_some_and(|(first, tail)| first == byte && pattern_matches(rest, tail)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(hosts: &str, address: &str) -> DeviceRule {
+        DeviceRule { hosts: hosts.to_owned(), level: 1, driver: "ipmi-tool".to_owned(), address: address.to_owned() }
+    }
+
+    #[test]
+    fn an_exact_name_replaces_patterns() {
+        let rules = [rule("cmp-*", "{host}-bmc"), rule("cmp-7", "10.0.0.7")];
+        let name = |host: &str| -> Vec<String> {
+            ladder(&rules, &HostName::new(host).expect("legal")).into_iter().map(|plan| plan.name.0).collect()
+        };
+        assert_eq!(name("cmp-1"), ["ipmi-tool@cmp-1-bmc"]);
+        assert_eq!(name("cmp-7"), ["ipmi-tool@10.0.0.7"]);
+        assert_eq!(name("ctl-1"), [""; 0]);
+    }
+
+    #[test]
+    fn stars_match_any_run() {
+        for (pattern, name, matches) in
+            [("*", "x", true), ("a*c", "abc", true), ("a*c", "ac", true), ("a*c", "ab", false), ("a", "ab", false)]
+        {
+            assert_eq!(pattern_matches(pattern.as_bytes(), name.as_bytes()), matches, "{pattern} {name}");
+        }
+    }
+}

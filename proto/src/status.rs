@@ -1,0 +1,239 @@
+//! The documents behind `rekindle status`, `members`, `incident`, `why` and `fence-test`. Field names are an interface:
+//! they are added to, never renamed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{MemberRole, PowerState, Text};
+use crate::id::{
+    BootId, ClusterName, DomainName, HostName, IncidentId, Incarnation, OperatorName, ServerId, Term, WallTime,
+};
+
+/// Phases of an incident. See `rekindle-coordinator`'s `incident` module for what may follow what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// At least one member cannot reach the host; it may refute. Not yet in the ledger.
+    Suspect,
+    /// A quorum says it is gone; it may still be running guests.
+    Unclean,
+    /// Power-off has been ordered; there is no way back.
+    Fencing,
+    /// Power read back as off; its guests run nowhere.
+    Fenced,
+    /// Nova marked it forced-down; its servers are being rebuilt elsewhere.
+    Evacuating,
+    /// Each server runs elsewhere, or is listed as left behind with a reason.
+    Recovered,
+    /// It answered in time; nothing was done.
+    Refuted,
+    /// Nothing more is done by itself: a person is needed, and is told what to check.
+    Stuck,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Suspect => "suspect",
+            Self::Unclean => "unclean",
+            Self::Fencing => "fencing",
+            Self::Fenced => "fenced",
+            Self::Evacuating => "evacuating",
+            Self::Recovered => "recovered",
+            Self::Refuted => "refuted",
+            Self::Stuck => "stuck",
+        })
+    }
+}
+
+/// The whole picture, as the leader sees it (or, without a leader, what one member can say).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusDoc {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Who made this document.
+    pub told_by: HostName,
+    /// When, on that member's wall clock.
+    pub at: WallTime,
+    /// The leader, if one is known.
+    pub leader: Option<HostName>,
+    /// Its term.
+    pub term: Term,
+    /// `None`: no roster yet (`rekindle init`). Else whether we act, or only watch.
+    pub armed: Option<bool>,
+    /// Why it was armed or disarmed, and by whom.
+    pub armed_reason: Option<Text>,
+    /// Roster members heard from lately, of all in the roster, and how many the 51 % brake needs.
+    pub alive: u32,
+    /// Roster size (hosts and witnesses).
+    pub roster: u32,
+    /// How many of the roster must answer before anything is done.
+    pub needed: u32,
+    /// The voters by name.
+    pub voters: Vec<HostName>,
+    /// One entry a roster member, sorted by name.
+    pub hosts: Vec<HostLine>,
+    /// Open incidents with their stories.
+    pub incidents: Vec<IncidentDoc>,
+    /// What an operator should know now: brakes that hold, devices that fail, Nova out of reach.
+    pub alarms: Vec<Text>,
+}
+
+/// One host in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLine {
+    /// Its name.
+    pub host: HostName,
+    /// Member or witness.
+    pub role: MemberRole,
+    /// Its failure domain.
+    pub domain: Option<DomainName>,
+    /// `alive`, `suspect`, `down`, `absent`, `unseen`, or an incident's phase, or `quarantined`.
+    pub state: Text,
+    /// Since when, in milliseconds before [`StatusDoc::at`].
+    pub for_ms: Option<u64>,
+    /// Its life number, if it was ever heard.
+    pub incarnation: Option<Incarnation>,
+    /// Its boot, if known.
+    pub boot: Option<BootId>,
+    /// In maintenance: never acted upon.
+    pub maintenance: bool,
+    /// Its fence devices, shortly: `ipmi-tool on, bound`.
+    pub devices: Text,
+    /// How many guests ran there when it last said.
+    pub guests: Option<u32>,
+    /// Remarks, `leader` among them.
+    pub notes: Vec<Text>,
+}
+
+/// Gossip as one member sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersDoc {
+    /// Whose view.
+    pub told_by: HostName,
+    /// Sorted by name.
+    pub members: Vec<MemberLine>,
+}
+
+/// One member in gossip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberLine {
+    /// Its name; `None` when it is not in the roster and never spoke to us.
+    pub host: Option<HostName>,
+    /// Where it listens.
+    pub address: String,
+    /// `alive`, `suspect` or `down`.
+    pub state: Text,
+    /// Its life number.
+    pub incarnation: Incarnation,
+    /// How long it has been in that state, in milliseconds.
+    pub for_ms: u64,
+}
+
+/// One line of `rekindle incident`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentLine {
+    /// Its number.
+    pub id: IncidentId,
+    /// The host that failed, or on which a guest failed.
+    pub host: HostName,
+    /// The guest, if only a guest failed.
+    pub server: Option<ServerId>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it began.
+    pub began: WallTime,
+    /// When it ended.
+    pub ended: Option<WallTime>,
+    /// Servers recovered / left behind / all.
+    pub recovered: u32,
+    /// Servers given up, each with its reason in the story.
+    pub left_behind: u32,
+    /// Servers concerned.
+    pub servers: u32,
+}
+
+/// The story of one incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentDoc {
+    /// The head.
+    pub line: IncidentLine,
+    /// What happened, in order.
+    pub story: Vec<StoryLine>,
+    /// Each server of the host.
+    pub servers: Vec<ServerLine>,
+    /// What holds it now, if anything (a brake, a wait, a person's decision).
+    pub held_by: Vec<Text>,
+}
+
+/// One moment of a story.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoryLine {
+    /// When, on the then leader's wall clock.
+    pub at: WallTime,
+    /// The phase it began, or was in.
+    pub phase: Phase,
+    /// What happened, with the evidence.
+    pub text: Text,
+    /// The operator whose order it was.
+    pub operator: Option<OperatorName>,
+}
+
+/// One server of an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerLine {
+    /// Its id.
+    pub server: ServerId,
+    /// Its name in Nova.
+    pub name: Text,
+    /// `waiting`, `evacuating`, `recovered`, `left-behind`.
+    pub state: Text,
+    /// Where it runs now, if recovered.
+    pub to: Option<HostName>,
+    /// Evacuate calls sent.
+    pub attempts: u32,
+    /// Why it waits or was left behind.
+    pub reason: Option<Text>,
+}
+
+/// The answer to `rekindle why HOST`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyDoc {
+    /// Which host.
+    pub host: HostName,
+    /// Whether its servers would be recovered if it died now.
+    pub protected: bool,
+    /// Each guard, by name, with its figures.
+    pub guards: Vec<GuardLine>,
+    /// What would be done, in order.
+    pub plan: Vec<Text>,
+}
+
+/// One guard of `why`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardLine {
+    /// Its name: `armed`, `maintenance`, `quorum`, `fence-device`, ….
+    pub guard: Text,
+    /// Whether it would let the recovery pass.
+    pub passes: bool,
+    /// Its figures, or what to do.
+    pub text: Text,
+}
+
+/// One device of `rekindle fence-test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceTestLine {
+    /// Whose device.
+    pub host: HostName,
+    /// Topology level, 1 to 9.
+    pub level: u8,
+    /// `driver@address`.
+    pub device: String,
+    /// What it read.
+    pub power: Option<PowerState>,
+    /// Whether its GUID equals the host's own system UUID.
+    pub bound: bool,
+    /// What is wrong, or a remark.
+    pub text: Text,
+}
