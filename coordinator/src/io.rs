@@ -12,7 +12,7 @@ use rekindle_proto::fact::{
     Text,
 };
 use rekindle_proto::id::{
-    BootId, CallId, HostName, IncidentId, Incarnation, LogIndex, MemberId, PathName, ServerId, Term,
+    BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
 };
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;

@@ -154,7 +154,9 @@ fn pattern_matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),
         Some((b'*', rest)) => (0..=name.len()).any(|skip| pattern_matches(rest, &name[skip..])),
-        Some((byte, rest)) => name.split_first().is_some_and(|(first, tail)| first == byte && pattern_matches(rest, tail)),
+        Some((byte, rest)) => {
+            name.split_first().is_some_and(|(first, tail)| first == byte && pattern_matches(rest, tail))
+        }
     }
 }
 

@@ -194,8 +194,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], bound: usize) -> Result<T, Code
     if bytes.len() > bound {
         return Err(CodecError::TooLong { bytes: bytes.len(), bound });
     }
-    let (value, rest) =
-        postcard::take_from_bytes(bytes).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(|error| CodecError::Malformed(error.to_string()))?;
     if !rest.is_empty() {
         return Err(CodecError::Malformed(format!("{} bytes left over", rest.len())));
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::{MemberRole, PowerState, Text};
 use crate::id::{
-    BootId, ClusterName, DomainName, HostName, IncidentId, Incarnation, OperatorName, ServerId, Term, WallTime,
+    BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, Term, WallTime,
 };
 
 /// Phases of an incident. See `rekindle-coordinator`'s `incident` module for what may follow what.

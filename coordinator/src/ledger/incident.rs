@@ -8,7 +8,7 @@ use rekindle_proto::status::{Phase, StoryLine};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Fate, ProofRecord, VerdictRecord};
-use super::{STORY_LINES_MAX, Outcome};
+use super::{Outcome, STORY_LINES_MAX};
 use crate::order::GuestPower;
 
 /// Whether `to` may follow `from`. One row a phase, no default.
@@ -147,12 +147,7 @@ impl Incident {
     pub fn is_open(&self) -> bool {
         match self.phase {
             Phase::Recovered | Phase::Refuted => false,
-            Phase::Suspect
-            | Phase::Unclean
-            | Phase::Fencing
-            | Phase::Fenced
-            | Phase::Evacuating
-            | Phase::Stuck => true,
+            Phase::Suspect | Phase::Unclean | Phase::Fencing | Phase::Fenced | Phase::Evacuating | Phase::Stuck => true,
         }
     }
 
