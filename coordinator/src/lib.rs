@@ -1,10 +1,13 @@
 //! stub
 #![forbid(unsafe_code)]
+pub mod fencing;
 pub mod io;
 pub mod ledger;
 pub mod membership;
 pub mod order;
+pub mod permit;
 pub mod policy;
+pub mod recovery;
 pub mod time;
 pub mod verdict;
 

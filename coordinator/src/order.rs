@@ -1,24 +1,59 @@
-//! Orders: acts that change the world, each built only from the proofs it needs.
+//! Orders: acts that change the world. Each can be built only inside this crate, only from the proofs it needs, and spends
+//! the permit it is built from.
+//!
+//! Nothing outside can forge one, so an evacuation without a proof that its host is off does not compile:
+//!
+//! ```compile_fail,E0451
+//! use rekindle_coordinator::order::EvacuateOrder;
+//! fn forge(honest: EvacuateOrder) -> EvacuateOrder {
+//!     EvacuateOrder { attempt: 1, ..honest }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0624
+//! use rekindle_coordinator::{fencing::FenceProof, order::EvacuateOrder, permit::Permit, recovery::CommittedIntent};
+//! use rekindle_proto::id::CallId;
+//! fn bypass(permit: Permit, proof: &FenceProof, intent: CommittedIntent) -> EvacuateOrder {
+//!     EvacuateOrder::new(CallId(1), permit, proof, intent)
+//! }
+//! ```
 
 use rekindle_proto::fact::DeviceName;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use serde::{Deserialize, Serialize};
 
+use crate::fencing::FenceProof;
+use crate::ledger::Incident;
+use crate::permit::Permit;
+use crate::recovery::CommittedIntent;
 use crate::time::Moment;
 
 /// Cut the power of a host.
 #[derive(Debug)]
 pub struct PowerOffOrder {
-    pub(crate) call: CallId,
-    pub(crate) incident: IncidentId,
-    pub(crate) attempt: u32,
-    pub(crate) host: HostName,
-    pub(crate) device: DeviceName,
-    pub(crate) begin_before: Moment,
-    pub(crate) not_after: Moment,
+    call: CallId,
+    incident: IncidentId,
+    attempt: u32,
+    host: HostName,
+    device: DeviceName,
+    begin_before: Moment,
+    not_after: Moment,
 }
 
 impl PowerOffOrder {
+    /// `not_after` is the moment the committed attempt ends: nothing of it is begun, or left running, beyond it.
+    pub(crate) fn new(
+        call: CallId,
+        permit: Permit,
+        incident: &Incident,
+        attempt: u32,
+        device: DeviceName,
+        not_after: Moment,
+    ) -> Self {
+        let begin_before = permit.begin_before().min(not_after);
+        Self { call, incident: incident.id, attempt, host: incident.host.clone(), device, begin_before, not_after }
+    }
+
     /// To be repeated in [`crate::io::Input::PowerOffDone`].
     #[must_use]
     pub fn call(&self) -> CallId {
@@ -59,12 +94,17 @@ impl PowerOffOrder {
 /// Mark a proven-off host's compute service forced-down.
 #[derive(Debug)]
 pub struct ForceDownOrder {
-    pub(crate) call: CallId,
-    pub(crate) host: HostName,
-    pub(crate) begin_before: Moment,
+    call: CallId,
+    host: HostName,
+    begin_before: Moment,
 }
 
 impl ForceDownOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof) -> Self {
+        let begin_before = permit.begin_before().min(proof.valid_until());
+        Self { call, host: proof.host().clone(), begin_before }
+    }
+
     /// To be repeated in [`crate::io::Input::Nova`].
     #[must_use]
     pub fn call(&self) -> CallId {
@@ -85,14 +125,20 @@ impl ForceDownOrder {
 /// Rebuild a server elsewhere.
 #[derive(Debug)]
 pub struct EvacuateOrder {
-    pub(crate) call: CallId,
-    pub(crate) incident: IncidentId,
-    pub(crate) server: ServerId,
-    pub(crate) attempt: u32,
-    pub(crate) begin_before: Moment,
+    call: CallId,
+    incident: IncidentId,
+    server: ServerId,
+    attempt: u32,
+    begin_before: Moment,
 }
 
 impl EvacuateOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof, intent: CommittedIntent) -> Self {
+        let begin_before = permit.begin_before().min(proof.valid_until());
+        let CommittedIntent { server, attempt, .. } = intent;
+        Self { call, incident: proof.incident(), server, attempt, begin_before }
+    }
+
     /// To be repeated in [`crate::io::Input::Nova`].
     #[must_use]
     pub fn call(&self) -> CallId {
@@ -132,13 +178,17 @@ pub enum GuestPower {
 /// Stop or start a server on the host where it is.
 #[derive(Debug)]
 pub struct GuestPowerOrder {
-    pub(crate) call: CallId,
-    pub(crate) server: ServerId,
-    pub(crate) power: GuestPower,
-    pub(crate) begin_before: Moment,
+    call: CallId,
+    server: ServerId,
+    power: GuestPower,
+    begin_before: Moment,
 }
 
 impl GuestPowerOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, server: ServerId, power: GuestPower) -> Self {
+        Self { call, server, power, begin_before: permit.begin_before() }
+    }
+
     /// To be repeated in [`crate::io::Input::Nova`].
     #[must_use]
     pub fn call(&self) -> CallId {

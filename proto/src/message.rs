@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::fact::{GuestEvent, GuestList, PathFinding, Text};
-use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid};
+use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
 pub const ALPN: &[u8] = b"rekindle/1";
@@ -131,6 +131,11 @@ pub enum Message {
     GuestChangeNoted {
         /// Which server.
         server: ServerId,
+    },
+    /// Leader to all, when elected and every few seconds: members that do not vote learn from it whom to tell. A hint.
+    Leading {
+        /// In which term.
+        term: Term,
     },
 }
 

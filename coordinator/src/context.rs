@@ -1,0 +1,136 @@
+//! What every part of the coordinator sees while it handles one input.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{BootId, CallId, HostName, MemberId, PathName};
+use rekindle_proto::message::Message;
+
+use crate::io::{Event, Output, Peer};
+use crate::ledger::Ledger;
+use crate::membership::{MemberState, MemberView, Membership};
+use crate::policy::Setup;
+use crate::time::{Moment, Now};
+
+/// Outputs waiting to be polled, and the numbers of the calls among them.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Output>,
+    last_call: u64,
+}
+
+impl Outbox {
+    /// Call numbers begin anywhere, so that a late answer to an earlier process' call meets no call of ours.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { queue: VecDeque::new(), last_call: seed >> 8 }
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.queue.push_back(output);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Output> {
+        self.queue.pop_front()
+    }
+
+    pub(crate) fn call(&mut self) -> CallId {
+        self.last_call += 1;
+        CallId(self.last_call)
+    }
+
+    pub(crate) fn warn(&mut self, host: Option<&HostName>, text: impl Into<Text>) {
+        self.push(Output::Event(Event::Warning { host: host.cloned(), text: text.into() }));
+    }
+}
+
+/// When, from where and in which boot each host was last heard, authenticated.
+#[derive(Debug, Default)]
+pub(crate) struct HeardBook {
+    hosts: BTreeMap<HostName, Heard>,
+    names: BTreeMap<MemberId, HostName>,
+}
+
+/// One host's last word.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    /// When.
+    pub(crate) at: Moment,
+    /// In which boot.
+    pub(crate) boot: BootId,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl HeardBook {
+    pub(crate) fn note(&mut self, peer: &Peer, now: Moment) {
+        match self.hosts.get_mut(&peer.host) {
+            Some(heard) => {
+                heard.at = now;
+                heard.boot = peer.boot;
+                heard.address = peer.address;
+            }
+            None => {
+                let heard = Heard { at: now, boot: peer.boot, address: peer.address };
+                self.names.insert(MemberId::of(&peer.host), peer.host.clone());
+                self.hosts.insert(peer.host.clone(), heard);
+            }
+        }
+    }
+
+    /// Names that are known without having been heard: those of the roster.
+    pub(crate) fn learn_names<'a>(&mut self, hosts: impl Iterator<Item = &'a HostName>) {
+        for host in hosts {
+            self.names.entry(MemberId::of(host)).or_insert_with(|| host.clone());
+        }
+    }
+
+    pub(crate) fn get(&self, host: &HostName) -> Option<&Heard> {
+        self.hosts.get(host)
+    }
+
+    pub(crate) fn name(&self, member: MemberId) -> Option<&HostName> {
+        self.names.get(&member)
+    }
+}
+
+/// The surroundings of one `handle`.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Now,
+    pub(crate) setup: &'a Setup,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) membership: &'a Membership,
+    pub(crate) heard: &'a HeardBook,
+    pub(crate) out: &'a mut Outbox,
+}
+
+impl Context<'_> {
+    /// A host in gossip; `None`: never seen there.
+    pub(crate) fn member(&self, host: &HostName) -> Option<&MemberView> {
+        self.membership.member(MemberId::of(host))
+    }
+
+    /// Alive in gossip (or ourselves).
+    pub(crate) fn is_alive(&self, host: &HostName) -> bool {
+        *host == self.setup.host || self.member(host).is_some_and(|view| view.state == MemberState::Alive)
+    }
+
+    /// Where a host listens, by gossip or by its own last word.
+    pub(crate) fn address(&self, host: &HostName) -> Option<SocketAddr> {
+        let gossip = self.member(host).map(|view| view.address);
+        gossip.or_else(|| self.heard.get(host).map(|heard| heard.address))
+    }
+
+    /// The path of everything that is not a probe.
+    pub(crate) fn main_path(&self) -> PathName {
+        self.setup.main_path()
+    }
+
+    /// Sends a message, if we know where the host listens.
+    pub(crate) fn send(&mut self, host: &HostName, message: Message) {
+        if let Some(to) = self.address(host) {
+            let path = self.main_path();
+            self.out.push(Output::Message { to, member: Some(MemberId::of(host)), path, message });
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The proof that a host is off: a lease, not a fact (I2).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState};
+use rekindle_proto::id::{HostName, IncidentId};
+
+use crate::ledger::{Incident, Ledger};
+use crate::time::Moment;
+
+/// How long a proof holds after the oldest of its devices' last off readings.
+pub const PROOF_LEASE: Duration = Duration::from_secs(30);
+
+/// How long a host that we did not ourselves see going off is read every second: somebody may be power-cycling it.
+pub const READ_CLOSELY_FOR: Duration = Duration::from_secs(60);
+
+/// A device said, in so many words, that power is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffRead {
+    at: Moment,
+}
+
+impl OffRead {
+    /// From a reading; `None` unless it says off.
+    #[must_use]
+    pub fn of(reading: &DeviceReading, finished: Moment) -> Option<Self> {
+        match reading.power {
+            Ok(PowerState::Off) => Some(Self { at: finished }),
+            Ok(PowerState::On) | Err(_) => None,
+        }
+    }
+
+    /// When it was read.
+    #[must_use]
+    pub fn at(self) -> Moment {
+        self.at
+    }
+}
+
+/// A host is off: committed, not voided, and read off by this very leader within the lease. The only key to an evacuation.
+#[derive(Debug)]
+pub struct FenceProof {
+    incident: IncidentId,
+    host: HostName,
+    valid_until: Moment,
+}
+
+impl FenceProof {
+    /// Builds the proof of an incident from the ledger and this leader's own last off readings.
+    ///
+    /// `None` if nothing is committed, it was voided, or any of its devices was not read off within [`PROOF_LEASE`].
+    #[must_use]
+    pub fn of(
+        ledger: &Ledger,
+        incident: IncidentId,
+        reads: &BTreeMap<DeviceName, OffRead>,
+        now: Moment,
+    ) -> Option<Self> {
+        let incident: &Incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
+        let proof = incident.proof.as_ref()?;
+        let mut oldest: Option<Moment> = None;
+        for device in &proof.record.devices {
+            let read = reads.get(&device.device)?;
+            oldest = Some(oldest.map_or(read.at(), |moment| moment.min(read.at())));
+        }
+        let valid_until = oldest? + PROOF_LEASE;
+        (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
+    }
+
+    /// Of which incident.
+    #[must_use]
+    pub fn incident(&self) -> IncidentId {
+        self.incident
+    }
+    /// Which host is off.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+    /// Until when it holds, unless it is renewed.
+    #[must_use]
+    pub fn valid_until(&self) -> Moment {
+        self.valid_until
+    }
+}

@@ -1,0 +1,323 @@
+//! One committed attempt to power a host off: orders, then readings, until each device has said *off* twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
+
+use super::proof::OffRead;
+use crate::ledger::{FenceAttempt, OffReads, ProofRecord};
+use crate::time::Moment;
+
+/// Least time between the two off readings of a proof (I2), and the pace of polling.
+pub const POLL_EVERY: Duration = Duration::from_secs(1);
+
+/// One attempt, as the leader that ordered it follows it.
+#[derive(Debug)]
+pub struct FenceRun {
+    attempt: u32,
+    level: u8,
+    begun: Moment,
+    deadline: Moment,
+    devices: BTreeMap<DeviceName, DeviceRun>,
+}
+
+#[derive(Debug, Default)]
+struct DeviceRun {
+    /// The order has been given to the adapter.
+    ordered: Option<Moment>,
+    /// The device answered the order, one way or the other.
+    answered: Option<Result<(), DeviceError>>,
+    /// It said *on* before (or after) our order: then we have seen it going off.
+    seen_on: bool,
+    /// First and last of an unbroken run of off readings after the order.
+    offs: Option<(OffRead, OffRead)>,
+    /// A reading is under way.
+    reading: bool,
+    last_read: Option<Moment>,
+    last_error: Option<DeviceError>,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RunStep {
+    /// Order this device to power off: needs a permit.
+    Order(DeviceName),
+    /// Read this device's power.
+    Read(DeviceName),
+    /// Nothing before that moment.
+    Wait(Moment),
+    /// Every device said off twice.
+    Proven(ProofRecord),
+    /// No proof will come of this attempt.
+    Failed(Text),
+}
+
+impl FenceRun {
+    /// Begins to follow a committed attempt. `seen_on` says which devices read *on* just before.
+    #[must_use]
+    pub fn new(attempt: &FenceAttempt, begun: Moment, deadline: Moment, seen_on: impl Fn(&DeviceName) -> bool) -> Self {
+        let device = |name: &DeviceName| (name.clone(), DeviceRun { seen_on: seen_on(name), ..DeviceRun::default() });
+        let devices = attempt.devices.iter().map(device).collect();
+        Self { attempt: attempt.attempt, level: attempt.level, begun, deadline, devices }
+    }
+
+    /// Which attempt.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+    /// When it began.
+    #[must_use]
+    pub fn begun(&self) -> Moment {
+        self.begun
+    }
+    /// When nothing of it is begun any more.
+    #[must_use]
+    pub fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// The order was handed to the adapter.
+    pub fn ordered(&mut self, device: &DeviceName, now: Moment) {
+        if let Some(run) = self.devices.get_mut(device) {
+            run.ordered = Some(now);
+        }
+    }
+
+    /// The device answered the order.
+    pub fn answered(&mut self, device: &DeviceName, result: Result<(), DeviceError>) {
+        if let Some(run) = self.devices.get_mut(device) {
+            if let Err(error) = &result {
+                run.last_error = Some(error.clone());
+            }
+            if result == Err(DeviceError::TooLate) {
+                // Certainly not sent: order again, with a fresh permit.
+                run.ordered = None;
+                return;
+            }
+            run.answered = Some(result);
+        }
+    }
+
+    /// A reading was asked for.
+    pub fn reading(&mut self, device: &DeviceName) {
+        if let Some(run) = self.devices.get_mut(device) {
+            run.reading = true;
+        }
+    }
+
+    /// A reading came back. One that was begun before the order was answered does not count towards the proof.
+    pub fn read(&mut self, device: &DeviceName, reading: &DeviceReading, finished: Moment) {
+        let Some(run) = self.devices.get_mut(device) else { return };
+        run.reading = false;
+        run.last_read = Some(finished);
+        match &reading.power {
+            Ok(PowerState::On) => {
+                run.seen_on = true;
+                run.offs = None;
+                run.last_error = None;
+            }
+            Ok(PowerState::Off) => {
+                if let (Some(read), Some(_)) = (OffRead::of(reading, finished), &run.answered) {
+                    run.offs = Some((run.offs.map_or(read, |(first, _)| first), read));
+                }
+                run.last_error = None;
+            }
+            // Silence proves nothing, and breaks nothing: the two off readings may lie around it.
+            Err(error) => run.last_error = Some(error.clone()),
+        }
+    }
+
+    /// The last off reading of each device, to begin the lease with.
+    #[must_use]
+    pub fn last_offs(&self) -> BTreeMap<DeviceName, OffRead> {
+        self.devices.iter().filter_map(|(name, run)| run.offs.map(|(_, last)| (name.clone(), last))).collect()
+    }
+
+    /// What is to be done next.
+    #[must_use]
+    pub fn next_step(&self, now: Moment) -> RunStep {
+        if self.devices.values().all(DeviceRun::is_proven) {
+            return RunStep::Proven(self.record());
+        }
+        if now >= self.deadline {
+            return RunStep::Failed(self.failure("still not read off twice"));
+        }
+        if self.devices.values().any(DeviceRun::is_hopeless) {
+            return RunStep::Failed(self.failure("refused"));
+        }
+        let mut wait_until = self.deadline;
+        for (name, run) in &self.devices {
+            if run.ordered.is_none() {
+                return RunStep::Order(name.clone());
+            }
+            if run.answered.is_none() || run.reading {
+                continue;
+            }
+            let due = run.last_read.map_or(now, |last| last + POLL_EVERY);
+            if due <= now && !run.is_proven() {
+                return RunStep::Read(name.clone());
+            }
+            wait_until = wait_until.min(due);
+        }
+        RunStep::Wait(wait_until)
+    }
+
+    fn record(&self) -> ProofRecord {
+        let reads = |(name, run): (&DeviceName, &DeviceRun)| {
+            run.offs.map(|(first, last)| OffReads {
+                device: name.clone(),
+                seen_going_off: run.seen_on,
+                apart_ms: u64::try_from(last.at().since(first.at()).as_millis()).unwrap_or(u64::MAX),
+            })
+        };
+        ProofRecord { level: self.level, devices: self.devices.iter().filter_map(reads).collect() }
+    }
+
+    fn failure(&self, what: &str) -> Text {
+        let device = |(name, run): (&DeviceName, &DeviceRun)| match (&run.last_error, run.offs, run.seen_on) {
+            (Some(error), _, _) => format!("{name} {error}"),
+            (None, Some(_), _) => format!("{name} reads off"),
+            (None, None, true) => format!("{name} still reads on after our off order"),
+            (None, None, false) => format!("{name} gave no reading"),
+        };
+        let devices: Vec<String> = self.devices.iter().map(device).collect();
+        Text::new(format!("{what}: {}", devices.join("; ")))
+    }
+}
+
+impl DeviceRun {
+    fn is_proven(&self) -> bool {
+        self.answered.is_some() && self.offs.is_some_and(|(first, last)| last.at().since(first.at()) >= POLL_EVERY)
+    }
+
+    /// The device refuses us: reading on would only lock the account.
+    fn is_hopeless(&self) -> bool {
+        let refused = |error: &DeviceError| matches!(error, DeviceError::Credentials(_));
+        self.last_error.as_ref().is_some_and(refused)
+            && self.answered.as_ref().is_some_and(|answer| answer.as_ref().is_err_and(refused))
+            && self.last_read.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rekindle_proto::id::{Term, WallTime};
+
+    const ON: DeviceReading = DeviceReading { power: Ok(PowerState::On), guid: None };
+    const OFF: DeviceReading = DeviceReading { power: Ok(PowerState::Off), guid: None };
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_micros(ms * 1_000)
+    }
+
+    fn device(name: &str) -> DeviceName {
+        DeviceName(name.to_owned())
+    }
+
+    fn run(names: &[&str]) -> FenceRun {
+        let attempt = FenceAttempt {
+            attempt: 1,
+            term: Term(1),
+            level: 1,
+            devices: names.iter().map(|name| device(name)).collect(),
+            not_after: WallTime(0),
+            failed: None,
+        };
+        FenceRun::new(&attempt, at(0), at(25_000), |_| true)
+    }
+
+    #[test]
+    fn off_twice_a_second_apart_after_the_order_is_proof() {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        assert_eq!(run.next_step(at(0)), RunStep::Order(a.clone()));
+        run.ordered(&a, at(0));
+        run.read(&a, &OFF, at(10));
+        assert!(matches!(run.next_step(at(10)), RunStep::Wait(_)), "the order was not answered yet");
+        run.answered(&a, Ok(()));
+        run.read(&a, &OFF, at(1_020));
+        assert_eq!(run.next_step(at(1_020)), RunStep::Wait(at(2_020)), "one reading is not proof, nor one from before");
+        run.read(&a, &OFF, at(1_900));
+        assert!(matches!(run.next_step(at(1_900)), RunStep::Wait(_)), "880 ms apart");
+        run.read(&a, &OFF, at(2_020));
+        let RunStep::Proven(record) = run.next_step(at(2_020)) else { panic!("proven") };
+        assert_eq!(record.devices[0].apart_ms, 1_000);
+        assert!(record.devices[0].seen_going_off);
+    }
+
+    #[test]
+    fn an_on_reading_between_starts_anew() {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, Ok(()));
+        run.read(&a, &OFF, at(0));
+        run.read(&a, &ON, at(500));
+        run.read(&a, &OFF, at(1_500));
+        assert!(!matches!(run.next_step(at(1_500)), RunStep::Proven(_)));
+    }
+
+    #[test]
+    fn an_unanswered_order_may_still_be_proven_but_silence_is_no_proof() {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, Err(DeviceError::Silent("timed out".into())));
+        let silent = DeviceReading { power: Err(DeviceError::Silent("timed out".into())), guid: None };
+        for second in 1..25 {
+            run.read(&a, &silent, at(second * 1_000));
+            assert!(!matches!(run.next_step(at(second * 1_000)), RunStep::Proven(_)));
+        }
+        let RunStep::Failed(why) = run.next_step(at(25_000)) else { panic!("failed") };
+        assert_eq!(why.as_str(), "still not read off twice: a did not answer: timed out");
+    }
+
+    #[test]
+    fn every_device_of_the_level_must_confirm() {
+        let mut run = run(&["a", "b"]);
+        for name in ["a", "b"] {
+            run.ordered(&device(name), at(0));
+            run.answered(&device(name), Ok(()));
+        }
+        run.read(&device("a"), &OFF, at(0));
+        run.read(&device("a"), &OFF, at(1_000));
+        run.read(&device("b"), &OFF, at(1_000));
+        assert!(!matches!(run.next_step(at(1_000)), RunStep::Proven(_)));
+        run.read(&device("b"), &OFF, at(2_000));
+        assert!(matches!(run.next_step(at(2_000)), RunStep::Proven(_)));
+    }
+
+    #[test]
+    fn says_ok_stays_on_fails_with_that_reason() {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, Ok(()));
+        run.read(&a, &ON, at(24_000));
+        let RunStep::Failed(why) = run.next_step(at(25_000)) else { panic!("failed") };
+        assert_eq!(why.as_str(), "still not read off twice: a still reads on after our off order");
+    }
+
+    #[test]
+    fn wrong_credentials_end_the_attempt_at_once() {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, Err(DeviceError::Credentials("RAKP 2".into())));
+        let refused = DeviceReading { power: Err(DeviceError::Credentials("RAKP 2".into())), guid: None };
+        run.read(&a, &refused, at(100));
+        assert!(matches!(run.next_step(at(100)), RunStep::Failed(_)));
+    }
+
+    #[test]
+    fn an_order_that_came_too_late_is_given_again() {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, Err(DeviceError::TooLate));
+        assert_eq!(run.next_step(at(0)), RunStep::Order(a));
+    }
+}

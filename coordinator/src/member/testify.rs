@@ -1,0 +1,164 @@
+//! Testimony: three direct probes of a host, 200 ms apart on every path, and what came back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rekindle_proto::fact::PathFinding;
+use rekindle_proto::id::{BootId, CallId, HostName, MemberId, PathName};
+use rekindle_proto::message::Message;
+
+use crate::context::Outbox;
+use crate::io::Output;
+use crate::time::Moment;
+
+/// Probes per path.
+const PROBES: u32 = 3;
+/// Between two probes.
+const PROBE_EVERY: Duration = Duration::from_millis(200);
+/// What the last one is given to be answered.
+const LAST_PROBE_WAIT: Duration = Duration::from_millis(400);
+/// Testimonies under way at once: a leader asks for one per suspect, and suspects beyond a rack are a brake's matter.
+const EXAMINATIONS_MAX: usize = 64;
+
+/// Probing on behalf of leaders.
+#[derive(Debug, Default)]
+pub(crate) struct Testifier {
+    examinations: BTreeMap<CallId, Examination>,
+}
+
+#[derive(Debug)]
+struct Examination {
+    /// Who asked, and under which number of theirs. `None`: we lead, and ask ourselves.
+    asked_by: Option<HostName>,
+    question: CallId,
+    target: HostName,
+    paths: Vec<(PathName, SocketAddr, Option<BootId>)>,
+    sent: u32,
+    next: Moment,
+}
+
+/// A finished examination.
+#[derive(Debug)]
+pub(crate) struct Testimony {
+    pub(crate) to: Option<HostName>,
+    pub(crate) question: CallId,
+    pub(crate) target: HostName,
+    pub(crate) findings: Vec<PathFinding>,
+}
+
+impl Testifier {
+    /// Begins an examination; the first probe goes out with the next tick, which is due at once.
+    pub(crate) fn begin(
+        &mut self,
+        call: CallId,
+        asked_by: Option<HostName>,
+        question: CallId,
+        target: HostName,
+        addresses: Vec<(PathName, SocketAddr)>,
+        now: Moment,
+    ) {
+        if self.examinations.len() >= EXAMINATIONS_MAX || addresses.is_empty() {
+            return;
+        }
+        let paths = addresses.into_iter().map(|(path, address)| (path, address, None)).collect();
+        self.examinations.insert(call, Examination { asked_by, question, target, paths, sent: 0, next: now });
+    }
+
+    /// The host was heard on that path, in that boot.
+    pub(crate) fn heard(&mut self, host: &HostName, path: &PathName, boot: BootId) {
+        for examination in self.examinations.values_mut().filter(|examination| examination.target == *host) {
+            for (known, _, heard) in examination.paths.iter_mut().filter(|(known, _, _)| known == path) {
+                debug_assert_eq!(known, path);
+                *heard = Some(boot);
+            }
+        }
+    }
+
+    /// Sends the probes that are due and gives back what is finished.
+    pub(crate) fn tick(&mut self, now: Moment, out: &mut Outbox) -> Vec<Testimony> {
+        let mut finished = Vec::new();
+        for (call, examination) in &mut self.examinations {
+            if examination.paths.iter().all(|(_, _, heard)| heard.is_some()) {
+                finished.push(*call);
+            } else if examination.next <= now && examination.sent == PROBES {
+                finished.push(*call);
+            } else if examination.next <= now {
+                examination.sent += 1;
+                let last = examination.sent == PROBES;
+                examination.next = now + if last { LAST_PROBE_WAIT } else { PROBE_EVERY };
+                for (path, to, _) in examination.paths.iter().filter(|(_, _, heard)| heard.is_none()) {
+                    out.push(Output::Message {
+                        to: *to,
+                        member: Some(MemberId::of(&examination.target)),
+                        path: path.clone(),
+                        message: Message::Probe { call: *call, path: path.clone() },
+                    });
+                }
+            }
+        }
+        finished.into_iter().filter_map(|call| self.examinations.remove(&call)).map(Examination::conclude).collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        let due = |examination: &Examination| {
+            let all_heard = examination.paths.iter().all(|(_, _, heard)| heard.is_some());
+            if all_heard { Moment::ZERO } else { examination.next }
+        };
+        self.examinations.values().map(due).min()
+    }
+}
+
+impl Examination {
+    fn conclude(self) -> Testimony {
+        let findings = self.paths.into_iter().map(|(path, _, heard)| PathFinding { path, heard }).collect();
+        Testimony { to: self.asked_by, question: self.question, target: self.target, findings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn begin() -> (Testifier, HostName, PathName) {
+        let target = HostName::new("x").expect("legal");
+        let path = PathName::new("management").expect("legal");
+        let mut testifier = Testifier::default();
+        let address = "127.0.0.1:7946".parse().expect("an address");
+        testifier.begin(CallId(1), None, CallId(9), target.clone(), vec![(path.clone(), address)], Moment::ZERO);
+        (testifier, target, path)
+    }
+
+    #[test]
+    fn silence_is_found_after_three_probes() {
+        let (mut testifier, _, _) = begin();
+        let mut out = Outbox::new(0);
+        let mut probes = Vec::new();
+        let findings = loop {
+            let now = testifier.next_deadline().expect("under way");
+            let done = testifier.tick(now, &mut out);
+            while out.pop().is_some() {
+                probes.push(now.as_micros() / 1_000);
+            }
+            if let Some(testimony) = done.into_iter().next() {
+                assert_eq!(now.as_micros(), 800_000);
+                break testimony.findings;
+            }
+        };
+        assert_eq!(probes, [0, 200, 400]);
+        assert_eq!(findings[0].heard, None);
+    }
+
+    #[test]
+    fn an_answer_ends_it_at_once() {
+        let (mut testifier, target, path) = begin();
+        let mut out = Outbox::new(0);
+        assert!(testifier.tick(Moment::ZERO, &mut out).is_empty());
+        let boot = BootId(Uuid::from_u128(5));
+        testifier.heard(&target, &path, boot);
+        let done = testifier.tick(Moment::from_micros(1), &mut out);
+        assert_eq!(done[0].findings[0].heard, Some(boot));
+        assert_eq!(testifier.next_deadline(), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! One evacuate call at a time per server, and how it ends (I11). Nova accepts a second evacuate of the same server at any
+//! task state, and then both copies run: the only guard is the intent in our ledger.
+
+use std::time::Duration;
+
+use rekindle_proto::fact::{MigrationKind, NovaMigration};
+use rekindle_proto::id::{IncidentId, ServerId, Term};
+
+use crate::ledger::{IntentEnd, Ledger, OpenIntent};
+use crate::time::Moment;
+
+/// A committed intent of this very term: the only key, beside a proof, to an evacuate call.
+#[derive(Debug)]
+pub struct CommittedIntent {
+    /// Which server.
+    pub(crate) server: ServerId,
+    /// Which attempt.
+    pub(crate) attempt: u32,
+}
+
+impl CommittedIntent {
+    /// Finds the open intent of that server, if it is of this term. An earlier leader's is never acted upon: its call
+    /// may be on the way.
+    #[must_use]
+    pub fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, term: Term) -> Option<Self> {
+        let record = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?.servers.get(&server)?;
+        let open = record.intent.filter(|open| open.term == term)?;
+        Some(Self { server, attempt: open.attempt })
+    }
+}
+
+/// What this leader knows of an open intent.
+#[derive(Debug, Clone, Copy)]
+pub struct IntentView {
+    /// When this leader first saw it, or sent its call: the settling time runs from the later of the two.
+    pub since: Moment,
+    /// This leader has its call under way.
+    pub calling: bool,
+    /// When the migration records were listed; `None`: not since the intent.
+    pub listed: Option<Moment>,
+}
+
+/// Whether an open intent is final.
+///
+/// It is, when a newer evacuation record of its server is final; or when none has appeared in a list made a full settling
+/// time after the call. While the call is under way it is not. An unknown answer changes nothing: only records count.
+#[must_use]
+pub fn intent_end(
+    intent: &OpenIntent,
+    view: &IntentView,
+    migrations: &[NovaMigration],
+    settle: Duration,
+) -> Option<IntentEnd> {
+    if view.calling {
+        return None;
+    }
+    let is_newer = |migration: &&NovaMigration| {
+        migration.kind == MigrationKind::Evacuation && Some(migration.id) > intent.newest_migration
+    };
+    let newest = migrations.iter().filter(is_newer).max_by_key(|migration| migration.id);
+    match newest {
+        Some(migration) if migration.status.is_final() => Some(IntentEnd::Migration {
+            id: migration.id,
+            status: migration.status,
+            dest: migration.dest.clone(),
+        }),
+        Some(_) => None,
+        None => {
+            let settled = view.listed.is_some_and(|listed| listed >= view.since + settle);
+            settled.then_some(IntentEnd::NoneAppeared)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rekindle_proto::fact::MigrationStatus;
+    use rekindle_proto::id::MigrationId;
+    use uuid::Uuid;
+
+    fn migration(id: u64, kind: MigrationKind, status: MigrationStatus) -> NovaMigration {
+        NovaMigration {
+            id: MigrationId(id),
+            server: ServerId(Uuid::nil()),
+            kind,
+            status,
+            status_text: "".into(),
+            source: None,
+            dest: None,
+        }
+    }
+
+    #[test]
+    fn the_intent_table() {
+        let at = Moment::from_micros;
+        let second = 1_000_000;
+        let settle = Duration::from_secs(120);
+        let intent = OpenIntent { attempt: 1, term: Term(4), newest_migration: Some(MigrationId(7)) };
+        let evacuation = |id, status| vec![migration(id, MigrationKind::Evacuation, status)];
+        let rows = [
+            ("nothing listed yet", false, None, vec![], "open"),
+            ("listed at once, none newer", false, Some(at(10 * second)), evacuation(7, MigrationStatus::Done), "open"),
+            ("under way", false, Some(at(300 * second)), evacuation(8, MigrationStatus::UnderWay), "open"),
+            ("done", false, Some(at(10 * second)), evacuation(8, MigrationStatus::Done), "Done"),
+            ("failed", false, Some(at(10 * second)), evacuation(8, MigrationStatus::Failed), "Failed"),
+            ("our call is still under way", true, Some(at(10 * second)), evacuation(8, MigrationStatus::Failed), "open"),
+            ("none appeared, 119 s after the call", false, Some(at(124 * second)), vec![], "open"),
+            ("none appeared, 120 s after the call", false, Some(at(125 * second)), vec![], "none appeared"),
+            (
+                "another kind of move is not ours",
+                false,
+                Some(at(10 * second)),
+                vec![migration(8, MigrationKind::LiveMigration, MigrationStatus::Failed)],
+                "open",
+            ),
+            (
+                "two newer: the newest counts",
+                false,
+                Some(at(10 * second)),
+                [evacuation(8, MigrationStatus::Failed), evacuation(9, MigrationStatus::UnderWay)].concat(),
+                "open",
+            ),
+        ];
+        for (name, calling, listed, migrations, expected) in rows {
+            let view = IntentView { since: at(5 * second), calling, listed };
+            let said = match intent_end(&intent, &view, &migrations, settle) {
+                None => "open".to_owned(),
+                Some(IntentEnd::Migration { status, .. }) => format!("{status:?}"),
+                Some(IntentEnd::NoneAppeared) => "none appeared".to_owned(),
+                Some(other) => format!("{other:?}"),
+            };
+            assert_eq!(said, expected, "{name}");
+        }
+    }
+}

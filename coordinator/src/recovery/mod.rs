@@ -1,0 +1,12 @@
+//! What to do with the dead host's servers: a reconciler. It keeps no list of steps; each next step follows from the
+//! ledger and from what Nova shows.
+
+mod elsewhere;
+mod intent;
+mod plan;
+mod step;
+
+pub use elsewhere::hosts_to_ask;
+pub use intent::{CommittedIntent, IntentView, intent_end};
+pub use plan::{LOCAL_DISK_KEY, Lists, plan};
+pub use step::{ServerStep, next_step};

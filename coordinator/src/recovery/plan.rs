@@ -1,0 +1,162 @@
+//! Which servers, and what is to become of each: Nova's list joined with the host's own last word. Every difference is named.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::fact::{DiskPlacement, GuestList, NovaMigration, NovaServer, Text};
+use rekindle_proto::id::{HostName, ServerId};
+
+use crate::ledger::PlannedServer;
+use crate::policy::LocalDisk;
+
+/// Metadata key by which one server consents to (`rebuild`), or refuses (`leave`), being rebuilt from its image.
+pub const LOCAL_DISK_KEY: &str = "rekindle:local_disk";
+
+/// Differences named in a story; the rest is counted.
+const REMARKS_MAX: usize = 20;
+
+/// What was read of the dead host.
+#[derive(Debug)]
+pub struct Lists<'a> {
+    /// The dead host.
+    pub host: &'a HostName,
+    /// Nova's servers of that host.
+    pub servers: &'a [NovaServer],
+    /// Migrations that name it at either end.
+    pub migrations: &'a [NovaMigration],
+    /// The host's own last word, from before it fell silent.
+    pub guests: Option<&'a GuestList>,
+}
+
+/// Decides the fate of each server, and names every difference between the lists.
+#[must_use]
+pub fn plan(lists: &Lists<'_>, local_disk: LocalDisk) -> (Vec<PlannedServer>, Vec<Text>) {
+    let empty = GuestList::default();
+    let guests: BTreeMap<ServerId, DiskPlacement> =
+        lists.guests.unwrap_or(&empty).guests.iter().map(|guest| (guest.server, guest.disks)).collect();
+    let planned: Vec<PlannedServer> = lists
+        .servers
+        .iter()
+        .map(|server| PlannedServer {
+            server: server.id,
+            name: server.name.clone(),
+            vm_state: server.vm_state.clone(),
+            left_behind: left_behind(server, guests.get(&server.id).copied(), local_disk),
+        })
+        .collect();
+    (planned, differences(lists))
+}
+
+/// Why a server is not evacuated; `None` if it is.
+fn left_behind(server: &NovaServer, disks: Option<DiskPlacement>, local_disk: LocalDisk) -> Option<Text> {
+    // nova/compute/api.py, `evacuate`: @check_instance_state(vm_state=[ACTIVE, STOPPED, ERROR]).
+    if !matches!(server.vm_state.as_str(), "active" | "stopped" | "error") {
+        return Some(Text::new(format!("vm_state {}: Nova does not evacuate it", server.vm_state)));
+    }
+    let consent = match server.metadata.get(LOCAL_DISK_KEY).map(Text::as_str) {
+        Some("rebuild") => LocalDisk::Rebuild,
+        Some("leave") => LocalDisk::Leave,
+        Some(_) | None => local_disk,
+    };
+    match (disks, consent) {
+        (Some(DiskPlacement::Shared), _) | (_, LocalDisk::Rebuild) => None,
+        (Some(DiskPlacement::Local), LocalDisk::Leave) => {
+            Some("local disk: an evacuation would rebuild it from its image, and nobody consented".into())
+        }
+        (Some(DiskPlacement::Unknown), LocalDisk::Leave) => {
+            Some("local disk: where its disks lie is not known, and nobody consented to a rebuild".into())
+        }
+        (None, LocalDisk::Leave) => {
+            Some("local disk: the host never said where its disks lie, and nobody consented to a rebuild".into())
+        }
+    }
+}
+
+fn differences(lists: &Lists<'_>) -> Vec<Text> {
+    let in_nova: BTreeMap<ServerId, &NovaServer> = lists.servers.iter().map(|server| (server.id, server)).collect();
+    let mut remarks = Vec::new();
+    match lists.guests {
+        None => remarks.push(Text::new(format!("{} never said which guests it runs", lists.host))),
+        Some(list) => {
+            if !list.complete {
+                remarks.push("the host's last list of guests was incomplete".into());
+            }
+            let unknown = list.guests.iter().filter(|guest| guest.running && !in_nova.contains_key(&guest.server));
+            remarks.extend(unknown.map(|guest| {
+                Text::new(format!("{} ran on {}, and Nova does not list it there", guest.server, lists.host))
+            }));
+            let said = |server: &&NovaServer| list.guests.iter().any(|guest| guest.server == server.id);
+            let unsaid = lists.servers.iter().filter(|server| !said(server));
+            remarks.extend(unsaid.map(|server| {
+                Text::new(format!("{} ({}) is Nova's, and the host never listed it", server.name, server.id))
+            }));
+        }
+    }
+    let open = lists.migrations.iter().filter(|migration| !migration.status.is_final());
+    remarks.extend(open.map(|migration| {
+        let end = |host: &Option<HostName>| host.as_ref().map_or("?".to_owned(), ToString::to_string);
+        let (from, to) = (end(&migration.source), end(&migration.dest));
+        Text::new(format!("migration {} of {} from {from} to {to} is open", migration.id, migration.server))
+    }));
+    if remarks.len() > REMARKS_MAX {
+        let more = remarks.len() - REMARKS_MAX;
+        remarks.truncate(REMARKS_MAX);
+        remarks.push(Text::new(format!("and {more} more differences")));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rekindle_proto::fact::Guest;
+    use uuid::Uuid;
+
+    fn server(vm_state: &str, consent: Option<&str>) -> NovaServer {
+        let metadata = consent.map(|word| (LOCAL_DISK_KEY.to_owned(), Text::from(word))).into_iter().collect();
+        NovaServer {
+            id: ServerId(Uuid::from_u128(1)),
+            name: "web-1".into(),
+            host: None,
+            vm_state: vm_state.into(),
+            task_state: None,
+            metadata,
+        }
+    }
+
+    #[test]
+    fn the_local_disk_table() {
+        use DiskPlacement::{Local, Shared, Unknown};
+        use LocalDisk::{Leave, Rebuild};
+        let rows = [
+            ("active", None, Some(Shared), Leave, true),
+            ("stopped", None, Some(Shared), Leave, true),
+            ("error", None, Some(Shared), Leave, true),
+            ("paused", None, Some(Shared), Leave, false),
+            ("active", None, Some(Local), Leave, false),
+            ("active", None, Some(Unknown), Leave, false),
+            ("active", None, None, Leave, false),
+            ("active", None, Some(Local), Rebuild, true),
+            ("active", None, None, Rebuild, true),
+            ("active", Some("leave"), Some(Local), Rebuild, false),
+            ("active", Some("rebuild"), Some(Local), Leave, true),
+            ("active", Some("perhaps"), Some(Local), Leave, false),
+            ("active", Some("leave"), Some(Shared), Rebuild, true),
+        ];
+        for (vm_state, consent, disks, policy, evacuated) in rows {
+            let why = left_behind(&server(vm_state, consent), disks, policy);
+            assert_eq!(why.is_none(), evacuated, "{vm_state} {consent:?} {disks:?} {policy:?}: {why:?}");
+        }
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let host = HostName::new("cmp-1").expect("legal");
+        let stranger = Guest { server: ServerId(Uuid::from_u128(2)), running: true, disks: DiskPlacement::Shared };
+        let guests = GuestList { complete: true, guests: vec![stranger] };
+        let servers = [server("active", None)];
+        let lists = Lists { host: &host, servers: &servers, migrations: &[], guests: Some(&guests) };
+        let (planned, remarks) = plan(&lists, LocalDisk::Leave);
+        assert_eq!(planned.len(), 1);
+        assert_eq!(remarks.len(), 2, "{remarks:?}");
+    }
+}
