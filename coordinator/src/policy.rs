@@ -37,6 +37,17 @@ pub struct Setup {
     pub seed: u64,
 }
 
+impl Setup {
+    /// The path of everything that is not a probe: the first.
+    ///
+    /// # Panics
+    /// If `listen` is empty, which its doc forbids: a programmer's error, met at start.
+    #[must_use]
+    pub fn main_path(&self) -> PathName {
+        self.listen[0].0.clone()
+    }
+}
+
 /// Thresholds an operator may change. Defaults are those of the design; every relation between them is checked where
 /// the configuration is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +70,9 @@ pub struct Policy {
     pub evacuations_at_once: usize,
     /// Evacuate attempts per server.
     pub evacuate_tries: u32,
+    /// How long after an evacuate call whose record has not appeared it may still have an effect: at least every HTTP,
+    /// proxy and RPC time-out on the way (I11).
+    pub evacuate_settle: Duration,
     /// What to do with servers whose disks die with the host.
     pub local_disk: LocalDisk,
 }
@@ -75,6 +89,7 @@ impl Default for Policy {
             fence_tries: 3,
             evacuations_at_once: 8,
             evacuate_tries: 3,
+            evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
         }
     }

@@ -1,0 +1,194 @@
+//! Readings of fence devices: for a fence, for a lease, for their own health, for `fence-test`. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::id::{CallId, HostName, IncidentId};
+use rekindle_proto::status::FenceTestLine;
+
+use super::Leader;
+use crate::context::Context;
+use crate::fencing::{Binding, DeviceEntry};
+use crate::io::Output;
+use crate::time::Moment;
+
+/// Status readings of every device, to find a broken one before it is needed.
+const HEALTH_EVERY: Duration = Duration::from_secs(600);
+
+/// Part of [`HEALTH_EVERY`] by which devices are spread, so that they are not all read at once.
+const SPREAD_STEP: Duration = Duration::from_millis(137);
+
+/// A device that is not bound is read again this soon: its host may only now have said its UUID.
+const UNBOUND_EVERY: Duration = Duration::from_secs(20);
+
+/// Health readings under way at once.
+const HEALTH_AT_ONCE: usize = 8;
+
+/// What a reading is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ReadFor {
+    /// Its own health, or an operator's test.
+    Health,
+    /// An incident that needs to know whose it is.
+    Binding(IncidentId),
+    /// A running attempt.
+    Fence(IncidentId),
+    /// The lease of a proof.
+    Lease(IncidentId),
+}
+
+#[derive(Debug)]
+pub(super) struct DeviceCalls {
+    calls: BTreeMap<CallId, DeviceCall>,
+    due: BTreeMap<DeviceName, Moment>,
+    started: Moment,
+    tests: Vec<FenceTest>,
+}
+
+#[derive(Debug)]
+struct DeviceCall {
+    device: DeviceName,
+    read_for: ReadFor,
+    asked: Moment,
+}
+
+/// An operator's `fence-test`, waiting for its readings.
+#[derive(Debug)]
+pub(crate) struct FenceTest {
+    pub(crate) query: CallId,
+    pub(crate) host: Option<HostName>,
+    since: Moment,
+    until: Moment,
+}
+
+impl DeviceCalls {
+    pub(super) fn new(now: Moment) -> Self {
+        Self { calls: BTreeMap::new(), due: BTreeMap::new(), started: now, tests: Vec::new() }
+    }
+}
+
+impl Leader {
+    pub(super) fn is_reading(&self, device: &DeviceName) -> bool {
+        self.device_calls.calls.values().any(|call| call.device == *device)
+    }
+
+    pub(super) fn read_device(
+        &mut self,
+        cx: &mut Context<'_>,
+        host: &HostName,
+        device: &DeviceName,
+        guid: bool,
+        read_for: ReadFor,
+    ) {
+        let call = cx.out.call();
+        let asked = cx.now.mono;
+        self.device_calls.calls.insert(call, DeviceCall { device: device.clone(), read_for, asked });
+        let within = cx.setup.policy.device_timeout;
+        cx.out.push(Output::ReadDevice { call, host: host.clone(), device: device.clone(), guid, within });
+    }
+
+    pub(super) fn take_device_reading(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: CallId,
+        reading: &DeviceReading,
+        finished: Moment,
+    ) {
+        let Some(DeviceCall { device, read_for, asked }) = self.device_calls.calls.remove(&call) else { return };
+        let Some(host) = self.devices.get(&device).map(|entry| entry.host.clone()) else { return };
+        let machine = cx.ledger.host(&host).and_then(|host| host.pulse.as_ref()).and_then(|pulse| pulse.system_uuid);
+        // After our own off order the host's silence is expected, and its last words are not held against the device.
+        let in_fence = cx.ledger.open_incident(&host).is_some();
+        let heard = !in_fence && cx.heard.get(&host).is_some_and(|heard| heard.at > asked);
+        self.devices.note(&device, reading, finished, machine, heard);
+        match read_for {
+            ReadFor::Health | ReadFor::Binding(_) => {}
+            ReadFor::Fence(incident) => self.fence_read(incident, &device, reading, finished),
+            ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
+        }
+    }
+
+    /// Begins an operator's test: every device concerned is read afresh.
+    pub(crate) fn fence_test(&mut self, cx: &mut Context<'_>, query: CallId, host: Option<HostName>) {
+        let now = cx.now.mono;
+        // Two commands a device, and a queue in front of each.
+        let until = now + 4 * cx.setup.policy.device_timeout;
+        for entry in self.devices.iter().filter(|entry| host.as_ref().is_none_or(|host| entry.host == *host)) {
+            self.device_calls.due.insert(entry.plan.name.clone(), now);
+        }
+        self.device_calls.tests.push(FenceTest { query, host, since: now, until });
+        self.touch();
+    }
+
+    /// Tests whose readings are all in, or whose time is over.
+    pub(crate) fn finished_fence_tests(&mut self, now: Moment) -> Vec<(CallId, Vec<FenceTestLine>)> {
+        let tests = std::mem::take(&mut self.device_calls.tests);
+        let (done, waiting): (Vec<FenceTest>, Vec<FenceTest>) = tests.into_iter().partition(|test| {
+            let concerned = |entry: &&DeviceEntry| test.host.as_ref().is_none_or(|host| entry.host == *host);
+            let is_read = |entry: &DeviceEntry| entry.last.as_ref().is_some_and(|(at, _)| *at >= test.since);
+            now >= test.until || self.devices.iter().filter(concerned).all(is_read)
+        });
+        for test in &waiting {
+            self.wake_at(test.until);
+        }
+        self.device_calls.tests = waiting;
+        done.into_iter().map(|test| (test.query, self.fence_test_lines(test.host.as_ref(), test.since))).collect()
+    }
+
+    fn fence_test_lines(&self, host: Option<&HostName>, since: Moment) -> Vec<FenceTestLine> {
+        let concerned = |entry: &&DeviceEntry| host.is_none_or(|host| entry.host == *host);
+        self.devices.iter().filter(concerned).map(|entry| fence_test_line(entry, since)).collect()
+    }
+
+    pub(super) fn drive_devices(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.mono;
+        let health = |call: &&DeviceCall| call.read_for == ReadFor::Health;
+        let mut under_way = self.device_calls.calls.values().filter(health).count();
+        let reading: BTreeSet<DeviceName> =
+            self.device_calls.calls.values().map(|call| call.device.clone()).collect();
+        let mut next: Option<Moment> = None;
+        let mut chosen = Vec::new();
+        for (position, entry) in self.devices.iter().enumerate() {
+            let first = self.device_calls.started + SPREAD_STEP * u32::try_from(position).unwrap_or(u32::MAX);
+            let due = *self.device_calls.due.entry(entry.plan.name.clone()).or_insert(first);
+            // A host under recovery is read by its own incident.
+            if reading.contains(&entry.plan.name) || cx.ledger.open_incident(&entry.host).is_some() {
+                continue;
+            }
+            if due <= now && under_way < HEALTH_AT_ONCE {
+                under_way += 1;
+                chosen.push((entry.host.clone(), entry.plan.name.clone(), entry.binding == Binding::Bound));
+            } else if due > now {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        for (host, device, bound) in chosen {
+            let every = if bound { HEALTH_EVERY } else { UNBOUND_EVERY };
+            self.device_calls.due.insert(device.clone(), now + every);
+            self.read_device(cx, &host, &device, true, ReadFor::Health);
+        }
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+    }
+}
+
+fn fence_test_line(entry: &DeviceEntry, since: Moment) -> FenceTestLine {
+    let reading = entry.last.as_ref().filter(|(at, _)| *at >= since).map(|(_, reading)| reading);
+    let power: Option<PowerState> = reading.and_then(|reading| reading.power.as_ref().ok().copied());
+    let text = match (reading.map(|reading| &reading.power), &entry.binding) {
+        (None, _) => Text::from("no reading in time"),
+        (Some(Err(error)), _) => Text::new(error.to_string()),
+        (Some(Ok(_)), Binding::Bound) => "".into(),
+        (Some(Ok(_)), Binding::Unknown(why) | Binding::Refused(why)) => why.clone(),
+    };
+    FenceTestLine {
+        host: entry.host.clone(),
+        level: entry.plan.level,
+        device: entry.plan.name.to_string(),
+        power,
+        bound: entry.binding == Binding::Bound,
+        text,
+    }
+}

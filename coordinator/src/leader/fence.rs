@@ -1,0 +1,318 @@
+//! From a verdict to a committed proof: which level, which attempt, orders and readings.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceError, DeviceName, PowerState, Text};
+use rekindle_proto::id::{CallId, IncidentId, WallTime};
+use rekindle_proto::status::Phase;
+
+use super::devices::ReadFor;
+use super::proposals::Key;
+use super::{HOLD_RETRY, Leader};
+use crate::context::Context;
+use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
+use crate::io::{Output, Peer};
+use crate::ledger::{FenceAttempt, Incident, LeaderCommand};
+use crate::order::PowerOffOrder;
+use crate::time::Moment;
+
+/// Between two attempts: a BMC that has just failed needs a moment.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(2);
+
+/// A reading of a device this old still says whether it was on before our order, and whose it is.
+const PREREAD_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Readings of a device that never told its GUID, before its level is passed over.
+const PREREADS_MAX: u32 = 3;
+
+/// Fences begun within [`RATE_WINDOW`]; more wait. (The ledger-held rate comes with the storm rules.)
+const FENCES_AT_ONCE: usize = 3;
+/// See [`FENCES_AT_ONCE`].
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Voided proofs of one incident; then a person must find out who powers the host on.
+const VOIDED_MAX: u32 = 3;
+
+/// One incident's fencing, as this leader follows it.
+#[derive(Debug, Default)]
+pub(super) struct Fence {
+    run: Option<FenceRun>,
+    orders: BTreeMap<CallId, DeviceName>,
+    prereads: BTreeMap<DeviceName, u32>,
+    preread_due: Option<Moment>,
+    last_failed: Option<(u32, Moment)>,
+    first_seen: Option<Moment>,
+    /// The proof was contradicted by the host's own voice: no further attempt, a person.
+    pub(super) lied: Option<Text>,
+}
+
+impl Leader {
+    pub(super) fn drive_fence(&mut self, cx: &mut Context<'_>, id: IncidentId) {
+        let Some(incident) = cx.ledger.incidents.get(&id) else { return };
+        let fence = self.fences.entry(id).or_default();
+        fence.first_seen.get_or_insert(cx.now.mono);
+        if incident.phase == Phase::Fencing {
+            let lied = fence.lied.clone();
+            let often = || format!("its proof was voided {} times: find out who powers it on", incident.voided);
+            if let Some(why) = lied.or_else(|| (incident.voided >= VOIDED_MAX).then(|| Text::new(often()))) {
+                self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
+                return;
+            }
+        }
+        match incident.last_attempt() {
+            Some(attempt) if attempt.failed.is_none() && attempt.term == self.term => {
+                let attempt = attempt.clone();
+                self.follow_attempt(cx, incident, &attempt);
+            }
+            Some(attempt) if attempt.failed.is_none() => {
+                // Its orders may still be under way; they only ever switch off.
+                let why = "the leader that ordered it is gone".into();
+                let command = LeaderCommand::FenceFailed { incident: id, attempt: attempt.attempt, why };
+                self.command(cx, Key::Incident(id), command);
+            }
+            Some(_) | None => self.next_attempt(cx, incident),
+        }
+    }
+
+    /// Chooses the level of the next attempt and commits its intent.
+    fn next_attempt(&mut self, cx: &mut Context<'_>, incident: &Incident) {
+        let id = incident.id;
+        let now = cx.now.mono;
+        self.fences.entry(id).or_default().run = None;
+        let last = incident.last_attempt().map(|attempt| attempt.attempt);
+        let fence = self.fences.entry(id).or_default();
+        if let Some(last) = last {
+            let failed_at = match fence.last_failed {
+                Some((attempt, at)) if attempt == last => at,
+                Some(_) | None => {
+                    fence.last_failed = Some((last, now));
+                    now
+                }
+            };
+            if now < failed_at + BETWEEN_ATTEMPTS {
+                self.wake_at(failed_at + BETWEEN_ATTEMPTS);
+                return;
+            }
+        }
+        let rate = self.fences.values().filter(|fence| {
+            let begun = fence.run.as_ref().map(FenceRun::begun);
+            begun.is_some_and(|begun| now.since(begun) < RATE_WINDOW)
+        });
+        if rate.count() >= FENCES_AT_ONCE {
+            self.hold(now, id, format!("fence rate: {FENCES_AT_ONCE} hosts are being fenced"));
+            return;
+        }
+        if let Some(brake) = cx.ledger.brakes_of(&incident.host) {
+            self.hold(now, id, brake);
+            return;
+        }
+        match self.choose_level(cx, incident) {
+            Choice::Level(level, devices) => {
+                let lasts = attempt_lasts(cx);
+                let not_after = WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
+                let attempt = last.unwrap_or(0) + 1;
+                let command = LeaderCommand::FenceIntent { incident: id, attempt, level, devices, not_after };
+                self.command(cx, Key::Incident(id), command);
+            }
+            Choice::Reading => {}
+            Choice::None(why) => {
+                self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
+            }
+        }
+    }
+
+    /// The lowest level with tries left whose devices are all bound. A device not read lately is read first.
+    fn choose_level(&mut self, cx: &mut Context<'_>, incident: &Incident) -> Choice {
+        let entries: Vec<DeviceEntry> = self.devices.of(&incident.host).into_iter().cloned().collect();
+        if entries.is_empty() {
+            return Choice::None(Text::new(format!(
+                "no fence device is configured for {}: see [[fence_device]]; when it is certainly off, resume or release it",
+                incident.host
+            )));
+        }
+        let now = cx.now.mono;
+        let mut levels: BTreeMap<u8, Vec<&DeviceEntry>> = BTreeMap::new();
+        for entry in &entries {
+            levels.entry(entry.plan.level).or_default().push(entry);
+        }
+        let mut reasons: Vec<String> = Vec::new();
+        for (level, devices) in levels {
+            let skip = usize::try_from(incident.attempts_before_resume).unwrap_or(usize::MAX);
+            let tries = incident.attempts.iter().skip(skip).filter(|attempt| attempt.level == level).count();
+            if tries >= usize::try_from(cx.setup.policy.fence_tries).unwrap_or(usize::MAX) {
+                let last = incident.attempts.iter().rev().find(|attempt| attempt.level == level);
+                let why = last.and_then(|attempt| attempt.failed.as_ref()).map_or("failed", Text::as_str);
+                reasons.push(format!("level {level}: {tries} attempts, the last: {why}"));
+                continue;
+            }
+            let fence = self.fences.entry(incident.id).or_default();
+            let stale = |entry: &&&DeviceEntry| {
+                let age_ok = entry.last.as_ref().is_some_and(|(at, _)| now.since(*at) < PREREAD_AGE_MAX);
+                let tries = fence.prereads.get(&entry.plan.name).copied().unwrap_or(0);
+                // One reading per incident and device at least; more only while it has not said whose it is.
+                !age_ok && (tries == 0 || (matches!(entry.binding, Binding::Unknown(_)) && tries < PREREADS_MAX))
+            };
+            let unread: Vec<DeviceName> = devices.iter().filter(stale).map(|entry| entry.plan.name.clone()).collect();
+            if !unread.is_empty() {
+                self.preread(cx, incident, unread);
+                return Choice::Reading;
+            }
+            let unbound = devices.iter().find_map(|entry| match &entry.binding {
+                Binding::Bound => None,
+                Binding::Unknown(why) | Binding::Refused(why) => Some(format!("{}: {why}", entry.plan.name)),
+            });
+            match unbound {
+                None => return Choice::Level(level, devices.iter().map(|entry| entry.plan.name.clone()).collect()),
+                Some(why) => reasons.push(format!("level {level}: not bound to this host: {why}")),
+            }
+        }
+        Choice::None(Text::new(format!("no fence device can prove it off: {}", reasons.join("; "))))
+    }
+
+    fn preread(&mut self, cx: &mut Context<'_>, incident: &Incident, devices: Vec<DeviceName>) {
+        let now = cx.now.mono;
+        for device in devices {
+            if self.is_reading(&device) {
+                continue;
+            }
+            let fence = self.fences.entry(incident.id).or_default();
+            if let Some(due) = fence.preread_due.filter(|due| now < *due) {
+                self.wake_at(due);
+                continue;
+            }
+            let tries = fence.prereads.entry(device.clone()).or_default();
+            *tries += 1;
+            if *tries > 1 {
+                fence.preread_due = Some(now + BETWEEN_ATTEMPTS);
+            }
+            self.read_device(cx, &incident.host, &device, true, ReadFor::Binding(incident.id));
+        }
+    }
+
+    fn follow_attempt(&mut self, cx: &mut Context<'_>, incident: &Incident, attempt: &FenceAttempt) {
+        let id = incident.id;
+        let now = cx.now.mono;
+        let deadline = now + attempt_lasts(cx);
+        let devices = &self.devices;
+        let seen_on = |device: &DeviceName| {
+            let reading = devices.get(device).and_then(|entry| entry.last.as_ref());
+            reading.is_some_and(|(_, reading)| reading.power == Ok(PowerState::On))
+        };
+        let fence = self.fences.entry(id).or_default();
+        if fence.run.as_ref().is_none_or(|run| run.attempt() != attempt.attempt) {
+            fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on));
+        }
+        loop {
+            let Some(run) = self.fences.get(&id).and_then(|fence| fence.run.as_ref()) else { return };
+            let deadline = run.deadline();
+            match run.next_step(now) {
+                RunStep::Order(device) => match self.permit(cx, &incident.host) {
+                    Ok(permit) => {
+                        let call = cx.out.call();
+                        let order =
+                            PowerOffOrder::new(call, permit, incident, attempt.attempt, device.clone(), deadline);
+                        cx.out.push(Output::PowerOff(order));
+                        let fence = self.fences.entry(id).or_default();
+                        fence.orders.insert(call, device.clone());
+                        if let Some(run) = fence.run.as_mut() {
+                            run.ordered(&device, now);
+                        }
+                    }
+                    Err(hold) => {
+                        self.wake_at(deadline);
+                        self.hold(now, id, hold.to_string());
+                        return;
+                    }
+                },
+                RunStep::Read(device) => {
+                    if let Some(run) = self.fences.entry(id).or_default().run.as_mut() {
+                        run.reading(&device);
+                    }
+                    self.read_device(cx, &incident.host, &device, false, ReadFor::Fence(id));
+                }
+                RunStep::Wait(until) => {
+                    self.holds.remove(&id);
+                    self.wake_at(until.max(now + Duration::from_millis(1)));
+                    return;
+                }
+                RunStep::Proven(proof) => {
+                    let command = LeaderCommand::ConfirmFence { incident: id, attempt: attempt.attempt, proof };
+                    self.command(cx, Key::Incident(id), command);
+                    return;
+                }
+                RunStep::Failed(why) => {
+                    let command = LeaderCommand::FenceFailed { incident: id, attempt: attempt.attempt, why };
+                    self.command(cx, Key::Incident(id), command);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn power_off_done(&mut self, call: CallId, result: Result<(), DeviceError>) {
+        for fence in self.fences.values_mut() {
+            if let Some(device) = fence.orders.remove(&call) {
+                if let Some(run) = fence.run.as_mut() {
+                    run.answered(&device, result);
+                }
+                break;
+            }
+        }
+        self.touch();
+    }
+
+    pub(super) fn fence_read(
+        &mut self,
+        id: IncidentId,
+        device: &DeviceName,
+        reading: &rekindle_proto::fact::DeviceReading,
+        finished: Moment,
+    ) {
+        if let Some(run) = self.fences.get_mut(&id).and_then(|fence| fence.run.as_mut()) {
+            run.read(device, reading, finished);
+        }
+    }
+
+    /// The run that led to the committed proof, if it was this leader's.
+    pub(super) fn proven_run(&self, id: IncidentId) -> Option<&FenceRun> {
+        self.fences.get(&id).and_then(|fence| fence.run.as_ref())
+    }
+
+    /// The host of an open incident was heard (I6).
+    pub(super) fn heard_by_incident(&mut self, cx: &mut Context<'_>, id: IncidentId, peer: &Peer) {
+        let Some(incident) = cx.ledger.incidents.get(&id) else { return };
+        let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);
+        match incident.phase {
+            Phase::Unclean if same_boot => {
+                let why = "it was heard, in the same boot, before any off order".into();
+                self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
+            }
+            Phase::Unclean => {
+                let why = "it rebooted by itself: its guests are not started in place by this version; start them, then release the host";
+                self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why: why.into() });
+            }
+            Phase::Fenced | Phase::Evacuating => self.heard_after_proof(cx, incident, same_boot),
+            Phase::Suspect | Phase::Fencing | Phase::Recovered | Phase::Refuted | Phase::Stuck => {}
+        }
+    }
+
+    pub(super) fn void_proof(&mut self, cx: &mut Context<'_>, id: IncidentId, why: Text, lied: bool) {
+        if lied {
+            self.fences.entry(id).or_default().lied = Some(why.clone());
+        }
+        self.command(cx, Key::Incident(id), LeaderCommand::VoidProof { incident: id, why });
+        self.wake_at(cx.now.mono + HOLD_RETRY);
+    }
+}
+
+enum Choice {
+    Level(u8, Vec<DeviceName>),
+    Reading,
+    None(Text),
+}
+
+/// How long one attempt may take: its polls, and one command that hangs.
+fn attempt_lasts(cx: &Context<'_>) -> Duration {
+    Duration::from_secs(u64::from(cx.setup.policy.off_polls)) + cx.setup.policy.device_timeout
+}

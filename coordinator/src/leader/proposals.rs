@@ -1,0 +1,112 @@
+//! Proposals under way: one per subject at a time, so that nothing is proposed twice while its fate is unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
+
+use super::Leader;
+use crate::context::Context;
+use crate::io::{Output, ProposeError};
+use crate::ledger::{Entry, LeaderCommand, Outcome, Statement};
+use crate::time::Moment;
+
+/// After a refused or lost proposal, before the same subject is proposed again: the ledger may answer differently once
+/// what we have not applied yet is applied.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What a proposal is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// A host's incident, to be opened.
+    Open(HostName),
+    /// An incident's phase.
+    Incident(IncidentId),
+    /// One server of it.
+    Server(IncidentId, ServerId),
+    /// A member's word about itself.
+    Pulse(HostName),
+    /// A failed guest, to be opened.
+    GuestFailed(HostName, ServerId),
+    /// A guest incident's step.
+    Guest(IncidentId),
+    /// An operator's order: the query to be answered.
+    Order(CallId),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    calls: BTreeMap<CallId, Key>,
+    keys: BTreeSet<Key>,
+    not_before: BTreeMap<Key, Moment>,
+}
+
+impl Proposals {
+    pub(super) fn is_under_way(&self, key: &Key) -> bool {
+        self.keys.contains(key)
+    }
+}
+
+impl Leader {
+    /// Proposes an entry, unless one about the same subject is under way or was refused a moment ago.
+    pub(super) fn propose(&mut self, cx: &mut Context<'_>, key: Key, entry: Entry) {
+        if let Some(not_before) = self.proposals.not_before.get(&key).copied() {
+            if cx.now.mono < not_before {
+                self.wake_at(not_before);
+                return;
+            }
+            self.proposals.not_before.remove(&key);
+        }
+        if !self.proposals.keys.insert(key.clone()) {
+            return;
+        }
+        let call = cx.out.call();
+        self.proposals.calls.insert(call, key);
+        cx.out.push(Output::Propose { call, entry: Box::new(entry) });
+    }
+
+    pub(super) fn command(&mut self, cx: &mut Context<'_>, key: Key, command: LeaderCommand) {
+        let statement = Statement::Leader { host: cx.setup.host.clone(), term: self.term, command };
+        self.propose(cx, key, Entry::new(cx.now.wall, statement));
+    }
+
+    pub(super) fn is_proposing(&self, key: &Key) -> bool {
+        self.proposals.is_under_way(key)
+    }
+
+    /// A proposal's fate. Gives back what an operator's order came to, with the query to be answered.
+    pub(crate) fn proposed(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: CallId,
+        result: Result<Outcome, ProposeError>,
+    ) -> Option<(CallId, Result<Outcome, ProposeError>)> {
+        let key = self.proposals.calls.remove(&call)?;
+        self.proposals.keys.remove(&key);
+        self.touch();
+        match &key {
+            Key::Order(query) => return Some((*query, result)),
+            Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
+            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) => {}
+        }
+        match result {
+            Ok(Outcome::Applied { .. }) => {}
+            Ok(Outcome::Refused { why }) => {
+                cx.out.warn(None, format!("the ledger refused: {why}"));
+                self.proposals.not_before.insert(key, cx.now.mono + RETRY_AFTER);
+            }
+            Err(error) => {
+                cx.out.warn(None, Text::new(format!("a proposal has no outcome: {error}")));
+                self.proposals.not_before.insert(key, cx.now.mono + RETRY_AFTER);
+            }
+        }
+        None
+    }
+
+    /// Carries an operator's signed order to the ledger.
+    pub(crate) fn submit(&mut self, cx: &mut Context<'_>, query: CallId, order: rekindle_proto::admin::SignedOrder) {
+        let entry = Entry::new(cx.now.wall, Statement::Operator(order));
+        self.propose(cx, Key::Order(query), entry);
+    }
+}

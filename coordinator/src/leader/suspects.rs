@@ -1,0 +1,341 @@
+//! Silent hosts: who is asked about them, and when there is a verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rekindle_proto::fact::{PathFinding, Text};
+use rekindle_proto::id::{BootId, CallId, HostName, PathName};
+use rekindle_proto::message::Message;
+use rekindle_proto::status::Phase;
+
+use super::proposals::Key;
+use super::{HOLD_RETRY, Leader};
+use crate::context::Context;
+use crate::io::{Event, Output, Peer};
+use crate::ledger::LeaderCommand;
+use crate::membership::MemberState;
+use crate::time::Moment;
+use crate::verdict::{NoVerdict, Suspicion, confirmers_in_order};
+
+/// Members asked at once. Three suffice; two more, so that one slow confirmer does not cost a round.
+const ASKED_AT_ONCE: usize = 5;
+
+/// A testimony that has not come in this time is absent; the next members are asked.
+const TESTIMONY_WAIT: Duration = Duration::from_secs(2);
+
+/// After a refutation, before the same host can be suspected again: gossip needs a moment to follow.
+const COOL_DOWN: Duration = Duration::from_secs(1);
+
+/// How long a verdict waits for another suspicion to be settled. Beyond it the other host counts as absent, not as alive.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
+
+/// Silences that begin within this time of each other may be one event: a switch, a feed, a rack.
+const EVENT_WINDOW: Duration = Duration::from_secs(15);
+
+/// Hosts that make an event, if they are also a tenth of the roster.
+const EVENT_HOSTS_MIN: usize = 3;
+
+/// More refutations than this within [`REFUTED_WINDOW`] are an alarm.
+const REFUTED_MAX: usize = 3;
+/// See [`REFUTED_MAX`].
+const REFUTED_WINDOW: Duration = Duration::from_secs(600);
+
+/// Part of the roster that must have been seen by this process before it judges anybody: a cold start is not a disaster.
+const SEEN_PERCENT: usize = 80;
+
+#[derive(Debug)]
+pub(super) struct SuspectCase {
+    suspicion: Suspicion,
+    asked: BTreeMap<HostName, CallId>,
+    last_asked: Option<Moment>,
+    hold: Option<Text>,
+}
+
+/// The leader is a member too: it examines its suspects itself.
+#[derive(Debug)]
+pub(crate) struct OwnExamination {
+    pub(crate) question: CallId,
+    pub(crate) target: HostName,
+    pub(crate) addresses: Vec<(PathName, SocketAddr)>,
+}
+
+/// A suspicion, for people.
+#[derive(Debug)]
+pub(crate) struct SuspectView<'a> {
+    pub(crate) host: &'a HostName,
+    pub(crate) began: Moment,
+    pub(crate) hold: Option<&'a Text>,
+}
+
+impl Leader {
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = SuspectView<'_>> {
+        self.suspects.iter().map(|(host, case)| SuspectView {
+            host,
+            began: case.suspicion.began,
+            hold: case.hold.as_ref(),
+        })
+    }
+
+    /// First-hand or by gossip: somebody's probe of this host failed.
+    pub(crate) fn suspect(&mut self, cx: &mut Context<'_>, host: &HostName) {
+        if self.suspects.contains_key(host) || !cx.ledger.roster.contains_key(host) || *host == cx.setup.host {
+            return;
+        }
+        let record = cx.ledger.host(host);
+        let is_known = cx.ledger.open_incident(host).is_some() || record.is_some_and(|host| host.quarantine.is_some());
+        let cooling = self.refutations.get(host).and_then(|times| times.last());
+        if is_known || cooling.is_some_and(|last| cx.now.mono < *last + COOL_DOWN) {
+            return;
+        }
+        let boot = cx.heard.get(host).map(|heard| heard.boot);
+        let boot = boot.or_else(|| record.and_then(|host| host.pulse.as_ref()).map(|pulse| pulse.boot));
+        let suspicion = Suspicion::new(host.clone(), boot, cx.now.mono, cx.now.wall, &cx.setup.host);
+        cx.out.push(Output::Event(Event::Phase {
+            incident: None,
+            host: host.clone(),
+            phase: Phase::Suspect,
+            text: "no answer to a probe".into(),
+        }));
+        let case = SuspectCase { suspicion, asked: BTreeMap::new(), last_asked: None, hold: None };
+        self.suspects.insert(host.clone(), case);
+        self.touch();
+    }
+
+    pub(super) fn heard_by_suspects(&mut self, cx: &mut Context<'_>, peer: &Peer) {
+        if self.suspects.is_empty() {
+            return;
+        }
+        if cx.ledger.roster.contains_key(&peer.host) {
+            for case in self.suspects.values_mut() {
+                case.suspicion.heard.insert(peer.host.clone());
+            }
+        }
+        if self.suspects.contains_key(&peer.host) {
+            self.refute(cx, &peer.host, peer.boot, "it was heard here");
+        }
+    }
+
+    pub(super) fn take_testimony(
+        &mut self,
+        cx: &mut Context<'_>,
+        accuser: &HostName,
+        target: &HostName,
+        question: CallId,
+        findings: Vec<PathFinding>,
+    ) {
+        let Some(case) = self.suspects.get_mut(target) else { return };
+        if case.asked.get(accuser) != Some(&question) || findings.is_empty() {
+            return;
+        }
+        match findings.iter().find_map(|finding| finding.heard) {
+            Some(boot) => self.refute(cx, target, boot, &format!("{accuser} hears it")),
+            None => {
+                case.suspicion.testimonies.insert(accuser.clone(), findings);
+            }
+        }
+    }
+
+    /// The host lives. With another boot than before, its guests died nevertheless; starting them in place comes later.
+    fn refute(&mut self, cx: &mut Context<'_>, host: &HostName, boot: BootId, why: &str) {
+        let Some(case) = self.suspects.remove(host) else { return };
+        let now = cx.now.mono;
+        if case.suspicion.boot.is_some_and(|known| known != boot) {
+            let text = "it rebooted: rekindle does not restart its guests in place yet, look at them";
+            cx.out.warn(Some(host), text);
+        }
+        cx.out.push(Output::Event(Event::Phase {
+            incident: None,
+            host: host.clone(),
+            phase: Phase::Refuted,
+            text: Text::new(why),
+        }));
+        let times = self.refutations.entry(host.clone()).or_default();
+        times.retain(|time| now.since(*time) < REFUTED_WINDOW);
+        times.push(now);
+        if times.len() > REFUTED_MAX {
+            cx.out.warn(Some(host), format!("refuted {} times within 10 minutes: look at its network", times.len()));
+            times.drain(..times.len() - REFUTED_MAX);
+        }
+        self.wake_at(now + COOL_DOWN);
+        self.touch();
+    }
+
+    pub(super) fn drive_suspects(&mut self, cx: &mut Context<'_>) {
+        let silent: Vec<HostName> =
+            cx.ledger.roster.keys().filter(|host| is_silent_in_gossip(cx, host)).cloned().collect();
+        for host in &silent {
+            self.suspect(cx, host);
+        }
+        let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
+        for host in hosts {
+            if cx.ledger.open_incident(&host).is_some() {
+                self.suspects.remove(&host);
+                continue;
+            }
+            self.ask_confirmers(cx, &host);
+            match self.judge(cx, &host) {
+                Ok(()) => {}
+                Err(hold) => {
+                    if let Some(case) = self.suspects.get_mut(&host) {
+                        case.hold = Some(hold);
+                    }
+                    self.wake_at(cx.now.mono + HOLD_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Asks members to probe the host, ourselves first; and the next ones if those asked do not answer.
+    fn ask_confirmers(&mut self, cx: &mut Context<'_>, host: &HostName) {
+        let Some(case) = self.suspects.get(host) else { return };
+        let due = case.last_asked.map(|asked| asked + TESTIMONY_WAIT);
+        if let Some(due) = due.filter(|due| cx.now.mono < *due) {
+            self.wake_at(due);
+            return;
+        }
+        let Some(address) = cx.address(host) else { return };
+        let answered = |member: &HostName| case.suspicion.testimonies.contains_key(member);
+        let unasked = |member: &&HostName| {
+            cx.is_alive(member) && !case.asked.contains_key(*member) && !answered(member) && **member != cx.setup.host
+        };
+        let candidates: Vec<&HostName> = cx.ledger.roster.keys().filter(unasked).collect();
+        let mut chosen: Vec<HostName> = confirmers_in_order(host, &candidates, &cx.ledger.roster)
+            .into_iter()
+            .take(ASKED_AT_ONCE)
+            .cloned()
+            .collect();
+        if case.last_asked.is_none() {
+            chosen.insert(0, cx.setup.host.clone());
+        } else if chosen.is_empty() {
+            // Everybody was asked: ask those again who did not answer. The network may have healed meanwhile.
+            chosen = case.asked.keys().filter(|member| !answered(member)).take(ASKED_AT_ONCE).cloned().collect();
+        }
+        let path = cx.main_path();
+        for member in chosen {
+            let call = cx.out.call();
+            let addresses = vec![(path.clone(), address)];
+            if member == cx.setup.host {
+                self.own_examinations.push(OwnExamination { question: call, target: host.clone(), addresses });
+            } else {
+                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses });
+            }
+            if let Some(case) = self.suspects.get_mut(host) {
+                case.asked.insert(member, call);
+            }
+        }
+        if let Some(case) = self.suspects.get_mut(host) {
+            case.last_asked = Some(cx.now.mono);
+        }
+        self.wake_at(cx.now.mono + TESTIMONY_WAIT);
+    }
+
+    /// Opens an incident if everything is there for it; else says what is missing.
+    fn judge(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<(), Text> {
+        let Some(case) = self.suspects.get(host) else { return Ok(()) };
+        let began = case.suspicion.began;
+        let matured = began + cx.membership.suspicion_time();
+        let is_down = cx.member(host).is_some_and(|view| view.state == MemberState::Down);
+        if !is_down && cx.now.mono < matured {
+            self.wake_at(matured);
+            return Err("it may still refute".into());
+        }
+        if !cx.ledger.is_hypervisor(host) {
+            return Err("a witness runs no guests: nothing to recover".into());
+        }
+        self.cold_start(cx, host)?;
+        // Testimony first: while it is not enough, the roll need not be called.
+        if let Err(missing @ (NoVerdict::TooFewTestimonies { .. } | NoVerdict::TooFewEligible { .. })) =
+            case.suspicion.judge(&cx.ledger.roster, &case.suspicion.heard)
+        {
+            return Err(Text::new(missing.to_string()));
+        }
+        if self.roll_since(began).is_none_or(|roll| cx.now.mono.since(roll.called) > 2 * HOLD_RETRY) {
+            self.want_roll(cx);
+        }
+        let Some(roll) = self.roll_since(began) else { return Err("calling the roll".into()) };
+        let Some(case) = self.suspects.get(host) else { return Ok(()) };
+        let verdict =
+            case.suspicion.judge(&cx.ledger.roster, &roll.present).map_err(|missing| Text::new(missing.to_string()))?;
+        self.unsettled_others(cx, host)?;
+        self.is_event(cx, host)?;
+        if let Some(brake) = cx.ledger.brakes_of(host) {
+            return Err(brake);
+        }
+        let command = LeaderCommand::OpenIncident {
+            host: verdict.host().clone(),
+            boot: verdict.boot(),
+            suspected_at: verdict.suspected_at(),
+            verdict: verdict.record().clone(),
+        };
+        self.command(cx, Key::Open(host.clone()), command);
+        Ok(())
+    }
+
+    /// A host that was never heard in this ledger, or a process that has not yet seen most of the roster, is no ground for
+    /// a verdict: everything may just be booting. (A timed grace comes with the ledger's epochs.)
+    fn cold_start(&self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+        if cx.ledger.host(host).is_none_or(|record| record.pulse.is_none()) {
+            return Err("cold start: it has never been heard since it was enrolled".into());
+        }
+        let was_seen = |host: &&HostName| **host == cx.setup.host || cx.heard.get(host).is_some() || cx.member(host).is_some();
+        let seen = cx.ledger.roster.keys().filter(was_seen).count();
+        let needed = (cx.ledger.roster.len() * SEEN_PERCENT).div_ceil(100);
+        if seen < needed {
+            return Err(Text::new(format!("cold start: {seen} of {needed} roster members seen by this leader")));
+        }
+        Ok(())
+    }
+
+    /// Others turned suspect meanwhile: wait until each is settled, so that the 51 % are counted on facts.
+    fn unsettled_others(&mut self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+        let now = cx.now.mono;
+        let unsettled = |(other, case): &(&HostName, &SuspectCase)| {
+            *other != host
+                && now < case.suspicion.began + SETTLE_WAIT
+                && case.suspicion.judge(&cx.ledger.roster, &case.suspicion.heard).is_err()
+        };
+        let waiting: Vec<&str> = self.suspects.iter().filter(unsettled).map(|(other, _)| other.as_str()).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        Err(Text::new(format!("waiting until it is settled whether {} live", waiting.join(", "))))
+    }
+
+    /// Many hosts silent at once are one event: a network or power matter, not that many dead hosts. Until such events are
+    /// judged by their own rules, nothing is done.
+    fn is_event(&self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+        let Some(case) = self.suspects.get(host) else { return Ok(()) };
+        let began = case.suspicion.began;
+        let near = |other: Moment| other.since(began).max(began.since(other)) <= EVENT_WINDOW;
+        let mut silent: BTreeSet<&HostName> = self
+            .suspects
+            .iter()
+            .filter(|(host, other)| cx.ledger.is_hypervisor(host) && near(other.suspicion.began))
+            .map(|(host, _)| host)
+            .collect();
+        let window_ms = u64::try_from(EVENT_WINDOW.as_millis()).unwrap_or(u64::MAX);
+        let recent = cx.ledger.open_incidents().filter(|incident| {
+            let began = case.suspicion.began_wall;
+            began.0.abs_diff(incident.began.0) <= window_ms
+        });
+        silent.extend(recent.map(|incident| &incident.host));
+        if silent.len() >= EVENT_HOSTS_MIN && silent.len() * 10 >= cx.ledger.roster.len() {
+            let roster = cx.ledger.roster.len();
+            return Err(Text::new(format!(
+                "domain event: {} of {roster} fell silent within {} s; nothing is done about such events yet",
+                silent.len(),
+                EVENT_WINDOW.as_secs()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Down or suspect in gossip, and the ledger does not yet deal with it.
+fn is_silent_in_gossip(cx: &Context<'_>, host: &HostName) -> bool {
+    cx.member(host).is_some_and(|view| match view.state {
+        MemberState::Alive => false,
+        MemberState::Suspect | MemberState::Down => true,
+    })
+}
