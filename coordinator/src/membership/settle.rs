@@ -1,0 +1,234 @@
+//! After foca has spoken: what it asked for is done, and what it now believes is compared with what it believed.
+
+use foca::Header;
+
+use super::*;
+
+/// How often a due `Down` is put off by a period while we doubt ourselves: as often as our health can fail, so that doubt
+/// delays a truth but cannot suppress it.
+const HOLDS_MAX: u32 = SCORE_MAX;
+
+impl Membership {
+    /// Carries out foca's wishes. `told_by` is whose words foca has just heard.
+    pub(super) fn settle(&mut self, now: Moment, told_by: Option<Identity>) {
+        if self.wishes.renewed {
+            self.begin_new_life(now, told_by);
+        }
+        let wishes = std::mem::take(&mut self.wishes);
+        for (timer, delay) in wishes.timers {
+            let delay = self.stretched(&timer, delay);
+            self.timers.set(now + delay, Task::Swim { timer, holds: 0 });
+        }
+        let incarnation = self.incarnation();
+        if incarnation != self.persisted {
+            self.persisted = incarnation;
+            self.swim_incarnation = 0;
+            self.outputs.push_back(MembershipOutput::PersistIncarnation(incarnation));
+        }
+        if let Some(raised) = wishes.swim_incarnation {
+            if raised > self.swim_incarnation {
+                self.health.worse();
+            }
+            self.swim_incarnation = raised;
+        }
+        for (to, bytes) in wishes.packets {
+            self.send(to, bytes);
+        }
+        for failed in wishes.probe_failed {
+            self.probe_failed(&failed);
+        }
+        self.compare(now);
+        for pinged in wishes.pinged {
+            self.tell_suspect(&pinged);
+        }
+    }
+
+    /// Runs one of foca's timers.
+    pub(super) fn run(&mut self, now: Moment, timer: Timer<Identity>, holds: u32) {
+        let mut probed = false;
+        match &timer {
+            Timer::ChangeSuspectToDown { .. } if self.health.doubtful() && holds < HOLDS_MAX => {
+                self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds: holds + 1 });
+                return;
+            }
+            Timer::RemoveDown(identity) if self.disowned.get(&identity.member) == Some(identity) => {
+                self.disowned.remove(&identity.member);
+            }
+            Timer::ProbeRandomMember(_) => {
+                self.stall_forgiven = false;
+                probed = true;
+            }
+            Timer::SendIndirectProbe { .. }
+            | Timer::ChangeSuspectToDown { .. }
+            | Timer::RemoveDown(_)
+            | Timer::PeriodicAnnounce(_)
+            | Timer::PeriodicAnnounceDown(_)
+            | Timer::PeriodicGossip(_) => {}
+        }
+        // Its errors are about the order of timers, which is ours, and it goes on by itself after each.
+        let _ = self.foca.handle_timer(timer, &mut self.wishes);
+        if probed && self.wishes.probe_failed.is_empty() {
+            self.health.better();
+        }
+        self.settle(now, None);
+    }
+
+    /// If we slept, the answers to our probes may be waiting unread: everything an accusation rests on is put off by the
+    /// time we slept and the time of an answer, as if our clock had stood still.
+    pub(super) fn forgive_stall(&mut self, now: Moment) {
+        let late = self.timers.probing_late_by(now);
+        if late <= self.rules.probe_ack / 2 || self.stall_forgiven {
+            return;
+        }
+        self.stall_forgiven = true;
+        self.health.worse();
+        self.timers.put_off_probing(late + self.rules.probe_ack);
+    }
+
+    pub(super) fn announce_to_down(&mut self, now: Moment) {
+        self.timers.set(now + REJOIN_PERIOD, Task::AnnounceToDown);
+        let down = |view: &&MemberView| view.state == MemberState::Down;
+        let after = self.views.values().filter(down).filter(|view| view.member > self.rejoin_cursor);
+        let before = self.views.values().filter(down).filter(|view| view.member <= self.rejoin_cursor);
+        let chosen: Vec<_> = after.chain(before).take(REJOIN_MEMBERS).map(identity_of).collect();
+        for down in chosen {
+            self.rejoin_cursor = down.member;
+            // Fails only for what cannot be encoded, and all our identities can.
+            let _ = self.foca.announce(down, &mut self.wishes);
+        }
+        self.settle(now, None);
+    }
+
+    /// Others believe in a life of ours that wins against this one (our disk was wiped and our clock set back, or somebody
+    /// lies): the next begins after it.
+    pub(super) fn outlive(&mut self, now: Moment, claim: Incarnation) {
+        let Some(next) = claim.0.checked_add(1) else { return };
+        if self.may_renew(now) {
+            let identity = Identity { incarnation: Incarnation(next), ..*self.foca.identity() };
+            self.wishes.renewed |= self.foca.change_identity(identity, &mut self.wishes).is_ok();
+        }
+    }
+
+    /// We were declared down, so it may have been we who were cut off: whom we believe down we believe so no longer with
+    /// any right. Foca forgets them, so that they need not begin new lives for our sake; what we said of them is not said
+    /// again; until they or others speak they are still shown as down.
+    fn begin_new_life(&mut self, now: Moment, told_by: Option<Identity>) {
+        self.renewed_at = Some(now);
+        self.health.worse();
+        let down: Vec<_> = self.foca.iter_membership_state().filter(|member| member.state() == State::Down).collect();
+        let down: Vec<_> = down.into_iter().map(|member| *member.id()).collect();
+        for identity in down {
+            let _ = self.foca.handle_timer(Timer::RemoveDown(identity), &mut self.wishes);
+            self.disowned.insert(identity.member, identity);
+        }
+        // Foca waits for a packet before it probes again, and if its farewell was lost none would come: this only makes it
+        // look at its members.
+        let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.wishes);
+        if let Some(teller) = told_by {
+            let _ = self.foca.announce(teller, &mut self.wishes);
+        }
+        self.wishes.renewed = false;
+    }
+
+    /// The delay of a timer, longer the less we trust ourselves. Probe and indirect probe by the same factor, so that their
+    /// order stays.
+    fn stretched(&self, timer: &Timer<Identity>, delay: Duration) -> Duration {
+        match timer {
+            Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } | Timer::ChangeSuspectToDown { .. } => {
+                self.health.stretch(delay)
+            }
+            Timer::PeriodicAnnounce(_)
+            | Timer::PeriodicAnnounceDown(_)
+            | Timer::PeriodicGossip(_)
+            | Timer::RemoveDown(_) => delay,
+        }
+    }
+
+    fn send(&mut self, to: Identity, bytes: Vec<u8>) {
+        if to.member == self.me {
+            return;
+        }
+        let bytes = if self.disowned.is_empty() { bytes } else { self.without_disowned(bytes) };
+        self.outputs.push_back(MembershipOutput::Datagram { to: to.address, member: to.member, bytes });
+    }
+
+    fn without_disowned(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let Ok(mut packet) = Packet::open(&bytes) else { return bytes };
+        let before = packet.updates.len();
+        packet.updates.retain(|update| {
+            update.state() != State::Down || self.disowned.get(&update.id().member) != Some(update.id())
+        });
+        if packet.updates.len() == before {
+            return bytes;
+        }
+        packet.close().unwrap_or(bytes)
+    }
+
+    fn probe_failed(&mut self, failed: &Identity) {
+        // It may have begun a new life while we waited for the old one's answer.
+        let Some(view) = self.views.get(&failed.member).filter(|view| view.incarnation == failed.incarnation) else {
+            return;
+        };
+        // If others complain of it too, our failure says more of it than of us.
+        if view.state == MemberState::Alive {
+            self.health.worse();
+        }
+        self.outputs.push_back(MembershipOutput::ProbeFailed { member: failed.member });
+    }
+
+    /// A suspect that we probe is told of the suspicion: gossip about it may have died out before it reached it, and an
+    /// answer alone does not clear it.
+    fn tell_suspect(&mut self, pinged: &Identity) {
+        let suspicion = self.seen.iter().find(|member| member.id() == pinged && member.state() == State::Suspect);
+        let Some(suspicion) = suspicion.cloned() else { return };
+        let src = *self.foca.identity();
+        let header = Header { src, src_incarnation: self.swim_incarnation, dst: *pinged, message: Message::Gossip };
+        if let Ok(bytes) = (Packet { header, updates: vec![suspicion] }).close() {
+            self.send(*pinged, bytes);
+        }
+    }
+
+    /// Compares foca's full state with the last, says what changed, and fits its configuration to the number of members.
+    fn compare(&mut self, now: Moment) {
+        if !self.foca.iter_membership_state().eq(self.seen.iter()) {
+            self.seen.clear();
+            self.seen.extend(self.foca.iter_membership_state().cloned());
+            let mut changed = BTreeMap::new();
+            for member in &self.seen {
+                self.disowned.remove(&member.id().member);
+                let view = view_of(member, now);
+                let same = self.views.get(&view.member).is_some_and(|old| MemberView { since: now, ..*old } == view);
+                if !same {
+                    changed.insert(view.member, view);
+                }
+            }
+            for (member, view) in changed {
+                self.outputs.push_back(MembershipOutput::Changed(view.clone()));
+                self.views.insert(member, view);
+            }
+        }
+        if self.views.len() > self.seen.len() + self.disowned.len() {
+            let known: std::collections::BTreeSet<_> = self.seen.iter().map(|member| member.id().member).collect();
+            self.views.retain(|member, _| known.contains(member) || self.disowned.contains_key(member));
+        }
+        let cluster_size = self.foca.num_members() + 1;
+        // Refused only for a change of what is fixed, and we change nothing fixed.
+        if cluster_size != self.cluster_size && self.foca.set_config(self.rules.config(cluster_size)).is_ok() {
+            self.cluster_size = cluster_size;
+        }
+    }
+}
+
+fn identity_of(view: &MemberView) -> Identity {
+    Identity { member: view.member, incarnation: view.incarnation, address: view.address }
+}
+
+fn view_of(member: &Member<Identity>, since: Moment) -> MemberView {
+    let state = match member.state() {
+        State::Alive => MemberState::Alive,
+        State::Suspect => MemberState::Suspect,
+        State::Down => MemberState::Down,
+    };
+    let Identity { member, incarnation, address } = *member.id();
+    MemberView { member, address, incarnation, state, since }
+}

@@ -1,0 +1,3 @@
+mod detection;
+mod net;
+mod rejoin;

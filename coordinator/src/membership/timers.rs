@@ -1,0 +1,130 @@
+//! Foca's timers, and our own, as data.
+//!
+//! Foca asks for timers and never takes one back: it tells a void one by a token of 8 bits when it comes due. A peer that
+//! makes us flap could pile up void timers, and after 256 flaps an old token would be valid again. So there is one slot per
+//! purpose, and a later timer takes the slot of an earlier, which is void or says the same (each case is told at [`slot`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use foca::Timer;
+use rekindle_proto::id::MemberId;
+
+use super::identity::Identity;
+use crate::time::Moment;
+
+/// What is to be done when a timer comes due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Foca's own business; `holds` is how often it was put off because we doubted ourselves.
+    Swim { timer: Timer<Identity>, holds: u32 },
+    /// Announce ourselves to some of those we believe down.
+    AnnounceToDown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    IndirectProbe,
+    Probe,
+    Announce,
+    Gossip,
+    SwimAnnounceToDown,
+    AnnounceToDown,
+    Suspicion(MemberId),
+    Forget(MemberId),
+}
+
+/// Why each slot holds one timer only.
+fn slot(task: &Task) -> Slot {
+    let timer = match task {
+        Task::AnnounceToDown => return Slot::AnnounceToDown,
+        Task::Swim { timer, .. } => timer,
+    };
+    match timer {
+        // One probe at a time: the next is begun when the last has ended, or under a new token that voids the old one.
+        Timer::SendIndirectProbe { .. } => Slot::IndirectProbe,
+        Timer::ProbeRandomMember(_) => Slot::Probe,
+        // Each asks for its successor when it comes due; a second chain begins only under a new token.
+        Timer::PeriodicAnnounce(_) => Slot::Announce,
+        Timer::PeriodicGossip(_) => Slot::Gossip,
+        Timer::PeriodicAnnounceDown(_) => Slot::SwimAnnounceToDown,
+        // A later suspicion of the same member is of a later life or SWIM incarnation (the earlier was refuted) or bears a
+        // new token; if it is the very same, the earlier deadline stands (see `Timers::set`).
+        Timer::ChangeSuspectToDown { member_id, .. } => Slot::Suspicion(member_id.member),
+        // Forgetting an earlier life does nothing once foca knows a later one.
+        Timer::RemoveDown(identity) => Slot::Forget(identity.member),
+    }
+}
+
+/// All timers of one path, ordered by deadline; those of one moment in the order in which they were set.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    queue: BTreeMap<(Moment, u64), Task>,
+    slots: BTreeMap<Slot, (Moment, u64)>,
+    next_serial: u64,
+}
+
+impl Timers {
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.queue.keys().next().map(|(deadline, _)| *deadline)
+    }
+
+    /// Sets a timer, in place of the one that holds its slot.
+    pub(super) fn set(&mut self, deadline: Moment, task: Task) {
+        let slot = slot(&task);
+        if let Some(held) = self.slots.get(&slot).copied() {
+            if matches!(slot, Slot::Suspicion(_)) && self.queue.get(&held).is_some_and(|pending| same(pending, &task)) {
+                return;
+            }
+            self.queue.remove(&held);
+        }
+        self.put(slot, deadline, task);
+    }
+
+    /// Takes the first timer due at `now`, with the moment it was due at.
+    pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, Task)> {
+        let entry = self.queue.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let ((deadline, _), task) = entry.remove_entry();
+        self.slots.remove(&slot(&task));
+        Some((deadline, task))
+    }
+
+    /// How late the latest of the timers is on which an accusation rests (our probe, a suspicion).
+    pub(super) fn probing_late_by(&self, now: Moment) -> Duration {
+        let first = self.probing().map(|(_, (deadline, _))| deadline).min();
+        first.map_or(Duration::ZERO, |deadline| now.since(deadline))
+    }
+
+    /// Puts off all timers on which an accusation rests, keeping their order.
+    pub(super) fn put_off_probing(&mut self, by: Duration) {
+        let moved: Vec<_> = self.probing().collect();
+        for (slot, held) in moved {
+            if let Some(task) = self.queue.remove(&held) {
+                self.queue.insert((held.0 + by, held.1), task);
+                self.slots.insert(slot, (held.0 + by, held.1));
+            }
+        }
+    }
+
+    fn probing(&self) -> impl Iterator<Item = (Slot, (Moment, u64))> {
+        self.slots.iter().map(|(slot, held)| (*slot, *held)).filter(|(slot, _)| match slot {
+            Slot::IndirectProbe | Slot::Probe | Slot::Suspicion(_) => true,
+            Slot::Announce | Slot::Gossip | Slot::SwimAnnounceToDown | Slot::AnnounceToDown | Slot::Forget(_) => false,
+        })
+    }
+
+    fn put(&mut self, slot: Slot, deadline: Moment, task: Task) {
+        let key = (deadline, self.next_serial);
+        self.next_serial += 1;
+        self.slots.insert(slot, key);
+        self.queue.insert(key, task);
+    }
+}
+
+fn same(a: &Task, b: &Task) -> bool {
+    match (a, b) {
+        (Task::Swim { timer: a, .. }, Task::Swim { timer: b, .. }) => a == b,
+        (Task::AnnounceToDown, Task::AnnounceToDown) => true,
+        (Task::Swim { .. }, Task::AnnounceToDown) | (Task::AnnounceToDown, Task::Swim { .. }) => false,
+    }
+}
