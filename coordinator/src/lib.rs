@@ -1,8 +1,45 @@
-//! stub
+//! # rekindle-coordinator: every decision, as pure state machines
+//!
+//! *proto speaks, coordinator decides, agent acts.* Every member runs the same [`Coordinator`]; leader is a role it holds
+//! for a term. No clock, no I/O, no async runtime: time is an argument, the world an [`io::Input`], every act an
+//! [`io::Output`]. The same inputs with the same seed give the same outputs, byte for byte.
+//!
+//! One item of data goes one way; each stage's output type is the next stage's only key:
+//!
+//! ```text
+//!  datagrams ──►  membership   foca: alive, suspect, down
+//!                    │
+//!  testimony ──►  verdict      counted against who could have testified
+//!                    │ Verdict       (verdict.rs: needs a quorum of testimony and an answered roll call)
+//!                    ▼          ── OpenIncident, FenceIntent: committed ──
+//!  readings  ──►  fencing      device ladder, orders, read-backs
+//!                    │ FenceProof    (fencing/proof.rs: committed, and read off within the lease)
+//!                    ▼
+//!  Nova      ──►  recovery     force-down, lists, one committed intent per server
+//!                    │ EvacuateOrder (order.rs: needs Permit + FenceProof + CommittedIntent)
+//!                    ▼
+//!                 ledger       incidents, their stories
+//! ```
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`membership`] | who is alive, as far as gossip knows |
+//! | [`verdict`] | whether a quorum says that a host is gone |
+//! | [`permit`] | whether an act may begin now: brakes, roll call, leadership |
+//! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
+//! | [`recovery`] | what is to become of each server |
+//! | [`ledger`] | what is agreed, and who may change it |
+//! | [`policy`] | thresholds |
+//! | `leader`, `member` | the steps that follow: of the leader, of everybody |
 #![forbid(unsafe_code)]
+
+mod context;
+mod coordinator;
 pub mod fencing;
 pub mod io;
+mod leader;
 pub mod ledger;
+mod member;
 pub mod membership;
 pub mod order;
 pub mod permit;
@@ -10,31 +47,6 @@ pub mod policy;
 pub mod recovery;
 pub mod time;
 pub mod verdict;
+mod view;
 
-use io::{Input, Output};
-use time::{Moment, Now};
-
-/// Every decision of one member.
-#[derive(Debug)]
-pub struct Coordinator {
-    outputs: std::collections::VecDeque<Output>,
-}
-
-impl Coordinator {
-    /// A member at its start.
-    #[must_use]
-    pub fn new(_setup: policy::Setup, _now: Now) -> Self {
-        Self { outputs: std::collections::VecDeque::new() }
-    }
-    /// The only entrance.
-    pub fn handle(&mut self, _now: Now, _input: Input) {}
-    /// The only exit, strictly ordered. Poll until `None` after every `handle`.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
-    /// When [`Input::Tick`] is due, if nothing happens before.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Moment> {
-        None
-    }
-}
+pub use coordinator::Coordinator;

@@ -139,8 +139,18 @@ mod tests {
             (true, None, Some(fresh.clone()), "waiting for a quorum of voters to confirm that we lead"),
             (true, check(3, 19_900), None, "waiting for the roll call"),
             (true, check(3, 19_900), Some(roll(9_000, "a b c d")), "waiting for the roll call"),
-            (true, check(3, 19_900), Some(roll(19_000, "a b")), "mass-failure stop: 2 of 5 answered the roll call; 3 are needed"),
-            (true, check(3, 19_900), Some(roll(19_000, "a b s t")), "mass-failure stop: 2 of 5 answered the roll call; 3 are needed"),
+            (
+                true,
+                check(3, 19_900),
+                Some(roll(19_000, "a b")),
+                "mass-failure stop: 2 of 5 answered the roll call; 3 are needed",
+            ),
+            (
+                true,
+                check(3, 19_900),
+                Some(roll(19_000, "a b s t")),
+                "mass-failure stop: 2 of 5 answered the roll call; 3 are needed",
+            ),
             (false, check(3, 19_900), Some(fresh), "disarmed: a fresh cluster"),
         ];
         for (armed, checked, roll, expected) in rows {

@@ -138,7 +138,8 @@ impl Suspicion {
     ) -> Result<Verdict, NoVerdict> {
         let may_testify = |host: &&HostName| **host != self.host && roster.contains_key(*host);
         let eligible: BTreeSet<&HostName> = self.heard.iter().chain(present).filter(may_testify).collect();
-        let needed = testimonies_needed(eligible.len()).ok_or(NoVerdict::TooFewEligible { eligible: eligible.len() })?;
+        let needed =
+            testimonies_needed(eligible.len()).ok_or(NoVerdict::TooFewEligible { eligible: eligible.len() })?;
         let given: Vec<(&HostName, &Vec<PathFinding>)> =
             self.testimonies.iter().filter(|(accuser, _)| eligible.contains(accuser)).collect();
         if given.len() < needed {
@@ -272,22 +273,59 @@ mod tests {
             ("three of four", unlabelled, "a b c d", "a b c", "a b c d", "verdict 3 of 4"),
             ("two of four", unlabelled, "a b c d", "a b", "a b c d", "2 of 3 testimonies (4 could testify)"),
             ("three suffice of three present", unlabelled, "a b c", "a b c", "a b c", "verdict 3 of 3"),
-            ("heard in the roll call counts as eligible", unlabelled, "a b", "a b", "a b c", "2 of 3 testimonies (3 could testify)"),
-            ("two heard, two testify, brake", unlabelled, "a b", "a b", "a b", "mass-failure stop: 2 of 5 answered the roll call; 3 are needed"),
+            (
+                "heard in the roll call counts as eligible",
+                unlabelled,
+                "a b",
+                "a b",
+                "a b c",
+                "2 of 3 testimonies (3 could testify)",
+            ),
+            (
+                "two heard, two testify, brake",
+                unlabelled,
+                "a b",
+                "a b",
+                "a b",
+                "mass-failure stop: 2 of 5 answered the roll call; 3 are needed",
+            ),
             ("alone", unlabelled, "a", "a", "a", "1 members could testify; a verdict needs at least 2"),
-            ("the target does not judge itself", unlabelled, "a x", "a x", "a x", "1 members could testify; a verdict needs at least 2"),
-            ("strangers do not count", unlabelled, "a s t", "a s t", "a b c s t", "1 of 3 testimonies (3 could testify)"),
+            (
+                "the target does not judge itself",
+                unlabelled,
+                "a x",
+                "a x",
+                "a x",
+                "1 members could testify; a verdict needs at least 2",
+            ),
+            (
+                "strangers do not count",
+                unlabelled,
+                "a s t",
+                "a s t",
+                "a b c s t",
+                "1 of 3 testimonies (3 could testify)",
+            ),
             ("a testimony of one not heard", unlabelled, "a b", "a c d", "a b", "1 of 2 testimonies (2 could testify)"),
             ("own domain testified", racks, "a b c d", "a c d", "a b c d", "verdict 3 of 4"),
             ("own domain lives, silent", racks, "a b c d", "c d", "a b c d", "2 of 3 testimonies (4 could testify)"),
-            ("own domain dead", racks, "c d", "c d", "c d", "mass-failure stop: 2 of 5 answered the roll call; 3 are needed"),
+            (
+                "own domain dead",
+                racks,
+                "c d",
+                "c d",
+                "c d",
+                "mass-failure stop: 2 of 5 answered the roll call; 3 are needed",
+            ),
         ];
         for (name, members, heard, testified, present, expected) in rows {
             let mut suspicion = Suspicion::new(host("x"), None, Moment::ZERO, WallTime(0), &host("a"));
             suspicion.heard = hosts(heard);
             suspicion.testimonies = hosts(testified).into_iter().map(|accuser| (accuser, Vec::new())).collect();
             let said = match suspicion.judge(&roster(members), &hosts(present)) {
-                Ok(verdict) => format!("verdict {} of {}", verdict.record().testimonies.len(), verdict.record().eligible),
+                Ok(verdict) => {
+                    format!("verdict {} of {}", verdict.record().testimonies.len(), verdict.record().eligible)
+                }
                 Err(reason) => reason.to_string(),
             };
             assert_eq!(&said, expected, "{name}");
@@ -308,8 +346,16 @@ mod tests {
 
     #[test]
     fn confirmers_are_spread_over_domains() {
-        let members =
-            roster(&[("a", "r1"), ("b", "r1"), ("c", "r2"), ("d", "r2"), ("e", "r3"), ("f", ""), ("g", ""), ("x", "r1")]);
+        let members = roster(&[
+            ("a", "r1"),
+            ("b", "r1"),
+            ("c", "r2"),
+            ("d", "r2"),
+            ("e", "r3"),
+            ("f", ""),
+            ("g", ""),
+            ("x", "r1"),
+        ]);
         let all: Vec<HostName> = members.keys().cloned().collect();
         let candidates: Vec<&HostName> = all.iter().collect();
         let order: Vec<&str> =

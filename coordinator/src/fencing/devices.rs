@@ -137,8 +137,7 @@ mod tests {
         let (mut book, _, device) = book();
         let machine = SystemUuid(Uuid::from_u128(7));
         let guid = DeviceGuid(*machine.0.as_bytes());
-        let reading =
-            |power: PowerState, guid: DeviceGuid| DeviceReading { power: Ok(power), guid: Some(Ok(guid)) };
+        let reading = |power: PowerState, guid: DeviceGuid| DeviceReading { power: Ok(power), guid: Some(Ok(guid)) };
         let binding = |book: &DeviceBook| book.get(&device).expect("enrolled").binding.clone();
 
         book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, None, false);

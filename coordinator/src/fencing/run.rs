@@ -10,7 +10,7 @@ use crate::ledger::{FenceAttempt, OffReads, ProofRecord};
 use crate::time::Moment;
 
 /// Least time between the two off readings of a proof (I2), and the pace of polling.
-pub const POLL_EVERY: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// One attempt, as the leader that ordered it follows it.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use rekindle_proto::message::Message;
 use super::Leader;
 use crate::context::Context;
 use crate::io::Output;
-use crate::permit::{Hold, Linearized, Permit, ROLL_AGE_MAX, Roll};
+use crate::permit::{Hold, Linearized, Permit, Roll};
 use crate::time::Moment;
 
 /// How long a roll call waits for those who have not answered.
@@ -119,11 +119,6 @@ impl Leader {
         self.roll.last.as_ref().filter(|roll| roll.called >= since)
     }
 
-    /// The last finished roll, if it is young enough to act upon.
-    pub(crate) fn fresh_roll(&self, now: Moment) -> Option<&Roll> {
-        self.roll.last.as_ref().filter(|roll| now.since(roll.called) < ROLL_AGE_MAX)
-    }
-
     pub(super) fn drive_checks(&mut self, cx: &mut Context<'_>) {
         self.finish_roll(cx);
         if let Some((_, roll)) = &self.roll.running {
@@ -145,7 +140,8 @@ impl Leader {
             Err(Hold::RollStale) => self.want_roll(cx),
             Err(Hold::MassFailure { .. }) => {
                 // Count again, at a pace: those missing may have come back.
-                if self.roll.last.as_ref().is_none_or(|roll| cx.now.mono.since(roll.called) >= ROLL_WAIT + RETRY_AFTER) {
+                if self.roll.last.as_ref().is_none_or(|roll| cx.now.mono.since(roll.called) >= ROLL_WAIT + RETRY_AFTER)
+                {
                     self.want_roll(cx);
                 }
             }

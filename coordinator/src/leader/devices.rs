@@ -145,8 +145,7 @@ impl Leader {
         let now = cx.now.mono;
         let health = |call: &&DeviceCall| call.read_for == ReadFor::Health;
         let mut under_way = self.device_calls.calls.values().filter(health).count();
-        let reading: BTreeSet<DeviceName> =
-            self.device_calls.calls.values().map(|call| call.device.clone()).collect();
+        let reading: BTreeSet<DeviceName> = self.device_calls.calls.values().map(|call| call.device.clone()).collect();
         let mut next: Option<Moment> = None;
         let mut chosen = Vec::new();
         for (position, entry) in self.devices.iter().enumerate() {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, DeviceReading, NovaError, NovaMigration, NovaServer, NovaService, PowerState, Text};
+use rekindle_proto::fact::{
+    DeviceName, DeviceReading, NovaError, NovaMigration, NovaServer, NovaService, PowerState, Text,
+};
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
@@ -137,8 +139,8 @@ impl Leader {
         let devices: Vec<DeviceName> = proof.record.devices.iter().map(|device| device.device.clone()).collect();
         let seen_going_off = proof.record.devices.iter().all(|device| device.seen_going_off);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        let closely = !seen_going_off
-            && evacuation.silent_since.is_none_or(|since| now.since(since) < READ_CLOSELY_FOR);
+        let closely =
+            !seen_going_off && evacuation.silent_since.is_none_or(|since| now.since(since) < READ_CLOSELY_FOR);
         let every = if closely { READ_CLOSELY_EVERY } else { RENEW_EVERY };
         let all_read = devices.iter().all(|device| evacuation.reads.contains_key(device));
         // A new leader has read nothing yet: at once.
@@ -183,7 +185,9 @@ impl Leader {
         }
         let host = &incident.host;
         let (why, lied) = if same_boot {
-            let why = format!("{host} speaks, in the same boot, though it was read off: the BMC lies, or is another machine's");
+            let why = format!(
+                "{host} speaks, in the same boot, though it was read off: the BMC lies, or is another machine's"
+            );
             (why, true)
         } else {
             (format!("{host} speaks in a new boot: somebody powered it on"), false)

@@ -110,7 +110,8 @@ impl Leader {
         match self.choose_level(cx, incident) {
             Choice::Level(level, devices) => {
                 let lasts = attempt_lasts(cx);
-                let not_after = WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
+                let not_after =
+                    WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
                 let attempt = last.unwrap_or(0) + 1;
                 let command = LeaderCommand::FenceIntent { incident: id, attempt, level, devices, not_after };
                 self.command(cx, Key::Incident(id), command);

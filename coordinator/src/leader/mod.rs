@@ -34,8 +34,7 @@ use guests::GuestCase;
 use proposals::{Key, Proposals};
 use suspects::SuspectCase;
 
-pub(crate) use devices::FenceTest;
-pub(crate) use suspects::{OwnExamination, SuspectView};
+pub(crate) use suspects::OwnExamination;
 
 /// How long what holds an act is waited for before it is looked at again.
 const HOLD_RETRY: Duration = Duration::from_secs(1);
@@ -180,9 +179,7 @@ impl Leader {
                     self.fences.remove(&id);
                     self.evacuations.remove(&id);
                 }
-                Phase::Suspect
-                | Phase::Recovered
-                | Phase::Refuted => {}
+                Phase::Suspect | Phase::Recovered | Phase::Refuted => {}
             }
         }
     }
@@ -224,9 +221,8 @@ impl Leader {
     ) {
         let Some(record) = cx.ledger.host(host) else { return };
         let known = record.pulse.as_ref();
-        let is_news = known.is_none_or(|pulse| {
-            pulse.boot != boot || pulse.system_uuid != system_uuid || pulse.guests != guests
-        });
+        let is_news =
+            known.is_none_or(|pulse| pulse.boot != boot || pulse.system_uuid != system_uuid || pulse.guests != guests);
         // An incomplete list is no reason to forget a complete one of the same boot.
         let is_worse = known.is_some_and(|pulse| pulse.boot == boot && pulse.guests.complete && !guests.complete);
         // While its host is being recovered, the ledger keeps what was said before (I6).
@@ -238,7 +234,13 @@ impl Leader {
         self.propose(cx, Key::Pulse(host.clone()), Entry::new(cx.now.wall, statement));
     }
 
-    pub(crate) fn device_read(&mut self, cx: &mut Context<'_>, call: CallId, reading: &DeviceReading, finished: Moment) {
+    pub(crate) fn device_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: CallId,
+        reading: &DeviceReading,
+        finished: Moment,
+    ) {
         self.take_device_reading(cx, call, reading, finished);
         self.touch();
     }

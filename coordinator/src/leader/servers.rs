@@ -8,9 +8,9 @@ use rekindle_proto::id::{CallId, HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
+use super::Leader;
 use super::evacuation::Ask;
 use super::proposals::Key;
-use super::Leader;
 use crate::context::Context;
 use crate::fencing::FenceProof;
 use crate::io::{NovaAnswer, NovaRead, Output};
@@ -54,7 +54,9 @@ impl IntentState {
         self.end = match result {
             Ok(_) | Err(NovaError::Unknown(_) | NovaError::Malformed(_)) => None,
             Err(NovaError::NotSent(why)) => Some(IntentEnd::NotSent(why.clone())),
-            Err(NovaError::Refused { status, text }) => Some(IntentEnd::Refused(Text::new(format!("{status}: {text}")))),
+            Err(NovaError::Refused { status, text }) => {
+                Some(IntentEnd::Refused(Text::new(format!("{status}: {text}"))))
+            }
         };
     }
 }

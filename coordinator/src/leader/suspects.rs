@@ -278,7 +278,8 @@ impl Leader {
         if cx.ledger.host(host).is_none_or(|record| record.pulse.is_none()) {
             return Err("cold start: it has never been heard since it was enrolled".into());
         }
-        let was_seen = |host: &&HostName| **host == cx.setup.host || cx.heard.get(host).is_some() || cx.member(host).is_some();
+        let was_seen =
+            |host: &&HostName| **host == cx.setup.host || cx.heard.get(host).is_some() || cx.member(host).is_some();
         let seen = cx.ledger.roster.keys().filter(was_seen).count();
         let needed = (cx.ledger.roster.len() * SEEN_PERCENT).div_ceil(100);
         if seen < needed {

@@ -199,8 +199,12 @@ impl Ledger {
                     return Err(Outcome::refused(format!("attempt {attempt} is not the running one of term {term}")));
                 }
                 let ordered: BTreeSet<_> = last.devices.iter().collect();
-                let proven: BTreeSet<_> =
-                    proof.devices.iter().filter(|reads| reads.apart_ms >= OFF_READS_APART_MS).map(|reads| &reads.device).collect();
+                let proven: BTreeSet<_> = proof
+                    .devices
+                    .iter()
+                    .filter(|reads| reads.apart_ms >= OFF_READS_APART_MS)
+                    .map(|reads| &reads.device)
+                    .collect();
                 if ordered != proven || proof.level != last.level {
                     return Err(Outcome::refused(format!(
                         "{} of {} devices were read off twice, at least {OFF_READS_APART_MS} ms apart",
@@ -233,7 +237,11 @@ impl Ledger {
                 if servers.len() > INCIDENT_SERVERS_MAX {
                     return Err(Outcome::refused(format!("{} servers; at most {INCIDENT_SERVERS_MAX}", servers.len())));
                 }
-                incident.turn(Phase::Evacuating, at, format!("{} servers; Nova has the host forced down", servers.len()))?;
+                incident.turn(
+                    Phase::Evacuating,
+                    at,
+                    format!("{} servers; Nova has the host forced down", servers.len()),
+                )?;
                 incident.heartbeat.clone_from(heartbeat);
                 for remark in remarks {
                     incident.tell(at, remark.clone(), None);
@@ -301,7 +309,8 @@ impl Ledger {
             }
             LeaderCommand::GuestIntent { incident, power } => self.guest_intent(*incident, at, *power),
             LeaderCommand::SettleGuest { incident, recovered, why } => {
-                let Some(guest) = self.guest_incidents.get_mut(incident).filter(|guest| guest.recovered.is_none()) else {
+                let Some(guest) = self.guest_incidents.get_mut(incident).filter(|guest| guest.recovered.is_none())
+                else {
                     return Err(Outcome::refused(format!("no open guest incident {incident}")));
                 };
                 guest.recovered = Some(*recovered);
@@ -370,9 +379,8 @@ impl Ledger {
                 if self.open_incident(host).is_some() {
                     return Err(Outcome::refused(format!("{host} itself has an open incident")));
                 }
-                let recent = |guest: &&GuestIncident| {
-                    guest.server == *server && at.millis_since(guest.began) < GUEST_WINDOW_MS
-                };
+                let recent =
+                    |guest: &&GuestIncident| guest.server == *server && at.millis_since(guest.began) < GUEST_WINDOW_MS;
                 if self.guest_incidents.values().filter(recent).count() >= GUEST_RESTARTS_MAX {
                     return Err(Outcome::refused(format!(
                         "{server} was restarted {GUEST_RESTARTS_MAX} times within {} minutes",

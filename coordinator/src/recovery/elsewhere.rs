@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rekindle_proto::fact::{NovaMigration, MigrationStatus};
+use rekindle_proto::fact::{MigrationStatus, NovaMigration};
 use rekindle_proto::id::{HostName, MigrationId};
 
 /// Every host, but the dead one, that a migration record names since the server last certainly ran on the dead host. Each
@@ -57,8 +57,7 @@ mod tests {
             ("came back since", vec![record(1, "dead", "b", Failed), record(2, "b", "dead", Done)], ""),
         ];
         for (name, migrations, expected) in rows {
-            let hosts: Vec<String> =
-                hosts_to_ask(&host("dead"), &migrations).iter().map(ToString::to_string).collect();
+            let hosts: Vec<String> = hosts_to_ask(&host("dead"), &migrations).iter().map(ToString::to_string).collect();
             assert_eq!(hosts.join(" "), expected, "{name}");
         }
     }

@@ -59,11 +59,9 @@ pub fn intent_end(
     };
     let newest = migrations.iter().filter(is_newer).max_by_key(|migration| migration.id);
     match newest {
-        Some(migration) if migration.status.is_final() => Some(IntentEnd::Migration {
-            id: migration.id,
-            status: migration.status,
-            dest: migration.dest.clone(),
-        }),
+        Some(migration) if migration.status.is_final() => {
+            Some(IntentEnd::Migration { id: migration.id, status: migration.status, dest: migration.dest.clone() })
+        }
         Some(_) => None,
         None => {
             let settled = view.listed.is_some_and(|listed| listed >= view.since + settle);
@@ -104,7 +102,13 @@ mod tests {
             ("under way", false, Some(at(300 * second)), evacuation(8, MigrationStatus::UnderWay), "open"),
             ("done", false, Some(at(10 * second)), evacuation(8, MigrationStatus::Done), "Done"),
             ("failed", false, Some(at(10 * second)), evacuation(8, MigrationStatus::Failed), "Failed"),
-            ("our call is still under way", true, Some(at(10 * second)), evacuation(8, MigrationStatus::Failed), "open"),
+            (
+                "our call is still under way",
+                true,
+                Some(at(10 * second)),
+                evacuation(8, MigrationStatus::Failed),
+                "open",
+            ),
             ("none appeared, 119 s after the call", false, Some(at(124 * second)), vec![], "open"),
             ("none appeared, 120 s after the call", false, Some(at(125 * second)), vec![], "none appeared"),
             (

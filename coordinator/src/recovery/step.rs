@@ -128,13 +128,43 @@ mod tests {
             ("a live migration died with the host", 0, vec![migration(3, LiveMigration, UnderWay)], None, "evacuate"),
             ("done: look first", 1, vec![migration(4, Evacuation, Done)], None, "read"),
             ("done by somebody else: look first", 0, vec![migration(4, Evacuation, Done)], None, "read"),
-            ("done and moved", 1, vec![migration(4, Evacuation, Done)], Some(Some(server("b", None))), "recovered on b"),
-            ("done, still at work", 1, vec![migration(4, Evacuation, Done)], Some(Some(server("b", Some("rebuilding")))), "wait"),
-            ("done, but Nova still names the dead host", 1, vec![migration(4, Evacuation, Done)], Some(Some(server("dead", None))), "evacuate"),
+            (
+                "done and moved",
+                1,
+                vec![migration(4, Evacuation, Done)],
+                Some(Some(server("b", None))),
+                "recovered on b",
+            ),
+            (
+                "done, still at work",
+                1,
+                vec![migration(4, Evacuation, Done)],
+                Some(Some(server("b", Some("rebuilding")))),
+                "wait",
+            ),
+            (
+                "done, but Nova still names the dead host",
+                1,
+                vec![migration(4, Evacuation, Done)],
+                Some(Some(server("dead", None))),
+                "evacuate",
+            ),
             ("deleted", 1, vec![migration(4, Evacuation, Done)], Some(None), "deleted"),
             ("failed once", 1, vec![migration(4, Evacuation, Failed)], Some(Some(server("dead", None))), "evacuate"),
-            ("failed thrice", 3, vec![migration(6, Evacuation, Failed)], Some(Some(server("dead", None))), "left behind"),
-            ("moved, but its record failed", 1, vec![migration(4, Evacuation, Failed)], Some(Some(server("b", None))), "left behind"),
+            (
+                "failed thrice",
+                3,
+                vec![migration(6, Evacuation, Failed)],
+                Some(Some(server("dead", None))),
+                "left behind",
+            ),
+            (
+                "moved, but its record failed",
+                1,
+                vec![migration(4, Evacuation, Failed)],
+                Some(Some(server("b", None))),
+                "left behind",
+            ),
         ];
         for (name, attempts, migrations, read, expected) in rows {
             let read = read.as_ref().map(Option::as_ref);

@@ -1,0 +1,516 @@
+//! The one entrance and the one exit.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{CallId, HostName, IncidentId, MemberId, Term};
+use rekindle_proto::message::Message;
+use rekindle_proto::status::Phase;
+
+use crate::context::{Context, HeardBook, Outbox};
+use crate::io::{Event, Input, Output, Peer, ProposeError};
+use crate::leader::Leader;
+use crate::ledger::{Entry, Fate, LeaderCommand, Ledger, OperatorCommand, Outcome, Position, Statement, verify_order};
+use crate::member::{Member, Yield};
+use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
+use crate::policy::Setup;
+use crate::time::{Moment, Now};
+use crate::view;
+
+/// Every decision of one member.
+#[derive(Debug)]
+pub struct Coordinator {
+    setup: Setup,
+    ledger: Ledger,
+    membership: Membership,
+    heard: HeardBook,
+    member: Member,
+    leader: Option<Leader>,
+    out: Outbox,
+}
+
+impl Coordinator {
+    /// A member at its start.
+    #[must_use]
+    pub fn new(setup: Setup, now: Now) -> Self {
+        let (path, address) = setup.listen[0].clone();
+        let membership = Membership::new(
+            MembershipSettings {
+                member: MemberId::of(&setup.host),
+                incarnation: setup.incarnation,
+                address,
+                path,
+                probe_period: setup.policy.probe_period,
+                probe_ack: setup.policy.probe_ack,
+                indirect_probes: setup.policy.indirect_probes,
+                suspicion_factor: setup.policy.suspicion_factor,
+                seed: setup.seed,
+            },
+            now.mono,
+        );
+        Self {
+            ledger: Ledger::new(setup.cluster.clone()),
+            membership,
+            heard: HeardBook::default(),
+            member: Member::new(now.mono),
+            leader: None,
+            out: Outbox::new(setup.seed),
+            setup,
+        }
+    }
+
+    /// The ledger as applied here.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The term in which this member leads, as far as it knows.
+    #[must_use]
+    pub fn leads(&self) -> Option<Term> {
+        self.leader.as_ref().map(Leader::term)
+    }
+
+    /// The only exit, strictly ordered. Poll until `None` after every [`Self::handle`].
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When [`Input::Tick`] is due, if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let leader = self.leader.as_ref().and_then(Leader::next_deadline);
+        [self.membership.next_deadline(), self.member.next_deadline(), leader].into_iter().flatten().min()
+    }
+
+    /// The only entrance.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Connected { peer } => self.connected(now, &peer),
+            Input::Datagram { from, path, bytes } => {
+                self.heard(now, &from);
+                self.member.testifier.heard(&from.host, &path, from.boot);
+                if path == *self.membership.path() {
+                    if let Err(error) = self.membership.datagram(now.mono, MemberId::of(&from.host), &bytes) {
+                        self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
+                    }
+                }
+            }
+            Input::Message { from, message } => {
+                self.heard(now, &from);
+                self.message(now, &from, message);
+            }
+            Input::Restored { ledger } => {
+                self.ledger = *ledger;
+                self.heard.learn_names(self.ledger.roster.keys());
+                self.touch();
+            }
+            Input::Committed { index, term, entry } => self.committed(Position { index, term }, &entry),
+            Input::Leadership { term, leader } => self.leadership(now, term, leader),
+            Input::Proposed { call, result } => {
+                let answer = self.with_leader(now, |leader, cx| leader.proposed(cx, call, result)).flatten();
+                if let Some((query, result)) = answer {
+                    self.answer(query, order_reply(result));
+                }
+            }
+            Input::Linearizable { call, result, finished } => {
+                self.with_leader(now, |leader, cx| leader.linearizable(cx, call, result, finished));
+            }
+            Input::DeviceRead { call, reading, finished } => {
+                self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
+            }
+            Input::PowerOffDone { call, result } => {
+                self.with_leader(now, |leader, _| leader.power_off_done(call, result));
+            }
+            Input::Nova { call, result } => {
+                self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
+            }
+            Input::Guests { list } => {
+                let yields = self.with_member(now, |member, cx| member.take_guests(cx, list));
+                self.take_yields(now, yields);
+            }
+            Input::Guest { server, event } => {
+                self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
+            }
+            Input::Query { call, request } => self.query(now, call, request),
+        }
+        self.settle(now);
+    }
+
+    /// Everything that is due at the end of an input: timers of gossip, of the member, of the leader.
+    fn settle(&mut self, now: Now) {
+        if self.membership.next_deadline().is_some_and(|due| due <= now.mono) {
+            self.membership.tick(now.mono);
+        }
+        self.drain_membership(now);
+        if self.member.next_deadline().is_some_and(|due| due <= now.mono) {
+            let leads = self.leads();
+            let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
+            self.take_yields(now, yields);
+        }
+        let tests = self.with_leader(now, |leader, cx| {
+            leader.drive(cx);
+            leader.finished_fence_tests(cx.now.mono)
+        });
+        for (query, devices) in tests.unwrap_or_default() {
+            self.answer(query, AdminReply::FenceTest { devices });
+        }
+        self.take_own_questions(now);
+    }
+
+    fn drain_membership(&mut self, now: Now) {
+        while let Some(output) = self.membership.poll_output() {
+            match output {
+                MembershipOutput::Datagram { to, member, bytes } => {
+                    let path = self.membership.path().clone();
+                    self.out.push(Output::Datagram { to, member, path, bytes });
+                }
+                MembershipOutput::PersistIncarnation(incarnation) => {
+                    self.out.push(Output::PersistIncarnation(incarnation));
+                }
+                MembershipOutput::Changed(view) => {
+                    let state = match view.state {
+                        MemberState::Alive => "alive",
+                        MemberState::Suspect => "suspect",
+                        MemberState::Down => "down",
+                    };
+                    let host = self.heard.name(view.member).cloned();
+                    self.out.push(Output::Event(Event::Member { host, member: view.member, state }));
+                    self.touch();
+                }
+                MembershipOutput::ProbeFailed { member } => self.probe_failed(now, member),
+            }
+        }
+    }
+
+    /// First-hand: our own probe cycle of this member failed. The leader should know, whatever gossip does.
+    fn probe_failed(&mut self, now: Now, member: MemberId) {
+        let Some(host) = self.heard.name(member).cloned() else { return };
+        if self.leader.is_some() {
+            self.with_leader(now, |leader, cx| leader.suspect(cx, &host));
+        } else if let Some(leader) = self.member.leader(now.mono).cloned() {
+            self.context(now).send(&leader, Message::Suspicion { target: host });
+        }
+    }
+
+    fn connected(&mut self, now: Now, peer: &Peer) {
+        self.heard(now, peer);
+        self.membership.connected(now.mono, MemberId::of(&peer.host), peer.incarnation, peer.address);
+        self.with_member(now, |member, cx| member.exchange(cx, peer));
+    }
+
+    fn heard(&mut self, now: Now, peer: &Peer) {
+        self.heard.note(peer, now.mono);
+        self.with_leader(now, |leader, cx| leader.heard(cx, peer));
+    }
+
+    fn message(&mut self, now: Now, from: &Peer, message: Message) {
+        let path = self.setup.main_path();
+        self.member.testifier.heard(&from.host, &path, from.boot);
+        match message {
+            Message::PushPull { answer, state } => {
+                let member = MemberId::of(&from.host);
+                if let Err(error) = self.membership.merge_state(now.mono, member, &state) {
+                    self.out.warn(Some(&from.host), format!("its membership state was dropped: {error}"));
+                }
+                if answer {
+                    let state = self.membership.full_state();
+                    self.context(now).send(&from.host, Message::PushPull { answer: false, state });
+                }
+            }
+            Message::Suspicion { target } => {
+                self.with_leader(now, |leader, cx| leader.suspect(cx, &target));
+            }
+            Message::AskTestimony { call, target, addresses } => {
+                let own = self.out.call();
+                self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
+            }
+            Message::Testimony { call, target, findings } => {
+                self.with_leader(now, |leader, cx| leader.testimony(cx, &from.host, &target, call, findings));
+            }
+            Message::Probe { call, path } => {
+                let boot = self.setup.boot;
+                let member = Some(MemberId::of(&from.host));
+                let message = Message::ProbeAck { call, path: path.clone(), boot };
+                self.out.push(Output::Message { to: from.address, member, path, message });
+            }
+            Message::ProbeAck { call: _, path, boot } => self.member.testifier.heard(&from.host, &path, boot),
+            Message::RollCall { call } => self.context(now).send(&from.host, Message::Present { call }),
+            Message::Present { call } => {
+                self.with_leader(now, |leader, cx| leader.present(cx, &from.host, call));
+            }
+            Message::AskGuests { call, servers } => {
+                let asker = Some(from.host.clone());
+                self.with_member(now, |member, cx| member.ask_guests(cx, asker, call, servers));
+            }
+            Message::GuestsAnswer { call, running } => {
+                self.with_leader(now, |leader, cx| leader.guests_answer(cx, &from.host, call, running.as_deref()));
+            }
+            Message::Statement { system_uuid, guests } => {
+                self.with_leader(now, |leader, cx| leader.pulse(cx, &from.host, from.boot, system_uuid, guests));
+            }
+            Message::GuestChanged { server, event } => {
+                self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
+            }
+            Message::GuestChangeNoted { server } => self.member.guest_noted(server),
+            Message::Leading { term } => {
+                // Only voters lead; whoever else says so is not believed.
+                if self.setup.voters.contains(&from.host) {
+                    self.member.learn_leader(from.host.clone(), term, now.mono);
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, position: Position, entry: &Entry) {
+        let before: BTreeMap<IncidentId, Phase> =
+            self.ledger.open_incidents().map(|incident| (incident.id, incident.phase)).collect();
+        let last = self.ledger.last_incident;
+        let outcome = self.ledger.apply(position, entry);
+        if outcome.is_applied() {
+            self.tell_phases(&before, last);
+            self.tell_servers(entry);
+        }
+        if matches!(entry.statement, Statement::Operator(_)) {
+            self.heard.learn_names(self.ledger.roster.keys());
+        }
+        self.touch();
+    }
+
+    fn tell_phases(&mut self, before: &BTreeMap<IncidentId, Phase>, last: IncidentId) {
+        let changed = self.ledger.incidents.values().filter(|incident| match before.get(&incident.id) {
+            Some(phase) => *phase != incident.phase,
+            None => incident.id > last,
+        });
+        for incident in changed {
+            let text = incident.story.last().map(|line| line.text.clone()).unwrap_or_default();
+            let host = incident.host.clone();
+            self.out.push(Output::Event(Event::Phase {
+                incident: Some(incident.id),
+                host,
+                phase: incident.phase,
+                text,
+            }));
+        }
+        for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
+            let text = Text::new(format!("its process died on {}", guest.host));
+            self.out.push(Output::Event(Event::Server { incident: guest.id, server: guest.server, text, bad: true }));
+        }
+    }
+
+    fn tell_servers(&mut self, entry: &Entry) {
+        let Statement::Leader { command, .. } = &entry.statement else { return };
+        let (incident, server, text, bad) = match command {
+            LeaderCommand::Settle { incident, server, fate } => match fate {
+                Fate::Recovered { to } => (*incident, *server, Text::new(format!("recovered on {to}")), false),
+                Fate::LeftBehind { why } => (*incident, *server, Text::new(format!("left behind: {why}")), true),
+                Fate::Deleted => (*incident, *server, Text::from("deleted meanwhile"), false),
+            },
+            LeaderCommand::SettleGuest { incident, recovered, why } => {
+                let Some(guest) = self.ledger.guest_incidents.get(incident) else { return };
+                (*incident, guest.server, why.clone(), !recovered)
+            }
+            LeaderCommand::OpenIncident { .. }
+            | LeaderCommand::Refute { .. }
+            | LeaderCommand::FenceIntent { .. }
+            | LeaderCommand::FenceFailed { .. }
+            | LeaderCommand::ConfirmFence { .. }
+            | LeaderCommand::VoidProof { .. }
+            | LeaderCommand::BeginEvacuation { .. }
+            | LeaderCommand::EvacuateIntent { .. }
+            | LeaderCommand::CloseIntent { .. }
+            | LeaderCommand::Close { .. }
+            | LeaderCommand::Stick { .. }
+            | LeaderCommand::GuestIntent { .. } => return,
+        };
+        self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
+    }
+
+    fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
+        let us = leader.as_ref() == Some(&self.setup.host);
+        if us && self.leads() != Some(term) {
+            let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);
+            self.leader = Some(Leader::new(term, &mut cx));
+            self.member.announce_now(now.mono);
+        } else if !us {
+            self.leader = None;
+        }
+        if let Some(leader) = &leader {
+            self.member.learn_leader(leader.clone(), term, now.mono);
+        }
+        self.out.push(Output::Event(Event::Leader { term, leader, us }));
+    }
+
+    fn query(&mut self, now: Now, call: CallId, request: AdminRequest) {
+        if matches!(request, AdminRequest::Members) {
+            let members = view::members(&self.context(now));
+            self.answer(call, AdminReply::Members { members });
+            return;
+        }
+        if self.leader.is_none() {
+            self.query_elsewhere(now, call, request);
+            return;
+        }
+        let Self { setup, ledger, membership, heard, out, leader: Some(leader), member, .. } = self else { return };
+        let mut cx = context(setup, ledger, membership, heard, out, now);
+        let reply = match request {
+            AdminRequest::Status | AdminRequest::Members => {
+                AdminReply::Status { status: Box::new(view::status(&cx, member, Some(leader))) }
+            }
+            AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
+            AdminRequest::Incident { id } => view::incident(&cx, leader, id),
+            AdminRequest::Why { host } => view::why(&cx, leader, &host),
+            AdminRequest::FenceTest { host } => {
+                leader.fence_test(&mut cx, call, host);
+                return;
+            }
+            AdminRequest::Submit { order } => match refuse_order(setup, ledger, &order, now) {
+                Some(refusal) => refusal,
+                None => {
+                    leader.submit(&mut cx, call, order);
+                    return;
+                }
+            },
+        };
+        self.answer(call, reply);
+    }
+
+    /// We do not lead: somebody else answers, or nobody can.
+    fn query_elsewhere(&mut self, now: Now, call: CallId, request: AdminRequest) {
+        let leader = self.member.leader(now.mono).filter(|leader| **leader != self.setup.host).cloned();
+        if let Some(leader) = leader {
+            let member = MemberId::of(&leader);
+            if let Some(to) = self.context(now).address(&leader) {
+                self.out.push(Output::Relay { call, to, member, request });
+                return;
+            }
+        }
+        let reply = if matches!(request, AdminRequest::Status) {
+            let Self { setup, ledger, membership, heard, out, member, .. } = self;
+            let cx = context(setup, ledger, membership, heard, out, now);
+            AdminReply::Status { status: Box::new(view::status(&cx, member, None)) }
+        } else {
+            let text = "no leader is known here now; nothing was done. Look at `rekindle members`".into();
+            AdminReply::Error { kind: AdminErrorKind::NoLeader, text }
+        };
+        self.answer(call, reply);
+    }
+
+    fn answer(&mut self, call: CallId, reply: AdminReply) {
+        self.out.push(Output::Answer { call, reply: Box::new(reply) });
+    }
+
+    fn take_yields(&mut self, now: Now, yields: Vec<Yield>) {
+        let us = self.as_peer();
+        for word in yields {
+            self.with_leader(now, |leader, cx| match word {
+                Yield::Testimony(testimony) => {
+                    leader.testimony(cx, &us.host, &testimony.target, testimony.question, testimony.findings);
+                }
+                Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
+                Yield::Pulse(guests) => leader.pulse(cx, &us.host, us.boot, cx.setup.system_uuid, guests),
+                Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
+            });
+        }
+    }
+
+    /// The leader is a member too: what it asks of all, it asks of itself here.
+    fn take_own_questions(&mut self, now: Now) {
+        let Some(leader) = &mut self.leader else { return };
+        let examinations = leader.take_own_examinations();
+        let questions = leader.take_own_guest_questions();
+        for server in leader.take_own_guest_notes() {
+            self.member.guest_noted(server);
+        }
+        for examination in examinations {
+            let call = self.out.call();
+            let crate::leader::OwnExamination { question, target, addresses } = examination;
+            self.member.testifier.begin(call, None, question, target, addresses, now.mono);
+        }
+        for (call, servers) in questions {
+            self.with_member(now, |member, cx| member.ask_guests(cx, None, call, servers));
+        }
+    }
+
+    fn as_peer(&self) -> Peer {
+        Peer {
+            host: self.setup.host.clone(),
+            boot: self.setup.boot,
+            incarnation: self.membership.incarnation(),
+            address: self.setup.listen[0].1,
+        }
+    }
+
+    fn touch(&mut self) {
+        if let Some(leader) = &mut self.leader {
+            leader.touch();
+        }
+    }
+
+    fn context(&mut self, now: Now) -> Context<'_> {
+        context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now)
+    }
+
+    fn with_leader<T>(&mut self, now: Now, act: impl FnOnce(&mut Leader, &mut Context<'_>) -> T) -> Option<T> {
+        let Self { setup, ledger, membership, heard, out, leader, .. } = self;
+        let leader = leader.as_mut()?;
+        Some(act(leader, &mut context(setup, ledger, membership, heard, out, now)))
+    }
+
+    fn with_member<T>(&mut self, now: Now, act: impl FnOnce(&mut Member, &mut Context<'_>) -> T) -> T {
+        let Self { setup, ledger, membership, heard, out, member, .. } = self;
+        act(member, &mut context(setup, ledger, membership, heard, out, now))
+    }
+}
+
+fn context<'a>(
+    setup: &'a Setup,
+    ledger: &'a Ledger,
+    membership: &'a Membership,
+    heard: &'a HeardBook,
+    out: &'a mut Outbox,
+    now: Now,
+) -> Context<'a> {
+    Context { now, setup, ledger, membership, heard, out }
+}
+
+/// Checked before it is proposed, so that a refusal is answered at once, and so that nobody's first roster brings
+/// another CA than the one this daemon was configured with.
+fn refuse_order(
+    setup: &Setup,
+    ledger: &Ledger,
+    order: &rekindle_proto::admin::SignedOrder,
+    now: Now,
+) -> Option<AdminReply> {
+    let refused = |text: String| Some(AdminReply::Error { kind: AdminErrorKind::Refused, text: Text::new(text) });
+    match verify_order(order, &ledger.cluster, &ledger.operator_ca, now.wall) {
+        Err(error) => refused(error.to_string()),
+        Ok(verified) => match verified.order.command {
+            OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
+                refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
+            }
+            OperatorCommand::Init { .. }
+            | OperatorCommand::Arm(_)
+            | OperatorCommand::Maintenance { .. }
+            | OperatorCommand::Resume { .. }
+            | OperatorCommand::Release { .. } => None,
+        },
+    }
+}
+
+fn order_reply(result: Result<Outcome, ProposeError>) -> AdminReply {
+    match result {
+        Ok(Outcome::Applied { text, .. }) => AdminReply::Committed { text },
+        Ok(Outcome::Refused { why }) => AdminReply::Error { kind: AdminErrorKind::Refused, text: why },
+        Err(ProposeError::NotLeader) => AdminReply::Error {
+            kind: AdminErrorKind::NoLeader,
+            text: "leadership was lost before the order was committed; nothing was done".into(),
+        },
+        Err(ProposeError::Unknown) => AdminReply::Error {
+            kind: AdminErrorKind::Unknown,
+            text: "no answer from a quorum; the order may yet be committed: look at `rekindle status`".into(),
+        },
+    }
+}

@@ -1,0 +1,265 @@
+//! What every member does, leader or not: it answers probes, roll calls and questions, testifies, says what runs on it, and
+//! joins by its seeds.
+
+mod testify;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rekindle_proto::fact::{GuestEvent, GuestList};
+use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
+use rekindle_proto::message::Message;
+
+use crate::context::Context;
+use crate::io::{Output, Peer};
+use crate::membership::MemberState;
+use crate::time::Moment;
+
+use testify::Testifier;
+pub(crate) use testify::Testimony;
+
+/// Between two statements to the leader that say nothing new.
+const PULSE_EVERY: Duration = Duration::from_secs(60);
+
+/// Between two reports of a failed guest, until the leader has noted it.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// Failed guests remembered for the leader: more at once is the host's own failure.
+const REPORTS_MAX: usize = 256;
+
+/// Between two rounds of dialling the seeds while we are alone.
+const DIAL_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two rounds while we are not: a seed that came back is found by gossip anyhow.
+const DIAL_SELDOM: Duration = Duration::from_secs(60);
+
+/// Between two announcements of a leader to those who do not vote.
+const LEADING_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a leader's announcement is believed.
+const LEADING_BELIEVED: Duration = Duration::from_secs(20);
+
+/// Questions about our guests waiting for the hypervisor's answer, one a questioner.
+const QUESTIONS_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) testifier: Testifier,
+    guests: Option<GuestList>,
+    reports: BTreeMap<ServerId, (GuestEvent, Moment)>,
+    /// Who asked which guests run here; `None`: ourselves, as leader.
+    questions: Vec<(Option<HostName>, CallId, Vec<ServerId>)>,
+    leader: Option<LeaderHint>,
+    told: Option<HostName>,
+    next_pulse: Moment,
+    next_dial: Moment,
+    next_leading: Moment,
+    exchanged: BTreeMap<HostName, Incarnation>,
+}
+
+#[derive(Debug, Clone)]
+struct LeaderHint {
+    host: HostName,
+    term: Term,
+    at: Moment,
+}
+
+/// What a member's duties yield for the leader in the same process.
+#[derive(Debug)]
+pub(crate) enum Yield {
+    Testimony(Testimony),
+    GuestsAnswer(CallId, Option<Vec<ServerId>>),
+    Pulse(GuestList),
+    GuestFailed(ServerId, GuestEvent),
+}
+
+impl Member {
+    pub(crate) fn new(now: Moment) -> Self {
+        Self {
+            testifier: Testifier::default(),
+            guests: None,
+            reports: BTreeMap::new(),
+            questions: Vec::new(),
+            leader: None,
+            told: None,
+            next_pulse: now,
+            next_dial: now,
+            next_leading: now,
+            exchanged: BTreeMap::new(),
+        }
+    }
+
+    /// Who leads, as far as we know.
+    pub(crate) fn leader(&self, now: Moment) -> Option<&HostName> {
+        self.leader.as_ref().filter(|hint| now.since(hint.at) < LEADING_BELIEVED).map(|hint| &hint.host)
+    }
+
+    /// The highest term we have heard of.
+    pub(crate) fn term(&self) -> Term {
+        self.leader.as_ref().map_or(Term(0), |hint| hint.term)
+    }
+
+    /// Somebody leads, by its own word or by Raft's.
+    pub(crate) fn learn_leader(&mut self, host: HostName, term: Term, now: Moment) {
+        if self.leader.as_ref().is_none_or(|hint| hint.term <= term) {
+            if self.leader.as_ref().is_none_or(|hint| hint.host != host) {
+                self.next_pulse = now;
+            }
+            self.leader = Some(LeaderHint { host, term, at: now });
+        }
+    }
+
+    /// First words with a member: both sides tell all they know of the others, once per life of that member.
+    pub(crate) fn exchange(&mut self, cx: &mut Context<'_>, peer: &Peer) {
+        if self.exchanged.insert(peer.host.clone(), peer.incarnation) == Some(peer.incarnation) {
+            return;
+        }
+        let message = Message::PushPull { answer: true, state: cx.membership.full_state() };
+        cx.send(&peer.host, message);
+    }
+
+    pub(crate) fn take_guests(&mut self, cx: &mut Context<'_>, list: GuestList) -> Vec<Yield> {
+        let mut yields = Vec::new();
+        for (asker, call, servers) in std::mem::take(&mut self.questions) {
+            let runs = |server: &ServerId| list.guests.iter().any(|guest| guest.running && guest.server == *server);
+            let running = list.complete.then(|| servers.iter().copied().filter(runs).collect());
+            match asker {
+                Some(host) => cx.send(&host, Message::GuestsAnswer { call, running }),
+                None => yields.push(Yield::GuestsAnswer(call, running)),
+            }
+        }
+        if self.guests.as_ref() != Some(&list) {
+            self.next_pulse = cx.now.mono;
+        }
+        self.guests = Some(list);
+        yields
+    }
+
+    pub(crate) fn take_guest_event(&mut self, cx: &mut Context<'_>, server: ServerId, event: GuestEvent) {
+        match event {
+            GuestEvent::Failed => {
+                if self.reports.len() < REPORTS_MAX {
+                    self.reports.insert(server, (event, cx.now.mono));
+                } else {
+                    cx.out
+                        .warn(None, format!("{REPORTS_MAX} failed guests wait for a leader; {server} is not reported"));
+                }
+            }
+            GuestEvent::Running | GuestEvent::Stopped | GuestEvent::Undefined => {
+                self.reports.remove(&server);
+            }
+        }
+        cx.out.push(Output::ListGuests);
+    }
+
+    pub(crate) fn guest_noted(&mut self, server: ServerId) {
+        self.reports.remove(&server);
+    }
+
+    /// Asks the hypervisor afresh which of these guests run.
+    pub(crate) fn ask_guests(
+        &mut self,
+        cx: &mut Context<'_>,
+        asker: Option<HostName>,
+        call: CallId,
+        servers: Vec<ServerId>,
+    ) {
+        self.questions.retain(|(other, _, _)| *other != asker);
+        if self.questions.len() < QUESTIONS_MAX {
+            self.questions.push((asker, call, servers));
+            cx.out.push(Output::ListGuests);
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        let reports = self.reports.values().map(|(_, due)| *due).min();
+        let fixed = self.next_pulse.min(self.next_dial).min(self.next_leading);
+        [reports, self.testifier.next_deadline(), Some(fixed)].into_iter().flatten().min()
+    }
+
+    /// Does what is due. `leads`: the term in which this very member leads.
+    pub(crate) fn tick(&mut self, cx: &mut Context<'_>, leads: Option<Term>) -> Vec<Yield> {
+        let now = cx.now.mono;
+        let mut yields = Vec::new();
+        for testimony in self.testifier.tick(now, cx.out) {
+            match &testimony.to {
+                None => yields.push(Yield::Testimony(testimony)),
+                Some(asker) => {
+                    let message = Message::Testimony {
+                        call: testimony.question,
+                        target: testimony.target.clone(),
+                        findings: testimony.findings.clone(),
+                    };
+                    cx.send(asker, message);
+                }
+            }
+        }
+        if self.next_dial <= now {
+            self.dial(cx);
+        }
+        if self.next_leading <= now {
+            self.next_leading = now + LEADING_EVERY;
+            if let Some(term) = leads {
+                self.announce(cx, term);
+            }
+        }
+        let leader = self.leader(now).cloned();
+        if self.next_pulse <= now || leader != self.told {
+            self.next_pulse = now + PULSE_EVERY;
+            self.say_pulse(cx, leads.is_some(), leader, &mut yields);
+        }
+        self.report(cx, leads.is_some(), &mut yields);
+        yields
+    }
+
+    fn dial(&mut self, cx: &mut Context<'_>) {
+        let alone = !cx.membership.members().any(|view| view.state == MemberState::Alive);
+        self.next_dial = cx.now.mono + if alone { DIAL_EVERY } else { DIAL_SELDOM };
+        if alone {
+            for seed in &cx.setup.seeds {
+                cx.out.push(Output::Dial { seed: seed.clone() });
+            }
+        }
+    }
+
+    fn announce(&self, cx: &mut Context<'_>, term: Term) {
+        let others: Vec<HostName> = cx
+            .membership
+            .members()
+            .filter(|view| view.state == MemberState::Alive)
+            .filter_map(|view| cx.heard.name(view.member).cloned())
+            .collect();
+        for host in others {
+            cx.send(&host, Message::Leading { term });
+        }
+    }
+
+    /// At election at once, so that nobody's report waits.
+    pub(crate) fn announce_now(&mut self, now: Moment) {
+        self.next_leading = now;
+    }
+
+    fn say_pulse(&mut self, cx: &mut Context<'_>, leads: bool, leader: Option<HostName>, yields: &mut Vec<Yield>) {
+        let guests = self.guests.clone().unwrap_or_default();
+        if leads {
+            yields.push(Yield::Pulse(guests));
+        } else if let Some(leader) = &leader {
+            let system_uuid = cx.setup.system_uuid;
+            cx.send(leader, Message::Statement { system_uuid, guests });
+        }
+        self.told = leader;
+    }
+
+    fn report(&mut self, cx: &mut Context<'_>, leads: bool, yields: &mut Vec<Yield>) {
+        let now = cx.now.mono;
+        let leader = self.leader(now).cloned();
+        for (server, (event, due)) in self.reports.iter_mut().filter(|(_, (_, due))| *due <= now) {
+            *due = now + REPORT_EVERY;
+            if leads {
+                yields.push(Yield::GuestFailed(*server, *event));
+            } else if let Some(leader) = &leader {
+                cx.send(leader, Message::GuestChanged { server: *server, event: *event });
+            }
+        }
+    }
+}

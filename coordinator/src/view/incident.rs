@@ -1,0 +1,85 @@
+//! The story of one failure.
+
+use rekindle_proto::admin::{AdminErrorKind, AdminReply};
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{IncidentId, ServerId};
+use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ServerLine};
+
+use crate::context::Context;
+use crate::leader::Leader;
+use crate::ledger::{Fate, GuestIncident, Incident, ServerRecord};
+
+pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
+    let hosts = cx.ledger.incidents.values().map(incident_line);
+    let guests = cx.ledger.guest_incidents.values().map(guest_line);
+    let mut lines: Vec<IncidentLine> = hosts.chain(guests).collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.id));
+    lines
+}
+
+pub(crate) fn incident(cx: &Context<'_>, leader: &Leader, id: IncidentId) -> AdminReply {
+    if let Some(incident) = cx.ledger.incidents.get(&id) {
+        return AdminReply::Incident { incident: Box::new(incident_doc(Some(leader), incident)) };
+    }
+    if let Some(guest) = cx.ledger.guest_incidents.get(&id) {
+        let held_by = leader.holds(id).into_iter().cloned().collect();
+        let doc = IncidentDoc { line: guest_line(guest), story: guest.story.clone(), servers: Vec::new(), held_by };
+        return AdminReply::Incident { incident: Box::new(doc) };
+    }
+    AdminReply::Error { kind: AdminErrorKind::NotFound, text: Text::new(format!("there is no incident {id}")) }
+}
+
+pub(super) fn incident_doc(leader: Option<&Leader>, incident: &Incident) -> IncidentDoc {
+    let servers = incident.servers.iter().map(|(id, record)| server_line(leader, incident, *id, record)).collect();
+    let held_by = leader.and_then(|leader| leader.holds(incident.id)).into_iter().cloned().collect();
+    IncidentDoc { line: incident_line(incident), story: incident.story.clone(), servers, held_by }
+}
+
+fn incident_line(incident: &Incident) -> IncidentLine {
+    let count = |test: fn(&Fate) -> bool| {
+        let fates = incident.servers.values().filter_map(|record| record.fate.as_ref());
+        u32::try_from(fates.filter(|fate| test(fate)).count()).unwrap_or(u32::MAX)
+    };
+    IncidentLine {
+        id: incident.id,
+        host: incident.host.clone(),
+        server: None,
+        phase: incident.phase,
+        began: incident.began,
+        ended: incident.ended,
+        recovered: count(|fate| matches!(fate, Fate::Recovered { .. })),
+        left_behind: count(|fate| matches!(fate, Fate::LeftBehind { .. })),
+        servers: u32::try_from(incident.servers.len()).unwrap_or(u32::MAX),
+    }
+}
+
+fn guest_line(guest: &GuestIncident) -> IncidentLine {
+    let phase = match guest.recovered {
+        None => Phase::Evacuating,
+        Some(true) => Phase::Recovered,
+        Some(false) => Phase::Stuck,
+    };
+    IncidentLine {
+        id: guest.id,
+        host: guest.host.clone(),
+        server: Some(guest.server),
+        phase,
+        began: guest.began,
+        ended: guest.ended,
+        recovered: u32::from(guest.recovered == Some(true)),
+        left_behind: u32::from(guest.recovered == Some(false)),
+        servers: 1,
+    }
+}
+
+fn server_line(leader: Option<&Leader>, incident: &Incident, id: ServerId, record: &ServerRecord) -> ServerLine {
+    let wait = leader.and_then(|leader| leader.server_wait(incident.id, id)).cloned();
+    let (state, to, reason) = match (&record.fate, &record.intent) {
+        (Some(Fate::Recovered { to }), _) => ("recovered", Some(to.clone()), None),
+        (Some(Fate::LeftBehind { why }), _) => ("left-behind", None, Some(why.clone())),
+        (Some(Fate::Deleted), _) => ("deleted", None, None),
+        (None, Some(_)) => ("evacuating", None, record.last_failure.clone()),
+        (None, None) => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
+    };
+    ServerLine { server: id, name: record.name.clone(), state: state.into(), to, attempts: record.attempts, reason }
+}

@@ -1,0 +1,160 @@
+//! The whole picture.
+
+use rekindle_proto::fact::{DeviceReading, MemberRole, Text};
+use rekindle_proto::id::HostName;
+use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, Phase, StatusDoc};
+
+use super::incident::incident_doc;
+use crate::context::Context;
+use crate::fencing::{Binding, DeviceEntry};
+use crate::leader::Leader;
+use crate::member::Member;
+use crate::membership::{MemberState, MemberView};
+use crate::verdict::brake_needs;
+
+pub(crate) fn members(cx: &Context<'_>) -> MembersDoc {
+    let line = |view: &MemberView| MemberLine {
+        host: cx.heard.name(view.member).cloned(),
+        address: view.address.to_string(),
+        state: state_word(view.state).into(),
+        incarnation: view.incarnation,
+        for_ms: millis(cx, view),
+    };
+    let mut members: Vec<MemberLine> = cx.membership.members().map(line).collect();
+    members.push(MemberLine {
+        host: Some(cx.setup.host.clone()),
+        address: cx.setup.listen[0].1.to_string(),
+        state: "alive".into(),
+        incarnation: cx.membership.incarnation(),
+        for_ms: 0,
+    });
+    members.sort_by(|a, b| a.host.cmp(&b.host));
+    MembersDoc { told_by: cx.setup.host.clone(), members }
+}
+
+pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>) -> StatusDoc {
+    let roster = cx.ledger.roster.len();
+    let alive = cx.ledger.roster.keys().filter(|host| cx.is_alive(host)).count();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let incidents = cx.ledger.open_incidents().map(|incident| incident_doc(leader, incident)).collect();
+    StatusDoc {
+        cluster: cx.setup.cluster.clone(),
+        told_by: cx.setup.host.clone(),
+        at: cx.now.wall,
+        leader: member.leader(cx.now.mono).cloned(),
+        term: leader.map_or_else(|| member.term(), Leader::term),
+        armed: (roster > 0).then_some(cx.ledger.arming.armed),
+        armed_reason: (roster > 0).then(|| match &cx.ledger.arming.by {
+            Some(by) => Text::new(format!("{by}: {}", cx.ledger.arming.reason)),
+            None => cx.ledger.arming.reason.clone(),
+        }),
+        alive: count(alive),
+        roster: count(roster),
+        needed: count(brake_needs(roster)),
+        voters: cx.setup.voters.clone(),
+        hosts: cx.ledger.roster.keys().map(|host| host_line(cx, member, leader, host)).collect(),
+        incidents,
+        alarms: alarms(cx, leader),
+    }
+}
+
+fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &HostName) -> HostLine {
+    let entry = cx.ledger.roster.get(host);
+    let record = cx.ledger.host(host);
+    let view = cx.member(host);
+    let us = *host == cx.setup.host;
+    let suspect = leader.and_then(|leader| leader.suspects().find(|suspect| suspect.host == host));
+    let incident = cx.ledger.open_incident(host);
+    let quarantined = record.and_then(|record| record.quarantine).is_some();
+    let state: Text = match (incident, &suspect, quarantined, view) {
+        (Some(incident), ..) => Text::new(incident.phase.to_string()),
+        (None, Some(_), ..) => Text::new(Phase::Suspect.to_string()),
+        (None, None, true, _) => "quarantined".into(),
+        (None, None, false, Some(view)) => state_word(view.state).into(),
+        (None, None, false, None) => if us { "alive" } else { "unseen" }.into(),
+    };
+    let mut notes = Vec::new();
+    if member.leader(cx.now.mono) == Some(host) {
+        notes.push("leader".into());
+    }
+    notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
+    let pulse = record.and_then(|record| record.pulse.as_ref());
+    HostLine {
+        host: host.clone(),
+        role: entry.map_or(MemberRole::Member, |entry| entry.role),
+        domain: entry.and_then(|entry| entry.domain.clone()),
+        state,
+        for_ms: suspect
+            .map(|suspect| cx.now.mono.since(suspect.began))
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+            .or_else(|| view.map(|view| millis(cx, view))),
+        incarnation: if us { Some(cx.membership.incarnation()) } else { view.map(|view| view.incarnation) },
+        boot: cx.heard.get(host).map(|heard| heard.boot).or(pulse.map(|pulse| pulse.boot)),
+        maintenance: record.is_some_and(|record| record.maintenance.is_some()),
+        devices: devices_word(leader.map(|leader| leader.device_book().of(host)).unwrap_or_default()),
+        guests: pulse.map(|pulse| {
+            u32::try_from(pulse.guests.guests.iter().filter(|guest| guest.running).count()).unwrap_or(u32::MAX)
+        }),
+        notes,
+    }
+}
+
+fn devices_word(entries: Vec<&DeviceEntry>) -> Text {
+    let word = |entry: &&DeviceEntry| {
+        let driver = entry.plan.name.0.split('@').next().unwrap_or_default();
+        let power = match &entry.last {
+            None => "not read".to_owned(),
+            Some((_, DeviceReading { power: Ok(power), .. })) => power.to_string(),
+            Some((_, DeviceReading { power: Err(_), .. })) => "fails".to_owned(),
+        };
+        let bound = match &entry.binding {
+            Binding::Bound => "bound",
+            Binding::Unknown(_) => "not bound",
+            Binding::Refused(_) => "REFUSED",
+        };
+        format!("{driver} {power}, {bound}")
+    };
+    Text::new(entries.iter().map(word).collect::<Vec<_>>().join("; "))
+}
+
+fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
+    let mut alarms = Vec::new();
+    if cx.ledger.roster.is_empty() {
+        alarms.push("there is no roster: nothing is protected until `rekindle init`".into());
+        return alarms;
+    }
+    let Some(leader) = leader else {
+        alarms.push("no leader is known here: this is one member's own view".into());
+        return alarms;
+    };
+    if !cx.ledger.arming.armed {
+        alarms.push("disarmed: failures are watched, nothing is done about them".into());
+    }
+    for host in cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)) {
+        let devices = leader.device_book().of(host);
+        let broken = devices.iter().find_map(|entry| match (&entry.binding, &entry.last) {
+            (Binding::Refused(why), _) => Some(format!("{}: {why}", entry.plan.name)),
+            (_, Some((_, DeviceReading { power: Err(error), .. }))) => Some(format!("{} {error}", entry.plan.name)),
+            (Binding::Unknown(why), Some(_)) => Some(format!("{}: {why}", entry.plan.name)),
+            (Binding::Bound | Binding::Unknown(_), _) => None,
+        });
+        if devices.is_empty() {
+            alarms.push(Text::new(format!("{host} is unfenceable: no [[fence_device]] is about it")));
+        } else if let Some(broken) = broken {
+            alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
+        }
+    }
+    alarms
+}
+
+fn state_word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Alive => "alive",
+        MemberState::Suspect => "suspect",
+        MemberState::Down => "down",
+    }
+}
+
+fn millis(cx: &Context<'_>, view: &MemberView) -> u64 {
+    u64::try_from(cx.now.mono.since(view.since).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,138 @@
+//! What would happen if this host died now; and if nothing, why not.
+
+use rekindle_proto::admin::{AdminErrorKind, AdminReply};
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::HostName;
+use rekindle_proto::status::{GuardLine, WhyDoc};
+
+use crate::context::Context;
+use crate::fencing::Binding;
+use crate::leader::Leader;
+use crate::verdict::{brake_needs, testimonies_needed};
+
+pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminReply {
+    if !cx.ledger.roster.contains_key(host) {
+        let text = Text::new(format!("{host} is not in the roster"));
+        return AdminReply::Error { kind: AdminErrorKind::NotFound, text };
+    }
+    let guards = vec![
+        role(cx, host),
+        armed(cx),
+        maintenance(cx, host),
+        incident(cx, host),
+        heard(cx, host),
+        quorum(cx, host),
+        testimony(cx, host),
+        device(leader, host),
+    ];
+    let protected = guards.iter().all(|guard| guard.passes);
+    let plan = if protected { plan(cx, leader, host) } else { Vec::new() };
+    AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan }) }
+}
+
+fn guard(name: &str, passes: bool, text: impl Into<Text>) -> GuardLine {
+    GuardLine { guard: name.into(), passes, text: text.into() }
+}
+
+fn role(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    let hypervisor = cx.ledger.is_hypervisor(host);
+    guard("role", hypervisor, if hypervisor { "hypervisor" } else { "a witness runs no guests and is never fenced" })
+}
+
+fn armed(cx: &Context<'_>) -> GuardLine {
+    let arming = &cx.ledger.arming;
+    let word = if arming.armed { "armed" } else { "disarmed" };
+    guard("armed", arming.armed, Text::new(format!("{word}: {}", arming.reason)))
+}
+
+fn maintenance(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    match cx.ledger.host(host).and_then(|record| record.maintenance.as_ref()) {
+        None => guard("maintenance", true, "not in maintenance"),
+        Some(reason) => guard("maintenance", false, reason.clone()),
+    }
+}
+
+fn incident(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    if let Some(open) = cx.ledger.open_incident(host) {
+        let text = format!("incident {} is open, {}", open.id, open.phase);
+        return guard("incident", false, Text::new(text));
+    }
+    match cx.ledger.host(host).and_then(|record| record.quarantine) {
+        None => guard("incident", true, "none is open"),
+        Some(id) => {
+            let text = format!("quarantined since incident {id}: `rekindle release {host}` when it is repaired");
+            guard("incident", false, Text::new(text))
+        }
+    }
+}
+
+fn heard(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    match cx.ledger.host(host).and_then(|record| record.pulse.as_ref()) {
+        None => guard("heard", false, "it has never been heard since it was enrolled: no target of a cold start"),
+        Some(pulse) => {
+            let running = pulse.guests.guests.iter().filter(|guest| guest.running).count();
+            guard("heard", true, Text::new(format!("boot {}, {running} guests running", pulse.boot)))
+        }
+    }
+}
+
+fn quorum(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    let roster = cx.ledger.roster.len();
+    let others = cx.ledger.roster.keys().filter(|other| *other != host && cx.is_alive(other)).count();
+    let needed = brake_needs(roster);
+    let text = format!("{others} of {roster} would answer without it; {needed} are needed (51 %)");
+    guard("quorum", others >= needed, Text::new(text))
+}
+
+fn testimony(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    let eligible = cx.ledger.roster.keys().filter(|other| *other != host && cx.is_alive(other)).count();
+    match testimonies_needed(eligible) {
+        Some(needed) => {
+            guard("testimony", true, Text::new(format!("{needed} of {eligible} members would have to testify")))
+        }
+        None => guard("testimony", false, Text::new(format!("{eligible} members could testify; at least 2 must"))),
+    }
+}
+
+fn device(leader: &Leader, host: &HostName) -> GuardLine {
+    let devices = leader.device_book().of(host);
+    let Some(level) = devices.iter().map(|entry| entry.plan.level).min() else {
+        return guard("fence-device", false, "none is configured: see [[fence_device]]");
+    };
+    let unbound = |level: u8| {
+        devices.iter().filter(move |entry| entry.plan.level == level).find_map(|entry| match &entry.binding {
+            Binding::Bound => None,
+            Binding::Unknown(why) | Binding::Refused(why) => Some(format!("{}: {why}", entry.plan.name)),
+        })
+    };
+    let levels: Vec<u8> = devices.iter().map(|entry| entry.plan.level).collect();
+    match levels.iter().find(|level| unbound(**level).is_none()) {
+        Some(level) => {
+            let names: Vec<String> = devices
+                .iter()
+                .filter(|entry| entry.plan.level == *level)
+                .map(|entry| entry.plan.name.to_string())
+                .collect();
+            guard("fence-device", true, Text::new(format!("level {level}: {}, bound", names.join(" and "))))
+        }
+        None => guard("fence-device", false, Text::new(unbound(level).unwrap_or_default())),
+    }
+}
+
+fn plan(cx: &Context<'_>, leader: &Leader, host: &HostName) -> Vec<Text> {
+    let policy = &cx.setup.policy;
+    let guests = cx.ledger.host(host).and_then(|record| record.pulse.as_ref());
+    let running = guests.map_or(0, |pulse| pulse.guests.guests.iter().filter(|guest| guest.running).count());
+    let devices: Vec<String> = leader
+        .device_book()
+        .of(host)
+        .iter()
+        .map(|entry| format!("level {} {}", entry.plan.level, entry.plan.name))
+        .collect();
+    vec![
+        Text::new(format!("suspect for {} ms, unless it refutes", cx.membership.suspicion_time().as_millis())),
+        Text::new(format!("power off by {}; read off twice, a second apart", devices.join(", then "))),
+        "force its compute service down in Nova".into(),
+        Text::new(format!("evacuate about {running} servers, {} at a time", policy.evacuations_at_once)),
+    ]
+}
