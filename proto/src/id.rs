@@ -173,6 +173,11 @@ number!(
     MigrationId
 );
 number!(
+    /// One process' leadership of one term. A process that restarts may find itself leading the same term again (openraft
+    /// resumes a leader whose vote is on disk): what its predecessor began is not its own.
+    LeadershipId
+);
+number!(
     /// One question to an adapter or to members, so that a late answer is told from a fresh one. Unique in a process' life.
     CallId
 );

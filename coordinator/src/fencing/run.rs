@@ -204,7 +204,7 @@ impl DeviceRun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rekindle_proto::id::{Term, WallTime};
+    use rekindle_proto::id::{LeadershipId, Term, WallTime};
 
     const ON: DeviceReading = DeviceReading { power: Ok(PowerState::On), guid: None };
     const OFF: DeviceReading = DeviceReading { power: Ok(PowerState::Off), guid: None };
@@ -221,6 +221,7 @@ mod tests {
         let attempt = FenceAttempt {
             attempt: 1,
             term: Term(1),
+            author: LeadershipId(1),
             level: 1,
             devices: names.iter().map(|name| device(name)).collect(),
             not_after: WallTime(0),

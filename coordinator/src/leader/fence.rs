@@ -61,7 +61,7 @@ impl Leader {
             }
         }
         match incident.last_attempt() {
-            Some(attempt) if attempt.failed.is_none() && attempt.term == self.term => {
+            Some(attempt) if attempt.failed.is_none() && attempt.author == self.author => {
                 let attempt = attempt.clone();
                 self.follow_attempt(cx, incident, &attempt);
             }
@@ -113,7 +113,14 @@ impl Leader {
                 let not_after =
                     WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
                 let attempt = last.unwrap_or(0) + 1;
-                let command = LeaderCommand::FenceIntent { incident: id, attempt, level, devices, not_after };
+                let command = LeaderCommand::FenceIntent {
+                    incident: id,
+                    attempt,
+                    author: self.author,
+                    level,
+                    devices,
+                    not_after,
+                };
                 self.command(cx, Key::Incident(id), command);
             }
             Choice::Reading => {}

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceReading, GuestList, NovaError, PathFinding, Text};
-use rekindle_proto::id::{BootId, CallId, HostName, IncidentId, ServerId, SystemUuid, Term};
+use rekindle_proto::id::{BootId, CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
 use rekindle_proto::status::Phase;
 
 use crate::context::Context;
@@ -43,6 +43,8 @@ const HOLD_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Leader {
     term: Term,
+    /// Written into every intent: only what this very leadership began is its own to do.
+    author: LeadershipId,
     checker: Checker,
     roll: RollCaller,
     proposals: Proposals,
@@ -76,6 +78,7 @@ impl Leader {
     pub(crate) fn new(term: Term, cx: &mut Context<'_>) -> Self {
         let mut leader = Self {
             term,
+            author: LeadershipId(cx.out.call().0),
             checker: Checker::default(),
             roll: RollCaller::default(),
             proposals: Proposals::default(),

@@ -112,8 +112,8 @@ impl Leader {
         }
         state.since.get_or_insert(now);
         let mut end = state.end.clone();
-        if end.is_none() && !state.called && open.term == self.term {
-            let Some(intent) = CommittedIntent::find(cx.ledger, id, server, self.term) else { return };
+        if end.is_none() && !state.called && open.author == self.author {
+            let Some(intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
             match self.permit(cx, &incident.host) {
                 Ok(permit) => {
                     let call = cx.out.call();
@@ -210,7 +210,8 @@ impl Leader {
             return;
         }
         let attempt = record.attempts + 1;
-        let command = LeaderCommand::EvacuateIntent { incident: id, server, attempt, newest_migration };
+        let command =
+            LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration };
         self.intending.insert((id, server, attempt));
         self.command(cx, Key::Server(id, server), command);
     }

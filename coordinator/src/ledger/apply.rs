@@ -142,7 +142,7 @@ impl Ledger {
                 Ok(Outcome::Applied { incident: Some(id), text: format!("incident {id} of {host} opened").into() })
             }
             LeaderCommand::Refute { incident, why } => self.refute(*incident, at, why),
-            LeaderCommand::FenceIntent { incident, attempt, level, devices, not_after } => {
+            LeaderCommand::FenceIntent { incident, attempt, author, level, devices, not_after } => {
                 self.may_act_on(*incident)?;
                 let incident = self.incident_mut(*incident)?;
                 let last = incident.attempts.last().map_or(0, |attempt| attempt.attempt);
@@ -169,6 +169,7 @@ impl Ledger {
                 incident.attempts.push(FenceAttempt {
                     attempt: *attempt,
                     term,
+                    author: *author,
                     level: *level,
                     devices: devices.clone(),
                     not_after: *not_after,
@@ -251,7 +252,7 @@ impl Ledger {
                 }
                 Ok(Outcome::done("evacuation begun"))
             }
-            LeaderCommand::EvacuateIntent { incident, server, attempt, newest_migration } => {
+            LeaderCommand::EvacuateIntent { incident, server, attempt, author, newest_migration } => {
                 self.may_act_on(*incident)?;
                 let incident = self.incident_mut(*incident)?;
                 incident.must_be(Phase::Evacuating)?;
@@ -266,7 +267,8 @@ impl Ledger {
                     return Err(Outcome::refused(format!("attempt {attempt} does not follow {}", record.attempts)));
                 }
                 record.attempts = *attempt;
-                record.intent = Some(OpenIntent { attempt: *attempt, term, newest_migration: *newest_migration });
+                record.intent =
+                    Some(OpenIntent { attempt: *attempt, author: *author, newest_migration: *newest_migration });
                 Ok(Outcome::done(format!("evacuate attempt {attempt} committed")))
             }
             LeaderCommand::CloseIntent { incident, server, attempt, end } => {

@@ -4,7 +4,7 @@
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, IncidentId, MigrationId, ServerId, SystemUuid, Term, WallTime,
+    BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,8 @@ pub enum LeaderCommand {
         incident: IncidentId,
         /// The next number.
         attempt: u32,
+        /// Whose: only this very leadership may act on it.
+        author: LeadershipId,
         /// The topology level.
         level: u8,
         /// All devices of that level: each must be proven off.
@@ -152,6 +154,8 @@ pub enum LeaderCommand {
         server: ServerId,
         /// The next number.
         attempt: u32,
+        /// Whose: only this very leadership may act on it.
+        author: LeadershipId,
         /// The server's newest migration record before this intent: only a newer one is this intent's.
         newest_migration: Option<MigrationId>,
     },

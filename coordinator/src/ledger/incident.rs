@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::fact::{DeviceName, Text};
-use rekindle_proto::id::{BootId, HostName, IncidentId, MigrationId, OperatorName, ServerId, Term, WallTime};
+use rekindle_proto::id::{
+    BootId, HostName, IncidentId, LeadershipId, MigrationId, OperatorName, ServerId, Term, WallTime,
+};
 use rekindle_proto::status::{Phase, StoryLine};
 use serde::{Deserialize, Serialize};
 
@@ -65,8 +67,10 @@ pub struct Incident {
 pub struct FenceAttempt {
     /// Its number, from 1.
     pub attempt: u32,
-    /// In which term it was committed: another leader's attempt is never continued, only repeated.
+    /// In which term it was committed.
     pub term: Term,
+    /// Whose: another leadership's attempt is never continued, only repeated.
+    pub author: LeadershipId,
     /// The topology level.
     pub level: u8,
     /// The devices.
@@ -112,8 +116,8 @@ pub struct ServerRecord {
 pub struct OpenIntent {
     /// Its number, from 1.
     pub attempt: u32,
-    /// Whose: another leader's intent is waited out, its call may be on the way.
-    pub term: Term,
+    /// Whose: another leadership's intent is waited out, its call may be on the way.
+    pub author: LeadershipId,
     /// The newest migration record before it.
     pub newest_migration: Option<MigrationId>,
 }

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use rekindle_proto::fact::{MigrationKind, NovaMigration};
-use rekindle_proto::id::{IncidentId, ServerId, Term};
+use rekindle_proto::id::{IncidentId, LeadershipId, ServerId};
 
 use crate::ledger::{IntentEnd, Ledger, OpenIntent};
 use crate::time::Moment;
 
-/// A committed intent of this very term: the only key, beside a proof, to an evacuate call.
+/// A committed intent of this very leadership: the only key, beside a proof, to an evacuate call.
 #[derive(Debug)]
 pub struct CommittedIntent {
     /// Which server.
@@ -19,12 +19,12 @@ pub struct CommittedIntent {
 }
 
 impl CommittedIntent {
-    /// Finds the open intent of that server, if it is of this term. An earlier leader's is never acted upon: its call
-    /// may be on the way.
+    /// Finds the open intent of that server, if this very leadership wrote it. Another's is never acted upon, not even
+    /// one of the same term by the process before a restart: its call may be on the way.
     #[must_use]
-    pub fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, term: Term) -> Option<Self> {
+    pub fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, author: LeadershipId) -> Option<Self> {
         let record = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?.servers.get(&server)?;
-        let open = record.intent.filter(|open| open.term == term)?;
+        let open = record.intent.filter(|open| open.author == author)?;
         Some(Self { server, attempt: open.attempt })
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         let at = Moment::from_micros;
         let second = 1_000_000;
         let settle = Duration::from_secs(120);
-        let intent = OpenIntent { attempt: 1, term: Term(4), newest_migration: Some(MigrationId(7)) };
+        let intent = OpenIntent { attempt: 1, author: LeadershipId(4), newest_migration: Some(MigrationId(7)) };
         let evacuation = |id, status| vec![migration(id, MigrationKind::Evacuation, status)];
         let rows = [
             ("nothing listed yet", false, None, vec![], "open"),
