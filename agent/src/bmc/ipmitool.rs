@@ -2,7 +2,8 @@
 //!
 //! Its exit status is 1 for every kind of failure, so failures are told apart by their texts, and only for people: no
 //! decision rests on which of the errors it was. `-N 1 -R 2`: one second per try, two repeats, as the shell around us
-//! has its own repeats; more of them make a slow BMC carry out the same command several times.
+//! has its own repeats; more of them make a slow BMC carry out the same command several times. `-v`: without it a wrong
+//! password and an unplugged cable have the same words; what it adds goes to standard error and holds no key.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -65,6 +66,7 @@ pub(super) fn prepare(target: &Target, ask: Ask) -> Result<Prepared, DeviceError
     let suite = target.cipher_suite.to_string();
     let file = file.to_str().ok_or_else(|| unusable("its name is not UTF-8".to_owned()))?;
     let mut arguments: Vec<String> = [
+        "-v",
         "-I",
         "lanplus",
         "-H",
@@ -208,9 +210,7 @@ fn failure(output: &Output) -> DeviceError {
     ];
     const SILENT: [&str; 5] =
         ["Unable to establish", "Address lookup", "Could not open socket", "timed out", "No response"];
-    // "HPM.x" lines are harmless noise about another privilege level.
-    let all = format!("{}\n{}", output.stderr, output.stdout);
-    let lines: Vec<&str> = all.lines().filter(|line| !line.contains("HPM.x")).collect();
+    let lines = said(output);
     let says = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
     let text = told("", output);
     if says(&CREDENTIALS) {
@@ -224,15 +224,17 @@ fn failure(output: &Output) -> DeviceError {
     }
 }
 
+/// What it said, without the chatter about itself that comes with every session.
+fn said(output: &Output) -> Vec<&str> {
+    const CHATTER: [&str; 6] =
+        ["Loading IANA", "HPM.x", "Running Get VSO", "Invalid completion code received", "Discovered IPMB", "RAW R"];
+    let lines = output.stderr.lines().chain(output.stdout.lines()).map(str::trim);
+    lines.filter(|line| !line.is_empty() && !CHATTER.iter().any(|chatter| line.contains(chatter))).collect()
+}
+
 /// What it said, on one line.
 fn told(what: &str, output: &Output) -> Text {
-    let words: Vec<&str> = output
-        .stderr
-        .lines()
-        .chain(output.stdout.lines())
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.contains("HPM.x"))
-        .collect();
+    let words = said(output);
     let words = if words.is_empty() { output.status.to_string() } else { words.join("; ") };
     Text::new(if what.is_empty() { words } else { format!("{what}: {words:?}") })
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream;
+use openstack::InterfaceType;
 use openstack::auth::NoAuth;
 use openstack::session::Session;
-use openstack::{ErrorKind, InterfaceType};
 use osauth::ApiVersion;
 use osauth::services::{COMPUTE, ServiceType, VersionedService};
 use rekindle_coordinator::time::Moment;
@@ -334,15 +334,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Without a token nothing was sent. What kind of failure osauth makes of it is of no use to the reader.
 fn no_token(error: openstack::Error) -> NovaError {
     let text = error.to_string();
-    let plain = match error.kind() {
-        ErrorKind::EndpointNotFound | ErrorKind::AuthenticationFailed | ErrorKind::ProtocolError => {
-            text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).to_owned()
-        }
-        _ => text,
-    };
-    NovaError::NotSent(Text::new(plain))
+    let plain = text.strip_prefix(error.kind().description()).and_then(|rest| rest.strip_prefix(": "));
+    NovaError::NotSent(Text::new(plain.unwrap_or(&text)))
 }
 
 fn not_built(error: reqwest::Error) -> NovaError {
