@@ -49,7 +49,7 @@ struct Server {
 #[derive(Deserialize)]
 struct Migration {
     id: u64,
-    instance_uuid: ServerId,
+    instance_uuid: Option<ServerId>,
     migration_type: Option<String>,
     status: Option<String>,
     source_compute: Option<String>,
@@ -125,20 +125,24 @@ pub(super) fn server_row(row: &Value) -> Result<NovaServer, NovaError> {
     })
 }
 
-/// One row of `os-migrations`.
-pub(super) fn migration_row(row: &Value) -> Result<NovaMigration, NovaError> {
+/// One row of `os-migrations`. `None`: a record without a server, which concerns nobody.
+pub(super) fn migration_row(row: &Value) -> Result<Option<NovaMigration>, NovaError> {
     let migration: Migration = parse(row)?;
+    let Some(server) = migration.instance_uuid else {
+        tracing::warn!(migration = migration.id, "a migration record without a server was passed over");
+        return Ok(None);
+    };
     let status = migration.status.unwrap_or_default();
     let host = |host: Option<String>| host.filter(|host| !host.is_empty()).map(|host| host_name(&host)).transpose();
-    Ok(NovaMigration {
+    Ok(Some(NovaMigration {
         id: MigrationId(migration.id),
-        server: migration.instance_uuid,
+        server,
         kind: migration_kind(migration.migration_type.as_deref().unwrap_or_default()),
         status: migration_status(&status),
         status_text: Text::new(status),
         source: host(migration.source_compute)?,
         dest: host(migration.dest_compute)?,
-    })
+    }))
 }
 
 fn migration_kind(word: &str) -> MigrationKind {
@@ -251,7 +255,8 @@ mod tests {
         let migration =
             migration_row(&json!({ "id": 7, "instance_uuid": ID, "migration_type": "teleport", "status": "folding",
             "source_compute": "cmp-1", "dest_compute": null }))
-            .expect("read");
+            .expect("read")
+            .expect("a server's");
         assert_eq!((migration.kind, migration.status), (MigrationKind::Other, MigrationStatus::UnderWay));
         assert_eq!(migration.status_text.as_str(), "folding");
         for (word, is) in [

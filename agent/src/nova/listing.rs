@@ -51,8 +51,9 @@ async fn migrations(wire: &Wire, query: &[(&str, &str)]) -> Result<Vec<NovaMigra
     let list = List { version: MIGRATIONS, path: &["os-migrations"], rows: "migrations", marker: "uuid", query };
     let mut found = BTreeMap::new();
     for row in list.read(wire).await? {
-        let migration = answer::migration_row(&row)?;
-        found.insert(migration.id, migration);
+        if let Some(migration) = answer::migration_row(&row)? {
+            found.insert(migration.id, migration);
+        }
     }
     Ok(found.into_values().collect())
 }

@@ -91,6 +91,9 @@ fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<usize, NovaSetup
 
 #[cfg(test)]
 mod tests {
+    use rekindle_proto::fact::NovaError;
+
+    use super::super::{Nova, NovaSettings};
     use super::*;
 
     fn certificate(name: &str) -> String {
@@ -118,5 +121,75 @@ mod tests {
         std::fs::write(&path, "nothing").expect("written");
         let said = clients(Some(&path), Duration::from_secs(1)).expect_err("refused").to_string();
         assert!(said.contains("ca.pem") && said.contains("no usable certificate"), "{said}");
+    }
+
+    /// A Keystone that only speaks TLS: answers every connection with a token.
+    fn keystone(ca: &rcgen::Issuer<'_, rcgen::KeyPair>) -> std::net::SocketAddr {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
+        let certificate = params.signed_by(&key, ca).expect("signed").der().clone();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("key");
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("config");
+        let config = Arc::new(config);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("socket");
+        let address = listener.local_addr().expect("address");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let connection = rustls::ServerConnection::new(Arc::clone(&config)).expect("connection");
+                // A client that does not trust us goes away in the middle.
+                let _ = serve(&mut rustls::StreamOwned::new(connection, stream));
+            }
+        });
+        address
+    }
+
+    fn serve(stream: &mut (impl std::io::Read + std::io::Write)) -> std::io::Result<()> {
+        let mut request = [0; 4096];
+        // The request is small, but head and body may come apart.
+        let mut length = 0;
+        while !request[..length].ends_with(b"}") {
+            length += stream.read(&mut request[length..])?;
+        }
+        let body = r#"{"token": {"catalog": [{"type": "compute", "endpoints": [{"interface": "public", "region": "r", "url": "http://127.0.0.1:1/v2.1"}]}]}}"#;
+        write!(
+            stream,
+            "HTTP/1.1 201 Created\r\nX-Subject-Token: t\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )?;
+        stream.flush()
+    }
+
+    #[tokio::test]
+    async fn a_private_ca_is_trusted_only_if_it_is_named() {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).expect("signed").pem();
+        let address = keystone(&rcgen::Issuer::new(params, key));
+        let dir = tempfile::tempdir().expect("dir");
+        std::fs::write(dir.path().join("ca.pem"), format!("{}{ca}", certificate("another"))).expect("written");
+        std::fs::write(dir.path().join("other.pem"), certificate("another")).expect("written");
+        let introduction = async |ca: &str| {
+            let text = format!(
+                "clouds:\n  c:\n    cacert: {ca}\n    auth:\n      auth_url: https://localhost:{}\n      application_credential_id: a\n      application_credential_secret: s\n",
+                address.port()
+            );
+            let clouds_file = dir.path().join("clouds.yaml");
+            std::fs::write(&clouds_file, text).expect("written");
+            let settings = NovaSettings { clouds_file, cloud: "c".to_owned(), timeout: Duration::from_secs(10) };
+            Nova::open(settings).expect("opens").wire.introduction().await
+        };
+        let words = introduction("ca.pem").await.expect("trusted");
+        assert!(words.contains("http://127.0.0.1:1/v2.1"), "{words}");
+        let refused = introduction("other.pem").await.expect_err("not trusted");
+        assert!(
+            matches!(refused, NovaError::NotSent(_)) && refused.to_string().contains("invalid peer certificate"),
+            "{refused}"
+        );
     }
 }

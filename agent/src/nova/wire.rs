@@ -22,6 +22,7 @@ use rekindle_proto::fact::{NovaError, Text};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::answer;
 use super::clouds::{Cloud, NovaSetupError};
@@ -35,6 +36,10 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// New credentials objects because of a 401 are at least this far apart: where Nova refuses every token, each call must
 /// not cost Keystone another one.
 const RENEWAL_SPACING: Duration = Duration::from_secs(5);
+
+/// Readings under way at once. Nova's API has a handful of workers, and recovery's acts must find one free; acts are
+/// bounded by whoever orders them, and their permits would lapse in a queue.
+const READS_AT_ONCE: usize = 16;
 
 /// Statuses by which Nova itself says that it did nothing. Not 408 and 499 (somebody stopped waiting), not 5xx.
 const REFUSALS: [u16; 7] = [400, 403, 404, 406, 409, 413, 429];
@@ -62,6 +67,7 @@ pub(super) struct Wire {
     cloud: Cloud,
     clients: Clients,
     live: Mutex<Live>,
+    reads: Semaphore,
 }
 
 /// The credentials in use. A rejected token is never renewed in place: osauth believes its token until it ends, and its
@@ -99,7 +105,7 @@ impl Wire {
         let keystone = Keystone::new(&cloud);
         session.set_auth_type(keystone.clone());
         let live = Mutex::new(Live { generation: 0, keystone, session, renewed: None });
-        Ok(Self { cloud, clients, live })
+        Ok(Self { cloud, clients, live, reads: Semaphore::new(READS_AT_ONCE) })
     }
 
     /// Reads; a 401 is answered with new credentials and one more try.
@@ -108,10 +114,12 @@ impl Wire {
             let (generation, session) = self.session();
             let request = self.prepare(&session, &self.clients.reading, Method::GET, get.path, get.version).await?;
             let request = request.query(get.query).build().map_err(not_built)?;
+            let turn = self.reads.acquire().await;
             let answer = send(&self.clients.reading, request).await.map_err(|error| {
                 let text = Text::new(chain(&error));
                 if error.is_connect() { NovaError::NotSent(text) } else { NovaError::Unknown(text) }
             })?;
+            drop(turn);
             if answer.status == StatusCode::UNAUTHORIZED && !last && self.renew(generation) {
                 continue;
             }
