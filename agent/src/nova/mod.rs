@@ -17,6 +17,8 @@
 mod answer;
 mod check;
 mod clouds;
+#[cfg(test)]
+mod fake;
 mod keystone;
 mod listing;
 #[cfg(test)]
