@@ -1,7 +1,64 @@
 //! Keystone and Nova.
+//!
+//! The adapter sends what it is told and says honestly what became of it. The one distinction everything rests on is
+//! between *certainly nothing happened* ([`NovaError::NotSent`], [`NovaError::Refused`]) and *it may have happened*
+//! ([`NovaError::Unknown`]): Nova takes a second evacuate of the same server at any time, and then two copies run, so
+//! whoever calls must never read the latter as the former.
+//!
+//! | file | does |
+//! |---|---|
+//! | `clouds` | reads an entry of `clouds.yaml` |
+//! | `tls` | the HTTP clients: time-outs, trusted certificates |
+//! | `keystone` | one token, its catalog, and their renewal |
+//! | `wire` | one HTTP request: permit, token, send, classify |
+//! | `answer` | Nova's JSON, tolerantly, as our words |
+//! | `listing` | pages |
+
+mod answer;
+mod check;
+mod clouds;
+#[cfg(test)]
+mod fake;
+mod keystone;
+mod listing;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use osauth::ApiVersion;
+use rekindle_coordinator::io::{NovaAnswer, NovaRead};
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder};
+use rekindle_coordinator::time::Moment;
+use rekindle_proto::fact::{NovaError, NovaService, Text};
+use rekindle_proto::id::{HostName, ServerId, ServiceId};
+use reqwest::Method;
+use serde_json::json;
+
+pub use self::clouds::NovaSetupError;
+use self::wire::{Act, Get, Wire};
+
+/// Compute services. 2.53 is the first whose ids are UUIDs and in which a service is changed by its id, not by host and
+/// binary; above 2.69 the list has half-empty rows for unreachable cells.
+const SERVICES: ApiVersion = ApiVersion(2, 53);
+
+/// Servers. From 2.69 a server of an unreachable cell is shown with what is known of it, instead of as if deleted.
+const SERVERS: ApiVersion = ApiVersion(2, 69);
+
+/// Migration records. 2.59 is the first that is paged (and names records by UUID, which paging needs).
+const MIGRATIONS: ApiVersion = ApiVersion(2, 59);
+
+/// Evacuate. 2.68 is the first without `force`, by which the scheduler could be passed over; up to 2.94 the server's
+/// power state is restored at the destination, from 2.95 it is left stopped. The lowest of that range reaches the most
+/// clouds (Stein and later).
+const EVACUATE: ApiVersion = ApiVersion(2, 68);
+
+/// `os-stop` and `os-start` have not changed since the first microversion.
+const GUEST_POWER: ApiVersion = ApiVersion(2, 1);
 
 /// What the Nova adapter needs to know.
 #[derive(Debug, Clone)]
@@ -12,4 +69,147 @@ pub struct NovaSettings {
     pub cloud: String,
     /// Total time-out of one call.
     pub timeout: Duration,
+}
+
+/// One cloud's Nova. Cheap to clone; all clones share one token.
+#[derive(Debug, Clone)]
+pub struct Nova {
+    wire: Arc<Wire>,
+}
+
+impl Nova {
+    /// Reads the files. Nothing is sent: a cloud that is down does not keep the daemon from starting.
+    ///
+    /// # Errors
+    /// [`NovaSetupError`] names the file, the entry, and the rule that is broken.
+    pub fn open(settings: NovaSettings) -> Result<Self, NovaSetupError> {
+        let cloud = clouds::read(&settings.clouds_file, &settings.cloud)?;
+        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?) })
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// [`NovaError`]; whichever it is, nothing was changed. A list that could not be read to its end is an error, never
+    /// a shorter list.
+    pub async fn read(&self, request: NovaRead) -> Result<NovaAnswer, NovaError> {
+        match request {
+            NovaRead::Service(host) => self.service(&host).await.map(NovaAnswer::Service),
+            NovaRead::Servers(host) => listing::servers(&self.wire, &host).await.map(NovaAnswer::Servers),
+            NovaRead::Migrations(host) => listing::migrations_at(&self.wire, &host).await.map(NovaAnswer::Migrations),
+            NovaRead::MigrationsOf(server) => {
+                listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
+            }
+            NovaRead::Server(server) => self.server(server).await,
+        }
+    }
+
+    /// Marks the compute service of a host forced-down and answers that service, read again afterwards;
+    /// `NovaAnswer::Service(None)`: Nova has none of that host, and nothing was sent.
+    ///
+    /// # Errors
+    /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
+    pub async fn force_down(&self, order: &ForceDownOrder) -> Result<NovaAnswer, NovaError> {
+        self.send_force_down(order.host(), order.begin_before()).await
+    }
+
+    /// Asks Nova to rebuild a server elsewhere. Sent at most once: only a 401, by which Nova says that it did nothing, is
+    /// answered with a new token and a second try, under the same permit.
+    ///
+    /// # Errors
+    /// [`NovaError`], exact about whether the evacuation may have begun.
+    pub async fn evacuate(&self, order: &EvacuateOrder) -> Result<NovaAnswer, NovaError> {
+        self.send_evacuate(order.server(), order.begin_before()).await
+    }
+
+    /// Stops or starts a server where it is.
+    ///
+    /// # Errors
+    /// [`NovaError`], exact about whether it may have been done.
+    pub async fn guest_power(&self, order: &GuestPowerOrder) -> Result<NovaAnswer, NovaError> {
+        self.send_guest_power(order.server(), order.power(), order.begin_before()).await
+    }
+
+    /// For `rekindled --check`: tries what can be tried without changing anything, and says in words what came of it.
+    ///
+    /// # Errors
+    /// The first failure, with what to mend.
+    pub async fn check(&self) -> Result<String, NovaError> {
+        check::check(&self.wire).await
+    }
+
+    async fn service(&self, host: &HostName) -> Result<Option<NovaService>, NovaError> {
+        let query = [("binary", "nova-compute"), ("host", host.as_str())];
+        let body = self.wire.get(Get { version: SERVICES, path: &["os-services"], query: &query }).await?;
+        answer::service_of(&body, host)
+    }
+
+    async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {
+        let id = server.to_string();
+        match self.wire.get(Get { version: SERVERS, path: &["servers", &id], query: &[] }).await {
+            Ok(body) => answer::server(&body).map(|server| NovaAnswer::Server(Some(server))),
+            Err(NovaError::Refused { status: 404, .. }) => Ok(NovaAnswer::Server(None)),
+            Err(error @ (NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_))) => Err(error),
+            Err(error @ NovaError::Malformed(_)) => Err(error),
+        }
+    }
+
+    async fn send_force_down(&self, host: &HostName, begin_before: Moment) -> Result<NovaAnswer, NovaError> {
+        wire::still_permitted(begin_before)?;
+        let found = self.service(host).await.map_err(|error| match error {
+            NovaError::Refused { .. } | NovaError::NotSent(_) => error,
+            NovaError::Unknown(why) | NovaError::Malformed(why) => {
+                NovaError::NotSent(Text::new(format!("the compute service of {host} could not be found: {why}")))
+            }
+        })?;
+        let Some(service) = found else { return Ok(NovaAnswer::Service(None)) };
+        self.put_forced_down(service.id, begin_before).await?;
+        // The change is made. Whatever the second reading says, nobody may conclude that it was not.
+        self.service(host).await.map(NovaAnswer::Service).map_err(|error| {
+            NovaError::Unknown(Text::new(format!("{host} was forced down, but could not be read again: {error}")))
+        })
+    }
+
+    async fn put_forced_down(&self, service: ServiceId, begin_before: Moment) -> Result<(), NovaError> {
+        let id = service.to_string();
+        self.wire
+            .act(Act {
+                version: SERVICES,
+                method: Method::PUT,
+                path: &["os-services", &id],
+                body: json!({ "forced_down": true }),
+                begin_before,
+            })
+            .await
+    }
+
+    async fn send_evacuate(&self, server: ServerId, begin_before: Moment) -> Result<NovaAnswer, NovaError> {
+        self.server_action(server, EVACUATE, json!({ "evacuate": {} }), begin_before).await
+    }
+
+    async fn send_guest_power(
+        &self,
+        server: ServerId,
+        power: GuestPower,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let body = match power {
+            GuestPower::Stop => json!({ "os-stop": null }),
+            GuestPower::Start => json!({ "os-start": null }),
+        };
+        self.server_action(server, GUEST_POWER, body, begin_before).await
+    }
+
+    async fn server_action(
+        &self,
+        server: ServerId,
+        version: ApiVersion,
+        body: serde_json::Value,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let id = server.to_string();
+        let path = ["servers", id.as_str(), "action"];
+        self.wire.act(Act { version, method: Method::POST, path: &path, body, begin_before }).await?;
+        Ok(NovaAnswer::Accepted)
+    }
 }

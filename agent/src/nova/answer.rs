@@ -1,0 +1,289 @@
+//! Nova's JSON as our words. Fields we do not know are passed over, words we do not know never fail a list; what would
+//! make us believe something that Nova did not say does.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Longest excerpt of an answer that is not Nova's (a proxy's error page), in characters.
+const EXCERPT_CHARS_MAX: usize = 160;
+
+#[derive(Deserialize)]
+struct Services {
+    services: Vec<Service>,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    id: ServiceId,
+    host: String,
+    binary: String,
+    state: String,
+    status: String,
+    #[serde(default)]
+    forced_down: bool,
+    updated_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    id: ServerId,
+    #[serde(default)]
+    name: String,
+    status: Option<String>,
+    /// Absent (not null): Nova would not tell us.
+    #[serde(rename = "OS-EXT-SRV-ATTR:host", default, deserialize_with = "present")]
+    host: Option<Option<String>>,
+    #[serde(rename = "OS-EXT-STS:vm_state")]
+    vm_state: Option<String>,
+    #[serde(rename = "OS-EXT-STS:task_state")]
+    task_state: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Migration {
+    id: u64,
+    instance_uuid: Option<ServerId>,
+    migration_type: Option<String>,
+    status: Option<String>,
+    source_compute: Option<String>,
+    dest_compute: Option<String>,
+}
+
+/// Tells a field that is null from one that is not there.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Some)
+}
+
+/// The compute service of that host among those in the answer.
+pub(super) fn service_of(body: &Value, host: &HostName) -> Result<Option<NovaService>, NovaError> {
+    let mut found = None;
+    for service in services(body)? {
+        if service.host != *host {
+            continue;
+        }
+        if found.is_some() {
+            return Err(malformed(format!(
+                "Nova has two compute services of host {host}: tell which is right by deleting the other"
+            )));
+        }
+        found = Some(service);
+    }
+    Ok(found)
+}
+
+/// All compute services in the answer.
+pub(super) fn services(body: &Value) -> Result<Vec<NovaService>, NovaError> {
+    let answer: Services = parse(body)?;
+    answer
+        .services
+        .into_iter()
+        .filter(|service| service.binary == "nova-compute")
+        .map(|service| {
+            Ok(NovaService {
+                id: service.id,
+                host: host_name(&service.host)?,
+                up: service.state.eq_ignore_ascii_case("up") && !service.forced_down,
+                enabled: service.status.eq_ignore_ascii_case("enabled"),
+                forced_down: service.forced_down,
+                heartbeat: service.updated_at.map(Text::new),
+            })
+        })
+        .collect()
+}
+
+/// `{"server": {…}}`.
+pub(super) fn server(body: &Value) -> Result<NovaServer, NovaError> {
+    server_row(body.get("server").unwrap_or(&Value::Null))
+}
+
+/// One row of a list, or the inside of a single answer.
+pub(super) fn server_row(row: &Value) -> Result<NovaServer, NovaError> {
+    let server: Server = parse(row)?;
+    let id = server.id;
+    // A server of an unreachable cell comes with its id and little else.
+    let (Some(host), Some(vm_state)) = (server.host, server.vm_state) else {
+        let status = server.status.unwrap_or_default();
+        return Err(malformed(format!(
+            "Nova does not tell host and state of server {id} (status {status:?}): its cell cannot be reached, or our credentials may not see them (OS-EXT-SRV-ATTR is for administrators)"
+        )));
+    };
+    let metadata = server.metadata.into_iter().filter(|(key, _)| key.starts_with("rekindle:") || key == "HA_Enabled");
+    Ok(NovaServer {
+        id,
+        name: Text::new(server.name),
+        host: host.filter(|host| !host.is_empty()).map(|host| host_name(&host)).transpose()?,
+        vm_state: Text::new(vm_state.to_lowercase()),
+        task_state: server.task_state.filter(|state| !state.is_empty()).map(|state| Text::new(state.to_lowercase())),
+        metadata: metadata.map(|(key, value)| (key, Text::new(plain(&value)))).collect(),
+    })
+}
+
+/// One row of `os-migrations`. `None`: a record without a server, which concerns nobody.
+pub(super) fn migration_row(row: &Value) -> Result<Option<NovaMigration>, NovaError> {
+    let migration: Migration = parse(row)?;
+    let Some(server) = migration.instance_uuid else {
+        tracing::warn!(migration = migration.id, "a migration record without a server was passed over");
+        return Ok(None);
+    };
+    let status = migration.status.unwrap_or_default();
+    let host = |host: Option<String>| host.filter(|host| !host.is_empty()).map(|host| host_name(&host)).transpose();
+    Ok(Some(NovaMigration {
+        id: MigrationId(migration.id),
+        server,
+        kind: migration_kind(migration.migration_type.as_deref().unwrap_or_default()),
+        status: migration_status(&status),
+        status_text: Text::new(status),
+        source: host(migration.source_compute)?,
+        dest: host(migration.dest_compute)?,
+    }))
+}
+
+fn migration_kind(word: &str) -> MigrationKind {
+    match word {
+        "evacuation" => MigrationKind::Evacuation,
+        "live-migration" => MigrationKind::LiveMigration,
+        "migration" | "resize" => MigrationKind::Cold,
+        _ => MigrationKind::Other,
+    }
+}
+
+/// An unknown word is *under way*: the one reading under which nobody begins a second move.
+fn migration_status(word: &str) -> MigrationStatus {
+    match word.to_lowercase().as_str() {
+        "done" | "finished" | "confirmed" | "reverted" => MigrationStatus::Done,
+        "completed" => MigrationStatus::Completed,
+        "failed" | "error" | "cancelled" => MigrationStatus::Failed,
+        _ => MigrationStatus::UnderWay,
+    }
+}
+
+/// Whether this is an error of Nova's own (`{"conflictingRequest": {"code": 409, "message": …}}`, or `{"errors": […]}`
+/// from its version check) and not of a gateway before it. "Not found" must say that it is the item.
+pub(super) fn is_fault(json: &Value, status: u16) -> bool {
+    let Some(object) = json.as_object() else { return false };
+    let fault = object.values().any(|fault| fault.get("message").is_some_and(Value::is_string));
+    let versions = object.get("errors").is_some_and(Value::is_array);
+    if status == 404 { object.contains_key("itemNotFound") } else { fault || versions }
+}
+
+/// What an answer says, for people: the message of a fault, else the beginning of the text without its markup.
+pub(super) fn words(body: &[u8]) -> String {
+    if let Ok(json) = serde_json::from_slice::<Value>(body) {
+        let inner = json.as_object().and_then(|object| object.values().find_map(|fault| fault.get("message")));
+        if let Some(message) = inner.or_else(|| json.get("message")).and_then(Value::as_str) {
+            return message.to_owned();
+        }
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(64 * EXCERPT_CHARS_MAX)]);
+    let mut plain = String::new();
+    let mut in_tag = false;
+    for c in text.chars() {
+        match c {
+            '<' => in_tag = true,
+            '>' => in_tag = false,
+            _ if in_tag => continue,
+            _ if c.is_whitespace() || c.is_control() => {}
+            _ => {
+                plain.push(c);
+                continue;
+            }
+        }
+        if !plain.is_empty() && !plain.ends_with(' ') {
+            plain.push(' ');
+        }
+    }
+    let excerpt: String = plain.trim().chars().take(EXCERPT_CHARS_MAX).collect();
+    if excerpt.is_empty() { "no text".to_owned() } else { excerpt }
+}
+
+fn host_name(name: &str) -> Result<HostName, NovaError> {
+    HostName::new(name).map_err(|error| malformed(format!("Nova names a host {name:?}: {error}")))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, NovaError> {
+    T::deserialize(value).map_err(|error| malformed(format!("not as Nova's API reference has it: {error}")))
+}
+
+fn malformed(text: String) -> NovaError {
+    NovaError::Malformed(Text::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "5f0b8f4e-6f6b-4a3c-9d4b-000000000001";
+
+    fn row(host: Value) -> Value {
+        json!({ "id": ID, "name": "web", "status": "ACTIVE", "OS-EXT-SRV-ATTR:host": host, "OS-EXT-STS:vm_state": "Active",
+            "OS-EXT-STS:task_state": null, "metadata": { "HA_Enabled": "True", "rekindle:priority": "1", "colour": "blue" }, "new": [1] })
+    }
+
+    #[test]
+    fn a_server_is_read_and_foreign_metadata_left_out() {
+        let server = server_row(&row(json!("cmp-1"))).expect("read");
+        assert_eq!(server.vm_state.as_str(), "active");
+        assert_eq!(server.metadata.keys().collect::<Vec<_>>(), ["HA_Enabled", "rekindle:priority"]);
+        assert_eq!(server_row(&row(Value::Null)).expect("shelved").host, None);
+    }
+
+    #[test]
+    fn what_nova_does_not_tell_is_never_read_as_nowhere() {
+        let mut hidden = row(json!("cmp-1"));
+        hidden.as_object_mut().expect("object").remove("OS-EXT-SRV-ATTR:host");
+        let said = server_row(&hidden).expect_err("hidden").to_string();
+        assert!(said.contains(ID) && said.contains("credentials"), "{said}");
+        let said = server_row(&row(json!("cmp 1"))).expect_err("refused").to_string();
+        assert!(said.contains("\"cmp 1\""), "{said}");
+    }
+
+    #[test]
+    fn unknown_words_do_not_fail_a_list_and_count_as_under_way() {
+        let migration =
+            migration_row(&json!({ "id": 7, "instance_uuid": ID, "migration_type": "teleport", "status": "folding",
+            "source_compute": "cmp-1", "dest_compute": null }))
+            .expect("read")
+            .expect("a server's");
+        assert_eq!((migration.kind, migration.status), (MigrationKind::Other, MigrationStatus::UnderWay));
+        assert_eq!(migration.status_text.as_str(), "folding");
+        for (word, is) in [
+            ("accepted", MigrationStatus::UnderWay),
+            ("pre-migrating", MigrationStatus::UnderWay),
+            ("done", MigrationStatus::Done),
+            ("completed", MigrationStatus::Completed),
+            ("failed", MigrationStatus::Failed),
+            ("error", MigrationStatus::Failed),
+        ] {
+            assert_eq!(migration_status(word), is, "{word}");
+        }
+    }
+
+    #[test]
+    fn only_novas_own_faults_are_believed() {
+        assert!(is_fault(&json!({ "conflictingRequest": { "code": 409, "message": "x" } }), 409));
+        assert!(is_fault(&json!({ "itemNotFound": { "code": 404, "message": "x" } }), 404));
+        assert!(!is_fault(&json!({ "message": "no Route matched with those values" }), 404));
+        assert!(!is_fault(&json!({ "error": { "message": "not here" } }), 404));
+        assert!(!is_fault(&json!("text"), 400));
+    }
+
+    #[test]
+    fn an_error_page_is_told_without_its_markup() {
+        assert_eq!(words(b"<html><body><h1>503 Service\n Unavailable</h1></body></html>"), "503 Service Unavailable");
+        assert_eq!(words(br#"{"badRequest": {"code": 400, "message": "still in use."}}"#), "still in use.");
+        assert_eq!(words(b""), "no text");
+    }
+}

@@ -1,0 +1,103 @@
+//! Lists, all pages: what is not in them is believed not to exist.
+
+use std::collections::BTreeMap;
+
+use osauth::ApiVersion;
+use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
+use rekindle_proto::id::{HostName, ServerId};
+use serde_json::Value;
+
+use super::wire::{Get, Wire};
+use super::{MIGRATIONS, SERVERS, answer};
+
+/// Rows asked for at once: Nova's default maximum (`api.max_limit`); a cloud with less gives less.
+const PAGE_ROWS: &str = "1000";
+
+/// Most pages of one list. 1,000 servers on a host are one page; this is room for a host whose migration records were
+/// never archived, on a cloud with small pages. A longer list is an error, as half a list would be a lie.
+const PAGES_MAX: usize = 100;
+
+/// All servers of a host.
+pub(super) async fn servers(wire: &Wire, host: &HostName) -> Result<Vec<NovaServer>, NovaError> {
+    let query = [("all_tenants", "true"), ("host", host.as_str())];
+    let list = List { version: SERVERS, path: &["servers", "detail"], rows: "servers", marker: "id", query: &query };
+    let mut found = BTreeMap::new();
+    for row in list.read(wire).await? {
+        let server = answer::server_row(&row)?;
+        // Nova passes over filters that the credentials may not use.
+        if server.host.as_ref() == Some(host) {
+            found.insert(server.id, server);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// All migration records that name a host at either end (Nova's `host` filter matches source or destination).
+pub(super) async fn migrations_at(wire: &Wire, host: &HostName) -> Result<Vec<NovaMigration>, NovaError> {
+    let mut found = migrations(wire, &[("host", host.as_str())]).await?;
+    found.retain(|migration| migration.source.as_ref() == Some(host) || migration.dest.as_ref() == Some(host));
+    Ok(found)
+}
+
+/// All migration records of a server.
+pub(super) async fn migrations_of(wire: &Wire, server: ServerId) -> Result<Vec<NovaMigration>, NovaError> {
+    let id = server.to_string();
+    let mut found = migrations(wire, &[("instance_uuid", &id)]).await?;
+    found.retain(|migration| migration.server == server);
+    Ok(found)
+}
+
+async fn migrations(wire: &Wire, query: &[(&str, &str)]) -> Result<Vec<NovaMigration>, NovaError> {
+    let list = List { version: MIGRATIONS, path: &["os-migrations"], rows: "migrations", marker: "uuid", query };
+    let mut found = BTreeMap::new();
+    for row in list.read(wire).await? {
+        if let Some(migration) = answer::migration_row(&row)? {
+            found.insert(migration.id, migration);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+struct List<'a> {
+    version: ApiVersion,
+    path: &'a [&'a str],
+    /// The key of the rows in an answer.
+    rows: &'a str,
+    /// The key in a row by which the next page begins.
+    marker: &'a str,
+    query: &'a [(&'a str, &'a str)],
+}
+
+impl List<'_> {
+    /// Reads on until a page brings nothing new. The link to a next page is no guide: Nova leaves hidden migration records
+    /// out of a page *after* counting it, and then leaves out the link although there are more.
+    async fn read(&self, wire: &Wire) -> Result<Vec<Value>, NovaError> {
+        let mut all: BTreeMap<String, Value> = BTreeMap::new();
+        let mut marker: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let mut query = self.query.to_vec();
+            query.push(("limit", PAGE_ROWS));
+            query.extend(marker.as_deref().map(|marker| ("marker", marker)));
+            let body = wire.get(Get { version: self.version, path: self.path, query: &query }).await?;
+            let Some(rows) = body.get(self.rows).and_then(Value::as_array) else {
+                return Err(self.wrong(&format!("no {:?} in the answer", self.rows)));
+            };
+            let before = all.len();
+            for row in rows {
+                let Some(id) = row.get(self.marker).and_then(Value::as_str) else {
+                    return Err(self.wrong(&format!("a row without {:?}", self.marker)));
+                };
+                all.insert(id.to_owned(), row.clone());
+                marker = Some(id.to_owned());
+            }
+            if all.len() == before {
+                return Ok(all.into_values().collect());
+            }
+        }
+        Err(self.wrong(&format!("more than {PAGES_MAX} pages; the list was not read to its end")))
+    }
+
+    fn wrong(&self, what: &str) -> NovaError {
+        NovaError::Malformed(Text::new(format!("{}: {what}", self.path.join("/"))))
+    }
+}
