@@ -1,7 +1,7 @@
 //! The wire, the voters on it, and what each told its coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -163,6 +163,7 @@ pub(super) struct Cluster {
     pub(super) wire: Arc<Wire>,
     pub(super) names: Vec<HostName>,
     pub(super) nodes: BTreeMap<HostName, Node>,
+    pub(super) timing: Timing,
     root: TempDir,
     calls: u64,
 }
@@ -172,12 +173,13 @@ pub(super) async fn start(
     dir: PathBuf,
     host: &HostName,
     voters: &[HostName],
+    timing: Timing,
 ) -> Result<Node, LedgerError> {
     // Small: Raft has to wait for the coordinator now and then.
     let (inputs, mut receiver) = mpsc::channel(4);
     let settings = LedgerSettings { cluster: cluster_name(), host: host.clone(), voters: voters.to_vec(), dir };
     let plug = Plug { host: host.clone(), wire: Arc::clone(wire) };
-    let adapter = LedgerAdapter::start_with(settings, TIMING, plug, inputs).await?;
+    let adapter = LedgerAdapter::start_with(settings, timing, plug, inputs).await?;
     wire.adapters.lock().expect("lock").insert(host.clone(), adapter.clone());
     let heard = Arc::new(Mutex::new(Heard::default()));
     let ear = Arc::clone(&heard);
@@ -193,7 +195,7 @@ impl Cluster {
     pub(super) fn new(size: usize) -> Self {
         let names = (1..=size).map(|number| host(&format!("voter-{number}"))).collect();
         let root = TempDir::new().expect("a directory");
-        Self { wire: Arc::default(), names, nodes: BTreeMap::new(), root, calls: 0 }
+        Self { wire: Arc::default(), names, nodes: BTreeMap::new(), timing: TIMING, root, calls: 0 }
     }
 
     pub(super) async fn started(size: usize) -> Self {
@@ -208,12 +210,8 @@ impl Cluster {
         self.root.path().join(host.as_str())
     }
 
-    pub(super) fn root(&self) -> &Path {
-        self.root.path()
-    }
-
     pub(super) async fn start(&mut self, host: &HostName) {
-        let node = start(&self.wire, self.dir(host), host, &self.names).await.expect("starts");
+        let node = start(&self.wire, self.dir(host), host, &self.names, self.timing).await.expect("starts");
         self.nodes.insert(host.clone(), node);
     }
 
