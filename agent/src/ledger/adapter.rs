@@ -185,8 +185,8 @@ impl LedgerAdapter {
         if !inner.electorate.has(from) || *from == inner.host {
             return Err(LedgerError::NotAVoter { from: from.clone() });
         }
-        let letter: Letter<Call> = decode(bytes, REQUEST_BYTES_MAX)
-            .map_err(|source| LedgerError::Malformed { from: from.clone(), source })?;
+        let letter: Letter<Call> =
+            decode(bytes, REQUEST_BYTES_MAX).map_err(|source| LedgerError::Malformed { from: from.clone(), source })?;
         let present = inner.raft.server_metrics().borrow().vote;
         inner
             .electorate

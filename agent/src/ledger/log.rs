@@ -38,11 +38,7 @@ impl RaftLogReader<Types> for Log {
 }
 
 impl Log {
-    async fn read(
-        &self,
-        range: (Bound<u64>, Bound<u64>),
-        bytes_max: usize,
-    ) -> Result<Vec<LogEntry>, RaftStorageError> {
+    async fn read(&self, range: (Bound<u64>, Bound<u64>), bytes_max: usize) -> Result<Vec<LogEntry>, RaftStorageError> {
         let read = self.store.run(move |store| store.entries(range, bytes_max)).await;
         read.map_err(|error| failed(ErrorSubject::Logs, ErrorVerb::Read, &error))
     }

@@ -197,7 +197,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
             Ok(data) => data,
             Err(error) => return self.without(error).await,
         };
-        let snapshot_id = self.last.map_or_else(|| "empty".to_owned(), |id| format!("{}-{}", id.leader_id.term, id.index));
+        let snapshot_id =
+            self.last.map_or_else(|| "empty".to_owned(), |id| format!("{}-{}", id.leader_id.term, id.index));
         let meta = SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone(), snapshot_id };
         let (kept, bytes) = (meta.clone(), data.clone());
         self.store

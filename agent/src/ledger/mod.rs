@@ -32,9 +32,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rekindle_proto::id::{ClusterName, HostName};
 #[cfg(doc)]
 use rekindle_coordinator::io::Input;
+use rekindle_proto::id::{ClusterName, HostName};
 
 pub use adapter::LedgerAdapter;
 pub use error::{FormatError, LedgerError, PeerError, StoreError};

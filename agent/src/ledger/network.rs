@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use rekindle_proto::id::HostName;
 use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
 use serde::Serialize;
@@ -52,12 +50,8 @@ impl Acquaintance {
                 let host = voter.clone();
                 self.store.run(move |store| store.set_peer(&host, id)).await?;
                 // Two first words at once: the earlier one counts.
-                let known = *self
-                    .known
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .entry(voter.clone())
-                    .or_insert(id);
+                let known =
+                    *self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(voter.clone()).or_insert(id);
                 if known == id { Ok(()) } else { Err(LedgerError::OtherStore { voter: voter.clone() }) }
             }
         }
@@ -109,7 +103,8 @@ impl<P: Peers> Line<P> {
             let why = "openraft named no host".to_owned();
             return Err(unreachable(&LedgerError::Timing(why)));
         };
-        let bytes = encode(&Letter { store: self.store, body }, REQUEST_BYTES_MAX).map_err(|error| unreachable(&error))?;
+        let bytes =
+            encode(&Letter { store: self.store, body }, REQUEST_BYTES_MAX).map_err(|error| unreachable(&error))?;
         let answer = tokio::time::timeout(within, self.peers.call(voter, bytes, within))
             .await
             .unwrap_or_else(|_| Err(PeerError::TimedOut { voter: voter.clone() }))
@@ -147,7 +142,10 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
 
     async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
         match self.call(Call::Vote(request), option.hard_ttl()).await? {
-            Answer::Vote(answer) => Ok(answer),
+            Answer::Vote(answer) => {
+                Electorate::may_answer_vote(&answer).map_err(|why| self.odd(why))?;
+                Ok(answer)
+            }
             Answer::Append(_) | Answer::Snapshot(_) => Err(self.odd("it answers another question".to_owned()).into()),
         }
     }

@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::EntryPayload;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use rekindle_proto::id::{ClusterName, HostName};
 use serde::{Deserialize, Serialize};
 
 use super::store::StoreId;
 use super::types::{ENTRY_BYTES_MAX, LogEntry, LogId, SnapshotMeta, Types, Vote, Voter, number_of, unpack};
+
+/// Highest term and log index believed. No cluster gets there by itself; a voter that was made to believe the highest number
+/// there is could never count on.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// A call or an answer, with the store in whose name it is made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,7 +73,11 @@ impl Electorate {
             }
             Call::Snapshot { vote, meta, data } => {
                 leads(from, vote, present)?;
-                rule(meta.last_log_id.is_some(), "an empty snapshot")?;
+                let last = meta.last_log_id.ok_or("an empty snapshot")?;
+                rule(
+                    last.index <= NUMBER_MAX && last.leader_id.term <= vote.leader_id.term,
+                    "a snapshot from the future",
+                )?;
                 self.is_ours(meta.last_membership.membership())?;
                 unpack(data, &self.cluster).map(|_| ()).map_err(|error| format!("its snapshot is {error}"))
             }
@@ -84,7 +90,10 @@ impl Electorate {
             let next = before.map_or(0, |id| id.index.saturating_add(1));
             rule(entry.log_id.index == next, "entries are not consecutive")?;
             rule(before.is_none_or(|id| id.leader_id <= entry.log_id.leader_id), "terms go backwards")?;
-            rule(entry.log_id.leader_id.term <= request.vote.leader_id.term, "an entry is of a later term than its leader")?;
+            rule(
+                entry.log_id.leader_id.term <= request.vote.leader_id.term,
+                "an entry is of a later term than its leader",
+            )?;
             self.may_hold(entry)?;
             before = Some(entry.log_id);
         }
@@ -123,6 +132,11 @@ impl Electorate {
         }
     }
 
+    /// The same for a vote.
+    pub(super) fn may_answer_vote(answer: &VoteResponse<u64>) -> Result<(), String> {
+        rule(answer.vote.leader_id.term <= NUMBER_MAX, "a term beyond all counting")
+    }
+
     /// The same for a snapshot, which is answered with the voter's present vote.
     pub(super) fn may_answer_snapshot(ours: &Vote, vote: &Vote) -> Result<(), String> {
         if vote.leader_id == ours.leader_id { Ok(()) } else { may_outvote(ours, vote) }
@@ -134,6 +148,7 @@ impl Electorate {
 fn may_outvote(ours: &Vote, vote: &Vote) -> Result<(), String> {
     let us = vote.committed && vote.leader_id.voted_for == ours.leader_id.voted_for;
     rule(!us, "it knows us as leader of a later term: is our ledger file an old copy?")?;
+    rule(vote.leader_id.term <= NUMBER_MAX, "a term beyond all counting")?;
     rule(vote.leader_id.term > ours.leader_id.term, "it refuses for a vote that is not higher")
 }
 
@@ -147,6 +162,7 @@ fn leads(from: &HostName, vote: &Vote, present: &Vote) -> Result<(), String> {
 }
 
 fn in_own_name(from: &HostName, vote: &Vote) -> Result<(), String> {
+    rule(vote.leader_id.term <= NUMBER_MAX, "a term beyond all counting")?;
     rule(vote.leader_id.voted_for == Some(number_of(from)), "it speaks in another's name")
 }
 

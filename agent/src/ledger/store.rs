@@ -78,7 +78,12 @@ impl Store {
         })?;
         // A new file is found again after a power cut only once its directory is on disk.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(directory)?;
-        let store = Self { path, database: RwLock::new(Some(database)), replacing: Mutex::new(()), told: AtomicBool::new(false) };
+        let store = Self {
+            path,
+            database: RwLock::new(Some(database)),
+            replacing: Mutex::new(()),
+            told: AtomicBool::new(false),
+        };
         store.write("begin the tables", Durability::Immediate, |txn| {
             txn.open_table(META)?;
             txn.open_table(LOG)?;
@@ -165,11 +170,7 @@ impl Store {
     }
 
     /// Entries of a range, in order, at most about `bytes_max` bytes of them, but at least one.
-    pub(super) fn entries(
-        &self,
-        range: impl RangeBounds<u64>,
-        bytes_max: usize,
-    ) -> Result<Vec<LogEntry>, StoreError> {
+    pub(super) fn entries(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, StoreError> {
         let raw = self.read("read the log", |txn| {
             let log = txn.open_table(LOG)?;
             let mut raw: Vec<(u64, Vec<u8>)> = Vec::new();

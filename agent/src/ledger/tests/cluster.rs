@@ -128,10 +128,7 @@ async fn a_late_voter_catches_up_by_snapshot() {
     }
     let leader = cluster.leader().await;
     let raft = cluster.nodes[&leader].adapter.raft().clone();
-    until("the log is purged", async || {
-        raft.metrics().borrow().purged.filter(|purged| purged.index >= 300)
-    })
-    .await;
+    until("the log is purged", async || raft.metrics().borrow().purged.filter(|purged| purged.index >= 300)).await;
 
     cluster.start(&late).await;
     cluster.commit(700).await;

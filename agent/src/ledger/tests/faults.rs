@@ -140,7 +140,8 @@ async fn a_voter_without_its_file_does_not_count() {
     // With the other follower there is a quorum.
     cluster.commit(2).await;
     let (leader, _) = cluster.leader_but(std::slice::from_ref(&wiped)).await;
-    let other = if leader == other { others(&cluster, &leader).into_iter().find(|n| *n != wiped).expect("one") } else { other };
+    let other =
+        if leader == other { others(&cluster, &leader).into_iter().find(|n| *n != wiped).expect("one") } else { other };
     cluster.wire.cut(&other);
     assert!(cluster.check(&leader).await.is_err(), "a voter that forgot its oaths was counted");
     assert_eq!(cluster.propose(&leader, 3).await, Err(ProposeError::Unknown));

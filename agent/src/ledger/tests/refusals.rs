@@ -36,7 +36,10 @@ fn letter(store: StoreId, body: Call) -> Vec<u8> {
 fn foreign_membership() -> openraft::Membership<u64, Voter> {
     let stranger = host("stranger");
     let number = number_of(&stranger);
-    openraft::Membership::new(vec![[number].into()], Some((number, Voter { host: Some(stranger) })).into_iter().collect::<std::collections::BTreeMap<_, _>>())
+    openraft::Membership::new(
+        vec![[number].into()],
+        Some((number, Voter { host: Some(stranger) })).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,6 +63,8 @@ async fn calls_that_break_a_rule_are_refused_with_the_rule() {
         (append(led_by(&two, 1), vec![long]), "too long"),
         (Call::Vote(VoteRequest::new(Vote::new(1, number_of(&three)), None)), "another's name"),
         (Call::Vote(VoteRequest::new(led_by(&two, 1), None)), "no quorum yet"),
+        (append(led_by(&two, u64::MAX), vec![]), "beyond all counting"),
+        (Call::Vote(VoteRequest::new(Vote::new(u64::MAX, number_of(&two)), None)), "beyond all counting"),
         (Call::Snapshot { vote: led_by(&two, 1), meta: SnapshotMeta::default(), data: vec![] }, "empty snapshot"),
     ];
     for (call, says) in cases {
