@@ -72,10 +72,11 @@ impl Store {
         let directory = |source| StoreError::Directory { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(directory)?;
         let path = dir.join(FILE_NAME);
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
-            other => disk(&path, "open", other),
-        })?;
+        let opened = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        if matches!(opened, Err(DatabaseError::DatabaseAlreadyOpen)) {
+            return Err(StoreError::InUse { path });
+        }
+        let database = opened.map_err(|error| disk(&path, "open", error))?;
         // A new file is found again after a power cut only once its directory is on disk.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(directory)?;
         let store = Self {
