@@ -208,8 +208,8 @@ impl LedgerAdapter {
     }
 
     /// Whether we may lead. `false` hands leadership over: we send no heartbeats and do not stand, so the others elect one
-    /// of them within an election timeout; we still vote and keep the log. For a polite stop, and for a voter that reaches
-    /// neither Nova nor any fence device.
+    /// of them within an election timeout; we still vote and keep the log, and every check fails. For a polite stop, and for
+    /// a voter that reaches neither Nova nor any fence device.
     pub fn stand(&self, stands: bool) {
         self.inner.stands.store(stands, Ordering::Release);
         self.inner.raft.runtime_config().heartbeat(stands);
@@ -243,14 +243,19 @@ impl Inner {
         let Ok(_permit) = self.checks.try_acquire() else {
             return (Err(Text::new(format!("more than {CHECKS_MAX} checks at once"))), crate::clock::moment());
         };
+        if !self.stands.load(Ordering::Acquire) {
+            return (Err("handing leadership over".into()), crate::clock::moment());
+        }
         let within = self.timing.check_within;
-        let deadline = Instant::now() + within;
+        let (begun, deadline) = (crate::clock::moment(), Instant::now() + within);
         let round = timeout_at(deadline, self.raft.get_read_log_id()).await;
         let finished = crate::clock::moment();
         let late = || Text::new(format!("no quorum answered within {} ms", within.as_millis()));
         let (read, applied) = match round {
             Err(_late) => return (Err(late()), finished),
             Ok(Err(error)) => return (Err(check_error(error)), finished),
+            // Frozen (SIGSTOP, a suspended machine) while the answers lay waiting: they are older than they look.
+            Ok(Ok(_)) if finished.since(begun) > within => return (Err(late()), finished),
             Ok(Ok(ids)) => ids,
         };
         // The later of the first entry of our own term and the last committed one: both are of the term we lead.

@@ -1,5 +1,7 @@
 //! Forming, ordering, restarting, catching up.
 
+use std::time::Duration;
+
 use rekindle_coordinator::io::ProposeError;
 use rekindle_proto::id::{CallId, LogIndex};
 
@@ -63,6 +65,7 @@ async fn propose_many(cluster: &mut Cluster, numbers: std::ops::Range<i64>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_voter_applies_the_same_entries_in_the_order_of_their_proposal() {
     let mut cluster = Cluster::started(3).await;
+    cluster.wire.delay(Duration::from_millis(10));
     for batch in 0..6 {
         propose_many(&mut cluster, batch * 50..batch * 50 + 50).await;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -60,14 +61,31 @@ pub(super) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 pub(super) struct Wire {
     adapters: Mutex<BTreeMap<HostName, LedgerAdapter>>,
     cut: Mutex<BTreeSet<HostName>>,
+    mute: Mutex<BTreeSet<HostName>>,
+    /// Longest random delay of a call, in milliseconds.
+    delay_ms: AtomicU64,
 }
 
 impl Wire {
     pub(super) fn cut(&self, host: &HostName) {
         self.cut.lock().expect("lock").insert(host.clone());
     }
+    /// What it says arrives; no answer comes back to it.
+    pub(super) fn deafen(&self, host: &HostName) {
+        self.mute.lock().expect("lock").insert(host.clone());
+    }
+    pub(super) fn delay(&self, most: Duration) {
+        self.delay_ms.store(u64::try_from(most.as_millis()).expect("short"), Ordering::Relaxed);
+    }
     pub(super) fn heal(&self) {
         self.cut.lock().expect("lock").clear();
+        self.mute.lock().expect("lock").clear();
+    }
+    async fn dawdle(&self) {
+        let most = self.delay_ms.load(Ordering::Relaxed);
+        if most > 0 {
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
+        }
     }
     fn carries(&self, a: &HostName, b: &HostName) -> bool {
         let cut = self.cut.lock().expect("lock");
@@ -87,11 +105,13 @@ impl Peers for Plug {
             // A cut cable does not say so.
             std::future::pending::<()>().await;
         }
+        self.wire.dawdle().await;
         let Some(adapter) = self.wire.adapters.lock().expect("lock").get(voter).cloned() else {
             return Err(PeerError::Unreachable { voter: voter.clone(), why: "nobody listens".to_owned() });
         };
         let answer = adapter.handle_rpc(&self.host, &bytes).await;
-        if !self.wire.carries(&self.host, voter) {
+        self.wire.dawdle().await;
+        if !self.wire.carries(&self.host, voter) || self.wire.mute.lock().expect("lock").contains(&self.host) {
             std::future::pending::<()>().await;
         }
         answer.map_err(|error| PeerError::Refused { voter: voter.clone(), why: error.to_string() })
@@ -220,7 +240,8 @@ impl Cluster {
     }
 
     pub(super) async fn start(&mut self, host: &HostName) {
-        let node = start(&self.wire, self.dir(host), host, &self.names, self.timing).await.expect("starts");
+        let starting = start(&self.wire, self.dir(host), host, &self.names, self.timing);
+        let node = tokio::time::timeout(PATIENCE, starting).await.expect("in time").expect("starts");
         self.nodes.insert(host.clone(), node);
     }
 
