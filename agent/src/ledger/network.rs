@@ -1,0 +1,177 @@
+//! Raft calls to the other voters.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::iter;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use rekindle_proto::id::HostName;
+use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
+use serde::Serialize;
+
+use super::Peers;
+use super::error::{LedgerError, PeerError};
+use super::rpc::{Answer, Call, Electorate, Letter};
+use super::store::{Store, StoreId};
+use super::types::{Snapshot, Types, Vote, Voter};
+
+/// By which store each voter is known. The first word counts; a voter that later speaks from another store is not heard.
+#[derive(Debug)]
+pub(super) struct Acquaintance {
+    store: Arc<Store>,
+    known: Mutex<BTreeMap<HostName, StoreId>>,
+    told: Mutex<BTreeMap<HostName, StoreId>>,
+}
+
+impl Acquaintance {
+    pub(super) async fn load(store: Arc<Store>) -> Result<Self, LedgerError> {
+        let known = Mutex::new(store.run(Store::peers).await?);
+        Ok(Self { store, known, told: Mutex::default() })
+    }
+
+    /// Whether this is the voter we know. Remembers one that we did not, on disk, before its word counts.
+    pub(super) async fn greet(&self, voter: &HostName, id: StoreId) -> Result<(), LedgerError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(voter).copied();
+        match known {
+            Some(known) if known == id => Ok(()),
+            Some(_) => {
+                let error = LedgerError::OtherStore { voter: voter.clone() };
+                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(voter.clone(), id);
+                if told != Some(id) {
+                    tracing::error!(%voter, %error, "a voter is not the one it was");
+                }
+                Err(error)
+            }
+            None => {
+                let host = voter.clone();
+                self.store.run(move |store| store.set_peer(&host, id)).await?;
+                // Two first words at once: the earlier one counts.
+                let known =
+                    *self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(voter.clone()).or_insert(id);
+                if known == id { Ok(()) } else { Err(LedgerError::OtherStore { voter: voter.clone() }) }
+            }
+        }
+    }
+}
+
+/// Makes [`Line`]s.
+pub(super) struct Network<P> {
+    pub(super) peers: Arc<P>,
+    pub(super) store: StoreId,
+    pub(super) acquaintance: Arc<Acquaintance>,
+    pub(super) electorate: Arc<Electorate>,
+    /// Between two tries to reach a voter that cannot be reached.
+    pub(super) pause: Duration,
+}
+
+impl<P: Peers> RaftNetworkFactory<Types> for Network<P> {
+    type Network = Line<P>;
+
+    async fn new_client(&mut self, target: u64, node: &Voter) -> Line<P> {
+        let voter = node.host.clone().or_else(|| self.electorate.voters.get(&target).cloned());
+        Line {
+            peers: Arc::clone(&self.peers),
+            store: self.store,
+            acquaintance: Arc::clone(&self.acquaintance),
+            voter,
+            pause: self.pause,
+        }
+    }
+}
+
+/// The way to one voter.
+pub(super) struct Line<P> {
+    peers: Arc<P>,
+    store: StoreId,
+    acquaintance: Arc<Acquaintance>,
+    voter: Option<HostName>,
+    pause: Duration,
+}
+
+/// Whatever is wrong, openraft is to wait a moment before it tries again: what it calls a network error it repeats at once.
+fn unreachable(error: &(impl std::error::Error + 'static)) -> Unreachable {
+    Unreachable::new(error)
+}
+
+impl<P: Peers> Line<P> {
+    async fn call<B: Serialize>(&self, body: B, within: Duration) -> Result<Answer, Unreachable> {
+        let Some(voter) = &self.voter else {
+            let why = "openraft named no host".to_owned();
+            return Err(unreachable(&LedgerError::Timing(why)));
+        };
+        let bytes =
+            encode(&Letter { store: self.store, body }, REQUEST_BYTES_MAX).map_err(|error| unreachable(&error))?;
+        let answer = tokio::time::timeout(within, self.peers.call(voter, bytes, within))
+            .await
+            .unwrap_or_else(|_| Err(PeerError::TimedOut { voter: voter.clone() }))
+            .map_err(|error| unreachable(&error))?;
+        let letter: Letter<Answer> = decode(&answer, REQUEST_BYTES_MAX).map_err(|error| unreachable(&error))?;
+        self.acquaintance.greet(voter, letter.store).await.map_err(|error| unreachable(&error))?;
+        Ok(letter.body)
+    }
+
+    fn odd(&self, why: String) -> Unreachable {
+        match &self.voter {
+            Some(from) => unreachable(&LedgerError::Refused { from: from.clone(), why }),
+            None => unreachable(&LedgerError::Timing(why)),
+        }
+    }
+}
+
+type RpcError = RPCError<u64, Voter, RaftError<u64>>;
+
+impl<P: Peers> RaftNetwork<Types> for Line<P> {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        let (vote, previous) = (request.vote, request.prev_log_id);
+        match self.call(Call::Append(request), option.hard_ttl()).await? {
+            Answer::Append(answer) => {
+                Electorate::may_answer_append(&vote, previous, &answer).map_err(|why| self.odd(why))?;
+                Ok(answer)
+            }
+            Answer::Vote(_) | Answer::Snapshot(_) => Err(self.odd("it answers another question".to_owned()).into()),
+        }
+    }
+
+    async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
+        match self.call(Call::Vote(request), option.hard_ttl()).await? {
+            Answer::Vote(answer) => {
+                Electorate::may_answer_vote(&answer).map_err(|why| self.odd(why))?;
+                Ok(answer)
+            }
+            Answer::Append(_) | Answer::Snapshot(_) => Err(self.odd("it answers another question".to_owned()).into()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
+        let call = Call::Snapshot { vote, meta: snapshot.meta, data: *snapshot.snapshot };
+        let answer = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            answer = self.call(call, option.hard_ttl()) => answer?,
+        };
+        match answer {
+            Answer::Snapshot(answer) => {
+                Electorate::may_answer_snapshot(&vote, &answer.vote).map_err(|why| self.odd(why))?;
+                Ok(answer)
+            }
+            Answer::Append(_) | Answer::Vote(_) => Err(self.odd("it answers another question".to_owned()).into()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(iter::repeat(self.pause))
+    }
+}
