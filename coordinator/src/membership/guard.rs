@@ -91,6 +91,19 @@ impl Membership {
         (wins && believable(identity, Some(ours.incarnation))).then_some(identity.incarnation)
     }
 
+    /// Whether it may be we who are cut off: our probes fail one after the other, or at most half of those we know,
+    /// ourselves included, are alive in our eyes.
+    pub(super) fn may_be_cut_off(&self) -> bool {
+        let alive = self.views.values().filter(|view| view.state == MemberState::Alive).count();
+        self.health.doubtful() || 2 * (alive + 1) <= self.views.len() + 1
+    }
+
+    /// Whether we believe this member, in this life, to be down.
+    pub(super) fn holds_down(&self, identity: &Identity) -> bool {
+        let view = self.views.get(&identity.member);
+        view.is_some_and(|view| view.state == MemberState::Down && view.incarnation >= identity.incarnation)
+    }
+
     /// Whether a new life may begin: once a probe period, since each is written to disk. What is put off is said again.
     pub(super) fn may_renew(&self, now: Moment) -> bool {
         self.renewed_at.is_none_or(|at| now.since(at) >= self.rules.probe_period)

@@ -9,7 +9,8 @@
 //! - the buddy rule (Lifeguard): a suspect is told so with every probe, lest it stay suspect for want of having heard;
 //! - forgiveness for our own stalls: answers that wait in the socket while we slept are read before anybody is accused;
 //! - announcing to down members, see [`REJOIN_PERIOD`], also while we believe to be alone;
-//! - modesty after isolation: a member that learns that it was declared down forgets whom it declared down itself.
+//! - modesty after isolation: a member that learns that it was declared down, or that hears one it believes dead while
+//!   hardly anybody answers it, forgets whom it believes down. The healthy majority need not begin new lives.
 //!
 //! Sources: Das, Gupta, Motivala, "SWIM" (DSN 2002); Dadgar, Phillips, Currey, "Lifeguard" (arXiv 1707.00788).
 
@@ -85,7 +86,7 @@ pub enum MemberState {
     Alive,
     /// A probe of it failed somewhere, and it has not refuted yet. Not counted as alive by any brake.
     Suspect,
-    /// It did not refute in time. Only a new life ends this.
+    /// It did not refute in time. A new life of its ends this, or our finding that it was we who had been cut off.
     Down,
 }
 
@@ -275,6 +276,11 @@ impl Membership {
             self.settle(now, Some(source));
             return Ok(());
         }
+        // Foca would answer one it holds to be down that it is dead. But if we may be cut off, its voice says that we
+        // were, and are no more.
+        if self.holds_down(&source) && self.may_be_cut_off() {
+            self.disown_down();
+        }
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
         let result = self.foca.handle_data(cleaned.as_deref().unwrap_or(bytes), &mut self.wishes);
         self.settle(now, Some(source));
@@ -311,11 +317,14 @@ impl Membership {
         self.settle(now, None);
     }
 
-    /// Everybody we know, ourselves included, for [`Self::merge_state`] of another member. At most some 200 KiB.
+    /// Everybody we know, ourselves included, for [`Self::merge_state`] of another member. At most some 200 KiB. While we
+    /// may be cut off ourselves (at most half of the members alive in our eyes) it leaves out whom we believe down.
     #[must_use]
     pub fn full_state(&self) -> Vec<u8> {
         let ourselves = Member::alive(*self.foca.identity());
-        let mut members: Vec<_> = self.foca.iter_membership_state().cloned().chain([ourselves]).collect();
+        let modest = self.may_be_cut_off();
+        let told = |member: &&Member<Identity>| !modest || member.state() != State::Down;
+        let mut members: Vec<_> = self.foca.iter_membership_state().filter(told).cloned().chain([ourselves]).collect();
         members.sort_by_key(|member| member.id().member);
         wire::close_state(&members)
     }
@@ -328,7 +337,11 @@ impl Membership {
     pub fn merge_state(&mut self, now: Moment, from: MemberId, state: &[u8]) -> Result<(), MembershipError> {
         let members = wire::open_state(state)?;
         let source = members.iter().map(Member::id).find(|identity| identity.member == from).copied();
-        let screened = self.screen(now, members);
+        let mut screened = self.screen(now, members);
+        // As foca does with packets: what the dead say of others is old.
+        if source.is_some_and(|source| self.holds_down(&source)) {
+            screened.kept.retain(|member| member.state() == State::Alive);
+        }
         if let Some(claim) = screened.claim {
             self.outlive(now, claim);
         }

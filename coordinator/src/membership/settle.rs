@@ -109,18 +109,11 @@ impl Membership {
         }
     }
 
-    /// We were declared down, so it may have been we who were cut off: whom we believe down we believe so no longer with
-    /// any right. Foca forgets them, so that they need not begin new lives for our sake; what we said of them is not said
-    /// again; until they or others speak they are still shown as down.
+    /// We were declared down, so it may have been we who were cut off: whom we believe down we believe so with no right.
     fn begin_new_life(&mut self, now: Moment, told_by: Option<Identity>) {
         self.renewed_at = Some(now);
         self.health.worse();
-        let down: Vec<_> = self.foca.iter_membership_state().filter(|member| member.state() == State::Down).collect();
-        let down: Vec<_> = down.into_iter().map(|member| *member.id()).collect();
-        for identity in down {
-            let _ = self.foca.handle_timer(Timer::RemoveDown(identity), &mut self.wishes);
-            self.disowned.insert(identity.member, identity);
-        }
+        self.disown_down();
         // Foca waits for a packet before it probes again, and if its farewell was lost none would come: this only makes it
         // look at its members.
         let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.wishes);
@@ -128,6 +121,17 @@ impl Membership {
             let _ = self.foca.announce(teller, &mut self.wishes);
         }
         self.wishes.renewed = false;
+    }
+
+    /// Foca forgets whom it believes down, so that they need not begin new lives for our sake, and what we said of them is
+    /// not said again. Until they or others speak they are still shown as down.
+    pub(super) fn disown_down(&mut self) {
+        let down = self.foca.iter_membership_state().filter(|member| member.state() == State::Down);
+        let down: Vec<_> = down.map(|member| *member.id()).collect();
+        for identity in down {
+            let _ = self.foca.handle_timer(Timer::RemoveDown(identity), &mut self.wishes);
+            self.disowned.insert(identity.member, identity);
+        }
     }
 
     /// The delay of a timer, longer the less we trust ourselves. Probe and indirect probe by the same factor, so that their

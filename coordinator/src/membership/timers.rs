@@ -128,3 +128,44 @@ fn same(a: &Task, b: &Task) -> bool {
         (Task::Swim { .. }, Task::AnnounceToDown) | (Task::AnnounceToDown, Task::Swim { .. }) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Timers {
+        pub(in super::super) fn len(&self) -> usize {
+            assert_eq!(self.queue.len(), self.slots.len());
+            self.queue.len()
+        }
+    }
+
+    fn swim(timer: Timer<Identity>) -> Task {
+        Task::Swim { timer, holds: 0 }
+    }
+
+    #[test]
+    fn timers_of_one_moment_run_in_the_order_in_which_they_were_set() {
+        let mut timers = Timers::default();
+        let at = Moment::from_micros(5);
+        let tasks = [Task::AnnounceToDown, swim(Timer::PeriodicGossip(1)), swim(Timer::ProbeRandomMember(1))];
+        tasks.iter().for_each(|task| timers.set(at, task.clone()));
+        timers.set(Moment::from_micros(4), swim(Timer::PeriodicAnnounce(1)));
+        assert_eq!(timers.next_deadline(), Some(Moment::from_micros(4)));
+        assert_eq!(timers.pop_due(Moment::from_micros(3)), None);
+        assert_eq!(timers.pop_due(at), Some((Moment::from_micros(4), swim(Timer::PeriodicAnnounce(1)))));
+        for task in tasks {
+            assert_eq!(timers.pop_due(at), Some((at, task)));
+        }
+        assert_eq!(timers.pop_due(at), None);
+    }
+
+    #[test]
+    fn a_later_timer_takes_the_slot_of_a_void_one() {
+        let mut timers = Timers::default();
+        timers.set(Moment::from_micros(5), swim(Timer::ProbeRandomMember(1)));
+        timers.set(Moment::from_micros(9), swim(Timer::ProbeRandomMember(2)));
+        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.next_deadline(), Some(Moment::from_micros(9)));
+    }
+}

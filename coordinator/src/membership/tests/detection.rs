@@ -68,10 +68,70 @@ impl Told {
 }
 
 #[test]
-fn figures() {
-    for (count, seeds) in [(3, 100), (5, 100), (16, 100), (64, 50), (128, 20)] {
-        let start = std::time::Instant::now();
+fn a_death_is_told_to_all_in_time() {
+    // Beside the suspicion: half of all deaths within 4 periods, each within 9 (a survivor probes each of 5 once in 2·5 − 1
+    // periods at worst, and four of them probe).
+    let suspicion = Net::formed(5, 0).nodes[0].membership.suspicion_time();
+    let period = Duration::from_millis(500);
+    let mut times: Vec<_> = (0..60).map(|seed| death(5, seed, 0.0).all_down).collect();
+    times.sort();
+    assert!(times[30] <= suspicion + 4 * period, "median {:?}", times[30]);
+    assert!(times[59] <= suspicion + 9 * period, "worst {:?}", times[59]);
+    for (count, seeds) in [(2, 20), (3, 60), (32, 20)] {
+        for seed in 0..seeds {
+            let told = death(count, seed, 0.0);
+            assert!(told.all_down < Duration::from_secs(10), "seed {seed}: {count} members: {:?}", told.all_down);
+            assert!(told.first_down >= told.first_suspect + period, "seed {seed}: no time to refute");
+        }
+    }
+}
+
+#[test]
+fn a_death_is_told_under_loss() {
+    for seed in 0..20 {
+        let told = death(5, seed, 0.02);
+        assert!(told.all_down < Duration::from_secs(15), "seed {seed}: {:?}", told.all_down);
+    }
+}
+
+#[test]
+fn who_lives_is_never_called_dead() {
+    let all = [0, 1, 2, 3, 4];
+    for (loss, seeds) in [(0.0, 4), (0.01, 20)] {
+        for seed in 0..seeds {
+            let mut net = Net::formed(5, seed);
+            net.loss = loss;
+            let start = net.now;
+            net.run(Duration::from_secs(600));
+            assert_eq!(net.downs(&all, &all, start), 0, "seed {seed}, loss {loss}");
+            if loss == 0.0 {
+                let failed: usize = all.iter().map(|us| net.failed_probes(*us, start)).sum();
+                assert_eq!(failed, 0, "seed {seed}: a probe failed without loss");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rack_dies_at_once() {
+    for seed in 0..5 {
+        let mut net = Net::formed(32, seed);
+        let (dead, living): (Vec<_>, Vec<_>) = (0..32).partition(|index| *index < 10);
+        let died = net.now;
+        dead.iter().for_each(|index| net.kill(*index));
+        let told = net.run_until(Duration::from_secs(30), |net| {
+            living.iter().all(|us| dead.iter().all(|them| net.state(*us, *them) == Some(Down)))
+        });
+        let told = told.expect("within half a minute").since(died);
+        assert!(told < Duration::from_secs(15), "seed {seed}: {told:?}");
+        assert_eq!(net.downs(&living, &living, died), 0, "seed {seed}");
+    }
+}
+
+/// The table of the module's report: `cargo test -p rekindle-coordinator detection_figures -- --nocapture`.
+#[test]
+fn detection_figures() {
+    for (count, seeds) in [(5, 50), (16, 30), (64, 10), (128, 3)] {
         percentiles(count, 0..seeds, 0.0);
-        println!("{:?}", start.elapsed());
     }
 }

@@ -1,3 +1,4 @@
 mod detection;
+mod hostile;
 mod net;
 mod rejoin;

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_proto::id::{HostName, Incarnation, MemberId, PathName};
 
+use super::super::wire::Packet;
 use super::super::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::time::Moment;
 
@@ -24,7 +25,10 @@ pub(super) struct Node {
     pub(super) up: bool,
     /// Asleep until: it neither ticks nor reads.
     asleep: Option<Moment>,
+    /// Everything but the packets.
     pub(super) outputs: Vec<(Moment, MembershipOutput)>,
+    /// The life number on its disk.
+    persisted: Incarnation,
 }
 
 pub(super) struct Net {
@@ -36,6 +40,11 @@ pub(super) struct Net {
     pub(super) sent: u64,
     pub(super) bytes: u64,
     pub(super) largest: usize,
+    /// A digest of every output with its time, in order.
+    pub(super) trace: u64,
+    /// Packets as they arrived, while that many are still wanted.
+    pub(super) recorded: Vec<(usize, usize, Vec<u8>)>,
+    pub(super) record: usize,
     seed: u64,
     rng: StdRng,
     in_flight: BTreeMap<(Moment, u64), (usize, usize, Vec<u8>)>,
@@ -77,6 +86,9 @@ impl Net {
             sent: 0,
             bytes: 0,
             largest: 0,
+            trace: 0,
+            recorded: Vec::new(),
+            record: 0,
             seed,
             rng: StdRng::seed_from_u64(seed ^ 0x6e65_7477_6f72_6b00),
             in_flight: BTreeMap::new(),
@@ -86,7 +98,15 @@ impl Net {
         for index in 0..count {
             let membership = Membership::new(settings(index, BIRTH, seed), net.now);
             let (id, address) = (host(index), address(index));
-            net.nodes.push(Node { id, address, membership, up: true, asleep: None, outputs: Vec::new() });
+            net.nodes.push(Node {
+                id,
+                address,
+                membership,
+                up: true,
+                asleep: None,
+                outputs: Vec::new(),
+                persisted: Incarnation(BIRTH),
+            });
             net.collect(index);
         }
         net
@@ -124,6 +144,7 @@ impl Net {
         let node = &mut self.nodes[index];
         node.membership = Membership::new(settings, self.now);
         node.up = true;
+        node.persisted = Incarnation(incarnation);
         node.outputs.clear();
         self.collect(index);
     }
@@ -132,6 +153,13 @@ impl Net {
     pub(super) fn freeze(&mut self, index: usize, length: Duration) {
         self.nodes[index].asleep = Some(self.now + length);
         self.ticks.insert((self.now + length, index));
+    }
+
+    /// Nobody hears them, and they hear nobody.
+    pub(super) fn isolate(&mut self, members: &[usize]) {
+        for index in members {
+            self.group[*index] = 1000 + u32::try_from(*index).expect("small");
+        }
     }
 
     pub(super) fn cut(&mut self, minority: &[usize]) {
@@ -196,6 +224,9 @@ impl Net {
             self.in_flight.insert((until + Duration::from_micros(1), self.serial), (from, to, bytes));
             return;
         }
+        if self.recorded.len() < self.record {
+            self.recorded.push((from, to, bytes.clone()));
+        }
         let from = self.nodes[from].id;
         let result = self.nodes[to].membership.datagram(self.now, from, &bytes);
         assert_eq!(result, Ok(()), "seed {}: an honest packet was refused", self.seed);
@@ -204,11 +235,24 @@ impl Net {
 
     fn collect(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].membership.poll_output() {
-            if let MembershipOutput::Datagram { to, member, bytes } = &output {
-                self.send(index, *to, *member, bytes);
-            } else {
-                self.nodes[index].outputs.push((self.now, output));
+            let line = format!("{} {index} {output:?}", self.now.as_micros());
+            self.trace =
+                line.bytes().fold(self.trace, |sum, byte| sum.rotate_left(5).wrapping_mul(31) ^ u64::from(byte));
+            match &output {
+                MembershipOutput::Datagram { to, member, bytes } => {
+                    let source = Packet::open(bytes).expect("our own packets are well formed").header.src;
+                    let persisted = self.nodes[index].persisted;
+                    assert_eq!(source.incarnation, persisted, "seed {}: sent before it was persisted", self.seed);
+                    self.send(index, *to, *member, bytes);
+                    continue;
+                }
+                MembershipOutput::PersistIncarnation(incarnation) => {
+                    assert!(*incarnation > self.nodes[index].persisted, "life numbers only rise");
+                    self.nodes[index].persisted = *incarnation;
+                }
+                MembershipOutput::Changed(_) | MembershipOutput::ProbeFailed { .. } => {}
             }
+            self.nodes[index].outputs.push((self.now, output));
         }
         let node = &self.nodes[index];
         if let Some(deadline) = node.membership.next_deadline() {
@@ -242,6 +286,19 @@ impl Net {
 
     pub(super) fn state(&self, us: usize, them: usize) -> Option<MemberState> {
         self.nodes[us].membership.member(self.nodes[them].id).map(|view| view.state)
+    }
+
+    /// How many times a member of `of` came down in the eyes of a member of `by`, since a moment.
+    pub(super) fn downs(&self, by: &[usize], of: &[usize], since: Moment) -> usize {
+        let pairs = by.iter().flat_map(|us| of.iter().map(move |them| (*us, *them)));
+        let changes = pairs.flat_map(|(us, them)| self.changes(us, them, since));
+        changes.filter(|(_, state)| *state == MemberState::Down).count()
+    }
+
+    /// How many full probe cycles of `us` failed, since a moment.
+    pub(super) fn failed_probes(&self, us: usize, since: Moment) -> usize {
+        let outputs = self.nodes[us].outputs.iter().filter(|(at, _)| *at >= since);
+        outputs.filter(|(_, output)| matches!(output, MembershipOutput::ProbeFailed { .. })).count()
     }
 
     /// Changes of `them` as `us` saw them, since a moment.
