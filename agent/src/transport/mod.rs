@@ -356,6 +356,14 @@ impl Transport {
         events: mpsc::Sender<TransportEvent>,
     ) -> Result<Self, TransportError> {
         let tls = tls::load(&settings)?;
+        Self::run(settings, tls, events)
+    }
+
+    fn run(
+        settings: TransportSettings,
+        tls: tls::Tls,
+        events: mpsc::Sender<TransportEvent>,
+    ) -> Result<Self, TransportError> {
         let paths = endpoint::bind(&settings, &tls.server)?;
         if paths.is_empty() {
             return Err(TransportError::NoPath);

@@ -51,7 +51,7 @@ pub(super) enum Kind {
 /// Remembers what was said lately.
 #[derive(Debug, Default)]
 pub(super) struct Quieter {
-    said: Mutex<BTreeMap<(IpAddr, Kind), (Instant, u64)>>,
+    pub(super) said: Mutex<BTreeMap<(IpAddr, Kind), (Instant, u64)>>,
 }
 
 impl Quieter {

@@ -1,12 +1,13 @@
 //! TLS 1.3 in both directions, our CA only. What a certificate must say beyond its chain is judged in [`super::hello`].
 
+use std::path::Path;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rekindle_proto::message::ALPN;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
@@ -17,7 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tracing::warn;
 
 use super::endpoint::transport_config;
-use super::{TransportError, TransportSettings};
+use super::{TlsFiles, TransportError, TransportSettings};
 use crate::pki::{CertRole, identity_of, read_secret};
 
 /// Handshakes under way at once on one endpoint, unauthenticated ones among them: a cluster of 128 that starts together.
@@ -30,33 +31,50 @@ pub(super) struct Tls {
     pub(super) client: quinn::ClientConfig,
 }
 
+/// What is in the files.
+pub(super) struct Files {
+    roots: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
 /// Reads the files and checks that they are ours: a daemon that nobody will accept should say so at its start. Only an
 /// expired certificate is let pass, with a warning: it may be the clock that is wrong, and peers refuse it anyway.
 pub(super) fn load(settings: &TransportSettings) -> Result<Tls, TransportError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let pem = |path: &std::path::Path| {
-        let unreadable =
-            |error: &dyn std::fmt::Display| TransportError::TlsFile { path: path.to_owned(), why: error.to_string() };
+    let files = read(&settings.tls)?;
+    check_own(settings, &files)?;
+    configure(files)
+}
+
+pub(super) fn read(paths: &TlsFiles) -> Result<Files, TransportError> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| TransportError::TlsFile {
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
+    let certificates = |path: &Path| {
         CertificateDer::pem_file_iter(path)
-            .map_err(|error| unreadable(&error))?
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| unreadable(&error))
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| unreadable(path, &error))
     };
     let mut roots = RootCertStore::empty();
-    for certificate in pem(&settings.tls.ca)? {
-        roots.add(certificate).map_err(TransportError::Tls)?;
+    for certificate in certificates(&paths.ca)? {
+        roots.add(certificate).map_err(|error| unreadable(&paths.ca, &error))?;
     }
-    let roots = Arc::new(roots);
-    let chain = pem(&settings.tls.certificate)?;
-    let key = read_secret(&settings.tls.key).map_err(TransportError::Key)?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|error| TransportError::TlsFile { path: settings.tls.key.clone(), why: error.to_string() })?;
-    let verifier = Arc::new(MemberVerifier { roots: Arc::clone(&roots), provider: Arc::clone(&provider) });
-    check_own(settings, &chain, &verifier)?;
-    let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-        .build()
-        .map_err(|error| TransportError::TlsFile { path: settings.tls.ca.clone(), why: error.to_string() })?;
+    if roots.is_empty() {
+        return Err(unreadable(&paths.ca, &"the file holds no certificate"));
+    }
+    let chain = certificates(&paths.certificate)?;
+    let key = read_secret(&paths.key).map_err(TransportError::Key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| unreadable(&paths.key, &error))?;
+    Ok(Files { roots: Arc::new(roots), chain, key })
+}
 
+pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
+    let Files { roots, chain, key } = files;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| TransportError::Tls(Error::General(error.to_string())))?;
     let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TransportError::Tls)?
@@ -66,6 +84,7 @@ pub(super) fn load(settings: &TransportSettings) -> Result<Tls, TransportError> 
     server.alpn_protocols = vec![ALPN.to_vec()];
     // No resumption in either direction: a resumed session would not look at certificates again.
     server.send_tls13_tickets = 0;
+    let verifier = Arc::new(MemberVerifier::new(roots));
     let mut client = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TransportError::Tls)?
@@ -88,14 +107,10 @@ pub(super) fn load(settings: &TransportSettings) -> Result<Tls, TransportError> 
     Ok(Tls { server, client })
 }
 
-fn check_own(
-    settings: &TransportSettings,
-    chain: &[CertificateDer<'_>],
-    verifier: &MemberVerifier,
-) -> Result<(), TransportError> {
+fn check_own(settings: &TransportSettings, files: &Files) -> Result<(), TransportError> {
     let path = &settings.tls.certificate;
     let refuse = |why: String| TransportError::OwnCertificate { path: path.clone(), why };
-    let Some((leaf, rest)) = chain.split_first() else {
+    let Some((leaf, rest)) = files.chain.split_first() else {
         return Err(refuse("the file holds no certificate".to_owned()));
     };
     let identity = identity_of(leaf).map_err(|error| refuse(error.to_string()))?;
@@ -108,7 +123,7 @@ fn check_own(
     if identity.name.as_str() != settings.host.as_str() {
         return Err(refuse(format!("it is for host {}, but this is {}", identity.name, settings.host)));
     }
-    match verifier.verify_chain(leaf, rest, UnixTime::now()) {
+    match MemberVerifier::new(Arc::clone(&files.roots)).verify_chain(leaf, rest, UnixTime::now()) {
         Ok(()) => Ok(()),
         Err(error) if is_about_time(&error) => {
             warn!(certificate = %path.display(), %error, "our own certificate is not valid now: no peer will accept it");
@@ -138,14 +153,17 @@ fn named(certificate: &CertificateDer<'_>, error: &Error) -> Error {
 #[derive(Debug)]
 struct MemberVerifier {
     roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl MemberVerifier {
+    fn new(roots: Arc<RootCertStore>) -> Self {
+        Self { roots, algorithms: rustls::crypto::ring::default_provider().signature_verification_algorithms }
+    }
+
     fn verify_chain(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, algorithms)
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, self.algorithms.all)
     }
 }
 
@@ -175,10 +193,10 @@ impl ServerCertVerifier for MemberVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
