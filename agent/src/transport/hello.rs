@@ -13,8 +13,9 @@ use rekindle_proto::id::{ClusterName, HostName, MemberId};
 use rekindle_proto::message::{CodecError, Hello, decode, encode};
 use rustls_pki_types::CertificateDer;
 
-use super::link::{Live, Wanted};
-use super::{Shared, close};
+use super::close;
+use super::live::{Live, Wanted};
+use super::shared::Shared;
 use crate::pki::{CertIdentity, CertRole, PkiError, identity_of};
 
 /// A dial that was not accepted by then has failed: twenty handshakes' time on a loaded host, and short enough that a
@@ -125,10 +126,10 @@ fn conclude(connection: &Connection, outcome: Result<Live, Unconnected>) -> Resu
 
 async fn introduce(shared: &Shared, path: usize, connection: &Connection, wanted: Wanted) -> Result<Live, Unconnected> {
     let who = identify(shared, connection)?;
-    if let Wanted::Member(wanted) = wanted {
-        if MemberId::of(&who.host) != wanted {
-            return Err(Refusal::WrongMember { identity: who.identity, wanted }.into());
-        }
+    if let Wanted::Member(wanted) = wanted
+        && MemberId::of(&who.host) != wanted
+    {
+        return Err(Refusal::WrongMember { identity: who.identity, wanted }.into());
     }
     let (mut send, mut receive) = connection.open_bi().await?;
     say_hello(shared, path, &mut send).await?;

@@ -10,15 +10,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use quinn::{Connection, VarInt};
-use rekindle_coordinator::io::Peer;
 use rekindle_proto::id::MemberId;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::hello::{Unconnected, dial};
+use super::live::{Live, Wanted};
 use super::refusals::count;
-use super::{Shared, close, lock, serve};
+use super::serve;
+use super::shared::{Shared, lock};
 
 /// Messages waiting for a peer; beyond it the oldest goes. A roll call, a few probes and testimonies for each of a rack.
 const MESSAGES_MAX: usize = 64;
@@ -42,68 +43,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// peer that is back, and has not dialled us itself, is found this soon.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// A retired connection is closed after this: what was on its way has arrived, and the peer has retired it too.
-const RETIRED_FOR: Duration = Duration::from_secs(2);
-
-/// Two connections accepted within this time of each other may stem from both sides dialling at once.
-const SIMULTANEOUS: Duration = Duration::from_secs(2);
-
 /// A link with nothing to do is forgotten after this.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-
-/// Who must be at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wanted {
-    /// This member.
-    Member(MemberId),
-    /// Whoever of our cluster is at this address.
-    AnyoneAt(SocketAddr),
-}
-
-/// A connection accepted by both sides.
-#[derive(Debug, Clone)]
-pub(super) struct Live {
-    pub(super) connection: Connection,
-    pub(super) peer: Peer,
-    dialled: bool,
-    since: Instant,
-}
-
-impl Live {
-    pub(super) fn new(connection: Connection, peer: Peer, dialled: bool) -> Self {
-        Self { connection, peer, dialled, since: Instant::now() }
-    }
-
-    /// Whether to use `newer`, accepted later, instead of this one. Both sides come to the same answer, or, where they
-    /// do not (their clocks straddle a bound), both close one and dial again.
-    fn yields_to(&self, newer: &Self, me: MemberId) -> bool {
-        if self.connection.close_reason().is_some() || self.is_of_former_life(newer) {
-            return true;
-        }
-        let at_once = newer.since.saturating_duration_since(self.since) < SIMULTANEOUS;
-        if !at_once || self.dialled == newer.dialled {
-            return true;
-        }
-        let mine_wins = me < MemberId::of(&self.peer.host);
-        newer.dialled == mine_wins
-    }
-
-    fn is_of_former_life(&self, newer: &Self) -> bool {
-        self.peer.boot != newer.peer.boot || self.peer.incarnation < newer.peer.incarnation
-    }
-
-    /// Stops using it. What is on its way may still arrive, unless the peer's process is another one now.
-    fn retire(self, at_once: bool) {
-        if at_once {
-            self.connection.close(close::REPLACED, b"");
-            return;
-        }
-        tokio::spawn(async move {
-            tokio::time::sleep(RETIRED_FOR).await;
-            self.connection.close(close::REPLACED, b"");
-        });
-    }
-}
 
 #[derive(Debug)]
 struct Queued {
@@ -121,6 +62,7 @@ struct State {
     dialling: bool,
     failures: u32,
     not_before: Option<Instant>,
+    forgotten_at: Option<Instant>,
 }
 
 impl State {
@@ -182,10 +124,10 @@ impl Link {
     }
 
     pub(super) fn send_datagram(&self, shared: &Shared, bytes: Vec<u8>) {
-        if let Some(live) = self.current() {
-            if live.connection.send_datagram(bytes.clone().into()).is_ok() {
-                return;
-            }
+        if let Some(live) = self.current()
+            && live.connection.send_datagram(bytes.clone().into()).is_ok()
+        {
+            return;
         }
         let mut state = lock(&self.state);
         if state.datagrams.len() >= DATAGRAMS_MAX {
@@ -270,6 +212,7 @@ impl Link {
         state.messages.clear();
         state.datagrams.clear();
         state.asked_to_dial = false;
+        state.forgotten_at = Some(Instant::now());
         let current = state.current.take();
         drop(state);
         if let Some(live) = current {
@@ -418,10 +361,14 @@ pub(super) async fn drive(shared: Arc<Shared>, link: Arc<Link>) {
 }
 
 impl Link {
-    /// A message was acknowledged (`None`), or its connection was lost before: then it goes first on the next one.
+    /// A message was acknowledged (`None`), or its connection was lost before: then it goes first on the next one, unless
+    /// the peer was dropped meanwhile.
     fn sent(&self, shared: &Shared, unsent: Option<Queued>) {
         let Some(queued) = unsent else { return };
         let mut state = lock(&self.state);
+        if state.forgotten_at.is_some_and(|at| queued.since <= at) {
+            return;
+        }
         if state.messages.len() < MESSAGES_MAX {
             state.messages.push_front(queued);
         } else {

@@ -5,7 +5,7 @@
 //! | `tls` | certificates, TLS 1.3, our CA only |
 //! | `endpoint` | sockets and QUIC parameters, one endpoint per path |
 //! | `hello` | acceptance: both sides agree who the other is |
-//! | `link` | one peer on one path: queues, dialling, choosing one connection |
+//! | `link`, `live` | one peer on one path: queues, dialling, choosing one of two connections |
 //! | `serve` | accepting, and reading what peers send |
 //! | `refusals` | warnings about strangers, bounded |
 //!
@@ -13,36 +13,36 @@
 //! dropped after five seconds; so it may be lost, and it may come twice. A request is sent once.
 
 mod endpoint;
+mod error;
 mod hello;
 mod link;
+mod live;
 mod refusals;
 mod serve;
+mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quinn::Endpoint;
-use rekindle_coordinator::io::Peer;
-use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, MemberId, PathName};
+use rekindle_proto::id::{Incarnation, MemberId, PathName};
 use rekindle_proto::message::{
-    CodecError, DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX, Message, REQUEST_BYTES_MAX, Reply, Request, decode, encode,
+    DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX, Message, REQUEST_BYTES_MAX, Reply, Request, decode, encode,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use self::endpoint::PathEndpoint;
-use self::hello::Unconnected;
-use self::link::{Link, Wanted};
+pub use self::error::{TransportError, TransportStats};
+use self::live::Wanted;
 use self::refusals::{Counters, Quieter, count};
-use crate::pki::PkiError;
+pub use self::settings::{TlsFiles, TransportEvent, TransportSettings};
+use self::shared::{Shared, lock};
 
 /// Time to resolve a seed's name; a name server that takes longer is not one to wait for.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(3);
@@ -69,260 +69,6 @@ mod close {
     pub(super) const OURSELVES: VarInt = VarInt::from_u32(5);
     /// Of a stream: too long, too slow, or no longer wanted.
     pub(super) const UNWANTED: VarInt = VarInt::from_u32(6);
-}
-
-/// Where the certificate files are.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The cluster's CA (PEM).
-    pub ca: PathBuf,
-    /// This host's certificate (PEM).
-    pub certificate: PathBuf,
-    /// Its key (PEM, mode 0600).
-    pub key: PathBuf,
-}
-
-/// What the transport needs to know.
-#[derive(Debug, Clone)]
-pub struct TransportSettings {
-    /// Our cluster.
-    pub cluster: ClusterName,
-    /// Our name.
-    pub host: HostName,
-    /// This boot.
-    pub boot: BootId,
-    /// Our life number at start.
-    pub incarnation: Incarnation,
-    /// Where to listen, per path, `management` first. Streams use the first.
-    pub listen: Vec<(PathName, SocketAddr)>,
-    /// Certificates.
-    pub tls: TlsFiles,
-    /// Persisted key of stateless resets (RFC 9000, section 10.3): peers of a restarted daemon notice at once.
-    pub reset_key: [u8; 64],
-}
-
-/// What the transport tells the shell.
-#[derive(Debug)]
-pub enum TransportEvent {
-    /// Accepted by both sides.
-    Connected(Peer),
-    /// A SWIM packet.
-    Datagram {
-        /// From whom.
-        from: Peer,
-        /// On which network.
-        path: PathName,
-        /// The packet.
-        bytes: Vec<u8>,
-    },
-    /// A message.
-    Message {
-        /// From whom.
-        from: Peer,
-        /// What.
-        message: Message,
-    },
-    /// A question; the answer goes back through `reply`. Dropping it refuses.
-    Request {
-        /// From whom.
-        from: Peer,
-        /// What.
-        request: Request,
-        /// Whither the answer.
-        reply: oneshot::Sender<Reply>,
-    },
-}
-
-/// Why something could not be sent, or the transport not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum TransportError {
-    /// There must be a first path.
-    #[error("no address to listen on")]
-    NoPath,
-    /// The address is in use or not ours.
-    #[error("cannot listen on {address} (path {path})")]
-    Bind {
-        /// Which path.
-        path: PathName,
-        /// Which address.
-        address: SocketAddr,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A certificate file is missing or not PEM.
-    #[error("cannot use {path}: {why}")]
-    TlsFile {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// The key file is missing or open to others.
-    #[error("cannot use the key")]
-    Key(#[source] PkiError),
-    /// Our own certificate is not one that peers would accept.
-    #[error("{path} is not this host's certificate: {why}")]
-    OwnCertificate {
-        /// Its file.
-        path: PathBuf,
-        /// The rule broken.
-        why: String,
-    },
-    /// Key and certificate do not fit together, or TLS refuses them.
-    #[error("TLS refuses the certificate files")]
-    Tls(#[source] rustls::Error),
-    /// What was to be sent is too long, or the answer was not understood.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    /// No answer in time. What was asked may yet be done.
-    #[error("{member} at {to} did not answer within {within:?}")]
-    Silent {
-        /// Who was asked.
-        member: MemberId,
-        /// Where.
-        to: SocketAddr,
-        /// The time allowed.
-        within: Duration,
-    },
-    /// The connection was lost after the request was sent. What was asked may yet be done.
-    #[error("the connection to {member} at {to} was lost: {why}")]
-    Lost {
-        /// Who was asked.
-        member: MemberId,
-        /// Where.
-        to: SocketAddr,
-        /// Why.
-        why: String,
-    },
-    /// No such path is configured.
-    #[error("there is no path {path} here")]
-    UnknownPath {
-        /// Which.
-        path: PathName,
-    },
-}
-
-/// What has been counted since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TransportStats {
-    /// Connections accepted by both sides.
-    pub connections: u64,
-    /// Connections refused by either side.
-    pub refusals: u64,
-    /// Dials that led to none, for whatever reason.
-    pub failed_dials: u64,
-    /// Datagrams dropped because there was no connection in time.
-    pub unsent_datagrams: u64,
-    /// Datagrams dropped because the shell was too busy to take them.
-    pub overrun_datagrams: u64,
-    /// Messages dropped because they could not be delivered in time.
-    pub dropped_messages: u64,
-}
-
-type Links = BTreeMap<(usize, Wanted), Arc<Link>>;
-
-/// What all tasks share.
-#[derive(Debug)]
-struct Shared {
-    settings: TransportSettings,
-    me: MemberId,
-    incarnation: AtomicU64,
-    paths: Vec<PathEndpoint>,
-    client: Mutex<quinn::ClientConfig>,
-    links: Mutex<Links>,
-    events: mpsc::Sender<TransportEvent>,
-    counters: Counters,
-    quieter: Quieter,
-    stop: watch::Sender<bool>,
-    runtime: Handle,
-}
-
-/// A lock whose holder panicked still guards what it guarded: no invariant spans two fields here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn endpoint(&self, path: usize) -> &Endpoint {
-        &self.paths[path].endpoint
-    }
-    fn address(&self, path: usize) -> SocketAddr {
-        self.paths[path].address
-    }
-    fn path(&self, path: usize) -> &PathName {
-        &self.paths[path].path
-    }
-    fn client(&self) -> quinn::ClientConfig {
-        lock(&self.client).clone()
-    }
-    fn incarnation(&self) -> Incarnation {
-        Incarnation(self.incarnation.load(Ordering::Relaxed))
-    }
-
-    fn find_path(&self, path: &PathName) -> Result<usize, TransportError> {
-        let found = self.paths.iter().position(|endpoint| endpoint.path == *path);
-        found.ok_or_else(|| TransportError::UnknownPath { path: path.clone() })
-    }
-
-    /// Does something with a peer's link, which is made if need be. The map stays locked meanwhile, so that the link is not
-    /// forgotten between being found and being given work.
-    fn with_link<T>(
-        self: &Arc<Self>,
-        path: usize,
-        wanted: Wanted,
-        to: SocketAddr,
-        act: impl FnOnce(&Arc<Link>) -> T,
-    ) -> T {
-        let mut links = lock(&self.links);
-        let link = links.entry((path, wanted)).or_insert_with(|| {
-            let link = Link::new(path, wanted, to);
-            self.runtime.spawn(link::drive(Arc::clone(self), Arc::clone(&link)));
-            link
-        });
-        act(link)
-    }
-
-    /// The link of the member that is connected at this address, if there is one.
-    fn connected_at(&self, path: usize, address: SocketAddr) -> Option<(MemberId, Peer)> {
-        lock(&self.links).values().find_map(|link| {
-            let live = link.current().filter(|_| link.is_on(path))?;
-            let there = live.peer.address == address || live.connection.remote_address() == address;
-            there.then(|| (MemberId::of(&live.peer.host), live.peer))
-        })
-    }
-
-    /// Forgets a link without work. `false`: it has some after all.
-    fn forget(&self, path: usize, wanted: Wanted, link: &Arc<Link>) -> bool {
-        let mut links = lock(&self.links);
-        let unused = link.is_unused();
-        if unused {
-            links.remove(&(path, wanted));
-        }
-        unused
-    }
-
-    fn drop_message(&self, to: SocketAddr, why: &str) {
-        count(&self.counters.dropped_messages);
-        self.quieter.dropped(to, why);
-    }
-
-    fn complain(&self, peer: SocketAddr, error: &Unconnected) {
-        let refusal = match error {
-            Unconnected::Refused(refusal) => {
-                self.quieter.refused(peer, &refusal.to_string());
-                true
-            }
-            Unconnected::Connection(error) => self.quieter.unaccepted(peer, error),
-            Unconnected::Ourselves | Unconnected::Dial(_) | Unconnected::Silent => {
-                tracing::debug!(%peer, %error, "not connected");
-                false
-            }
-        };
-        if refusal {
-            count(&self.counters.refusals);
-        }
-    }
 }
 
 /// Ends everything when the last [`Transport`] is dropped.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use quinn::ConnectionError;
 use tracing::{debug, warn};
 
-use super::{close, lock};
+use super::close;
+use super::shared::lock;
 
 /// At most one warning of a kind about an address in this time; those left out are counted in the next.
 const QUIET: Duration = Duration::from_secs(10);

@@ -14,9 +14,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 
 use super::endpoint::{MESSAGES_AT_ONCE, REQUESTS_AT_ONCE};
-use super::link::{Link, Live, Wanted};
+use super::link::Link;
+use super::live::{Live, Wanted};
 use super::refusals::count;
-use super::{Shared, TransportEvent, close, hello};
+use super::shared::Shared;
+use super::{TransportEvent, close, hello};
 
 /// Strangers being looked at on one path at once. Beyond half of it, a stranger must first prove that it receives at its
 /// address (RFC 9000, section 8.1.2); beyond all of it, it is turned away and tries again.

@@ -4,11 +4,14 @@ mod change;
 mod exchange;
 mod refusal;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Instant, SystemTime};
 
-use rekindle_proto::id::{CallId, OperatorName};
+use rekindle_coordinator::io::Peer;
+use rekindle_proto::id::{BootId, CallId, ClusterName, HostName, OperatorName};
+use rekindle_proto::message::CodecError;
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;

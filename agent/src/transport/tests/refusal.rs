@@ -38,11 +38,22 @@ async fn a_strangers_ca() {
 async fn another_cluster_under_the_same_ca() {
     let (log, _guard) = Log::capture();
     let pki = Pki::new("zrh");
+    let settings = TransportSettings { cluster: name("gva"), ..pki.settings("x") };
     let issued = pki.issue("gva", CertRole::Member, "x", lasting_a_year());
-    let settings = TransportSettings { cluster: name("gva"), tls: pki.write("x", &issued), ..pki.settings("x") };
     let settings = TransportSettings { tls: pki.write("x", &issued), ..settings };
     let (bad, good) = (Node::start(settings).await, pki.member("a").await);
-    refuse_each_other(bad, good, &["for another cluster"], &log).await;
+    for (from, to) in [(&bad, &good), (&good, &bad)] {
+        from.send(to, 1);
+        // Each finds the other wanting by itself, so each of the two refuses.
+        log.says(&["refused a peer", "rekindle://gva/member/x: its certificate is for another cluster; this is zrh"])
+            .await;
+        log.says(&["refused a peer", "rekindle://zrh/member/a: its certificate is for another cluster; this is gva"])
+            .await;
+        lock(&log.0).clear();
+        *lock(&bad.transport.shared().quieter.said) = BTreeMap::new();
+        *lock(&good.transport.shared().quieter.said) = BTreeMap::new();
+    }
+    assert_eq!((bad.transport.stats().connections, good.transport.stats().connections), (0, 0));
 }
 
 #[tokio::test]

@@ -4,11 +4,14 @@
 //! a critical extension that is not looked at here is refused (RFC 5280, section 4.2). The age of an order and its
 //! repetition are not judged here but where entries are applied, because they depend on the ledger.
 
+mod error;
+mod identity;
+
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use rekindle_proto::admin::{ORDER_BYTES_MAX, SignedOrder};
-use rekindle_proto::id::{ClusterName, NameError, OperatorName, WallTime};
-use rekindle_proto::message::{CodecError, decode};
+use rekindle_proto::id::{ClusterName, OperatorName, WallTime};
+use rekindle_proto::message::decode;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
@@ -17,15 +20,10 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, Subject
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::Time;
 
+use self::error::CERTIFICATE_BYTES_MAX;
+pub use self::error::{AuthorityError, CertificateOf};
+pub use self::identity::{CertIdentity, CertRole, IdentityError};
 use super::entry::{OperatorCommand, OperatorOrder};
-
-/// Longest certificate looked at, in bytes: ours have about 700, and each is kept in the ledger beside its order.
-const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;
-
-/// Before every name of ours in a certificate: `rekindle://<cluster>/<role>/<name>`.
-const SCHEME: &str = "rekindle://";
-/// The role that may order.
-const OPERATOR: &str = "operator";
 
 /// ecdsa-with-SHA256 (RFC 5758, section 3.2).
 const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
@@ -43,261 +41,6 @@ const UNDERSTOOD: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("2.5.29.37"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
 ];
-
-/// CertificateOf of the two certificates a refusal is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CertificateOf {
-    /// The cluster's CA.
-    Ca,
-    /// The operator's.
-    Operator,
-}
-
-impl std::fmt::Display for CertificateOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ca => "the cluster's CA certificate",
-            Self::Operator => "the operator's certificate",
-        })
-    }
-}
-
-/// Why an order was not accepted. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
-    /// Not looked at.
-    #[error("{which} has {bytes} bytes; at most {CERTIFICATE_BYTES_MAX} are allowed")]
-    CertificateTooLong {
-        /// CertificateOf one.
-        which: CertificateOf,
-        /// Its size.
-        bytes: usize,
-    },
-    /// Not X.509 in DER.
-    #[error("{which} cannot be read: {why}")]
-    CertificateMalformed {
-        /// CertificateOf one.
-        which: CertificateOf,
-        /// What the decoder says.
-        why: String,
-    },
-    /// It demands something that is not checked here.
-    #[error("{which} has the critical extension {oid}, which rekindle does not know")]
-    UnknownCriticalExtension {
-        /// CertificateOf one.
-        which: CertificateOf,
-        /// The extension.
-        oid: String,
-    },
-    /// Only ECDSA on P-256 is accepted.
-    #[error("{which} holds a key that is not ECDSA P-256: {why}")]
-    Key {
-        /// CertificateOf one.
-        which: CertificateOf,
-        /// What it is instead.
-        why: String,
-    },
-    /// The roster's CA may not issue certificates.
-    #[error("the cluster's CA certificate may not issue certificates: {rule}")]
-    CaIsNoCa {
-        /// The rule broken.
-        rule: &'static str,
-    },
-    /// Another CA's.
-    #[error("the operator's certificate names the issuer {issuer:?}; the cluster's CA is {ca:?}")]
-    Issuer {
-        /// Who it says issued it.
-        issuer: String,
-        /// Our CA.
-        ca: String,
-    },
-    /// Not signed in the one way we accept.
-    #[error("the operator's certificate is signed with algorithm {oid}; only ecdsa-with-SHA256 is accepted")]
-    CertificateAlgorithm {
-        /// How it is signed.
-        oid: String,
-    },
-    /// Not signed by our CA's key.
-    #[error("the operator's certificate was not signed by the cluster's CA")]
-    CertificateSignature,
-    /// Too early.
-    #[error("the operator's certificate is valid from {from_s} s (Unix time); the order was proposed at {at_s} s")]
-    NotYetValid {
-        /// Its begin, in seconds since the Unix epoch.
-        from_s: u64,
-        /// When it was judged, in seconds since the Unix epoch.
-        at_s: i64,
-    },
-    /// Too late.
-    #[error("the operator's certificate expired at {until_s} s (Unix time); the order was proposed at {at_s} s")]
-    Expired {
-        /// Its end, in seconds since the Unix epoch.
-        until_s: u64,
-        /// When it was judged, in seconds since the Unix epoch.
-        at_s: i64,
-    },
-    /// A CA must not order anything itself.
-    #[error("the operator's certificate is itself a CA's")]
-    OperatorIsCa,
-    /// Its key usage does not allow signing.
-    #[error("the operator's certificate does not allow its key to sign: {rule}")]
-    Usage {
-        /// The rule broken.
-        rule: &'static str,
-    },
-    /// It must say once who it is.
-    #[error("the operator's certificate has {found} names beginning {SCHEME}; exactly one is required")]
-    Names {
-        /// How many.
-        found: usize,
-    },
-    /// It does not say properly who it is.
-    #[error("the name {uri:?} in the operator's certificate is malformed: {source}")]
-    Name {
-        /// The name.
-        uri: String,
-        /// The rule broken.
-        #[source]
-        source: IdentityError,
-    },
-    /// Another cluster's operator.
-    #[error("the certificate is for cluster {found}; this is {ours}")]
-    ForeignCertificate {
-        /// Whose.
-        found: ClusterName,
-        /// Ours.
-        ours: ClusterName,
-    },
-    /// A host's certificate.
-    #[error("{uri} is a certificate of a {role}; only an operator may order")]
-    Role {
-        /// Its role.
-        role: CertRole,
-        /// Its name.
-        uri: String,
-    },
-    /// Not a signature.
-    #[error("the order's signature cannot be read as ECDSA P-256 in DER ({bytes} bytes)")]
-    SignatureMalformed {
-        /// Its size.
-        bytes: usize,
-    },
-    /// Altered, or signed by another key.
-    #[error("the order's signature is not that of operator {operator}'s certificate")]
-    Signature {
-        /// Who is said to have signed.
-        operator: OperatorName,
-    },
-    /// Too long, or not an order.
-    #[error("the order cannot be read: {0}")]
-    Order(#[source] CodecError),
-    /// Meant for another cluster.
-    #[error("the order is for cluster {found}; this is {ours}")]
-    ForeignOrder {
-        /// Whose.
-        found: ClusterName,
-        /// Ours.
-        ours: ClusterName,
-    },
-    /// An order must say why.
-    #[error("the order of operator {operator} gives no reason")]
-    NoReason {
-        /// Whose order.
-        operator: OperatorName,
-    },
-    /// Before the first roster, nothing but the first roster can be ordered.
-    #[error("this cluster has no roster yet: only the first roster (init) can be ordered")]
-    NoRoster,
-}
-
-/// What a certificate's owner may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CertRole {
-    /// A hypervisor.
-    Member,
-    /// Votes, has no guests.
-    Witness,
-    /// A person who may order.
-    Operator,
-}
-
-impl CertRole {
-    /// The word for it in a certificate.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Member => "member",
-            Self::Witness => "witness",
-            Self::Operator => OPERATOR,
-        }
-    }
-}
-
-impl std::fmt::Display for CertRole {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Who a certificate belongs to: its URI name `rekindle://<cluster>/<role>/<name>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertIdentity {
-    /// Of which cluster.
-    pub cluster: ClusterName,
-    /// What its owner may be.
-    pub role: CertRole,
-    /// The host's or the operator's name; both obey the same rules.
-    pub name: OperatorName,
-}
-
-/// Why a name in a certificate was not understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdentityError {
-    /// Not of the one form.
-    #[error("it is not of the form {SCHEME}<cluster>/<role>/<name>")]
-    Form,
-    /// A role we do not know.
-    #[error("{role:?} is none of member, witness, operator")]
-    Role {
-        /// The role.
-        role: String,
-    },
-    /// A part that is not a name.
-    #[error(transparent)]
-    Name(#[from] NameError),
-}
-
-impl CertIdentity {
-    /// Whether this is a name of ours, well formed or not.
-    #[must_use]
-    pub fn is_ours(uri: &str) -> bool {
-        uri.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
-    }
-
-    /// Reads a certificate's URI name.
-    ///
-    /// # Errors
-    /// [`IdentityError`] naming the rule broken.
-    pub fn parse(uri: &str) -> Result<Self, IdentityError> {
-        let path = uri.strip_prefix(SCHEME).ok_or(IdentityError::Form)?;
-        let mut parts = path.split('/');
-        let (Some(cluster), Some(role), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(IdentityError::Form);
-        };
-        let role = [CertRole::Member, CertRole::Witness, CertRole::Operator]
-            .into_iter()
-            .find(|known| known.as_str() == role)
-            .ok_or_else(|| IdentityError::Role { role: role.to_owned() })?;
-        Ok(Self { cluster: ClusterName::new(cluster)?, role, name: OperatorName::new(name)? })
-    }
-
-    /// The name as it stands in the certificate.
-    #[must_use]
-    pub fn uri(&self) -> String {
-        format!("{SCHEME}{}/{}/{}", self.cluster, self.role, self.name)
-    }
-}
 
 /// An order whose certificate, role, cluster and signature were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -464,28 +207,6 @@ fn uri(name: &GeneralName) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_back_as_written_and_nothing_else_is_read() {
-        let identity = CertIdentity::parse("rekindle://zrh/operator/ada").expect("well formed");
-        assert_eq!((identity.role, identity.name.as_str()), (CertRole::Operator, "ada"));
-        assert_eq!(identity.uri(), "rekindle://zrh/operator/ada");
-        for uri in [
-            "rekindle://zrh/operator",
-            "rekindle://zrh/operator/ada/",
-            "rekindle://zrh/operator/ada/x",
-            "rekindle://zrh//ada",
-            "rekindle:///operator/ada",
-            "rekindle://zrh/root/ada",
-            "rekindle://zrh/operator/a%64a",
-            "rekindle://zrh:1/operator/ada",
-            "Rekindle://zrh/operator/ada",
-            "https://zrh/operator/ada",
-        ] {
-            assert!(CertIdentity::parse(uri).is_err(), "{uri}");
-        }
-        assert!(CertIdentity::is_ours("Rekindle://zrh"), "a disguised second name is counted, not overlooked");
-    }
 
     #[test]
     fn bytes_that_are_no_order_are_refused() {
