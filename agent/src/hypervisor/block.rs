@@ -49,13 +49,13 @@ fn is_nvme_fabric(controller: &Path) -> bool {
     let over_network = |dir: &Path| {
         fs::read_to_string(dir.join("transport")).is_ok_and(|kind| matches!(kind.trim(), "tcp" | "rdma" | "fc"))
     };
-    over_network(controller)
-        || every_where(controller, |name| is_controller(name), |name| over_network(&controller.join(name)))
+    over_network(controller) || every_where(controller, is_controller, |name| over_network(&controller.join(name)))
 }
 
 /// `nvme0`, but not `nvme0n1` or `nvme0c0n1`.
 fn is_controller(name: &str) -> bool {
-    name.strip_prefix("nvme").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    name.strip_prefix("nvme")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether there is an entry, and all of them satisfy `holds`.
@@ -65,8 +65,11 @@ fn every(dir: &Path, holds: impl Fn(&str) -> bool) -> bool {
 
 fn every_where(dir: &Path, counts: impl Fn(&str) -> bool, holds: impl Fn(&str) -> bool) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
-    let names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| counts(name)).collect();
+    let names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| counts(name))
+        .collect();
     !names.is_empty() && names.iter().all(|name| holds(name))
 }
 
@@ -75,8 +78,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A `/sys` with the given devices: (name, its directory below `devices`, files in it).
-    fn sys(devices: &[(&str, &str, &[(&str, &str)])]) -> tempfile::TempDir {
+    /// Its name, its directory below `devices`, files in it.
+    type Device<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+    /// A `/sys` with the given devices.
+    fn sys(devices: &[Device<'_>]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("dir");
         fs::create_dir_all(dir.path().join("class/block")).expect("dir");
         fs::create_dir_all(dir.path().join("dev")).expect("dir");
@@ -108,12 +114,19 @@ mod tests {
             ("rbd0", "rbd/0/block/rbd0", &[]),
             ("nvme0n1", "pci1/nvme/nvme0/nvme0n1", &[("device/transport", "pcie\n")]),
             ("nvme1n1", "virtual/nvme-fabrics/nvme1/nvme1n1", &[("device/transport", "tcp\n")]),
-            ("nvme2n1", "virtual/nvme-subsystem/s/nvme2n1", &[("device/nvme2/transport", "rdma"), ("device/nvme2n1/x", "")]),
+            (
+                "nvme2n1",
+                "virtual/nvme-subsystem/s/nvme2n1",
+                &[("device/nvme2/transport", "rdma"), ("device/nvme2n1/x", "")],
+            ),
             ("nvme3n1", "virtual/nvme-subsystem/t/nvme3n1", &[("device/nvme3/transport", "pcie")]),
             ("drbd1", "virtual/block/drbd1", &[]),
         ]);
         let shared = ["sdb", "sdc", "dm-0", "dm-1", "rbd0", "nvme1n1", "nvme2n1"];
-        let all = ["sda", "sdb", "sdc", "dm-0", "dm-1", "dm-2", "dm-3", "dm-4", "rbd0", "nvme0n1", "nvme1n1", "nvme2n1", "nvme3n1", "drbd1"];
+        let all = [
+            "sda", "sdb", "sdc", "dm-0", "dm-1", "dm-2", "dm-3", "dm-4", "rbd0", "nvme0n1", "nvme1n1", "nvme2n1",
+            "nvme3n1", "drbd1",
+        ];
         for name in all {
             let expected = if shared.contains(&name) { DiskPlacement::Shared } else { DiskPlacement::Unknown };
             assert_eq!(placement(dir.path(), &dir.path().join("dev").join(name)), expected, "{name}");

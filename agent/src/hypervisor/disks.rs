@@ -103,7 +103,8 @@ mod tests {
 
     fn storage(root: &Path) -> Storage {
         let nfs = root.join("nfs");
-        let mountinfo = format!("1 0 1:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {} rw - nfs4 filer:/ rw\n", nfs.display());
+        let mountinfo =
+            format!("1 0 1:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {} rw - nfs4 filer:/ rw\n", nfs.display());
         Storage { mounts: MountTable::parse(&mountinfo), sys: root.join("sys") }
     }
 
@@ -125,7 +126,8 @@ mod tests {
         let vanished = format!("<disk type='file'><source file='{}/vanished'/></disk>", root.display());
         let cdrom = format!("<disk type='file' device='cdrom'><source file='{}/disk'/></disk>", root.display());
         let block = "<disk type='block'><source dev='/dev/vanished'/></disk>";
-        let nbd = "<disk type='network'><source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source></disk>";
+        let nbd =
+            "<disk type='network'><source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source></disk>";
         let table: Vec<(&str, Vec<&str>, DiskPlacement)> = vec![
             ("none", vec![], Shared),
             ("rbd", vec![rbd], Shared),

@@ -51,13 +51,14 @@ pub(super) struct Registrations {
 }
 
 impl Registrations {
-    /// Registers for lifecycle events, and as far as this libvirt has them for the others and for the closing of the
-    /// connection (an in-process driver has none). The default event loop must have been registered before `connect`
+    /// Registers for lifecycle events, as far as this libvirt has them for the others, and for the closing of a `remote`
+    /// connection. (Of a driver in this process, libvirt says that it took the close callback, and forgets it: our box
+    /// would never be freed.) The default event loop must have been registered before `connect`
     /// was opened.
     ///
     /// # Errors
     /// libvirt's, if it has no lifecycle events to give.
-    pub(super) fn new(connect: &Connect, tap: &Tap) -> Result<Self, Error> {
+    pub(super) fn new(connect: &Connect, remote: bool, tap: &Tap) -> Result<Self, Error> {
         let mut made = Self { connect: connect.clone(), events: Vec::new() };
         // SAFETY: each function has exactly the signature which libvirt-domain.h gives for its event id; libvirt calls
         // it with that signature, after the same cast in C (VIR_DOMAIN_EVENT_CALLBACK).
@@ -66,7 +67,10 @@ impl Registrations {
                 (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, Some(std::mem::transmute::<LifecycleFn, GenericFn>(on_lifecycle))),
                 (sys::VIR_DOMAIN_EVENT_ID_WATCHDOG, Some(std::mem::transmute::<WatchdogFn, GenericFn>(on_watchdog))),
                 (sys::VIR_DOMAIN_EVENT_ID_REBOOT, Some(on_reboot as GenericFn)),
-                (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, Some(std::mem::transmute::<IoErrorFn, GenericFn>(on_io_error))),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
+                    Some(std::mem::transmute::<IoErrorFn, GenericFn>(on_io_error)),
+                ),
                 (sys::VIR_DOMAIN_EVENT_ID_CONTROL_ERROR, Some(on_control_error as GenericFn)),
             ]
         };
@@ -77,7 +81,9 @@ impl Registrations {
                 Err(error) => tracing::warn!(id, error = error.message(), "this libvirt has no such events"),
             }
         }
-        made.register_close(tap);
+        if remote {
+            made.register_close(tap);
+        }
         Ok(made)
     }
 
@@ -118,7 +124,7 @@ impl Registrations {
             sys::virConnectRegisterCloseCallback(self.connect.as_ptr(), Some(on_close), opaque, Some(free_tap))
         };
         if made < 0 {
-            tracing::debug!(error = Error::last_error().message(), "this libvirt driver does not tell when it closes");
+            tracing::debug!(error = Error::last_error().message(), "this libvirt does not tell when it closes");
             // SAFETY: a failed registration leaves `opaque` ours, and nobody else has it.
             unsafe { free_tap(opaque) };
         }

@@ -298,14 +298,13 @@ impl Link {
     /// Blocks.
     fn open(uri: &str) -> Result<Self, HypervisorError> {
         let connect = Connect::open_read_only(Some(uri)).map_err(|error| failed(uri, "connect", &error))?;
-        if let Err(error) = connect.set_keep_alive(KEEPALIVE_EVERY_S, KEEPALIVE_COUNT) {
-            // An in-process driver needs none.
-            tracing::debug!(error = error.message(), "libvirt driver without keep-alive");
-        }
+        // Refused by a driver in this process, which needs none.
+        let remote = connect.set_keep_alive(KEEPALIVE_EVERY_S, KEEPALIVE_COUNT).is_ok();
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
         let lost = Arc::new(AtomicBool::new(false));
         let tap = Tap { signals: sender, lost: Arc::clone(&lost) };
-        let registrations = Registrations::new(&connect, &tap).map_err(|error| failed(uri, "register for events", &error))?;
+        let registrations =
+            Registrations::new(&connect, remote, &tap).map_err(|error| failed(uri, "register for events", &error))?;
         let registrations = Arc::new(registrations);
         let held = Arc::downgrade(&registrations);
         // Giving callbacks back and closing ask the daemon, which may hang: that is done in a thread made beforehand.
@@ -313,10 +312,11 @@ impl Link {
         let thread = std::thread::Builder::new().name("libvirt-link".to_owned());
         let spawned = thread.spawn(move || {
             // An error is what we wait for: the link was dropped.
-            drop(closed.recv());
+            let _ = closed.recv();
             drop(registrations);
         });
-        spawned.map_err(|error| HypervisorError::Start(format!("no thread to keep a libvirt connection in: {error}")))?;
+        spawned
+            .map_err(|error| HypervisorError::Start(format!("no thread to keep a libvirt connection in: {error}")))?;
         Ok(Self { held, _closes: closes, signals, lost })
     }
 }
@@ -378,7 +378,9 @@ fn is_gone(error: &Error) -> bool {
 fn version(connect: &Connect) -> String {
     let driver = connect.driver_type().unwrap_or_else(|_| "an unnamed driver".to_owned());
     match connect.lib_version() {
-        Ok(number) => format!("libvirt {}.{}.{} ({driver})", number / 1_000_000, number / 1_000 % 1_000, number % 1_000),
+        Ok(number) => {
+            format!("libvirt {}.{}.{} ({driver})", number / 1_000_000, number / 1_000 % 1_000, number % 1_000)
+        }
         Err(_) => format!("libvirt ({driver})"),
     }
 }

@@ -97,7 +97,9 @@ pub enum HypervisorError {
         advice: &'static str,
     },
     /// No answer in time: the daemon behind it hangs.
-    #[error("{place}: no answer within {after:?} when asked to {what}: the daemon behind it hangs or is overloaded; see its log")]
+    #[error(
+        "{place}: no answer within {after:?} when asked to {what}: the daemon behind it hangs or is overloaded; see its log"
+    )]
     Silent {
         /// Where we asked.
         place: String,
@@ -117,7 +119,9 @@ pub enum HypervisorError {
         source: std::io::Error,
     },
     /// The guests socket sent what is not a guest list or an event.
-    #[error("guests socket {path}: {why}; its server must send one JSON object a line, as the documentation of the socket says")]
+    #[error(
+        "guests socket {path}: {why}; its server must send one JSON object a line, as the documentation of the socket says"
+    )]
     Malformed {
         /// Its path.
         path: PathBuf,
@@ -156,7 +160,8 @@ impl Hypervisor {
     /// [`HypervisorError::WithoutLibvirt`] for a libvirt URI in a build without it; [`HypervisorError::Start`] outside
     /// of a tokio runtime, or where the event thread could not be started.
     pub fn start(settings: HypervisorSettings, events: mpsc::Sender<HypervisorEvent>) -> Result<Self, HypervisorError> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|error| HypervisorError::Start(error.to_string()))?;
+        let runtime =
+            tokio::runtime::Handle::try_current().map_err(|error| HypervisorError::Start(error.to_string()))?;
         let list = Arc::new(Notify::new());
         let (source, watcher) = match settings {
             HypervisorSettings::Off => (Source::Off(events), None),

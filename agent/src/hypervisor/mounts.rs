@@ -167,7 +167,9 @@ mod tests {
         for (path, shared) in table_of {
             assert_eq!(table.is_shared(Path::new(path)), shared, "{path}");
         }
-        for (kind, shared) in [("nfs4", true), ("fuse.glusterfs", true), ("fuse.sshfs", false), ("ext4", false), ("overlay", false)] {
+        for (kind, shared) in
+            [("nfs4", true), ("fuse.glusterfs", true), ("fuse.sshfs", false), ("ext4", false), ("overlay", false)]
+        {
             assert_eq!(is_shared_kind(kind), shared, "{kind}");
         }
     }

@@ -130,7 +130,9 @@ impl Watcher {
                     return Err(silent(&self.path).into());
                 }
                 let written = tokio::time::timeout(LIST_WITHIN, ask.write_all(b"list\n")).await;
-                written.map_err(|_| silent(&self.path))?.map_err(|source| broken(&self.path, "cannot write", source))?;
+                written
+                    .map_err(|_| silent(&self.path))?
+                    .map_err(|source| broken(&self.path, "cannot write", source))?;
             }
         }
     }

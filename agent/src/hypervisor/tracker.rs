@@ -84,7 +84,11 @@ impl Tracker {
     }
 
     /// Takes a whole list: what happened that no event told. `complete` = nothing is missing from it.
-    pub(super) fn reconcile(&mut self, list: &BTreeMap<ServerId, State>, complete: bool) -> Vec<(ServerId, GuestEvent)> {
+    pub(super) fn reconcile(
+        &mut self,
+        list: &BTreeMap<ServerId, State>,
+        complete: bool,
+    ) -> Vec<(ServerId, GuestEvent)> {
         let mut missed = Vec::new();
         for (server, state) in list {
             let before = self.guests.get(server).map(|known| known.phase);
@@ -177,10 +181,18 @@ mod tests {
         let table: &[(&str, &[Lifecycle], &[GuestEvent])] = &[
             ("kill -9", &[Started, Died("failed")], &[Running, Failed]),
             ("destroy", &[Started, Other, Ended("destroyed")], &[Running, Stopped]),
-            ("panic, preserved, then destroyed", &[Started, paused, Panicked, Ended("destroyed")], &[Running, Failed, Stopped]),
+            (
+                "panic, preserved, then destroyed",
+                &[Started, paused, Panicked, Ended("destroyed")],
+                &[Running, Failed, Stopped],
+            ),
             ("panic, on_crash=destroy", &[Started, paused, Panicked, Died("crashed")], &[Running, Failed]),
             ("panic, on_crash=restart", &[Started, paused, Panicked, Other, Resumed], &[Running, Failed, Running]),
-            ("dies again after a restart", &[Started, Died("failed"), Started, Died("failed")], &[Running, Failed, Running, Failed]),
+            (
+                "dies again after a restart",
+                &[Started, Died("failed"), Started, Died("failed")],
+                &[Running, Failed, Running, Failed],
+            ),
             ("suspend, resume", &[Started, paused, Resumed], &[Running, Running]),
             ("migrated away", &[Started, Ended("migrated"), Lifecycle::Undefined], &[Running, Stopped, Undefined]),
             ("migrated in, then dies", &[Incoming, Resumed, Died("failed")], &[Running, Running, Failed]),
@@ -188,8 +200,16 @@ mod tests {
             ("migration to here fails", &[Incoming, Died("failed")], &[Running, Stopped]),
             ("a start that fails", &[Started, Ended("shutdown"), Died("failed")], &[Running, Stopped]),
             ("dies, never heard of", &[Died("failed")], &[Failed]),
-            ("undefined while it runs", &[Started, Lifecycle::Undefined, Ended("destroyed")], &[Running, Stopped, Undefined]),
-            ("undefined while it runs, dies", &[Started, Lifecycle::Undefined, Died("failed")], &[Running, Failed, Undefined]),
+            (
+                "undefined while it runs",
+                &[Started, Lifecycle::Undefined, Ended("destroyed")],
+                &[Running, Stopped, Undefined],
+            ),
+            (
+                "undefined while it runs, dies",
+                &[Started, Lifecycle::Undefined, Died("failed")],
+                &[Running, Failed, Undefined],
+            ),
         ];
         for (case, events, expected) in table {
             assert_eq!(told(events), *expected, "{case}");
@@ -204,7 +224,10 @@ mod tests {
     fn a_reconnect_finds_what_was_missed() {
         let mut tracker = Tracker::default();
         let before: Vec<(u128, State)> = (1..=7).map(|number| (number, State::Active)).collect();
-        let first = tracker.reconcile(&list(&[&before[..], &[(8, State::Off("shutdown")), (9, State::Died("failed"))]].concat()), true);
+        let first = tracker.reconcile(
+            &list(&[&before[..], &[(8, State::Off("shutdown")), (9, State::Died("failed"))]].concat()),
+            true,
+        );
         assert_eq!(first, [], "a first list is no news");
         let second = list(&[
             (1, State::Active),
@@ -217,7 +240,16 @@ mod tests {
             (9, State::Died("failed")),
             (10, State::Active),
         ]);
-        let expected = [(2, Failed), (3, Failed), (4, Stopped), (5, Stopped), (6, Failed), (8, Running), (10, Running), (7, Undefined)];
+        let expected = [
+            (2, Failed),
+            (3, Failed),
+            (4, Stopped),
+            (5, Stopped),
+            (6, Failed),
+            (8, Running),
+            (10, Running),
+            (7, Undefined),
+        ];
         let expected = expected.map(|(number, event)| (server(number), event));
         assert_eq!(tracker.reconcile(&second, true), expected);
         assert_eq!(tracker.reconcile(&second, true), [], "told once");

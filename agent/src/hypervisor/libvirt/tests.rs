@@ -140,8 +140,9 @@ async fn a_full_queue_is_noticed() {
     let lost = Arc::new(AtomicBool::new(false));
     start_event_loop().expect("event loop");
     let hand = Connect::open(Some(URI)).expect("connect");
-    let held = Registrations::new(&hand, &Tap { signals: sender, lost: Arc::clone(&lost) }).expect("registered");
-    let domain = hand.define_domain_xml("<domain type='test'><name>full</name><memory>1</memory><os><type>hvm</type></os></domain>");
+    let held = Registrations::new(&hand, false, &Tap { signals: sender, lost: Arc::clone(&lost) }).expect("registered");
+    let domain = hand
+        .define_domain_xml("<domain type='test'><name>full</name><memory>1</memory><os><type>hvm</type></os></domain>");
     let domain = domain.expect("defined");
     for _ in 0..5 {
         domain.create().expect("created");
@@ -161,7 +162,10 @@ async fn a_full_queue_is_noticed() {
 async fn a_libvirt_that_is_not_there_is_told_with_advice() {
     let uri = "qemu:///system?socket=/nonexistent/libvirt-sock";
     let refusal = check(uri).await.expect_err("refused").to_string();
-    assert!(refusal.contains("cannot connect") && refusal.contains("is libvirtd") || refusal.contains("Is libvirtd"), "{refusal}");
+    assert!(
+        refusal.contains("cannot connect") && refusal.contains("is libvirtd") || refusal.contains("Is libvirtd"),
+        "{refusal}"
+    );
     let (events, mut told) = mpsc::channel(4);
     let hypervisor = Hypervisor::start(HypervisorSettings::Libvirt(uri.to_owned()), events).expect("starts");
     let first = tokio::time::timeout(PATIENCE, told.recv()).await.expect("in time");

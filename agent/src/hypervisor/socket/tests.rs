@@ -123,7 +123,11 @@ fn lines_are_parsed_or_refused() {
         assert!(refusal.contains(why), "{text}: {refusal}");
     }
     let many: Vec<Guest> = (0..=GUESTS_MAX as u128)
-        .map(|number| Guest { server: ServerId(uuid::Uuid::from_u128(number)), running: true, disks: DiskPlacement::Local })
+        .map(|number| Guest {
+            server: ServerId(uuid::Uuid::from_u128(number)),
+            running: true,
+            disks: DiskPlacement::Local,
+        })
         .collect();
     let Line::List(cut) = parse(line(&many).as_bytes()).expect("a list") else { panic!("not a list") };
     assert!(!cut.complete);
