@@ -22,6 +22,8 @@ struct Watch {
 impl Watch {
     /// Watches until the first list.
     async fn start(host: &Host) -> (Self, GuestList) {
+        // Shown by a test that fails.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
         let (events, told) = mpsc::channel(64);
         let hypervisor = Hypervisor::start(HypervisorSettings::Libvirt(host.uri()), events).expect("starts");
         let mut watch = Self { hypervisor, told, happened: Vec::new() };

@@ -43,9 +43,9 @@ impl Tracker {
     pub(super) fn observe(&mut self, server: ServerId, what: Lifecycle) -> Vec<GuestEvent> {
         let before = self.guests.get(&server).copied();
         match what {
-            Lifecycle::Started => self.now(server, Phase::Running, vec![GuestEvent::Running]),
-            Lifecycle::Incoming => self.now(server, Phase::Incoming, vec![GuestEvent::Running]),
-            Lifecycle::Resumed => self.now(server, Phase::Running, vec![GuestEvent::Running]),
+            // QEMU's processors are told to go before libvirt calls the guest started: one start is both.
+            Lifecycle::Started | Lifecycle::Resumed => self.runs(server, Phase::Running),
+            Lifecycle::Incoming => self.runs(server, Phase::Incoming),
             Lifecycle::Suspended(_) => {
                 // A guest that was paused at the source arrives by being suspended here.
                 if before.is_some_and(|known| known.phase == Phase::Incoming) {
@@ -110,9 +110,15 @@ impl Tracker {
         missed
     }
 
-    fn now(&mut self, server: ServerId, phase: Phase, events: Vec<GuestEvent>) -> Vec<GuestEvent> {
-        self.guests.insert(server, Known { phase, undefined: false });
-        events
+    /// A process runs it: news, unless one did already.
+    fn runs(&mut self, server: ServerId, phase: Phase) -> Vec<GuestEvent> {
+        match self.guests.insert(server, Known { phase, undefined: false }) {
+            Some(Known { phase: Phase::Running | Phase::Incoming, undefined }) => {
+                self.guests.insert(server, Known { phase, undefined });
+                vec![]
+            }
+            Some(Known { phase: Phase::Failed | Phase::Off, .. }) | None => vec![GuestEvent::Running],
+        }
     }
 
     fn set_phase(&mut self, server: ServerId, phase: Phase) {
@@ -193,9 +199,10 @@ mod tests {
                 &[Started, Died("failed"), Started, Died("failed")],
                 &[Running, Failed, Running, Failed],
             ),
-            ("suspend, resume", &[Started, paused, Resumed], &[Running, Running]),
+            ("a start as QEMU's is told", &[Resumed, Started], &[Running]),
+            ("suspend, resume", &[Started, paused, Resumed], &[Running]),
             ("migrated away", &[Started, Ended("migrated"), Lifecycle::Undefined], &[Running, Stopped, Undefined]),
-            ("migrated in, then dies", &[Incoming, Resumed, Died("failed")], &[Running, Running, Failed]),
+            ("migrated in, then dies", &[Incoming, Resumed, Died("failed")], &[Running, Failed]),
             ("migrated in paused, then dies", &[Incoming, paused, Died("failed")], &[Running, Failed]),
             ("migration to here fails", &[Incoming, Died("failed")], &[Running, Stopped]),
             ("a start that fails", &[Started, Ended("shutdown"), Died("failed")], &[Running, Stopped]),
