@@ -105,10 +105,7 @@ pub(super) fn written(table: &toml::Table, key: &str) -> Option<String> {
             None => found,
         });
     }
-    match value? {
-        toml::Value::Table(_) => None,
-        value => Some(value.to_string()),
-    }
+    value.filter(|value| !value.is_table()).map(ToString::to_string)
 }
 
 /// Whether a key sounds as if its value were a secret.
