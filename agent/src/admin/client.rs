@@ -73,9 +73,13 @@ pub async fn ask(path: &Path, request: &AdminRequest, within: Duration) -> Resul
     if line.len() > LINE_BYTES_MAX {
         return Err(AdminClientError::TooLong { bytes: line.len() });
     }
-    let stream = UnixStream::connect(path).await.map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => AdminClientError::Denied { path: path.to_owned() },
-        _ => AdminClientError::NoDaemon { path: path.to_owned(), source },
+    let stream = UnixStream::connect(path).await.map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            AdminClientError::Denied { path }
+        } else {
+            AdminClientError::NoDaemon { path, source }
+        }
     })?;
     let reply = timeout(within, exchange(stream, &line)).await.map_err(|_| AdminClientError::TimedOut { within })?;
     let reply = reply.map_err(|source| AdminClientError::Closed { source: Some(source) })?;

@@ -14,11 +14,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 /// Connections served at once: a handful of operators, each with a `--watch`, and some monitoring.
-pub const CONNECTIONS_MAX: usize = 32;
+pub(super) const CONNECTIONS_MAX: usize = 32;
 /// A connection says nothing, or does not take its reply, for that long: closed. A `--watch` asks every second.
-pub const IDLE_MAX: Duration = Duration::from_secs(30);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The shell has that long to answer. A fence test of a large site takes some tens of seconds.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// After a failed accept (no file descriptors left, as a rule): not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -112,6 +112,7 @@ pub enum Command {
         switch: Switch,
         /// The host.
         host: HostName,
+        /// Why.
         #[command(flatten)]
         why: Reason,
     },
@@ -119,6 +120,7 @@ pub enum Command {
     Resume {
         /// Its number.
         incident: IncidentId,
+        /// Why.
         #[command(flatten)]
         why: Reason,
     },
@@ -126,6 +128,7 @@ pub enum Command {
     Release {
         /// The host.
         host: HostName,
+        /// Why.
         #[command(flatten)]
         why: Reason,
     },

@@ -50,7 +50,7 @@ impl Exit {
 
 /// Whether the cluster could act, were it armed: a roster, a leader, and enough of the roster alive.
 #[must_use]
-pub fn is_quorate(status: &StatusDoc) -> bool {
+pub(super) fn is_quorate(status: &StatusDoc) -> bool {
     status.armed.is_some() && status.leader.is_some() && status.alive >= status.needed
 }
 

@@ -13,9 +13,9 @@ mod run;
 #[cfg(test)]
 pub(crate) mod samples;
 
-pub use args::{Cli, Command, PkiCommand, Role, Switch};
+pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
 pub use exit::{Exit, Failure};
-pub(crate) use pki::identity_of;
+pub(crate) use pki::{CertRole, identity_of};
 pub use run::run;
 
 #[cfg(test)]

@@ -20,9 +20,9 @@ use tokio::time::{Sleep, sleep};
 use super::Metrics;
 
 /// Connections at once: some scrapers and a few curious people.
-pub const CONNECTIONS_MAX: usize = 16;
+pub(super) const CONNECTIONS_MAX: usize = 16;
 /// A connection ends after that long, busy or not: a scraper comes anew, and one that only listens frees its place.
-pub const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+pub(super) const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 /// OpenMetrics 1.0, as Prometheus asks for it.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// After a failed accept (no file descriptors left, as a rule): not to spin.
