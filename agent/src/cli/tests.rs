@@ -236,3 +236,20 @@ fn the_command_line_is_whole() {
     let help = Cli::command().render_long_help().to_string();
     assert!(help.contains("Exit codes:") && help.contains("4 the outcome is unknown"), "{help}");
 }
+
+#[test]
+fn every_command_is_documented() {
+    use clap::CommandFactory;
+    let manual = include_str!("../../../docs/commands.md");
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let below: Vec<String> =
+            command.get_subcommands().map(|below| format!("{name} {}", below.get_name())).collect();
+        for name in if below.is_empty() { vec![name.to_owned()] } else { below } {
+            assert!(manual.contains(&format!("`rekindle {name}")), "docs/commands.md does not tell of {name}");
+        }
+    }
+    for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::Unknown] {
+        assert!(manual.contains(&format!("\n| {} | ", exit.code())), "docs/commands.md does not tell of exit {exit:?}");
+    }
+}
