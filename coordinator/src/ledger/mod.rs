@@ -11,7 +11,9 @@ mod incident;
 mod state;
 
 pub use apply::{Outcome, Position};
-pub use authority::{AuthorityError, VerifiedOrder, verify_order};
+pub use authority::{
+    AuthorityError, CertIdentity, CertRole, CertificateOf, IdentityError, VerifiedOrder, verify_order,
+};
 pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, Statement, TestimonyRecord, VerdictRecord,
