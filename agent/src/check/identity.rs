@@ -12,8 +12,8 @@ use x509_cert::der::Decode;
 
 use super::CheckLine;
 use super::files::{Secret, secret};
-use crate::cli::{CertRole, identity_of};
 use crate::config::Config;
+use crate::pki::{CertRole, identity_of};
 
 /// Renewing takes a person; a month is a holiday and a week.
 const RENEW_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -67,7 +67,7 @@ fn named(config: &Config, own: &CertificateDer<'_>) -> CheckLine {
         let figure = format!("is of {}, member.host is {}", identity.name, config.member.host);
         CheckLine::fail(WHAT, figure, "the others refuse it; each host has its own")
     } else if identity.role != wanted {
-        let figure = format!("is another role than member.role = \"{}\"", config.member.role);
+        let figure = format!("is of a {}, member.role is {}", identity.role, config.member.role);
         CheckLine::fail(WHAT, figure, "issue it anew with --role")
     } else {
         CheckLine::fine(WHAT, format!("{} {} of {}", config.member.role, identity.name, identity.cluster))

@@ -143,7 +143,12 @@ fn each_fault_is_named() {
             "FAIL  certificate identity: is of wit-1",
             "member.host is cmp-01",
         ),
-        ("[member]|[member]\nrole = \"witness\"", |_| {}, "FAIL  certificate identity: is another role", "--role"),
+        (
+            "[member]|[member]\nrole = \"witness\"",
+            |_| {},
+            "FAIL  certificate identity: is of a member, member.role is witness",
+            "--role",
+        ),
         ("127.0.0.1:7946\"\nstate|192.0.2.1:7946\"\nstate", |_| {}, "FAIL  member.listen: 192.0.2.1:7946", "ip addr"),
         (
             "[member]|[member]\nmetrics = \"0.0.0.0:9794\"",

@@ -15,7 +15,6 @@ pub(crate) mod samples;
 
 pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
 pub use exit::{Exit, Failure};
-pub(crate) use pki::{CertRole, identity_of};
 pub use run::run;
 
 #[cfg(test)]

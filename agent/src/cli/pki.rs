@@ -1,7 +1,4 @@
 //! The one place where the command touches certificates.
-//!
-//! MERGE: `shim` stands in for `crate::pki`, with its signatures, until the branch with the real one is merged. Then delete
-//! `pki/shim.rs`, and let the two lines below read `use crate::pki as real;`.
 
 use std::path::Path;
 
@@ -12,11 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::{Exit, Failure, Role};
-
-mod shim;
-use shim as real;
-
-pub(crate) use real::{CertIdentity, CertRole, identity_of};
+use crate::pki::{self as real, CertIdentity, CertRole, IssuedFiles, identity_of};
 
 /// Who the certificate in a PEM file belongs to. Its signature is not checked.
 pub(super) fn identity_in(path: &Path) -> Result<CertIdentity, Failure> {
@@ -37,18 +30,18 @@ pub(super) fn sign(certificate: &Path, key: &Path, order: &OperatorOrder) -> Res
 }
 
 /// Makes a CA.
-pub(super) fn init(dir: &Path, cluster: &ClusterName) -> Result<(), Failure> {
-    real::init(dir, cluster).map(drop).map_err(|error| Failure::here(&error))
+pub(super) fn init(dir: &Path, cluster: &ClusterName) -> Result<IssuedFiles, Failure> {
+    real::init(dir, cluster).map_err(|error| Failure::here(&error))
 }
 
 /// Issues a certificate.
-pub(super) fn issue(dir: &Path, name: &str, role: Role, out: &Path) -> Result<(), Failure> {
+pub(super) fn issue(dir: &Path, name: &str, role: Role, out: &Path) -> Result<IssuedFiles, Failure> {
     let role = match role {
         Role::Member => CertRole::Member,
         Role::Witness => CertRole::Witness,
         Role::Operator => CertRole::Operator,
     };
-    real::issue(dir, name, role, out, real::LEAF_VALIDITY).map(drop).map_err(|error| Failure::here(&error))
+    real::issue(dir, name, role, out, real::LEAF_VALIDITY).map_err(|error| Failure::here(&error))
 }
 
 fn at(path: &Path, failure: Failure) -> Failure {

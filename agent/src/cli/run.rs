@@ -179,15 +179,13 @@ async fn incident(
 fn pki_command(command: &PkiCommand, out: &mut impl Write) -> Result<Exit, Failure> {
     match command {
         PkiCommand::Init { cluster, dir } => {
-            pki::init(dir, cluster)?;
-            let dir = dir.display();
-            line(out, &format!("{dir}/ca.pem, {dir}/ca.key: the CA of {cluster}; keep the key off the hypervisors"))
+            let files = pki::init(dir, cluster)?;
+            let (ca, key) = (files.certificate.display(), files.key.display());
+            line(out, &format!("{ca}, {key}: the CA of {cluster}; keep the key off the hypervisors"))
         }
         PkiCommand::Issue { role, name, dir, out: to } => {
-            let to = to.as_ref().unwrap_or(dir);
-            pki::issue(dir, name, *role, to)?;
-            let to = to.display();
-            line(out, &format!("{to}/{name}.pem, {to}/{name}.key (mode 0600)"))
+            let files = pki::issue(dir, name, *role, to.as_ref().unwrap_or(dir))?;
+            line(out, &format!("{}, {} (mode 0600)", files.certificate.display(), files.key.display()))
         }
     }
 }

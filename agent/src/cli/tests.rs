@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use rekindle_coordinator::ledger::{OperatorCommand, OperatorOrder};
-use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest, ORDER_BYTES_MAX};
-use rekindle_proto::message::decode;
+use rekindle_coordinator::ledger::{OperatorCommand, OperatorOrder, verify_order};
+use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest, SignedOrder};
+use rekindle_proto::id::ClusterName;
 use rekindle_proto::status::Phase;
 use tokio::sync::mpsc;
 
@@ -15,7 +15,7 @@ use crate::admin::{AdminSocket, Question, SOCKET_MODE};
 /// A daemon that answers from a table, and the place for an operator's files.
 struct Daemon {
     dir: tempfile::TempDir,
-    orders: mpsc::UnboundedReceiver<OperatorOrder>,
+    orders: mpsc::UnboundedReceiver<SignedOrder>,
 }
 
 fn daemon(reply: fn(&AdminRequest) -> Option<AdminReply>) -> Daemon {
@@ -27,7 +27,7 @@ fn daemon(reply: fn(&AdminRequest) -> Option<AdminReply>) -> Daemon {
     tokio::spawn(async move {
         while let Some((request, sender)) = asked.recv().await {
             if let AdminRequest::Submit { order } = &request {
-                seen.send(decode(&order.order, ORDER_BYTES_MAX).expect("an order")).expect("kept");
+                seen.send(order.clone()).expect("kept");
             }
             if let Some(reply) = reply(&request) {
                 drop(sender.send(reply));
@@ -61,6 +61,15 @@ fn error(kind: AdminErrorKind, text: &str) -> AdminReply {
 impl Daemon {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+    /// The next order that was carried, as every voter would check it.
+    async fn order(&mut self) -> OperatorOrder {
+        let signed = self.orders.recv().await.expect("carried");
+        let ca = super::pki::certificate(&self.path("pki/ca.pem")).expect("the CA");
+        let cluster = ClusterName::new("zrh1").expect("legal");
+        let verified = verify_order(&signed, &cluster, &ca, crate::clock::now().wall).expect("accepted");
+        assert_eq!(verified.operator.as_str(), "alice");
+        verified.order
     }
     async fn run(&self, words: &[&str]) -> (Result<Exit, Failure>, String) {
         run_at(self.dir.path(), words).await
@@ -148,16 +157,14 @@ async fn orders_are_signed_and_carried() {
     ] {
         let (end, out) = daemon.run(words).await;
         assert_eq!((end, out.as_str()), (Ok(Exit::Done), "done\n"), "{words:?}");
-        let order = daemon.orders.recv().await.expect("carried");
+        let order = daemon.order().await;
         assert_eq!((order.command, order.reason.as_str(), order.cluster.as_str()), (command, reason, "zrh1"));
         assert!(crate::clock::now().wall.millis_since(order.signed_at) < 60_000);
         assert!(nonces.insert(order.nonce), "a nonce came twice");
     }
     let (end, _) = daemon.run(&["init", "--roster", &roster, "--ca", &ca]).await;
     assert_eq!(end, Ok(Exit::Done));
-    let OperatorCommand::Init { roster, ca } = daemon.orders.recv().await.expect("carried").command else {
-        panic!("not an init")
-    };
+    let OperatorCommand::Init { roster, ca } = daemon.order().await.command else { panic!("not an init") };
     assert_eq!(roster.len(), 1);
     assert!(!ca.is_empty());
     // Nothing is sent without a reason, or without an operator's key.
@@ -177,7 +184,7 @@ async fn an_order_without_an_answer_is_unknown() {
     assert_eq!(refusing(AdminErrorKind::Unknown), 4);
     let daemon = daemon(|_| None);
     let dir = daemon.path("");
-    pki::init(&dir, &rekindle_proto::id::ClusterName::new("zrh1").expect("legal")).expect("a CA");
+    pki::init(&dir, &ClusterName::new("zrh1").expect("legal")).expect("a CA");
     pki::issue(&dir, "alice", Role::Operator, &dir).expect("issued");
     let (end, _) = daemon.run(&["arm", "--reason", "x"]).await;
     assert_eq!(code(&end), 4, "{end:?}");
