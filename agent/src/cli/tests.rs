@@ -190,6 +190,18 @@ async fn an_order_without_an_answer_is_unknown() {
     assert_eq!(code(&end), 4, "{end:?}");
     let (end, _) = daemon.run(&["members"]).await;
     assert_eq!(code(&end), 3, "a question changes nothing: {end:?}");
+    // A daemon that dies with the order in its hands; and none at all.
+    std::fs::remove_file(daemon.path("admin.sock")).expect("removed");
+    let listener = std::os::unix::net::UnixListener::bind(daemon.path("admin.sock")).expect("bound");
+    let dying = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("accepted");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut String::new()).expect("an order");
+    });
+    let (end, _) = daemon.run(&["arm", "--reason", "x"]).await;
+    assert_eq!(code(&end), 4, "{end:?}");
+    dying.join().expect("ended");
+    let (end, _) = daemon.run(&["arm", "--reason", "x"]).await;
+    assert_eq!(code(&end), 3, "{end:?}");
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn idle_connections_give_their_places_back() {
     }
     tokio::time::pause();
     let began = tokio::time::Instant::now();
-    let page = got(address, "/metrics").await;
+    let page = tokio::time::timeout(CONNECTION_LIFE * 2, got(address, "/metrics")).await.expect("a place came free");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     assert!(began.elapsed() >= CONNECTION_LIFE - Duration::from_secs(1), "waited for a place: {:?}", began.elapsed());
     drop(idle);
