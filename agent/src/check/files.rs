@@ -1,0 +1,125 @@
+//! What a voter holds: credentials of BMCs and Nova, and the program that speaks to BMCs.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rekindle_coordinator::policy::ladder;
+use rekindle_proto::fact::MemberRole;
+
+use super::CheckLine;
+use crate::config::Config;
+use crate::hypervisor::HypervisorSettings;
+
+/// A file that must be there, and ours alone.
+pub(super) struct Secret<'a> {
+    pub(super) what: &'a str,
+    pub(super) path: &'a Path,
+    pub(super) missing: &'a str,
+}
+
+/// Looks at a secret's file without looking into it.
+pub(super) fn secret(secret: Secret<'_>) -> CheckLine {
+    let (what, path) = (secret.what, secret.path.display());
+    match std::fs::metadata(secret.path) {
+        Err(error) => CheckLine::fail(what, format!("{path}: {error}"), secret.missing),
+        Ok(found) if !found.is_file() => CheckLine::fail(what, format!("{path}: is not a file"), secret.missing),
+        Ok(found) if found.len() == 0 => CheckLine::fail(what, format!("{path}: is empty"), secret.missing),
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+            let figure = format!("{path}: mode {:04o}, others may read it", found.permissions().mode() & 0o7777);
+            CheckLine::fail(what, figure, format!("chmod 0600 {path}"))
+        }
+        Ok(found) => match std::fs::File::open(secret.path) {
+            Ok(_) => CheckLine::fine(what, format!("{path}: mode 0600 or less, uid {}", found.uid())),
+            Err(error) => CheckLine::fail(what, format!("{path}: {error}"), "its owner must be the daemon's user"),
+        },
+    }
+}
+
+/// What a voter needs because it may lead.
+pub(super) fn voter(config: &Config) -> Vec<CheckLine> {
+    let mut lines = vec![fenceable(config)];
+    if !config.is_voter() {
+        return lines;
+    }
+    if config.nova.is_none() {
+        let mend = "a voter may lead: without [nova] it could fence and then recover nothing";
+        lines.push(CheckLine::fail("nova", "not configured", mend));
+    }
+    if config.devices.is_empty() {
+        let mend = "a voter may lead: without [[fence_device]] nothing can be fenced, so nothing is recovered";
+        lines.push(CheckLine::fail("fence devices", "none configured", mend));
+    } else {
+        lines.push(program("ipmitool"));
+    }
+    if config.hypervisor != HypervisorSettings::Off {
+        let mend = "whoever breaks out of a guest finds BMC and Nova credentials: better let hosts without guests vote";
+        lines.push(CheckLine::warn("voter beside guests", "this host votes and runs tenants' guests", mend));
+    }
+    lines
+}
+
+/// Whether this very host could be fenced.
+fn fenceable(config: &Config) -> CheckLine {
+    const WHAT: &str = "own fence devices";
+    if config.member.role == MemberRole::Witness {
+        return CheckLine::fine(WHAT, "none needed: a witness is never fenced");
+    }
+    let devices = ladder(&config.device_rules(), &config.member.host);
+    if devices.is_empty() {
+        let figure = format!("no [[fence_device]] matches {}", config.member.host);
+        return CheckLine::warn(WHAT, figure, "unless the voters' file has one, this host is never recovered");
+    }
+    let names: Vec<String> = devices.iter().map(|plan| format!("level {} {}", plan.level, plan.name)).collect();
+    CheckLine::fine(WHAT, names.join(", "))
+}
+
+/// Credential files: needed on voters, and better not there elsewhere.
+pub(super) fn secrets(config: &Config) -> Vec<CheckLine> {
+    let passwords: BTreeSet<&Path> = config.devices.iter().map(|device| device.password_file.as_path()).collect();
+    let clouds = config.nova.as_ref().map(|nova| nova.clouds_file.as_path());
+    if !config.is_voter() {
+        let present = passwords.into_iter().chain(clouds).filter(|path| path.exists());
+        let mend = "only voters need it: remove it, a guest that breaks out could use it";
+        let line = |path: &Path| CheckLine::warn("secrets", format!("{} lies on a non-voter", path.display()), mend);
+        return present.map(line).collect();
+    }
+    let missing = "put the BMC user's password there, mode 0600";
+    let mut lines: Vec<CheckLine> =
+        passwords.into_iter().map(|path| secret(Secret { what: "fence device password", path, missing })).collect();
+    if let Some(nova) = &config.nova {
+        let missing = "put a clouds.yaml with an application credential there, mode 0600";
+        lines.push(secret(Secret { what: "clouds file", path: &nova.clouds_file, missing }));
+        lines.extend(entry(&nova.clouds_file, &nova.cloud));
+    }
+    lines
+}
+
+/// Whether the cloud is in the file. Nothing is said of a file that cannot be read: that has a line already.
+fn entry(path: &Path, cloud: &str) -> Option<CheckLine> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let found = serde_yaml::from_str::<serde_yaml::Value>(&text)
+        .ok()
+        .map(|file| file.get("clouds").is_some_and(|clouds| clouds.get(cloud).is_some()));
+    Some(match found {
+        Some(true) => CheckLine::fine("cloud", format!("{cloud} is in {}", path.display())),
+        Some(false) => {
+            let figure = format!("{cloud} is not under `clouds` in {}", path.display());
+            CheckLine::fail("cloud", figure, "nova.cloud names an entry of that file")
+        }
+        // The parser's words could quote a secret.
+        None => CheckLine::fail("cloud", format!("{} is not YAML", path.display()), "mend the file"),
+    })
+}
+
+/// Whether a program is on the path.
+fn program(name: &str) -> CheckLine {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let runs = |file: &PathBuf| {
+        std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    match std::env::split_paths(&path).map(|dir| dir.join(name)).find(runs) {
+        Some(file) => CheckLine::fine(name, file.display().to_string()),
+        None => CheckLine::fail(name, "is not installed (not on PATH)", format!("install the package {name}")),
+    }
+}

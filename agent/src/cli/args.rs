@@ -1,0 +1,194 @@
+//! What may be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rekindle_proto::id::{ClusterName, HostName, IncidentId};
+
+/// Exit codes, as `--help` tells them. `docs/commands.md` says the same at more length.
+const EXIT_CODES: &str = "\
+Exit codes:
+  status   0 calm   1 an incident, or a host that is not alive   2 not quorate, or stuck   3 no daemon
+  others   0 done   1 refused, or the answer is no   2 wrong usage   3 no daemon or no leader, nothing was done
+           4 the outcome is unknown: look at `rekindle status` before repeating";
+
+/// VM high availability for OpenStack: ask and order the rekindle cluster of this host.
+#[derive(Debug, Parser)]
+#[command(name = "rekindle", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+pub struct Cli {
+    /// The local daemon's socket.
+    #[arg(
+        long,
+        global = true,
+        env = "REKINDLE_SOCKET",
+        default_value = "/run/rekindle/admin.sock",
+        value_name = "FILE"
+    )]
+    pub socket: PathBuf,
+    /// Certificate of the operator who orders (PEM, role operator).
+    #[arg(
+        long,
+        global = true,
+        env = "REKINDLE_OPERATOR_CERT",
+        default_value = "/etc/rekindle/operator.pem",
+        value_name = "FILE"
+    )]
+    pub operator_cert: PathBuf,
+    /// Its key (PEM, mode 0600).
+    #[arg(
+        long,
+        global = true,
+        env = "REKINDLE_OPERATOR_KEY",
+        default_value = "/etc/rekindle/operator.key",
+        value_name = "FILE"
+    )]
+    pub operator_key: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole picture: quorum, leader, hosts, open incidents, alarms.
+    Status {
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Draw it anew every second, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Gossip as this very member sees it.
+    Members {
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List incidents, or tell the story of one, with evidence and times.
+    Incident {
+        /// Its number.
+        id: Option<IncidentId>,
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What would happen if this host died now; if nothing, why not.
+    Why {
+        /// The host.
+        host: HostName,
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the fence devices of one host, or of all. Reads only: no power state is ever changed.
+    FenceTest {
+        /// The host; all of them if left out.
+        host: Option<HostName>,
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a new cluster its first roster. Once; the cluster starts disarmed.
+    Init {
+        /// TOML: a `[[host]]` entry each, with host, and perhaps role and domain.
+        #[arg(long, value_name = "FILE")]
+        roster: PathBuf,
+        /// The cluster's CA (PEM): operators are known by it from now on.
+        #[arg(long, default_value = "/etc/rekindle/ca.pem", value_name = "FILE")]
+        ca: PathBuf,
+        /// Why, for the record.
+        #[arg(long, default_value = "first roster", value_name = "TEXT")]
+        reason: String,
+    },
+    /// From now on act.
+    Arm(Reason),
+    /// From now on only watch.
+    Disarm(Reason),
+    /// Take a host out of protection, or back under it. In maintenance it is never acted upon.
+    Maintenance {
+        /// In or out.
+        switch: Switch,
+        /// The host.
+        host: HostName,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Try a stuck incident again, after what it asks for was mended.
+    Resume {
+        /// Its number.
+        incident: IncidentId,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Let a fenced host back: you have seen that Nova cleaned up, or that it is empty.
+    Release {
+        /// The host.
+        host: HostName,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Make the cluster's CA and issue certificates. Asks no daemon.
+    #[command(subcommand)]
+    Pki(PkiCommand),
+}
+
+/// Why an order is given. It is kept in the ledger with the operator's name.
+#[derive(Debug, Args)]
+pub struct Reason {
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// In or out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Into maintenance.
+    On,
+    /// Out of maintenance.
+    Off,
+}
+
+/// Certificates.
+#[derive(Debug, Subcommand)]
+pub enum PkiCommand {
+    /// Make a new CA. Keep its key off the hypervisors.
+    Init {
+        /// The cluster's name: every certificate bears it.
+        #[arg(long, value_name = "NAME")]
+        cluster: ClusterName,
+        /// Where the CA is to lie.
+        #[arg(long, default_value = "pki", value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Issue a certificate and its key (mode 0600).
+    Issue {
+        /// What for.
+        #[arg(long, value_enum, default_value_t = Role::Member)]
+        role: Role,
+        /// The host (exactly Nova's service host), or the operator.
+        name: String,
+        /// Where the CA lies.
+        #[arg(long, default_value = "pki", value_name = "DIR")]
+        dir: PathBuf,
+        /// Where to put NAME.pem and NAME.key; with the CA if left out.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// A hypervisor.
+    Member,
+    /// A host that votes and watches only.
+    Witness,
+    /// A person (or a script) that orders.
+    Operator,
+}

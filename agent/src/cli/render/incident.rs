@@ -1,0 +1,91 @@
+//! `rekindle incident`, the list and the story.
+
+use rekindle_proto::status::{IncidentDoc, IncidentLine};
+
+use super::table::{Cell, table};
+use super::{Paint, Tone, ago, date, date_time, state_tone, time_of_day};
+use crate::telemetry::plain;
+
+/// The list.
+#[must_use]
+pub fn incidents(lines: &[IncidentLine], paint: Paint) -> String {
+    if lines.is_empty() {
+        return "no incidents\n".to_owned();
+    }
+    let rows = lines.iter().map(|line| {
+        let phase = line.phase.to_string();
+        vec![
+            Cell::right(&line.id.to_string()),
+            Cell::new(line.host.as_str()),
+            Cell::toned(&phase, state_tone(&phase)),
+            Cell::new(&date_time(line.began)),
+            Cell::right(&line.ended.map_or_else(|| "open".to_owned(), |end| ago(end.millis_since(line.began)))),
+            Cell::right(&format!("{} of {}", line.recovered, line.servers)),
+            Cell::right(&line.left_behind.to_string()),
+            Cell::new(&line.server.map_or_else(String::new, |server| format!("server {server}"))),
+        ]
+    });
+    table(&["ID", "HOST", "PHASE", "BEGAN", "LASTED", "RECOVERED", "LEFT BEHIND", ""], rows, paint)
+}
+
+/// The story of one.
+#[must_use]
+pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
+    let line = &document.line;
+    let phase = line.phase.to_string();
+    let title = paint.paint(Tone::Strong, &format!("INCIDENT {}  {}", line.id, line.host));
+    let mut text = format!("{title}  {}", paint.paint(state_tone(&phase), &phase));
+    if let Some(server) = line.server {
+        text.push_str(&format!("  server {server}"));
+    }
+    text.push_str(&format!("\nbegan {}", date_time(line.began)));
+    if let Some(ended) = line.ended {
+        text.push_str(&format!(", ended {}, after {}", date_time(ended), ago(ended.millis_since(line.began))));
+    }
+    text.push_str("\n\n");
+    text.push_str(&story(document, paint));
+    text.push_str(&held(document, paint));
+    if !document.servers.is_empty() {
+        let rows = document.servers.iter().map(|server| {
+            vec![
+                Cell::new(&server.server.to_string()),
+                Cell::new(server.name.as_str()),
+                Cell::toned(server.state.as_str(), state_tone(server.state.as_str())),
+                Cell::new(server.to.as_ref().map_or("-", |host| host.as_str())),
+                Cell::right(&server.attempts.to_string()),
+                Cell::new(server.reason.as_ref().map_or("", |reason| reason.as_str())),
+            ]
+        });
+        text.push('\n');
+        text.push_str(&table(&["SERVER", "NAME", "STATE", "TO", "ATTEMPTS", ""], rows, paint));
+    }
+    text
+}
+
+/// What happened, in order; the date is told where it changes.
+pub(super) fn story(document: &IncidentDoc, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut day = date(document.line.began);
+    for line in &document.story {
+        let today = date(line.at);
+        if today != day {
+            text.push_str(&format!("  {today}\n"));
+            day = today;
+        }
+        let phase = line.phase.to_string();
+        let padding = " ".repeat(10_usize.saturating_sub(phase.len()));
+        let phase = paint.paint(state_tone(&phase), &phase);
+        let by = line.operator.as_ref().map_or_else(String::new, |operator| format!(" (by {operator})"));
+        text.push_str(&format!("  {}  {phase}{padding}  {}{by}\n", time_of_day(line.at), plain(line.text.as_str())));
+    }
+    text
+}
+
+/// What it waits for.
+pub(super) fn held(document: &IncidentDoc, paint: Paint) -> String {
+    let lines = document.held_by.iter().map(|held| {
+        let line = format!("held: {}", plain(held.as_str()));
+        format!("  {}\n", paint.paint(Tone::Bad, &line))
+    });
+    lines.collect()
+}

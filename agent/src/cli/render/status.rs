@@ -1,0 +1,106 @@
+//! `rekindle status`.
+
+use rekindle_proto::fact::MemberRole;
+use rekindle_proto::status::{HostLine, IncidentDoc, StatusDoc};
+
+use super::incident::{held, story};
+use super::table::{Cell, table};
+use super::{Paint, Tone, ago, date_time, state_tone};
+use crate::cli::exit::is_quorate;
+use crate::telemetry::plain;
+
+/// The first line: also what systemd shows as the daemon's status.
+#[must_use]
+pub fn headline(status: &StatusDoc) -> String {
+    head(status, Paint { colours: false })
+}
+
+/// The whole screen.
+#[must_use]
+pub fn status(status: &StatusDoc, paint: Paint) -> String {
+    let mut text = format!("{}\n", head(status, paint));
+    text.push_str(&format!("told by {}, {}", status.told_by, date_time(status.at)));
+    let voters: Vec<&str> = status.voters.iter().map(|voter| voter.as_str()).collect();
+    text.push_str(&format!("   voters {}\n", voters.join(" ")));
+    match (status.armed, &status.armed_reason) {
+        (Some(false), reason) => {
+            let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", plain(reason.as_str())));
+            let line = format!("disarmed: watching only, nothing will be fenced or evacuated{why}");
+            text.push_str(&format!("{}\n", paint.paint(Tone::Uneasy, &line)));
+        }
+        (None, _) => text.push_str("no roster yet: give it once with `rekindle init --roster FILE`\n"),
+        (Some(true), _) => {}
+    }
+    if !status.hosts.is_empty() {
+        let header = ["HOST", "STATE", "FOR", "INC", "FENCE DEVICE", "GUESTS", ""];
+        text.push('\n');
+        text.push_str(&table(&header, status.hosts.iter().map(host), paint));
+    }
+    for incident in &status.incidents {
+        text.push_str(&open(incident, paint));
+    }
+    if !status.alarms.is_empty() {
+        text.push_str(&format!("\n{}\n", paint.paint(Tone::Strong, "ALARMS")));
+        for alarm in &status.alarms {
+            text.push_str(&format!("  {}\n", plain(alarm.as_str())));
+        }
+    }
+    text
+}
+
+fn head(status: &StatusDoc, paint: Paint) -> String {
+    let figures = format!("{} of {} (need {})", status.alive, status.roster, status.needed);
+    let quorum = match (status.armed, is_quorate(status)) {
+        (None, _) => paint.paint(Tone::Bad, "NO ROSTER"),
+        (Some(_), true) => paint.paint(Tone::Good, &format!("quorate {figures}")),
+        (Some(_), false) => paint.paint(Tone::Bad, &format!("NOT QUORATE {figures}")),
+    };
+    let leader = status.leader.as_ref().map_or_else(
+        || paint.paint(Tone::Bad, &format!("NO LEADER, term {}", status.term)),
+        |leader| format!("leader {leader}, term {}", status.term),
+    );
+    let armed = match status.armed {
+        Some(true) => paint.paint(Tone::Good, "armed"),
+        Some(false) | None => paint.paint(Tone::Uneasy, "DISARMED"),
+    };
+    format!("{}   {quorum}   {leader}   {armed}", status.cluster)
+}
+
+fn host(line: &HostLine) -> Vec<Cell> {
+    let mut notes: Vec<String> = Vec::new();
+    if line.maintenance {
+        notes.push("MAINTENANCE".to_owned());
+    }
+    if line.role == MemberRole::Witness {
+        notes.push("witness".to_owned());
+    }
+    notes.extend(line.domain.as_ref().map(ToString::to_string));
+    notes.extend(line.notes.iter().map(|note| note.as_str().to_owned()));
+    vec![
+        Cell::new(line.host.as_str()),
+        Cell::toned(line.state.as_str(), state_tone(line.state.as_str())),
+        Cell::new(&line.for_ms.map_or_else(|| "-".to_owned(), ago)),
+        Cell::right(&line.incarnation.map_or_else(|| "-".to_owned(), |number| number.to_string())),
+        Cell::new(line.devices.as_str()),
+        Cell::right(&line.guests.map_or_else(|| "-".to_owned(), |guests| guests.to_string())),
+        Cell::new(&notes.join(", ")),
+    ]
+}
+
+fn open(incident: &IncidentDoc, paint: Paint) -> String {
+    let line = &incident.line;
+    let phase = line.phase.to_string();
+    let title = paint.paint(Tone::Strong, &format!("INCIDENT {}  {}", line.id, line.host));
+    let mut text = format!("\n{title}  {}", paint.paint(state_tone(&phase), &phase));
+    if line.servers > 0 {
+        let count = format!("   {} of {} servers recovered", line.recovered, line.servers);
+        text.push_str(&count);
+        if line.left_behind > 0 {
+            text.push_str(&paint.paint(Tone::Bad, &format!(", {} left behind", line.left_behind)));
+        }
+    }
+    text.push('\n');
+    text.push_str(&story(incident, paint));
+    text.push_str(&held(incident, paint));
+    text
+}

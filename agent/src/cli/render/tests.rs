@@ -1,0 +1,154 @@
+//! Whole screens, to the letter.
+
+use super::*;
+use crate::cli::samples;
+
+const BLACK: Paint = Paint { colours: false };
+
+#[test]
+fn the_busy_screen() {
+    let expected = "\
+zrh1   quorate 4 of 5 (need 3)   leader cmp-03, term 14   armed
+told by cmp-03, 2026-11-21 02:14:19Z   voters cmp-01 cmp-03 wit-1
+
+HOST    STATE       FOR     INC  FENCE DEVICE          GUESTS
+cmp-01  alive       11d       3  ipmi-tool on, bound       18
+cmp-02  alive       11d       3  ipmi-tool on, bound       22  rack-2
+cmp-03  alive       2d 04h    3  ipmi-tool on, bound       20  leader
+cmp-04  evacuating  1m 12s    3  ipmi-tool off, bound      14
+wit-1   alive       11d       3                             -  witness
+
+INCIDENT 14  cmp-04  evacuating   1 of 3 servers recovered, 1 left behind
+  02:13:07.4  suspect     cmp-05: no answer
+  02:13:11.5  unclean     3 testimonies of 4 eligible (need 3): cmp-01 cmp-02 cmp-03
+  02:13:11.6  fencing     ipmi-tool@cmp-04-bmc: off ordered, attempt 1 (by alice)
+  02:13:14.9  fenced      off read twice, 1.1 s apart
+  2026-11-22
+  02:13:07.4  evacuating  3 servers
+  held: Nova does not answer
+
+ALARMS
+  nova: slow, 2.1 s a call
+";
+    assert_eq!(status(&samples::busy(), BLACK), expected);
+}
+
+#[test]
+fn headlines_tell_what_matters() {
+    let mut doc = samples::calm();
+    assert_eq!(headline(&doc), "zrh1   quorate 5 of 5 (need 3)   leader cmp-03, term 14   armed");
+    doc.armed = Some(false);
+    doc.armed_reason = Some("first week".into());
+    assert_eq!(headline(&doc), "zrh1   quorate 5 of 5 (need 3)   leader cmp-03, term 14   DISARMED");
+    let screen = status(&doc, BLACK);
+    assert!(screen.contains("disarmed: watching only, nothing will be fenced or evacuated (first week)\n"), "{screen}");
+    doc.alive = 2;
+    doc.leader = None;
+    assert_eq!(headline(&doc), "zrh1   NOT QUORATE 2 of 5 (need 3)   NO LEADER, term 14   DISARMED");
+    doc.armed = None;
+    assert!(headline(&doc).starts_with("zrh1   NO ROSTER"));
+    assert!(status(&doc, BLACK).contains("rekindle init --roster"));
+}
+
+#[test]
+fn the_story_of_one() {
+    let expected = "\
+INCIDENT 14  cmp-04  evacuating
+began 2026-11-21 02:13:07Z
+
+  02:13:07.4  suspect     cmp-05: no answer
+  02:13:11.5  unclean     3 testimonies of 4 eligible (need 3): cmp-01 cmp-02 cmp-03
+  02:13:11.6  fencing     ipmi-tool@cmp-04-bmc: off ordered, attempt 1 (by alice)
+  02:13:14.9  fenced      off read twice, 1.1 s apart
+  2026-11-22
+  02:13:07.4  evacuating  3 servers
+  held: Nova does not answer
+
+SERVER                                NAME     STATE        TO      ATTEMPTS
+00000000-0000-0000-0000-000000000001  web      recovered    cmp-01         1
+00000000-0000-0000-0000-000000000002  db [31m  left-behind  -              1  local disk
+00000000-0000-0000-0000-000000000003  mail     evacuating   -              1
+";
+    assert_eq!(incident(&samples::story(), BLACK), expected);
+}
+
+#[test]
+fn the_list_of_incidents() {
+    let mut done = samples::story().line;
+    done.ended = Some(WallTime(done.began.0 + 42_000));
+    done.phase = rekindle_proto::status::Phase::Recovered;
+    let expected = "\
+ID  HOST    PHASE       BEGAN                 LASTED  RECOVERED  LEFT BEHIND
+14  cmp-04  evacuating  2026-11-21 02:13:07Z    open     1 of 3            1
+14  cmp-04  recovered   2026-11-21 02:13:07Z     42s     1 of 3            1
+";
+    assert_eq!(incidents(&[samples::story().line, done], BLACK), expected);
+    assert_eq!(incidents(&[], BLACK), "no incidents\n");
+}
+
+#[test]
+fn members_why_and_devices() {
+    let expected = "\
+gossip as cmp-01 has it
+
+MEMBER  ADDRESS          STATE       FOR  INCARNATION
+cmp-01  10.20.0.11:7946  alive        5s            7
+?       10.20.0.12:7946  suspect  1m 01s            7
+";
+    assert_eq!(members(&samples::members(), BLACK), expected);
+    let expected = "\
+cmp-04   NOT PROTECTED: if it died now, nothing would be done
+
+      GUARD
+HOLD  armed         disarmed: `rekindle arm`
+pass  fence-device  ipmi-tool@cmp-04-bmc reads on, bound
+";
+    assert_eq!(why(&samples::why(false), BLACK), expected);
+    assert!(why(&samples::why(true), BLACK).ends_with("\nPLAN\n  1. power off by ipmi-tool@cmp-04-bmc\n"));
+    let expected = "\
+HOST    LEVEL  DEVICE                POWER    BINDING
+cmp-01      1  ipmi-tool@cmp-01-bmc  on       bound
+cmp-02      1  ipmi-tool@cmp-02-bmc  unknown  NOT BOUND  refused our credentials
+";
+    assert_eq!(fence_test(&samples::devices(), BLACK), expected);
+    assert!(fence_test(&[], BLACK).contains("no fence device"));
+}
+
+#[test]
+fn colours_change_nothing_but_colour() {
+    let colours = Paint { colours: true };
+    let screens = [
+        (status(&samples::busy(), colours), status(&samples::busy(), BLACK)),
+        (incident(&samples::story(), colours), incident(&samples::story(), BLACK)),
+        (why(&samples::why(false), colours), why(&samples::why(false), BLACK)),
+        (fence_test(&samples::devices(), colours), fence_test(&samples::devices(), BLACK)),
+    ];
+    for (coloured, black) in screens {
+        assert!(coloured.contains("\u{1b}["), "no colour at all");
+        assert!(!black.contains('\u{1b}'), "a colour, or a server's name, in the plain text");
+        let mut bare = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((before, after)) = rest.split_once("\u{1b}[") {
+            bare.push_str(before);
+            rest = after.split_once('m').map_or("", |(_, rest)| rest);
+        }
+        assert_eq!(bare + rest, black);
+    }
+}
+
+#[test]
+fn spans_are_short() {
+    for (ms, text) in [
+        (0, "0s"),
+        (59_999, "59s"),
+        (60_000, "1m 00s"),
+        (3_600_000, "1h 00m"),
+        (86_400_000, "1d 00h"),
+        (9 * 86_400_000 + 23 * 3_600_000, "9d 23h"),
+        (10 * 86_400_000, "10d"),
+        (u64::MAX, "213503982334d"),
+    ] {
+        assert_eq!(ago(ms), text);
+    }
+    assert_eq!(date_time(WallTime(i64::MAX)), "?");
+}

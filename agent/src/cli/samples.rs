@@ -1,0 +1,176 @@
+//! Fixed documents for tests.
+
+use rekindle_proto::fact::{MemberRole, PowerState, Text};
+use rekindle_proto::id::{
+    ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, Term, WallTime,
+};
+use rekindle_proto::status::{
+    FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, ServerLine,
+    StatusDoc, StoryLine, WhyDoc,
+};
+
+/// 2026-11-21 02:13:07.400 UTC.
+pub(crate) const BEGAN: WallTime = WallTime(1_795_227_187_400);
+
+pub(crate) fn host(name: &str) -> HostName {
+    HostName::new(name).expect("legal")
+}
+
+fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> HostLine {
+    HostLine {
+        host: host(name),
+        role: MemberRole::Member,
+        domain: None,
+        state: state.into(),
+        for_ms: Some(for_ms),
+        incarnation: Some(Incarnation(3)),
+        boot: None,
+        maintenance: false,
+        devices: devices.into(),
+        guests: Some(guests),
+        notes: Vec::new(),
+    }
+}
+
+fn after(ms: i64) -> WallTime {
+    WallTime(BEGAN.0 + ms)
+}
+
+fn told(ms: i64, phase: Phase, text: &str) -> StoryLine {
+    StoryLine { at: after(ms), phase, text: text.into(), operator: None }
+}
+
+/// One host of five is being evacuated.
+pub(crate) fn busy() -> StatusDoc {
+    const DAY: u64 = 86_400_000;
+    let mut leader = line("cmp-03", "alive", 2 * DAY + 4 * 3_600_000, "ipmi-tool on, bound", 20);
+    leader.notes.push("leader".into());
+    let mut witness = line("wit-1", "alive", 11 * DAY, "", 0);
+    witness.role = MemberRole::Witness;
+    witness.guests = None;
+    let mut second = line("cmp-02", "alive", 11 * DAY, "ipmi-tool on, bound", 22);
+    second.domain = Some(DomainName::new("rack-2").expect("legal"));
+    StatusDoc {
+        cluster: ClusterName::new("zrh1").expect("legal"),
+        told_by: host("cmp-03"),
+        at: after(72_000),
+        leader: Some(host("cmp-03")),
+        term: Term(14),
+        armed: Some(true),
+        armed_reason: Some("go".into()),
+        alive: 4,
+        roster: 5,
+        needed: 3,
+        voters: vec![host("cmp-01"), host("cmp-03"), host("wit-1")],
+        hosts: vec![
+            line("cmp-01", "alive", 11 * DAY, "ipmi-tool on, bound", 18),
+            second,
+            leader,
+            line("cmp-04", "evacuating", 72_000, "ipmi-tool off, bound", 14),
+            witness,
+        ],
+        incidents: vec![story()],
+        alarms: vec![Text::new("nova: slow, 2.1 s a call")],
+    }
+}
+
+/// Nothing is wrong.
+pub(crate) fn calm() -> StatusDoc {
+    let mut status = busy();
+    status.incidents.clear();
+    status.alarms.clear();
+    status.hosts.iter_mut().for_each(|host| host.state = "alive".into());
+    status.alive = 5;
+    status
+}
+
+/// The story of the busy picture.
+pub(crate) fn story() -> IncidentDoc {
+    let server = |number: u128, name: &str, state: &str, to: Option<&str>, reason: Option<&str>| ServerLine {
+        server: ServerId(uuid::Uuid::from_u128(number)),
+        name: name.into(),
+        state: state.into(),
+        to: to.map(host),
+        attempts: 1,
+        reason: reason.map(Text::from),
+    };
+    let mut ordered = told(4_200, Phase::Fencing, "ipmi-tool@cmp-04-bmc: off ordered, attempt 1");
+    ordered.operator = Some(OperatorName::new("alice").expect("legal"));
+    IncidentDoc {
+        line: IncidentLine {
+            id: IncidentId(14),
+            host: host("cmp-04"),
+            server: None,
+            phase: Phase::Evacuating,
+            began: BEGAN,
+            ended: None,
+            recovered: 1,
+            left_behind: 1,
+            servers: 3,
+        },
+        story: vec![
+            told(0, Phase::Suspect, "cmp-05: no answer"),
+            told(4_100, Phase::Unclean, "3 testimonies of 4 eligible (need 3): cmp-01 cmp-02 cmp-03"),
+            ordered,
+            told(7_500, Phase::Fenced, "off read twice, 1.1 s apart"),
+            told(86_400_000, Phase::Evacuating, "3 servers"),
+        ],
+        servers: vec![
+            server(1, "web", "recovered", Some("cmp-01"), None),
+            server(2, "db\u{1b}[31m", "left-behind", None, Some("local disk")),
+            server(3, "mail", "evacuating", None, None),
+        ],
+        held_by: vec!["Nova does not answer".into()],
+    }
+}
+
+pub(crate) fn members() -> MembersDoc {
+    let member = |name: Option<&str>, address: &str, state: &str, for_ms| MemberLine {
+        host: name.map(host),
+        address: address.to_owned(),
+        state: state.into(),
+        incarnation: Incarnation(7),
+        for_ms,
+    };
+    MembersDoc {
+        told_by: host("cmp-01"),
+        members: vec![
+            member(Some("cmp-01"), "10.20.0.11:7946", "alive", 5_000),
+            member(None, "10.20.0.12:7946", "suspect", 61_000),
+        ],
+    }
+}
+
+pub(crate) fn why(protected: bool) -> WhyDoc {
+    let guard = |guard: &str, passes, text: &str| GuardLine { guard: guard.into(), passes, text: text.into() };
+    WhyDoc {
+        host: host("cmp-04"),
+        protected,
+        guards: vec![
+            guard("armed", protected, if protected { "since 2026-11-20" } else { "disarmed: `rekindle arm`" }),
+            guard("fence-device", true, "ipmi-tool@cmp-04-bmc reads on, bound"),
+        ],
+        plan: if protected { vec!["power off by ipmi-tool@cmp-04-bmc".into()] } else { Vec::new() },
+    }
+}
+
+pub(crate) fn devices() -> Vec<FenceTestLine> {
+    vec![
+        FenceTestLine {
+            host: host("cmp-01"),
+            level: 1,
+            device: "ipmi-tool@cmp-01-bmc".to_owned(),
+            power: Some(PowerState::On),
+            bound: true,
+            text: "".into(),
+        },
+        FenceTestLine {
+            host: host("cmp-02"),
+            level: 1,
+            device: "ipmi-tool@cmp-02-bmc".to_owned(),
+            power: None,
+            bound: false,
+            text: "refused our credentials".into(),
+        },
+    ]
+}

@@ -1,0 +1,133 @@
+//! The file as it is written, before any rule was checked. Each key is optional here, so that a missing one is refused
+//! with the same words as a wrong one, or gets its default in [`super::rules`].
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::fact::MemberRole;
+use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, SystemUuid};
+use serde::Deserialize;
+
+use super::{LogFormat, LogTarget};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) member: MemberTable,
+    pub(super) cluster: ClusterTable,
+    #[serde(default)]
+    pub(super) paths: BTreeMap<PathName, String>,
+    #[serde(default)]
+    pub(super) detection: DetectionTable,
+    #[serde(default)]
+    pub(super) fencing: FencingTable,
+    #[serde(default)]
+    pub(super) fence_device: Vec<DeviceTable>,
+    #[serde(default)]
+    pub(super) recovery: RecoveryTable,
+    pub(super) nova: Option<NovaTable>,
+    #[serde(default)]
+    pub(super) libvirt: LibvirtTable,
+    #[serde(default)]
+    pub(super) log: LogTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MemberTable {
+    pub(super) host: HostName,
+    pub(super) listen: String,
+    pub(super) state_dir: Option<String>,
+    pub(super) admin_socket: Option<String>,
+    pub(super) metrics: Option<String>,
+    pub(super) domain: Option<DomainName>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) role: MemberRole,
+    pub(super) system_uuid: Option<SystemUuid>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClusterTable {
+    pub(super) name: ClusterName,
+    #[serde(default)]
+    pub(super) seeds: Vec<String>,
+    pub(super) voters: Vec<HostName>,
+    #[serde(default)]
+    pub(super) tls: TlsTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsTable {
+    pub(super) ca: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DetectionTable {
+    pub(super) probe_period: Option<String>,
+    pub(super) probe_ack: Option<String>,
+    pub(super) indirect_probes: Option<i64>,
+    pub(super) suspicion_factor: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FencingTable {
+    pub(super) device_timeout: Option<String>,
+    pub(super) off_polls: Option<i64>,
+    pub(super) fence_tries: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceTable {
+    pub(super) hosts: String,
+    pub(super) level: Option<i64>,
+    pub(super) driver: String,
+    pub(super) address: String,
+    pub(super) username: String,
+    pub(super) password_file: String,
+    pub(super) cipher_suite: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecoveryTable {
+    pub(super) evacuations_at_once: Option<i64>,
+    pub(super) evacuate_tries: Option<i64>,
+    pub(super) local_disk: Option<LocalDiskWord>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LocalDiskWord {
+    Leave,
+    Rebuild,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NovaTable {
+    pub(super) cloud: String,
+    pub(super) clouds_file: Option<String>,
+    pub(super) timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LibvirtTable {
+    pub(super) uri: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogTable {
+    pub(super) format: Option<LogFormat>,
+    pub(super) target: Option<LogTarget>,
+}

@@ -1,0 +1,190 @@
+//! The one configuration file: TOML, the same on every host but for `[member]`. Unknown keys are refused, and so is every
+//! value that breaks a rule or a relation; a refusal names the file, the key, its value, the rule and the reason.
+//!
+//! `docs/configuration.md` explains every key; `docs/rekindle.toml` is a complete example, which a test loads.
+
+mod devices;
+mod file;
+mod refusal;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rekindle_coordinator::policy::{DeviceRule, Policy};
+use rekindle_proto::fact::MemberRole;
+use rekindle_proto::id::{BootId, ClusterName, DomainName, HostName, Incarnation, PathName, SystemUuid};
+
+pub use refusal::{ConfigError, Refusal};
+
+use crate::bmc::DeviceAccess;
+use crate::hypervisor::HypervisorSettings;
+use crate::ledger::LedgerSettings;
+use crate::nova::NovaSettings;
+use crate::transport::{TlsFiles, TransportSettings};
+
+/// Where the file lies if nothing else is said.
+pub const CONFIG_FILE: &str = "/etc/rekindle/rekindle.toml";
+
+/// Largest configuration file we read, in bytes: a site of 2,000 hosts with a fence device entry each fits.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The network everything runs on until there are others.
+pub const MANAGEMENT: &str = "management";
+
+/// Everything the file says, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Who we are.
+    pub member: Member,
+    /// With whom we belong.
+    pub cluster: Cluster,
+    /// Thresholds, relations checked.
+    pub policy: Policy,
+    /// Fence devices and how to reach them, in the file's order.
+    pub devices: Vec<DeviceAccess>,
+    /// Nova, if the file has `[nova]`.
+    pub nova: Option<NovaSettings>,
+    /// Where to ask for local guests.
+    pub hypervisor: HypervisorSettings,
+    /// How and where to log.
+    pub log: LogSettings,
+}
+
+/// `[member]`: what differs from host to host.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Exactly Nova's service host.
+    pub host: HostName,
+    /// Where we listen on the management network (UDP).
+    pub listen: SocketAddr,
+    /// Where the ledger, the life number and the reset key lie.
+    pub state_dir: PathBuf,
+    /// The local socket behind `rekindle`.
+    pub admin_socket: PathBuf,
+    /// Where `/metrics` and `/healthz` are served (TCP), if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// Failure domain, for labels of metrics. Brakes go by the roster's.
+    pub domain: Option<DomainName>,
+    /// Further labels of `rekindle_member_info`.
+    pub labels: BTreeMap<String, String>,
+    /// Hypervisor or witness.
+    pub role: MemberRole,
+    /// Overrides DMI, for machines without it.
+    pub system_uuid: Option<SystemUuid>,
+}
+
+/// `[cluster]`: the same everywhere.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The cluster, as in its certificates.
+    pub name: ClusterName,
+    /// `host:port` of members to join by.
+    pub seeds: Vec<String>,
+    /// Who votes: 1, 3, 5 or 7.
+    pub voters: Vec<HostName>,
+    /// Our certificate.
+    pub tls: TlsFiles,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// Whither.
+    pub target: LogTarget,
+}
+
+/// How a log line looks on stderr. The journal has fields of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Whither the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogTarget {
+    /// systemd's journal, each field by itself.
+    Journald,
+    /// Standard error.
+    Stderr,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are taken from its own directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it cannot be read, is not TOML, or breaks a rule; all broken rules at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { file: path.to_owned(), source };
+        let bytes = std::fs::metadata(path).map_err(failed)?.len();
+        if bytes > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLong { file: path.to_owned(), bytes });
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(failed)?, path)
+    }
+
+    /// Checks a text as if it were the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let (raw, table) = refusal::read(text, path)?;
+        rules::check(raw, table, path)
+    }
+
+    /// Whether this member votes, and so holds the ledger, leads, and reaches BMCs and Nova.
+    #[must_use]
+    pub fn is_voter(&self) -> bool {
+        self.cluster.voters.contains(&self.member.host)
+    }
+
+    /// The fence device rules, for the coordinator.
+    #[must_use]
+    pub fn device_rules(&self) -> Vec<DeviceRule> {
+        self.devices.iter().map(|device| device.rule.clone()).collect()
+    }
+
+    /// Where we listen, per path.
+    #[must_use]
+    pub fn listen(&self) -> Vec<(PathName, SocketAddr)> {
+        PathName::new(MANAGEMENT).map(|path| (path, self.member.listen)).into_iter().collect()
+    }
+
+    /// What the ledger adapter needs; `None` if this member does not vote.
+    #[must_use]
+    pub fn ledger(&self) -> Option<LedgerSettings> {
+        self.is_voter().then(|| LedgerSettings {
+            cluster: self.cluster.name.clone(),
+            host: self.member.host.clone(),
+            voters: self.cluster.voters.clone(),
+            dir: self.member.state_dir.join("ledger"),
+        })
+    }
+
+    /// What the transport needs, with what only a running daemon knows.
+    #[must_use]
+    pub fn transport(&self, boot: BootId, incarnation: Incarnation, reset_key: [u8; 64]) -> TransportSettings {
+        TransportSettings {
+            cluster: self.cluster.name.clone(),
+            host: self.member.host.clone(),
+            boot,
+            incarnation,
+            listen: self.listen(),
+            tls: self.cluster.tls.clone(),
+            reset_key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! Every rule of the file: bounds, and relations between keys. All are checked before any refusal is given.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rekindle_coordinator::policy::{LocalDisk, Policy};
+use rekindle_proto::fact::MemberRole;
+use rekindle_proto::id::HostName;
+
+use super::file::{
+    ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LogTable, MemberTable, NovaTable,
+    RecoveryTable,
+};
+use super::refusal::{ConfigError, Refusal, written};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices};
+use crate::hypervisor::HypervisorSettings;
+use crate::nova::NovaSettings;
+use crate::transport::TlsFiles;
+
+/// Where state lies if nothing is said: systemd's `StateDirectory=rekindle`.
+const STATE_DIR: &str = "/var/lib/rekindle";
+/// The admin socket if nothing is said: in systemd's `RuntimeDirectory=rekindle`.
+pub(super) const ADMIN_SOCKET: &str = "/run/rekindle/admin.sock";
+/// Longest path of a Unix socket, in bytes: `sun_path` less its final zero, and less the suffix under which it is made.
+const SOCKET_PATH_BYTES_MAX: usize = 107 - 4;
+/// Labels of one member: a label is a time series' name for ever.
+const LABELS_MAX: usize = 16;
+/// Total time-out of a Nova call, if nothing is said.
+const NOVA_TIMEOUT: Duration = Duration::from_secs(30);
+/// An evacuate intent without a migration record is closed 120 s after its call (I11): every call must be over by then.
+const NOVA_TIMEOUT_MAX: Duration = Duration::from_secs(100);
+
+/// Collects refusals while the rest goes on being checked.
+pub(super) struct Checker {
+    table: toml::Table,
+    refusals: Vec<Refusal>,
+    base: PathBuf,
+}
+
+impl Checker {
+    /// Notes a refusal, with the key's value as written.
+    pub(super) fn refuse(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
+        let value = written(&self.table, key);
+        self.refusals.push(Refusal { key: key.to_owned(), value, rule: rule.into(), reason: reason.into() });
+    }
+
+    /// A relative path is taken from the file's own directory.
+    pub(super) fn path(&mut self, key: &str, given: &str) -> PathBuf {
+        if given.is_empty() {
+            self.refuse(key, "must not be empty", "it names a file or directory");
+        }
+        self.base.join(given)
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&mut self, key: &str, given: Option<i64>, default: u32, bounds: (u32, u32), why: &str) -> u32 {
+        let Some(given) = given else { return default };
+        match u32::try_from(given) {
+            Ok(number) if (bounds.0..=bounds.1).contains(&number) => number,
+            Ok(_) | Err(_) => {
+                self.refuse(key, format!("must be {} to {}", bounds.0, bounds.1), why);
+                default
+            }
+        }
+    }
+
+    fn duration(
+        &mut self,
+        key: &str,
+        given: Option<&str>,
+        default: Duration,
+        bounds: (Duration, Duration),
+        why: &str,
+    ) -> Duration {
+        let Some(given) = given else { return default };
+        let parsed = given.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+        let Some(duration) = parsed else {
+            self.refuse(key, "is not a duration", "write a number and its unit: \"500ms\", \"2s\", \"1m 30s\"");
+            return default;
+        };
+        if duration < bounds.0 || duration > bounds.1 {
+            self.refuse(key, format!("must be {} to {}", shown(bounds.0), shown(bounds.1)), why);
+            return default;
+        }
+        duration
+    }
+
+    fn address(&mut self, key: &str, given: &str) -> Option<SocketAddr> {
+        match given.parse::<SocketAddr>() {
+            Ok(address) if address.port() == 0 => {
+                self.refuse(key, "must have a port other than 0", "others must know where to find it");
+                None
+            }
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.refuse(key, "must be address:port", "\"10.20.0.15:7946\" or \"[fd00::15]:7946\"; names change");
+                None
+            }
+        }
+    }
+}
+
+/// Checks everything; the first thing that would be used without being checked does not compile, as [`File`] is consumed.
+pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Config, ConfigError> {
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut on = Checker { table, refusals: Vec::new(), base };
+    let (member, cluster) = (member(&mut on, file.member), file.cluster);
+    for name in file.paths.keys() {
+        on.refuse(
+            &format!("paths.{name}"),
+            "is not yet possible: one path",
+            "this version gossips on member.listen alone, which is the path \"management\"",
+        );
+    }
+    let Some(member) = member else {
+        return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
+    };
+    let cluster = self::cluster(&mut on, cluster, &member);
+    let policy = policy(&mut on, &file.detection, &file.fencing, &file.recovery);
+    let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
+    let nova = file.nova.map(|table| nova(&mut on, &table));
+    let hypervisor = hypervisor(&mut on, &file.libvirt, member.role);
+    let log = log(&file.log);
+    if !on.refusals.is_empty() {
+        return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
+    }
+    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log })
+}
+
+/// A duration as it would be written.
+pub(super) fn shown(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 {
+        format!("\"{}s\"", duration.as_secs())
+    } else {
+        format!("\"{}ms\"", duration.as_millis())
+    }
+}
+
+fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {
+    let listen = on.address("member.listen", &table.listen);
+    if listen.is_some_and(|address| address.ip().is_unspecified() || address.ip().is_multicast()) {
+        on.refuse(
+            "member.listen",
+            "must be an address of this host",
+            "it is what the other members are told; they cannot send to \"any\" or to a group",
+        );
+    }
+    let metrics = table.metrics.as_deref().and_then(|given| on.address("member.metrics", given));
+    let admin_socket = on.path("member.admin_socket", table.admin_socket.as_deref().unwrap_or(ADMIN_SOCKET));
+    if admin_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        on.refuse(
+            "member.admin_socket",
+            format!("must have at most {SOCKET_PATH_BYTES_MAX} bytes as an absolute path"),
+            "the kernel takes no longer path for a Unix socket (unix(7))",
+        );
+    }
+    if table.labels.len() > LABELS_MAX {
+        on.refuse("member.labels", format!("must be at most {LABELS_MAX}"), "each is kept with every scrape");
+    }
+    for name in table.labels.keys().filter(|name| !is_label(name)) {
+        on.refuse(
+            &format!("member.labels.{name}"),
+            "must be named by letters, digits and '_', not beginning with a digit, and not host, role or domain",
+            "it becomes a label of the metric rekindle_member_info, which has those three already",
+        );
+    }
+    Some(Member {
+        host: table.host,
+        listen: listen?,
+        state_dir: on.path("member.state_dir", table.state_dir.as_deref().unwrap_or(STATE_DIR)),
+        admin_socket,
+        metrics,
+        domain: table.domain,
+        labels: table.labels,
+        role: table.role,
+        system_uuid: table.system_uuid,
+    })
+}
+
+/// A label name as Prometheus takes it, and not one of ours.
+fn is_label(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !matches!(name, "host" | "role" | "domain")
+}
+
+fn cluster(on: &mut Checker, table: ClusterTable, member: &Member) -> Cluster {
+    if !matches!(table.voters.len(), 1 | 3 | 5 | 7) {
+        on.refuse(
+            "cluster.voters",
+            "must be 1, 3, 5 or 7",
+            "an even number survives no more failures than one fewer; two hosts need a third, a witness; 1 is for a trial",
+        );
+    }
+    let unique: BTreeSet<&HostName> = table.voters.iter().collect();
+    if unique.len() != table.voters.len() {
+        on.refuse("cluster.voters", "must name each host once", "a host votes once");
+    }
+    for (index, seed) in table.seeds.iter().enumerate() {
+        let key = format!("cluster.seeds[{}]", index + 1);
+        if !is_host_port(seed) {
+            on.refuse(&key, "must be host:port", "members are joined by dialling it: \"cmp-01:7946\"");
+        }
+        if table.seeds[..index].contains(seed) {
+            on.refuse(&key, "must be there once", "a seed listed twice hides that another is missing");
+        }
+    }
+    let alone = matches!(table.voters.as_slice(), [only] if *only == member.host);
+    if table.seeds.is_empty() && !alone {
+        on.refuse(
+            "cluster.seeds",
+            "must name at least one member",
+            "this host would join nobody; only a sole voter may have none",
+        );
+    }
+    let tls =
+        [("ca", table.tls.ca, "ca.pem"), ("cert", table.tls.cert, "{host}.pem"), ("key", table.tls.key, "{host}.key")];
+    let [ca, certificate, key] = tls.map(|(key, given, default)| {
+        let path = given.unwrap_or_else(|| default.to_owned()).replace("{host}", member.host.as_str());
+        on.path(&format!("cluster.tls.{key}"), &path)
+    });
+    if certificate == key {
+        on.refuse("cluster.tls.key", "must be another file than cluster.tls.cert", "certificates are given away");
+    }
+    Cluster { name: table.name, seeds: table.seeds, voters: table.voters, tls: TlsFiles { ca, certificate, key } }
+}
+
+/// `name:port`, `address:port` or `[v6]:port`, port not 0.
+fn is_host_port(text: &str) -> bool {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return address.port() != 0 && !address.ip().is_unspecified();
+    }
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| HostName::new(host).is_ok() && port.parse::<u16>().is_ok_and(|p| p > 0))
+}
+
+fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, recovery: &RecoveryTable) -> Policy {
+    let default = Policy::default();
+    let ms = Duration::from_millis;
+    let why_period = "below, every busy moment looks like a failure; above, no failure is found within a minute";
+    let why_ack = "it must cover a round trip with some load, and leave time for indirect probes";
+    let period = detection.probe_period.as_deref();
+    let ack = detection.probe_ack.as_deref();
+    let probe_period =
+        on.duration("detection.probe_period", period, default.probe_period, (ms(100), ms(10_000)), why_period);
+    let probe_ack = on.duration("detection.probe_ack", ack, default.probe_ack, (ms(10), ms(5_000)), why_ack);
+    if probe_ack * 2 >= probe_period {
+        on.refuse(
+            "detection.probe_ack",
+            format!("must be under half of detection.probe_period = {}", shown(probe_period)),
+            "because the indirect probes, which take as long again, must end within the period (SWIM section 4.1)",
+        );
+    }
+    let why = "k of SWIM: 0 would judge by one's own network alone; more than 10 is traffic without gain";
+    let indirect = on.number("detection.indirect_probes", detection.indirect_probes, 3, (1, 10), why);
+    let why = "1 leaves hardly time to refute; 20 is half a minute for 100 hosts";
+    let factor = detection.suspicion_factor;
+    let suspicion_factor = on.number("detection.suspicion_factor", factor, default.suspicion_factor, (1, 20), why);
+    let why = "an ipmi session takes four round trips at least; a minute per try is an outage";
+    let device_timeout = on.duration(
+        "fencing.device_timeout",
+        fencing.device_timeout.as_deref(),
+        default.device_timeout,
+        (ms(1_000), ms(60_000)),
+        why,
+    );
+    let why = "a proof takes two off reads (I2); they are a second apart";
+    let off_polls = on.number("fencing.off_polls", fencing.off_polls, default.off_polls, (2, 120), why);
+    let why = "one try meets one lost packet; after ten a person should look";
+    let fence_tries = on.number("fencing.fence_tries", fencing.fence_tries, default.fence_tries, (1, 10), why);
+    let why = "0 would recover nothing; Nova's conductor and the destinations suffer above some dozens";
+    let at_once = u32::try_from(default.evacuations_at_once).unwrap_or(u32::MAX);
+    let at_once = on.number("recovery.evacuations_at_once", recovery.evacuations_at_once, at_once, (1, 256), why);
+    let why = "each try waits until the one before is final; after ten a person should look";
+    let tries = recovery.evacuate_tries;
+    let evacuate_tries = on.number("recovery.evacuate_tries", tries, default.evacuate_tries, (1, 10), why);
+    Policy {
+        probe_period,
+        probe_ack,
+        indirect_probes: u8::try_from(indirect).unwrap_or(default.indirect_probes),
+        suspicion_factor,
+        device_timeout,
+        off_polls,
+        fence_tries,
+        evacuations_at_once: usize::try_from(at_once).unwrap_or(default.evacuations_at_once),
+        evacuate_tries,
+        local_disk: match recovery.local_disk {
+            Some(LocalDiskWord::Rebuild) => LocalDisk::Rebuild,
+            Some(LocalDiskWord::Leave) => LocalDisk::Leave,
+            None => default.local_disk,
+        },
+    }
+}
+
+fn nova(on: &mut Checker, table: &NovaTable) -> NovaSettings {
+    if table.cloud.is_empty() {
+        on.refuse("nova.cloud", "must not be empty", "it names an entry of clouds_file");
+    }
+    let why = "evacuate may take seconds to answer; an intent whose call left no trace is closed after 120 s (I11), \
+               and every call must be over by then";
+    let bounds = (Duration::from_secs(1), NOVA_TIMEOUT_MAX);
+    NovaSettings {
+        clouds_file: on.path("nova.clouds_file", table.clouds_file.as_deref().unwrap_or("clouds.yaml")),
+        cloud: table.cloud.clone(),
+        timeout: on.duration("nova.timeout", table.timeout.as_deref(), NOVA_TIMEOUT, bounds, why),
+    }
+}
+
+fn hypervisor(on: &mut Checker, table: &LibvirtTable, role: MemberRole) -> HypervisorSettings {
+    let settings = match (table.uri.as_deref(), role) {
+        (Some("off"), _) | (None, MemberRole::Witness) => return HypervisorSettings::Off,
+        (None, MemberRole::Member) => HypervisorSettings::Libvirt("qemu:///system".to_owned()),
+        (Some(uri), _) => match uri.strip_prefix("guests+unix://") {
+            Some(path) if path.starts_with('/') => HypervisorSettings::Socket(PathBuf::from(path)),
+            None if uri.contains(":///") || uri.contains("://") => HypervisorSettings::Libvirt(uri.to_owned()),
+            Some(_) | None => {
+                on.refuse(
+                    "libvirt.uri",
+                    "must be a libvirt URI, \"off\", or \"guests+unix:///path\"",
+                    "\"qemu:///system\" is what Nova's hypervisors use",
+                );
+                HypervisorSettings::Off
+            }
+        },
+    };
+    if role == MemberRole::Witness {
+        on.refuse(
+            "libvirt.uri",
+            "must be \"off\" where member.role = \"witness\"",
+            "a witness votes and watches, has no guests and is never fenced: guests here would not be protected",
+        );
+    }
+    settings
+}
+
+fn log(table: &LogTable) -> LogSettings {
+    LogSettings { format: table.format.unwrap_or(LogFormat::Text), target: table.target.unwrap_or(LogTarget::Journald) }
+}

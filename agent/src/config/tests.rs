@@ -1,0 +1,335 @@
+//! Each rule with a file that breaks it, and the words of its refusal.
+
+use super::*;
+
+const FILE: &str = "/etc/rekindle/rekindle.toml";
+
+/// A small file that is taken; `edit` may change it.
+const GOOD: &str = r#"
+[member]
+host = "cmp-01"
+listen = "10.20.0.11:7946"
+[cluster]
+name = "zrh1"
+voters = ["cmp-01", "cmp-02", "cmp-03"]
+seeds = ["cmp-02:7946"]
+[detection]
+probe_period = "1s"
+probe_ack = "300ms"
+[[fence_device]]
+hosts = "cmp-*"
+driver = "ipmi-tool"
+address = "{host}-bmc"
+username = "rekindle"
+password_file = "bmc.password"
+[nova]
+cloud = "rekindle"
+"#;
+
+const DEVICE: &str = "driver = \"ipmi-tool\"\nusername = \"u\"\npassword_file = \"p\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new(FILE))
+}
+
+fn edit(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?} is not in the good file");
+    GOOD.replacen(from, to, 1)
+}
+
+fn device(lines: &str) -> String {
+    format!("{GOOD}\n[[fence_device]]\n{DEVICE}{lines}\n")
+}
+
+fn after(table: &str, line: &str) -> String {
+    edit(table, &format!("{table}\n{line}"))
+}
+
+#[test]
+fn the_example_is_taken_and_holds_every_key() {
+    let text = include_str!("../../../docs/rekindle.toml");
+    let config = parse(text).expect("the example is taken");
+    assert_eq!(config.policy, Policy::default(), "what the example leaves out has its default");
+    assert_eq!(config.cluster.tls.key, Path::new("/etc/rekindle/cmp-05.key"));
+    assert!(config.is_voter());
+    // Every commented key, uncommented, is a key we know, and its shown value is the default or harmless.
+    let mut open = String::new();
+    for line in text.lines() {
+        match line.strip_prefix("# ") {
+            Some(key) if key.contains(" = ") && key.starts_with(|c: char| c.is_ascii_lowercase()) => open.push_str(key),
+            Some(_) | None => open.push_str(line),
+        }
+        open.push('\n');
+    }
+    let opened = parse(&open).expect("the example with every key is taken");
+    assert_eq!(opened.policy, Policy::default());
+    assert_eq!(opened.nova.map(|nova| nova.timeout), config.nova.map(|nova| nova.timeout));
+    assert_eq!(opened.member.state_dir, config.member.state_dir);
+    assert_eq!(opened.member.admin_socket, config.member.admin_socket);
+    assert_eq!(opened.hypervisor, config.hypervisor);
+    assert_eq!(opened.log, config.log);
+    for (key, _) in KEYS {
+        assert!(open.contains(&format!("{key} =")), "the example does not show {key}");
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    let manual = include_str!("../../../docs/configuration.md");
+    for (key, table) in KEYS {
+        assert!(manual.contains(&format!("`{key}`")), "docs/configuration.md does not explain {key} of {table}");
+    }
+}
+
+/// Every key of the file.
+const KEYS: [(&str, &str); 36] = [
+    ("host", "member"),
+    ("listen", "member"),
+    ("state_dir", "member"),
+    ("admin_socket", "member"),
+    ("metrics", "member"),
+    ("domain", "member"),
+    ("labels", "member"),
+    ("role", "member"),
+    ("system_uuid", "member"),
+    ("name", "cluster"),
+    ("voters", "cluster"),
+    ("seeds", "cluster"),
+    ("tls", "cluster"),
+    ("probe_period", "detection"),
+    ("probe_ack", "detection"),
+    ("indirect_probes", "detection"),
+    ("suspicion_factor", "detection"),
+    ("device_timeout", "fencing"),
+    ("off_polls", "fencing"),
+    ("fence_tries", "fencing"),
+    ("hosts", "fence_device"),
+    ("level", "fence_device"),
+    ("driver", "fence_device"),
+    ("address", "fence_device"),
+    ("username", "fence_device"),
+    ("password_file", "fence_device"),
+    ("cipher_suite", "fence_device"),
+    ("evacuations_at_once", "recovery"),
+    ("evacuate_tries", "recovery"),
+    ("local_disk", "recovery"),
+    ("cloud", "nova"),
+    ("clouds_file", "nova"),
+    ("timeout", "nova"),
+    ("uri", "libvirt"),
+    ("format", "log"),
+    ("target", "log"),
+];
+
+#[test]
+fn defaults_are_the_designs() {
+    let config = parse(&edit("probe_period = \"1s\"\nprobe_ack = \"300ms\"\n", "")).expect("taken");
+    assert_eq!(config.policy, Policy::default());
+    assert_eq!(config.member.state_dir, Path::new("/var/lib/rekindle"));
+    assert_eq!(config.member.admin_socket, Path::new("/run/rekindle/admin.sock"));
+    assert_eq!(config.hypervisor, HypervisorSettings::Libvirt("qemu:///system".to_owned()));
+    assert_eq!(config.devices[0].cipher_suite, 17);
+    assert_eq!(config.devices[0].rule.level, 1);
+    assert_eq!(config.ledger().expect("a voter").dir, Path::new("/var/lib/rekindle/ledger"));
+}
+
+#[test]
+fn values_arrive_where_they_belong() {
+    let text = edit(
+        "[nova]\ncloud",
+        "[recovery]\nlocal_disk = \"rebuild\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
+    ) + "[libvirt]\nuri = \"guests+unix:///run/guests.sock\"\n[log]\ntarget = \"stderr\"\nformat = \"json\"\n";
+    let config = parse(&text).expect("taken");
+    assert_eq!(config.policy.local_disk, rekindle_coordinator::policy::LocalDisk::Rebuild);
+    assert_eq!(config.policy.evacuate_tries, 5);
+    assert_eq!(config.policy.probe_period.as_millis(), 1_000);
+    assert_eq!(config.nova.as_ref().expect("nova").timeout.as_secs(), 10);
+    assert_eq!(config.hypervisor, HypervisorSettings::Socket("/run/guests.sock".into()));
+    assert_eq!(config.log, LogSettings { format: LogFormat::Json, target: LogTarget::Stderr });
+    assert_eq!(config.device_rules()[0].address, "{host}-bmc");
+    let witness = parse(&after("[member]", "role = \"witness\"")).expect("taken");
+    assert_eq!(witness.hypervisor, HypervisorSettings::Off);
+    let member = parse(&edit("\"cmp-01\", \"cmp-02\", \"cmp-03\"", "\"cmp-02\"")).expect("taken");
+    assert!(!member.is_voter() && member.ledger().is_none());
+}
+
+/// What is wrong, and what the refusal must begin and go on with.
+fn refusals() -> Vec<(String, &'static str, &'static str)> {
+    vec![
+        // The example of the house style, to the letter.
+        (
+            edit("\"300ms\"", "\"2s\""),
+            "detection.probe_ack = \"2s\" must be under half of detection.probe_period = \"1s\"\n  because ",
+            "indirect probes",
+        ),
+        (edit("\"300ms\"", "\"500ms\""), "detection.probe_ack = \"500ms\" must be under half of", "\"1s\""),
+        (edit("\"300ms\"", "300"), "detection.probe_ack = 300 is not understood", "expected a string"),
+        (edit("\"300ms\"", "\"300\""), "detection.probe_ack = \"300\" is not a duration", "\"500ms\""),
+        (edit("\"300ms\"", "\"-1s\""), "detection.probe_ack = \"-1s\" is not a duration", "unit"),
+        (edit("\"1s\"", "\"11s\""), "detection.probe_period = \"11s\" must be \"100ms\" to \"10s\"", "failure"),
+        (after("[detection]", "indirect_probes = 0"), "detection.indirect_probes = 0 must be 1 to 10", "SWIM"),
+        (after("[detection]", "suspicion_factor = 21"), "detection.suspicion_factor = 21 must be 1 to 20", "refute"),
+        (after("[detection]", "probe_ackk = \"1s\""), "detection.probe_ackk is not a key we know", "probe_ack"),
+        (format!("{GOOD}[watchdog]\ndevice = \"x\"\n"), "watchdog is not a key we know", "fence_device"),
+        (format!("{GOOD}[fencing]\noff_polls = 1\n"), "fencing.off_polls = 1 must be 2 to 120", "(I2)"),
+        (format!("{GOOD}[fencing]\nfence_tries = 0\n"), "fencing.fence_tries = 0 must be 1 to 10", "person"),
+        (
+            format!("{GOOD}[fencing]\ndevice_timeout = \"10ms\"\n"),
+            "fencing.device_timeout = \"10ms\" must be",
+            "round trips",
+        ),
+        (edit("host = \"cmp-01\"\n", ""), "member.host is missing", "no safe default"),
+        (
+            edit("\"cmp-01\"\nlisten", "\"cmp 01\"\nlisten"),
+            "member.host = \"cmp 01\" is not understood",
+            "may hold only",
+        ),
+        (
+            edit("10.20.0.11:7946", "0.0.0.0:7946"),
+            "member.listen = \"0.0.0.0:7946\" must be an address of this",
+            "told",
+        ),
+        (edit("10.20.0.11:7946", "[::]:7946"), "member.listen = \"[::]:7946\" must be an address of this host", "told"),
+        (edit("10.20.0.11:7946", "10.20.0.11:0"), "member.listen = \"10.20.0.11:0\" must have a port", "find it"),
+        (
+            edit("10.20.0.11:7946", "cmp-01:7946"),
+            "member.listen = \"cmp-01:7946\" must be address:port",
+            "names change",
+        ),
+        (after("[member]", "metrics = \"9794\""), "member.metrics = \"9794\" must be address:port", "10.20"),
+        (after("[member]", "role = \"voter\""), "member.role = \"voter\" is not understood", "witness"),
+        (after("[member]", "system_uuid = \"x\""), "member.system_uuid = \"x\" is not understood", "UUID"),
+        (after("[member]", "labels = { 1x = \"a\" }"), "member.labels.1x = \"a\" must be named by letters", "metric"),
+        (after("[member]", "labels = { host = \"a\" }"), "member.labels.host = \"a\" must be named by", "already"),
+        (after("[member]", "state_dir = \"\""), "member.state_dir = \"\" must not be empty", "directory"),
+        (edit("\"cmp-01\", \"cmp-02\", \"cmp-03\"", "\"cmp-01\", \"cmp-02\""), "cluster.voters = [", "a witness"),
+        (edit("\"cmp-02\", \"cmp-03\"", "\"cmp-02\", \"cmp-02\""), "cluster.voters = [", "votes once"),
+        (edit("[\"cmp-02:7946\"]", "[]"), "cluster.seeds = [] must name at least one member", "join nobody"),
+        (edit("[\"cmp-02:7946\"]", "[\"cmp-02\"]"), "cluster.seeds[1] = \"cmp-02\" must be host:port", "dialling"),
+        (edit("[\"cmp-02:7946\"]", "[\"a:1\", \"a:1\"]"), "cluster.seeds[2] = \"a:1\" must be there once", "twice"),
+        (
+            after("[cluster]", "tls = { cert = \"x\", key = \"x\" }"),
+            "cluster.tls.key = \"x\" must be another",
+            "given away",
+        ),
+        (
+            format!("{GOOD}[paths]\nstorage = \"10.30.0.1:7946\"\n"),
+            "paths.storage = \"10.30.0.1:7946\" is not yet",
+            "one path",
+        ),
+        (
+            device("hosts = \"ctl-*\"\naddress = \"10.0.0.1\""),
+            "fence_device[2].address = \"10.0.0.1\" must contain {host}",
+            "(I2)",
+        ),
+        (
+            device("hosts = \"cmp-02\"\naddress = \"CMP-03-bmc:623\""),
+            "fence_device[1].address = \"{host}-bmc\" gives cmp-03 the device of cmp-02",
+            "(I2)",
+        ),
+        (
+            device("hosts = \"cmp-9\"\naddress = \"cmp-77-bmc\""),
+            "fence_device[2].address = \"cmp-77-bmc\" gives cmp-9 the device of cmp-77",
+            "(I2)",
+        ),
+        (
+            device("hosts = \"cmp-*\"\naddress = \"{host}-bmc\"\nlevel = 2"),
+            "fence_device[2].address = \"{host}-bmc\" must not repeat",
+            "which one",
+        ),
+        (
+            device("hosts = \"*\"\naddress = \"{host}-bmc\""),
+            "fence_device[2].address = \"{host}-bmc\" gives cmp-01 the same device",
+            "two patterns",
+        ),
+        (device("hosts = \"a\"\naddress = \"b\"\nlevel = 10"), "fence_device[2].level = 10 must be 1 to 9", "levels"),
+        (device("hosts = \"a\"\naddress = \"b\"\nlevel = 0"), "fence_device[2].level = 0 must be 1 to 9", "levels"),
+        (
+            device("hosts = \"a\"\naddress = \"b\"\ncipher_suite = 7"),
+            "fence_device[2].cipher_suite = 7 must be 3 or 17",
+            "IPMI",
+        ),
+        (device("hosts = \"a b\"\naddress = \"b\""), "fence_device[2].hosts = \"a b\" must be a host name", "Nova"),
+        (
+            device("hosts = \"a\"\naddress = \"-Hx\""),
+            "fence_device[2].address = \"-Hx\" must be a host name or",
+            "beginning",
+        ),
+        (
+            device("hosts = \"a\"\naddress = \"b\"\npassword = \"hunter2\""),
+            "fence_device[2].password must not be in this file",
+            "password_file",
+        ),
+        (
+            edit("\"ipmi-tool\"", "\"redfish\""),
+            "fence_device[1].driver = \"redfish\" must be one of: ipmi-tool",
+            "no other",
+        ),
+        (
+            edit("username = \"rekindle\"", "username = \"\""),
+            "fence_device[1].username = \"\" must be a user name",
+            "argument",
+        ),
+        (edit("hosts = \"cmp-*\"\n", ""), "fence_device[1].hosts is missing", "no safe default"),
+        (format!("{GOOD}timeout = \"120s\"\n"), "nova.timeout = \"120s\" must be \"1s\" to \"100s\"", "(I11)"),
+        (format!("{GOOD}auth_token = \"hunter2\"\n"), "nova.auth_token must not be in this file", "clouds_file"),
+        (format!("{GOOD}[recovery]\nlocal_disk = \"maybe\"\n"), "recovery.local_disk = \"maybe\" is not", "rebuild"),
+        (
+            format!("{GOOD}[recovery]\nevacuations_at_once = 0\n"),
+            "recovery.evacuations_at_once = 0 must be 1 to",
+            "nothing",
+        ),
+        (format!("{GOOD}[recovery]\nevacuate_tries = 11\n"), "recovery.evacuate_tries = 11 must be 1 to 10", "person"),
+        (format!("{GOOD}[libvirt]\nuri = \"yes\"\n"), "libvirt.uri = \"yes\" must be a libvirt URI", "qemu:///system"),
+        (
+            after("[member]", "role = \"witness\"") + "[libvirt]\nuri = \"qemu:///system\"\n",
+            "libvirt.uri = \"qemu:///system\" must be \"off\" where member.role = \"witness\"",
+            "no guests",
+        ),
+        (format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format = \"xml\" is not understood", "json"),
+    ]
+}
+
+#[test]
+fn each_broken_rule_is_refused_by_name() {
+    parse(GOOD).expect("the good file is taken");
+    for (text, begins, says) in refusals() {
+        let refusal = parse(&text).expect_err(begins).to_string();
+        let rest = refusal.strip_prefix(&format!("{FILE}: ")).unwrap_or_else(|| panic!("{refusal} names no file"));
+        assert!(rest.starts_with(begins), "expected: {begins}\nrefused:  {rest}");
+        assert!(rest[begins.len()..].contains(says) || begins.contains(says), "{rest}\ndoes not say {says:?}");
+        assert!(!rest.contains("hunter2"), "a secret is shown: {rest}");
+        assert_eq!(rest.lines().count() % 2, 0, "a rule, then a reason: {rest}");
+    }
+}
+
+#[test]
+fn all_broken_rules_are_told_at_once() {
+    let text = edit("\"300ms\"", "\"2s\"").replace("10.20.0.11:7946\"", "0.0.0.0:7946\"");
+    let ConfigError::Refused { refusals, .. } = parse(&text).expect_err("refused") else { panic!("not a refusal") };
+    let keys: Vec<&str> = refusals.iter().map(|refusal| refusal.key.as_str()).collect();
+    assert_eq!(keys, ["member.listen", "detection.probe_ack"]);
+}
+
+#[test]
+fn what_is_not_toml_is_refused_without_showing_it() {
+    let error = parse(&format!("{GOOD}password = \"hunter2\nx = 1\n")).expect_err("refused").to_string();
+    let line = GOOD.lines().count() + 1;
+    assert!(error.starts_with(&format!("{FILE}: line {line}: is not TOML")), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load(Path::new("/nonexistent/rekindle.toml")).expect_err("refused").to_string();
+    assert_eq!(error, "/nonexistent/rekindle.toml: cannot be read");
+}
+
+#[test]
+fn relative_paths_begin_at_the_file() {
+    let config = parse(&after("[member]", "state_dir = \"state\"\nadmin_socket = \"/run/x.sock\"")).expect("taken");
+    assert_eq!(config.member.state_dir, Path::new("/etc/rekindle/state"));
+    assert_eq!(config.member.admin_socket, Path::new("/run/x.sock"));
+    assert_eq!(config.devices[0].password_file, Path::new("/etc/rekindle/bmc.password"));
+    assert_eq!(config.nova.expect("nova").clouds_file, Path::new("/etc/rekindle/clouds.yaml"));
+}
