@@ -44,4 +44,9 @@ impl<T: Clone> Records<T> {
     pub(super) fn all(&self) -> Vec<T> {
         self.0.iter().cloned().collect()
     }
+
+    /// The latest record for which this holds.
+    pub(super) fn latest_mut(&mut self, holds: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.0.iter_mut().rev().find(|record| holds(record))
+    }
 }
