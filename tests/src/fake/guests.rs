@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rekindle_proto::id::{HostName, ServerId};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use super::cloud::{Cloud, Disks};
 
 /// Longest line a client may write; `list` is the only word there is.
-const LINE_MAX: u64 = 64;
+const LINE_MAX: usize = 64;
 
 /// One guest of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,13 +126,13 @@ async fn accept(cloud: Cloud, host: HostName, listener: UnixListener) {
 async fn serve(cloud: &Cloud, host: &HostName, stream: UnixStream) -> io::Result<()> {
     let Some(mut notices) = cloud.watch_guests(host) else { return Ok(()) };
     let (read, mut write) = stream.into_split();
-    let mut words = BufReader::new(read);
+    let mut words = Words { read, text: Vec::new() };
     if !list(cloud, host, &mut write).await? {
         return Ok(());
     }
     loop {
         tokio::select! {
-            word = word(&mut words) => match word?.as_deref() {
+            word = words.next() => match word?.as_deref() {
                 Some("list") => {}
                 Some(_) | None => return Ok(()),
             },
@@ -181,9 +181,23 @@ async fn line<T: Serialize>(write: &mut OwnedWriteHalf, document: &T) -> io::Res
     write.write_all(&bytes).await
 }
 
-/// The next line a client wrote; `None` at its end.
-async fn word(words: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<String>> {
-    let mut text = String::new();
-    let length = words.take(LINE_MAX).read_line(&mut text).await?;
-    Ok((length > 0).then(|| text.trim().to_owned()))
+/// What a client writes. Reading is safe to interrupt: half a line waits here for its other half.
+struct Words {
+    read: OwnedReadHalf,
+    text: Vec<u8>,
+}
+
+impl Words {
+    /// The next line; `None` at the end, or when a line is too long.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim().to_owned()));
+            }
+            if self.text.len() > LINE_MAX || self.read.read_buf(&mut self.text).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
 }

@@ -87,6 +87,10 @@ fn accept(world: &mut World, argument: &Value, version: Microversion, id: Server
     };
     let number = migration.id;
     world.migrations.push(migration);
+    world.under_way.insert(number);
+    if let Some(server) = world.servers.get_mut(&id) {
+        server.migrations.push(number);
+    }
     world.set_server(id, None, Some("rebuilding"));
     Ok(number)
 }

@@ -4,6 +4,7 @@
 //! `_destroy_evacuated_instances`): `accepted` → `pre-migrating` once a destination claims → `done` when the guest runs
 //! there, and only then does the server's host change → `completed` when the source's nova-compute starts again.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use rekindle_proto::id::{HostName, MigrationId, ServerId};
 use super::Shared;
 use super::builder::Disks;
 use super::fault::SpawnFault;
-use super::world::{Cast, Machine, World};
+use super::world::{Cast, Machine, Migration, World};
 use crate::fake::guests::{GuestEvent, GuestNotice};
 
 /// The longest we pretend that a spawn takes when it never ends.
@@ -157,9 +158,12 @@ impl World {
                 && migration.chosen.as_ref().is_none_or(|chosen| chosen == name)
         };
         let names: Vec<HostName> = self.hosts.keys().filter(|name| fits(self, name)).cloned().collect();
+        let coming = self.coming();
         let mut best: Option<(usize, u32, HostName)> = None;
         for name in names {
-            let candidate = (self.load(&name), self.random.random(), name);
+            let guests = self.hosts.get(&name).map_or(0, |host| host.guests.len());
+            let load = guests + coming.get(&name).copied().unwrap_or(0);
+            let candidate = (load, self.random.random(), name);
             if best.as_ref().is_none_or(|best| candidate < *best) {
                 best = Some(candidate);
             }
@@ -174,10 +178,14 @@ impl World {
         Some(host)
     }
 
-    /// Guests on a host, and guests on their way to it.
-    fn load(&self, name: &HostName) -> usize {
-        let coming = self.migrations.iter().filter(|it| it.under_way() && it.chosen.as_ref() == Some(name)).count();
-        self.hosts.get(name).map_or(0, |host| host.guests.len()) + coming
+    /// How many guests are on their way to each host.
+    fn coming(&self) -> BTreeMap<HostName, usize> {
+        let mut coming = BTreeMap::new();
+        let records = self.under_way.iter().filter_map(|id| self.migrations.get(usize::try_from(id.0).ok()? - 1));
+        for host in records.filter_map(|migration| migration.chosen.clone()) {
+            *coming.entry(host).or_insert(0) += 1;
+        }
+        coming
     }
 
     /// The destination claims: how long its spawn will take, or `None` when it failed.
@@ -225,14 +233,14 @@ impl World {
             return self.fail(id, server); // The guest is there already: a twin evacuation chose the same host.
         }
         // A newer evacuation has changed the task_state under this one: its last save fails, and its guest runs on.
-        let superseded = self.migrations.iter().any(|other| other.server == server && other.id > id);
+        let siblings = self.servers.get(&server).map_or_else(Vec::new, |server| server.migrations.clone());
+        let superseded = siblings.iter().any(|other| *other > id);
         if superseded {
             return self.fail(id, server);
         }
         self.set_migration(id, "done");
-        let twin_failed = self.migrations.iter().any(|other| {
-            other.server == server && other.id < id && other.status == "failed" && other.updated > migration.created
-        });
+        let failed_since = |other: &Migration| other.status == "failed" && other.updated > migration.created;
+        let twin_failed = siblings.iter().any(|other| self.migration(*other).is_some_and(|other| failed_since(other)));
         let stops = migration.leave_stopped || migration.vm_state_before == "stopped";
         if stops {
             self.stop_guest(on, server, GuestEvent::Stopped);
@@ -258,7 +266,7 @@ impl World {
     /// A starting nova-compute destroys the guests that were evacuated from it, and completes one record of each:
     /// also of those whose rebuild is still under way.
     fn clean_up(&mut self, host: &HostName) {
-        let mut newest = std::collections::BTreeMap::new();
+        let mut newest = BTreeMap::new();
         for migration in &self.migrations {
             if migration.source == *host && (migration.under_way() || migration.status == "done") {
                 newest.insert(migration.server, migration.id);

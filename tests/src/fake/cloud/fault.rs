@@ -134,9 +134,10 @@ impl Faults {
     }
 
     fn spawn_meets(&mut self, host: Option<&HostName>, fault: SpawnFault) -> bool {
-        let armed = self.spawns.iter_mut().find(|(armed, only, left)| {
-            *armed == fault && *left > 0 && (only.is_none() || only.as_ref() == host)
-        });
+        let armed = self
+            .spawns
+            .iter_mut()
+            .find(|(armed, only, left)| *armed == fault && *left > 0 && (only.is_none() || only.as_ref() == host));
         if let Some((_, _, left)) = armed {
             *left -= 1;
             return true;

@@ -203,7 +203,8 @@ fn refused(shared: &Shared, number: u64, status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answered(shared, number, status);
     if matches!(status.as_u16(), 502..=504) {
-        let page = format!("<html><body><h1>{status}</h1>\nNo server is available to handle this request.\n</body></html>\n");
+        let page =
+            format!("<html><body><h1>{status}</h1>\nNo server is available to handle this request.\n</body></html>\n");
         return (status, [(header::CONTENT_TYPE, "text/html")], page).into_response();
     }
     nova::fault(status, "The simulated cloud was told to fail this call.")

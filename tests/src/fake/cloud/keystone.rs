@@ -181,9 +181,7 @@ pub(super) fn revoke(shared: &Shared, call: &Call) -> Response {
 
 fn token_document(shared: &Shared, methods: &Value, tokens: &Tokens, life: Duration) -> Value {
     let now = Instant::now();
-    let endpoint = |interface: &str, id: &str, url: String| {
-        json!({"id": id, "interface": interface, "region": REGION, "region_id": REGION, "url": url})
-    };
+    let endpoint = |interface: &str, id: &str, url: String| json!({"id": id, "interface": interface, "region": REGION, "region_id": REGION, "url": url});
     let service = |kind: &str, name: &str, id: &str, url: &str| {
         let endpoints: Vec<Value> = ["public", "internal", "admin"]
             .iter()

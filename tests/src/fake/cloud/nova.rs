@@ -97,9 +97,8 @@ fn microversion(call: &Call) -> Result<Microversion, Refusal> {
     if (OLDEST..=NEWEST).contains(&number) {
         return Ok(number);
     }
-    let message = format!(
-        "Version {asked} is not supported by the API. Minimum is 2.{OLDEST} and maximum is 2.{NEWEST}."
-    );
+    let message =
+        format!("Version {asked} is not supported by the API. Minimum is 2.{OLDEST} and maximum is 2.{NEWEST}.");
     Err(Refusal { status: StatusCode::NOT_ACCEPTABLE, message })
 }
 

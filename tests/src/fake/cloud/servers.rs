@@ -51,9 +51,10 @@ pub(super) fn list(shared: &Shared, call: &Call, version: Microversion, detail: 
     let order: Vec<ServerId> = world.order.iter().rev().copied().collect();
     let url = format!("{}/servers{}", shared.compute_url(), if detail { "/detail" } else { "" });
     let page = nova::page(call, &url, world.settings.page_limit, &order, ServerId::to_string, matches)?;
-    let shown = page.items.iter().filter_map(|id| {
-        if detail { document(shared, &world, version, *id) } else { brief(shared, &world, *id) }
-    });
+    let shown = page
+        .items
+        .iter()
+        .filter_map(|id| if detail { document(shared, &world, version, *id) } else { brief(shared, &world, *id) });
     let mut body = json!({"servers": shown.collect::<Vec<Value>>()});
     nova::links(&mut body, "servers_links", page.next);
     Ok(Json(body).into_response())

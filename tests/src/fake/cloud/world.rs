@@ -1,6 +1,6 @@
 //! The state behind the API, and the ground truth beside it: which guest really runs where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::rngs::StdRng;
@@ -37,10 +37,9 @@ pub(super) enum Cast {
     FinishRebuild(MigrationId),
 }
 
-/// A guest as the hypervisor of one host knows it.
-#[derive(Debug, Clone, Copy)]
+/// A guest as the hypervisor of one host knows it. Whether it runs: [`Server::running_on`].
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Guest {
-    pub(super) running: bool,
     /// It ran when the machine lost its power: libvirt's autostart starts it again.
     ran_at_power_loss: bool,
 }
@@ -102,6 +101,10 @@ pub(super) struct Server {
     pub(super) updated: SystemTime,
     /// A server with a local disk was rebuilt from its image.
     pub(super) data_lost: bool,
+    /// The ground truth: where its guest really runs.
+    running_on: BTreeSet<HostName>,
+    /// Its migration records, oldest first.
+    pub(super) migrations: Vec<MigrationId>,
 }
 
 #[derive(Debug, Clone)]
@@ -138,6 +141,8 @@ pub(super) struct World {
     /// Oldest first. Listings go the other way round.
     pub(super) order: Vec<ServerId>,
     pub(super) migrations: Vec<Migration>,
+    /// Those that are accepted or pre-migrating.
+    pub(super) under_way: BTreeSet<MigrationId>,
     pub(super) twice: Vec<RanTwice>,
     pub(super) evacuate_calls: Records<EvacuateCall>,
     pub(super) requests: Records<RequestLine>,
@@ -156,6 +161,7 @@ impl World {
             servers: BTreeMap::new(),
             order: Vec::new(),
             migrations: Vec::new(),
+            under_way: BTreeSet::new(),
             twice: Vec::new(),
             evacuate_calls: Records::default(),
             requests: Records::default(),
@@ -207,12 +213,14 @@ impl World {
             created,
             updated: created,
             data_lost: false,
+            running_on: BTreeSet::new(),
+            migrations: Vec::new(),
             spec,
         };
         self.servers.insert(id, server);
         self.order.push(id);
         if let Some(host) = self.hosts.get_mut(host) {
-            host.guests.insert(id, Guest { running: false, ran_at_power_loss: false });
+            host.guests.insert(id, Guest::default());
         }
         if runs {
             self.start_guest(host, id);
@@ -233,13 +241,18 @@ impl World {
     }
 
     pub(super) fn migration(&mut self, id: MigrationId) -> Option<&mut Migration> {
-        self.migrations.iter_mut().find(|migration| migration.id == id)
+        // Numbers count from 1 and records are never deleted.
+        let at = usize::try_from(id.0.checked_sub(1)?).ok()?;
+        self.migrations.get_mut(at)
     }
 
     pub(super) fn set_migration(&mut self, id: MigrationId, status: &'static str) {
         if let Some(migration) = self.migration(id) {
             migration.status = status;
             migration.updated = SystemTime::now();
+            if !migration.under_way() {
+                self.under_way.remove(&id);
+            }
         }
     }
 
@@ -256,33 +269,33 @@ impl World {
 
     /// Where a server's guest really runs.
     pub(super) fn running_copies(&self, server: ServerId) -> Vec<HostName> {
-        let runs = |host: &&Host| host.guests.get(&server).is_some_and(|guest| guest.running);
-        self.hosts.iter().filter(|(_, host)| runs(host)).map(|(name, _)| name.clone()).collect()
+        self.servers.get(&server).map_or_else(Vec::new, |server| server.running_on.iter().cloned().collect())
     }
 
-    /// Starts a guest, defining it if need be; false when the machine is off or the guest ran already.
-    pub(super) fn start_guest(&mut self, on: &HostName, server: ServerId) -> bool {
+    /// Starts a guest, defining it if need be; false when the machine is off or the guest ran already. Two copies at any
+    /// moment are noted for good.
+    pub(super) fn start_guest(&mut self, on: &HostName, id: ServerId) -> bool {
         let Some(host) = self.hosts.get_mut(on).filter(|host| host.machine != Machine::Off) else { return false };
-        let guest = host.guests.entry(server).or_insert(Guest { running: false, ran_at_power_loss: false });
-        if guest.running {
+        let Some(server) = self.servers.get_mut(&id) else { return false };
+        host.guests.entry(id).or_default();
+        if !server.running_on.insert(on.clone()) {
             return false;
         }
-        guest.running = true;
-        host.tell(GuestNotice::Event(GuestEvent::Running, server));
-        self.check_copies(server);
+        host.tell(GuestNotice::Event(GuestEvent::Running, id));
+        if server.running_on.len() > 1 {
+            let hosts = server.running_on.iter().cloned().collect();
+            self.twice.push(RanTwice { when: When::now(), server: id, hosts });
+        }
         true
     }
 
     /// Ends a guest's run; `event` says how its watchers are told.
-    pub(super) fn stop_guest(&mut self, on: &HostName, server: ServerId, event: GuestEvent) {
+    pub(super) fn stop_guest(&mut self, on: &HostName, id: ServerId, event: GuestEvent) {
         let Some(host) = self.hosts.get_mut(on) else { return };
-        let Some(guest) = host.guests.get_mut(&server) else { return };
-        let ran = std::mem::replace(&mut guest.running, false);
-        if event == GuestEvent::Undefined {
-            host.guests.remove(&server);
-        }
-        if ran || event == GuestEvent::Undefined {
-            host.tell(GuestNotice::Event(event, server));
+        let ran = self.servers.get_mut(&id).is_some_and(|server| server.running_on.remove(on));
+        let gone = event == GuestEvent::Undefined && host.guests.remove(&id).is_some();
+        if ran || gone {
+            host.tell(GuestNotice::Event(event, id));
         }
     }
 
@@ -293,8 +306,9 @@ impl World {
         host.machine = Machine::Off;
         host.compute = false;
         host.report(now, every);
-        for guest in host.guests.values_mut() {
-            guest.ran_at_power_loss = std::mem::replace(&mut guest.running, false) || guest.ran_at_power_loss;
+        for (id, guest) in &mut host.guests {
+            let ran = self.servers.get_mut(id).is_some_and(|server| server.running_on.remove(on));
+            guest.ran_at_power_loss |= ran;
         }
         host.tell(GuestNotice::Changed);
     }
@@ -321,20 +335,12 @@ impl World {
     /// The guests of a host, as its hypervisor lists them.
     pub(super) fn guest_lines(&self, on: &HostName) -> Vec<GuestLine> {
         let Some(host) = self.hosts.get(on) else { return Vec::new() };
-        let line = |(server, guest): (&ServerId, &Guest)| GuestLine {
-            server: *server,
-            running: guest.running,
-            disks: self.servers.get(server).map_or(Disks::Unknown, |server| server.spec.disks),
+        let line = |id: &ServerId| GuestLine {
+            server: *id,
+            running: self.servers.get(id).is_some_and(|server| server.running_on.contains(on)),
+            disks: self.servers.get(id).map_or(Disks::Unknown, |server| server.spec.disks),
         };
-        host.guests.iter().map(line).collect()
-    }
-
-    /// Called whenever a guest began to run: two copies at any moment are noted for good.
-    fn check_copies(&mut self, server: ServerId) {
-        let hosts = self.running_copies(server);
-        if hosts.len() > 1 {
-            self.twice.push(RanTwice { when: When::now(), server, hosts });
-        }
+        host.guests.keys().map(line).collect()
     }
 }
 
