@@ -136,18 +136,23 @@ async fn ipmitool_reads_and_turns_the_power_in_both_suites() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chassis_control_needs_the_session_raised_to_operator() {
+    use BmcRecordKind::{Ordered, PowerOff, Refused, SessionClosed, SessionOpened};
     let rig = rig().await;
     for suite in ["17", "3"] {
         let user = Call { suite, level: "USER", ..USUAL };
         ipmitool(&rig.bmc, &user, &["chassis", "power", "status"]).await.yes("is on");
         ipmitool(&rig.bmc, &user, &["chassis", "power", "off"]).await.no("Insufficient privilege level");
         assert_eq!(rig.bmc.power(), Power::On);
-        assert!(kinds(&rig.bmc).contains(&BmcRecordKind::Refused(0xD4)));
-        // The same raw bytes in one administrator session: refused at the level it starts at, done once it is raised.
-        let administrator = Call { suite, level: "ADMINISTRATOR", ..USUAL };
-        ipmitool(&rig.bmc, &administrator, &["raw", "0x06", "0x3b", "0x00"]).await.yes("04");
-        ipmitool(&rig.bmc, &administrator, &["raw", "0x00", "0x02", "0x00"]).await.yes("");
-        assert_eq!(rig.bmc.power(), Power::Off);
+        assert!(kinds(&rig.bmc).contains(&Refused(0xD4)));
+        // One session, lowered to USER and raised again: refused at the first, done at the second.
+        let mut script = tempfile::NamedTempFile::new().expect("a script");
+        let words = "raw 0x06 0x3b 0x02\nraw 0x00 0x02 0x00\nraw 0x06 0x3b 0x03\nraw 0x00 0x02 0x00\n";
+        script.write_all(words.as_bytes()).expect("writes");
+        let before = rig.bmc.record().len();
+        let call = Call { suite, ..USUAL };
+        ipmitool(&rig.bmc, &call, &["exec", script.path().to_str().expect("text")]).await;
+        let wanted = [SessionOpened, Refused(0xD4), Ordered(0), PowerOff, SessionClosed];
+        assert_eq!(kinds(&rig.bmc)[before..], wanted, "suite {suite}");
         rig.bmc.set_power(Power::On);
     }
 }

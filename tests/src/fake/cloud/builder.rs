@@ -64,12 +64,15 @@ pub(super) struct Settings {
     pub(super) resume_guests: bool,
 }
 
+/// Changes a server before it is made: its host, its number on that host, itself.
+type ServerChange = Box<dyn Fn(&HostName, usize, &mut ServerSpec) + Send>;
+
 /// A cloud to be. [`CloudBuilder::start`] brings it up.
 pub struct CloudBuilder {
     hosts: Vec<String>,
     servers_per_host: usize,
     settings: Settings,
-    each_server: Box<dyn Fn(&HostName, usize, &mut ServerSpec) + Send>,
+    each_server: ServerChange,
 }
 
 impl Default for CloudBuilder {

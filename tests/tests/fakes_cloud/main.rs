@@ -1,10 +1,12 @@
 //! The simulated cloud, over HTTP as its clients meet it, against its own ground truth.
 
+mod client;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use rekindle_proto::id::{HostName, ServerId};
+use client::{Client, DEADLINE, credential, field, host};
 use rekindle_tests::fake::cloud::{
     CLOUD_NAME, Cloud, CloudBuilder, Disks, Endpoint, EvacuateOutcome, Fault, Span, SpawnFault,
 };
@@ -12,13 +14,6 @@ use rekindle_tests::fake::guests::{GuestEvent, GuestEventLine, GuestList};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-
-/// A deadline no honest run comes near.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn host(name: &str) -> HostName {
-    HostName::new(name).expect("legal")
-}
 
 /// A small cloud with the reports of nova-compute quick enough to watch.
 fn small(seed: u64) -> CloudBuilder {
@@ -34,94 +29,6 @@ async fn start(builder: CloudBuilder) -> (Cloud, Client) {
     let cloud = builder.start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("binds");
     let client = Client::new(&cloud).await;
     (cloud, client)
-}
-
-struct Client {
-    http: reqwest::Client,
-    url: String,
-    token: String,
-}
-
-fn field(yaml: &str, name: &str) -> String {
-    let prefix = format!("{name}: ");
-    let line = yaml.lines().find_map(|line| line.trim().strip_prefix(&prefix).map(str::to_owned));
-    line.unwrap_or_else(|| panic!("no {name} in {yaml}")).trim_matches('"').to_owned()
-}
-
-fn credential(cloud: &Cloud) -> Value {
-    let yaml = cloud.clouds_yaml(true);
-    json!({"auth": {"identity": {"methods": ["application_credential"], "application_credential": {
-        "id": field(&yaml, "application_credential_id"), "secret": field(&yaml, "application_credential_secret"),
-    }}}})
-}
-
-impl Client {
-    async fn new(cloud: &Cloud) -> Self {
-        let http = reqwest::Client::new();
-        let url = format!("{}/auth/tokens", cloud.auth_url());
-        let reply = http.post(url).json(&credential(cloud)).send().await.expect("answers");
-        assert_eq!(reply.status(), 201);
-        let token = reply.headers()["x-subject-token"].to_str().expect("text").to_owned();
-        let document: Value = reply.json().await.expect("JSON");
-        let catalog = document["token"]["catalog"].as_array().expect("catalog");
-        let compute = catalog.iter().find(|service| service["type"] == "compute").expect("compute");
-        let internal = compute["endpoints"].as_array().expect("list").iter().find(|it| it["interface"] == "internal");
-        let url = internal.expect("internal")["url"].as_str().expect("text").to_owned();
-        Self { http, url, token }
-    }
-
-    async fn try_call(&self, method: &str, path: &str, version: &str, body: Value) -> reqwest::Result<(u16, Value)> {
-        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.url) };
-        let request = self.http.request(method.parse().expect("method"), url).header("X-Auth-Token", &self.token);
-        let request = request.header("X-OpenStack-Nova-API-Version", version).timeout(DEADLINE);
-        let reply = if body.is_null() { request } else { request.json(&body) }.send().await?;
-        Ok((reply.status().as_u16(), serde_json::from_slice(&reply.bytes().await?).unwrap_or(Value::Null)))
-    }
-
-    async fn call(&self, method: &str, path: &str, version: &str, body: Value) -> (u16, Value) {
-        self.try_call(method, path, version, body).await.expect("answers")
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let (status, body) = self.call("GET", path, "2.94", Value::Null).await;
-        assert_eq!(status, 200, "{body}");
-        body
-    }
-
-    async fn service(&self, host: &str) -> Value {
-        let body = self.get(&format!("/os-services?binary=nova-compute&host={host}")).await;
-        assert_eq!(body["services"].as_array().expect("list").len(), 1, "{body}");
-        body["services"][0].clone()
-    }
-
-    /// Waits until this host's heartbeat moves.
-    async fn heartbeat(&self, host: &str) {
-        let (before, began) = (self.service(host).await["updated_at"].clone(), Instant::now());
-        while self.service(host).await["updated_at"] == before {
-            assert!(began.elapsed() < DEADLINE, "{host}'s heartbeat stands still");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn put_service(&self, host: &str, change: Value) -> (u16, Value) {
-        let id = self.service(host).await["id"].as_str().expect("a UUID").to_owned();
-        self.call("PUT", &format!("/os-services/{id}"), "2.53", change).await
-    }
-
-    async fn act(&self, server: ServerId, action: Value) -> (u16, Value) {
-        self.call("POST", &format!("/servers/{server}/action"), "2.94", action).await
-    }
-
-    async fn server(&self, server: ServerId) -> Value {
-        self.get(&format!("/servers/{server}")).await["server"].clone()
-    }
-
-    /// The host is dead, and Nova told so.
-    async fn kill(&self, cloud: &Cloud, name: &str) -> Vec<ServerId> {
-        cloud.host_died(&host(name));
-        assert_eq!(self.put_service(name, json!({"forced_down": true})).await.0, 200);
-        cloud.servers_of(&host(name))
-    }
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
