@@ -1,1 +1,7 @@
-//! stub
+//! # rekindle-tests: what the demo, the daemon tests and the benches stand on
+//!
+//! [`fake`] holds parts that speak the real protocol on a real socket and do what real parts cannot be told to do: lie,
+//! hang, refuse, forget, be a thousand hosts.
+#![forbid(unsafe_code)]
+
+pub mod fake;
