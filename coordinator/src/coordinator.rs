@@ -128,7 +128,10 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
             }
             Input::Guests { list } => {
-                let yields = self.with_member(now, |member, cx| member.take_guests(cx, list));
+                self.with_member(now, |member, cx| member.take_guests(cx, list));
+            }
+            Input::GuestsChecked { call, running } => {
+                let yields = self.with_member(now, |member, cx| member.guests_checked(cx, call, running));
                 self.take_yields(now, yields);
             }
             Input::Guest { server, event } => {

@@ -125,6 +125,13 @@ pub enum Input {
         /// The list.
         list: GuestList,
     },
+    /// The answer to [`Output::CheckGuests`].
+    GuestsChecked {
+        /// Which call.
+        call: CallId,
+        /// Those of the asked ones that run here, by the hypervisor's own fresh word; `None`: it did not answer.
+        running: Option<Vec<ServerId>>,
+    },
     /// Something happened to a local guest.
     Guest {
         /// To which.
@@ -226,6 +233,13 @@ pub enum Output {
     GuestPower(GuestPowerOrder),
     /// Read the local hypervisor's full list of guests now. [`Input::Guests`] follows.
     ListGuests,
+    /// Ask the local hypervisor, now, which of these guests run. [`Input::GuestsChecked`] follows.
+    CheckGuests {
+        /// To be repeated.
+        call: CallId,
+        /// Which.
+        servers: Vec<ServerId>,
+    },
     /// Answer an operator.
     Answer {
         /// From the query.

@@ -557,6 +557,11 @@ impl World {
                 let list = self.guest_list(name);
                 self.later(name, Duration::from_millis(10), Input::Guests { list });
             }
+            Output::CheckGuests { call, servers } => {
+                let guests = self.nova.guests_on(name);
+                let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
+                self.later(name, Duration::from_millis(10), Input::GuestsChecked { call, running });
+            }
             Output::Answer { .. } | Output::Relay { .. } => {}
             Output::Event(event) => self.tell_event(name, &event),
         }

@@ -101,6 +101,7 @@ pub(super) struct DeviceTable {
 pub(super) struct RecoveryTable {
     pub(super) evacuations_at_once: Option<i64>,
     pub(super) evacuate_tries: Option<i64>,
+    pub(super) evacuate_settle: Option<String>,
     pub(super) local_disk: Option<LocalDiskWord>,
 }
 

@@ -121,6 +121,10 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     let policy = policy(&mut on, &file.detection, &file.fencing, &file.recovery);
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
     let nova = file.nova.map(|table| nova(&mut on, &table));
+    if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
+        let rule = format!("= {} must be under recovery.evacuate_settle = {}", shown(nova.timeout), shown(policy.evacuate_settle));
+        on.refuse("nova.timeout", &rule, "an intent must not be closed while its own call may still be under way (I11)");
+    }
     let hypervisor = hypervisor(&mut on, &file.libvirt, member.role);
     let log = log(&file.log);
     if !on.refusals.is_empty() {
@@ -276,6 +280,10 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
     let why = "each try waits until the one before is final; after ten a person should look";
     let tries = recovery.evacuate_tries;
     let evacuate_tries = on.number("recovery.evacuate_tries", tries, default.evacuate_tries, (1, 10), why);
+    let why = "an evacuate call that left no trace may still be on its way through proxies and queues (I11)";
+    let bounds = (ms(5_000), ms(3_600_000));
+    let settle = recovery.evacuate_settle.as_deref();
+    let evacuate_settle = on.duration("recovery.evacuate_settle", settle, default.evacuate_settle, bounds, why);
     Policy {
         probe_period,
         probe_ack,
@@ -286,6 +294,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         fence_tries,
         evacuations_at_once: usize::try_from(at_once).unwrap_or(default.evacuations_at_once),
         evacuate_tries,
+        evacuate_settle,
         local_disk: match recovery.local_disk {
             Some(LocalDiskWord::Rebuild) => LocalDisk::Rebuild,
             Some(LocalDiskWord::Leave) => LocalDisk::Leave,

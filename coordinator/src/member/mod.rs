@@ -47,8 +47,8 @@ pub(crate) struct Member {
     pub(crate) testifier: Testifier,
     guests: Option<GuestList>,
     reports: BTreeMap<ServerId, (GuestEvent, Moment)>,
-    /// Who asked which guests run here; `None`: ourselves, as leader.
-    questions: Vec<(Option<HostName>, CallId, Vec<ServerId>)>,
+    /// By our own call: who asked which guests run here, under which number; `None`: ourselves, as leader.
+    questions: BTreeMap<CallId, (Option<HostName>, CallId)>,
     leader: Option<LeaderHint>,
     told: Option<HostName>,
     next_pulse: Moment,
@@ -79,7 +79,7 @@ impl Member {
             testifier: Testifier::default(),
             guests: None,
             reports: BTreeMap::new(),
-            questions: Vec::new(),
+            questions: BTreeMap::new(),
             leader: None,
             told: None,
             next_pulse: now,
@@ -118,21 +118,28 @@ impl Member {
         cx.send(&peer.host, message);
     }
 
-    pub(crate) fn take_guests(&mut self, cx: &mut Context<'_>, list: GuestList) -> Vec<Yield> {
-        let mut yields = Vec::new();
-        for (asker, call, servers) in std::mem::take(&mut self.questions) {
-            let runs = |server: &ServerId| list.guests.iter().any(|guest| guest.running && guest.server == *server);
-            let running = list.complete.then(|| servers.iter().copied().filter(runs).collect());
-            match asker {
-                Some(host) => cx.send(&host, Message::GuestsAnswer { call, running }),
-                None => yields.push(Yield::GuestsAnswer(call, running)),
-            }
-        }
+    pub(crate) fn take_guests(&mut self, cx: &Context<'_>, list: GuestList) {
         if self.guests.as_ref() != Some(&list) {
             self.next_pulse = cx.now.mono;
         }
         self.guests = Some(list);
-        yields
+    }
+
+    /// The hypervisor's answer to a question about guests: to whoever asked.
+    pub(crate) fn guests_checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: CallId,
+        running: Option<Vec<ServerId>>,
+    ) -> Vec<Yield> {
+        match self.questions.remove(&call) {
+            None => Vec::new(),
+            Some((None, question)) => vec![Yield::GuestsAnswer(question, running)],
+            Some((Some(host), question)) => {
+                cx.send(&host, Message::GuestsAnswer { call: question, running });
+                Vec::new()
+            }
+        }
     }
 
     pub(crate) fn take_guest_event(&mut self, cx: &mut Context<'_>, server: ServerId, event: GuestEvent) {
@@ -164,10 +171,11 @@ impl Member {
         call: CallId,
         servers: Vec<ServerId>,
     ) {
-        self.questions.retain(|(other, _, _)| *other != asker);
+        self.questions.retain(|_, (other, _)| *other != asker);
         if self.questions.len() < QUESTIONS_MAX {
-            self.questions.push((asker, call, servers));
-            cx.out.push(Output::ListGuests);
+            let own = cx.out.call();
+            self.questions.insert(own, (asker, call));
+            cx.out.push(Output::CheckGuests { call: own, servers });
         }
     }
 
