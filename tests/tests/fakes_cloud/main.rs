@@ -12,7 +12,7 @@ use rekindle_tests::fake::cloud::{
 };
 use rekindle_tests::fake::guests::{GuestEvent, GuestEventLine, GuestList};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 /// A small cloud with the reports of nova-compute quick enough to watch.
@@ -365,11 +365,21 @@ async fn the_guests_socket_tells_the_truth_of_its_host() {
     assert_eq!((event.event, event.server), (GuestEvent::Failed, servers[0]));
     let list: GuestList = serde_json::from_str(&line().await.expect("a list")).expect("a list");
     assert_eq!(list.guests.iter().filter(|guest| guest.running).count(), 1);
+    for complete in [false, true] {
+        cloud.set_guest_list_complete(&one, complete); // The half word waits through this.
+        assert!(line().await.expect("a list").ends_with(&format!("\"complete\":{complete}}}")));
+    }
     write.write_all(b"st\n").await.expect("writes");
     let again: GuestList = serde_json::from_str(&line().await.expect("asked for")).expect("a list");
     assert_eq!(again, list);
     cloud.set_guest_list_complete(&one, false);
     assert!(line().await.expect("a list").ends_with("\"complete\":false}"));
+
+    let mut chatter = UnixStream::connect(socket.path()).await.expect("connects");
+    chatter.write_all(&[b'x'; 4096]).await.expect("writes");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(DEADLINE, chatter.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "a line without end ends the connection");
 
     cloud.host_died(&one);
     assert_eq!(line().await, None, "a dead host's connections end");
