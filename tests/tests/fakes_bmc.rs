@@ -240,7 +240,7 @@ async fn each_lie_is_told_as_documented() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_bmc_executes_what_its_caller_gave_up_on() {
     let rig = rig().await;
-    rig.bmc.behaviour(Behaviour::Slow(Duration::from_millis(2500)));
+    rig.bmc.behaviour(Behaviour::Slow(Duration::from_secs(4)));
     let impatient = Call { wait: "1", retries: "1", ..USUAL };
     let began = Instant::now();
     assert!(!ipmitool(&rig.bmc, &impatient, &["chassis", "power", "off"]).await.success, "the answer came too early");
