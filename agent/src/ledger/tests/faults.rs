@@ -22,7 +22,8 @@ fn others(cluster: &Cluster, but: &HostName) -> Vec<HostName> {
 }
 
 /// After healing all voters tell the same story, and `doubtful` is in it everywhere or nowhere.
-fn agree(cluster: &Cluster, doubtful: i64) {
+async fn agree(cluster: &Cluster, doubtful: i64) {
+    cluster.agree().await;
     let stories: Vec<_> = cluster.nodes.values().map(|node| node.heard(|heard| heard.committed.clone())).collect();
     for story in &stories {
         assert_eq!(story, &stories[0]);
@@ -56,7 +57,7 @@ async fn an_isolated_leader_knows_nothing_for_certain() {
     cluster.wire.heal();
     cluster.commit(4).await;
     cluster.all_have(4).await;
-    agree(&cluster, 2);
+    agree(&cluster, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +76,7 @@ async fn a_leader_that_hears_no_answers_knows_nothing_for_certain() {
     cluster.wire.heal();
     cluster.commit(3).await;
     cluster.all_have(3).await;
-    agree(&cluster, 2);
+    agree(&cluster, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -311,4 +311,13 @@ impl Cluster {
                 .await;
         }
     }
+
+    /// Waits until all running voters have come to the same ledger.
+    pub(super) async fn agree(&self) {
+        until("all ledgers are equal", async || {
+            let ledgers: Vec<_> = self.nodes.values().map(|node| node.heard(|heard| heard.ledger.clone())).collect();
+            ledgers.iter().all(|ledger| *ledger == ledgers[0]).then_some(())
+        })
+        .await;
+    }
 }
