@@ -105,6 +105,7 @@ impl LedgerAdapter {
 
         let network = Network {
             peers: Arc::new(peers),
+            us: number_of(&host),
             store: identity.store,
             acquaintance: Arc::clone(&acquaintance),
             electorate: Arc::clone(&electorate),

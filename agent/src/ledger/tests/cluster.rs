@@ -5,7 +5,17 @@ use std::time::Duration;
 use rekindle_coordinator::io::ProposeError;
 use rekindle_proto::id::{CallId, LogIndex};
 
-use super::harness::{Cluster, entry, until};
+use super::harness::{Cluster, PATIENCE, entry, until};
+
+/// Voters whose answer to a crowd of proposals may take as long as a busy machine takes.
+async fn patient(size: usize) -> Cluster {
+    let mut cluster = Cluster::new(size);
+    cluster.timing.propose_within = PATIENCE / 2;
+    for name in cluster.names.clone() {
+        cluster.start(&name).await;
+    }
+    cluster
+}
 
 async fn forms(size: usize) {
     let mut cluster = Cluster::started(size).await;
@@ -64,7 +74,7 @@ async fn propose_many(cluster: &mut Cluster, numbers: std::ops::Range<i64>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_voter_applies_the_same_entries_in_the_order_of_their_proposal() {
-    let mut cluster = Cluster::started(3).await;
+    let mut cluster = patient(3).await;
     cluster.wire.delay(Duration::from_millis(10));
     for batch in 0..6 {
         propose_many(&mut cluster, batch * 50..batch * 50 + 50).await;
@@ -79,7 +89,7 @@ async fn every_voter_applies_the_same_entries_in_the_order_of_their_proposal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_voter_loses_nothing_and_repeats_nothing() {
-    let mut cluster = Cluster::started(3).await;
+    let mut cluster = patient(3).await;
     propose_many(&mut cluster, 0..20).await;
     let leader = cluster.leader().await;
     let follower = cluster.names.iter().find(|name| **name != leader).expect("one").clone();
@@ -99,7 +109,7 @@ async fn a_restarted_voter_loses_nothing_and_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_cluster_restarts() {
-    let mut cluster = Cluster::started(3).await;
+    let mut cluster = patient(3).await;
     propose_many(&mut cluster, 0..10).await;
     for name in cluster.names.clone() {
         cluster.stop(&name).await;
@@ -115,6 +125,7 @@ async fn a_whole_cluster_restarts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_voter_catches_up_by_snapshot() {
     let mut cluster = Cluster::new(3);
+    cluster.timing.propose_within = PATIENCE / 2;
     let late = cluster.names[2].clone();
     for name in cluster.names.clone() {
         if name != late {
