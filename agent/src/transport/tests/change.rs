@@ -98,7 +98,8 @@ async fn a_restarted_peer_is_noticed_by_its_reset_and_the_message_arrives() {
     let mut b = Killable::start(again);
     let start = Instant::now();
     a.transport.send_message(address, Some(id("b")), management(), message(2));
-    assert_eq!(b.next_call().await.1, 2, "sent into the dead connection, and then again");
+    // The first may come again: the former life may have died before it could acknowledge it.
+    while b.next_call().await.1 != 2 {}
     assert!(start.elapsed() < Duration::from_secs(3), "by the reset, not by the idle time-out: {:?}", start.elapsed());
     assert_eq!(old.close_reason(), Some(quinn::ConnectionError::Reset));
     let second = a.next_peer().await;
@@ -126,7 +127,8 @@ async fn a_restarted_peer_that_speaks_first_replaces_its_former_life() {
     assert_eq!(a.next_call().await.1, 2);
     assert_eq!(old.close_reason(), Some(quinn::ConnectionError::LocallyClosed));
     a.send(&b, 3);
-    assert_eq!(b.next_call().await.1, 3);
+    // The first may come again: the former life may have died before it could acknowledge it.
+    while b.next_call().await.1 != 3 {}
 }
 
 #[tokio::test]
