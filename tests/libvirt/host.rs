@@ -13,7 +13,8 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What must be installed, and the Debian package that has it.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
+    ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("ip", "iproute2"),
@@ -50,7 +51,9 @@ impl Host {
         let dir = TempDir::with_prefix("rekindle-hv-").expect("a directory");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("libvirt/host.sh");
         let console = fs::File::create(dir.path().join("console")).expect("a console file");
-        let mut unshare = Command::new("unshare");
+        // A test that is killed cannot clean up: the kernel then kills `unshare`, and with it the host.
+        let mut unshare = Command::new("setpriv");
+        unshare.args(["--pdeathsig", "KILL", "unshare"]);
         unshare.args([
             "--pid",
             "--fork",
