@@ -63,6 +63,8 @@ pub(super) struct Evacuation {
     pub(super) calls_pause: Option<Backoff>,
     pub(super) server_reads: BTreeMap<ServerId, ServerRead>,
     pub(super) denials: Denials,
+    /// Hosts that may run a copy of a server not yet settled: as long as they are off, their own incidents stay open.
+    pub(super) named: BTreeSet<HostName>,
     pub(super) waits: BTreeMap<ServerId, (Moment, Text)>,
     pub(super) nova_error: Option<Text>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.

@@ -129,11 +129,16 @@ impl Leader {
         let unsettled: Vec<ServerId> =
             incident.servers.iter().filter(|(_, record)| record.fate.is_none()).map(|(server, _)| *server).collect();
         if unsettled.is_empty() {
-            self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
+            self.finish(cx, incident);
             return;
         }
         if !self.poll_migrations(cx, incident) {
             return;
+        }
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
+            let records = records.filter(|(server, _)| unsettled.binary_search(server).is_ok());
+            evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
         let mut round = Round { room: self.room(cx), ..Round::default() };
         for server in &unsettled {
@@ -151,6 +156,22 @@ impl Leader {
             let why = stalled_text(incident, &round.stalled);
             self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
         }
+    }
+
+    /// Every server is settled. The incident stays open while the proof of its host is the only answer that another
+    /// incident can get about a copy that may have been built there.
+    fn finish(&mut self, cx: &mut Context<'_>, incident: &Incident) {
+        let id = incident.id;
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.named.clear();
+        }
+        let mut others = self.evacuations.iter().filter(|(other, _)| **other != id);
+        if let Some((other, _)) = others.find(|(_, evacuation)| evacuation.named.contains(&incident.host)) {
+            let why = format!("all its servers are settled; incident {other} still needs to know that it is off");
+            self.hold(cx.now.mono, id, why);
+            return;
+        }
+        self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
     }
 
     /// How many evacuations may begin now, over all incidents.
