@@ -124,7 +124,15 @@ fn inflict(world: &mut World) -> &'static str {
         (0, Some(leader)) => leader,
         _ => hosts[world.random(hosts.len())].clone(),
     };
-    match world.random(9) {
+    let kind = world.random(9);
+    if world.host(&victim).is_some_and(|host| !host.powered) {
+        world.tell(format!("the BMC of {victim} goes away"));
+        if let Some(host) = world.host_mut(&victim) {
+            host.bmc = Bmc::Silent;
+        }
+        return "BMC away during recovery";
+    }
+    match kind {
         0 | 1 => {
             world.kill_host(&victim, false);
             "crash"
@@ -185,6 +193,9 @@ fn heal(world: &mut World) {
         if let Some(host) = world.host_mut(&host) {
             host.frozen = false;
             host.cut = false;
+            if !host.powered && host.bmc == Bmc::Silent {
+                host.bmc = Bmc::Honest;
+            }
         }
     }
 }

@@ -131,7 +131,8 @@ impl Leader {
         }
         self.renew_lease(cx, incident);
         let Some(proof) = self.proof(cx, incident) else {
-            self.hold(cx.now.mono, id, "waiting to read the host off again: the proof's lease is over");
+            let why = self.lease_text(incident);
+            self.hold(cx.now.mono, id, why);
             return;
         };
         if self.is_backing_off(cx, id) {
@@ -153,6 +154,18 @@ impl Leader {
     pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
         let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
         FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono)
+    }
+
+    /// Why there is no valid proof, for people: which device does not say *off*.
+    fn lease_text(&self, incident: &Incident) -> Text {
+        let devices = incident.proof.iter().flat_map(|proof| &proof.record.devices);
+        let errors: Vec<String> = devices
+            .filter_map(|proven| self.devices.get(&proven.device)?.last.as_ref())
+            .filter_map(|(_, reading)| reading.power.as_ref().err())
+            .map(ToString::to_string)
+            .collect();
+        let device = if errors.is_empty() { "".to_owned() } else { format!(" (the device {})", errors.join("; ")) };
+        Text::new(format!("waiting to read the host off again, its proof is older than its lease{device}"))
     }
 
     fn renew_lease(&mut self, cx: &mut Context<'_>, incident: &Incident) {
