@@ -12,6 +12,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from describe import processes
+
 CLOUD = Path(os.environ['CLOUD_DIR'])
 KEYSTONE = 'http://127.0.0.1:%s/v3' % os.environ['PORT_BASE']
 # The last microversion in which an evacuated server is started at its destination (2.95 leaves it stopped).
@@ -23,6 +25,10 @@ BATCH = 50
 
 class Failure(Exception):
     """What the caller is told; never a traceback."""
+
+
+class Hopeless(Exception):
+    """The same, and waiting longer cannot help."""
 
 
 class Answer:
@@ -116,28 +122,36 @@ def until(what, seconds, condition):
 
 
 # --- first steps of a new cloud -----------------------------------------------------------------------------------
-def register(args):
-    """Users, catalog, image, flavor, and rekindle's application credential."""
-    until('Keystone', READY_SECONDS, Cloud)
-    endpoints = dict(e.split('=', 1) for e in args.endpoint)
-    flag = CLOUD / 'etc' / '.registered'
+def once(step, act):
+    """Runs a step that has not been finished in this cloud yet."""
+    flag = CLOUD / 'etc' / ('.' + step)
     if not flag.exists():
+        act()
+        flag.touch()
+
+
+def identities(args):
+    """Users, roles and the catalog: what Nova's workers need to start."""
+    endpoints = dict(e.split('=', 1) for e in args.endpoint)
+    cloud = until('Keystone', READY_SECONDS, Cloud)
+    once('identities', lambda: make_identities(cloud, endpoints))
+
+
+def resources(_args):
+    """Image, flavor, and rekindle's application credential."""
+    def make():
         cloud = Cloud()
-        identities(cloud, endpoints)
-        cloud = Cloud()     # its catalog is complete now
         until('Glance', READY_SECONDS, lambda: cloud.get('/v2/images', service='image'))
         image(cloud)
         until('Nova', READY_SECONDS, lambda: cloud.get('/flavors'))
         if 'tiny' not in [f['name'] for f in cloud.get('/flavors')['flavors']]:
             cloud.call('POST', '/flavors', {'flavor': {'name': 'tiny', 'ram': 64, 'vcpus': 1, 'disk': 1}})
         application_credential()
-        flag.touch()
-    cloud = Cloud()
-    until('Placement', READY_SECONDS, lambda: cloud.get('/', service='placement'))
-    until('Nova', READY_SECONDS, lambda: cloud.get('/flavors'))
+
+    once('resources', make)
 
 
-def identities(cloud, endpoints):
+def make_identities(cloud, endpoints):
     def ensure(kind, name, **fields):
         found = cloud.get('/%ss?name=%s' % (kind, name), service='identity')[kind + 's']
         if found:
@@ -199,8 +213,13 @@ clouds:
 def ready(args):
     """Until each host's compute is up (one that is forced down stays down on purpose) and mapped to the cell."""
     cloud, want = Cloud(), set(args.host)
+    until('Nova, Placement and Glance', READY_SECONDS, lambda: [
+        cloud.get('/flavors'), cloud.get('/', service='placement'), cloud.get('/v2/images', service='image')])
 
-    def missing():
+    def all_up():
+        dead = [p for p, pid in processes(CLOUD / 'run').items() if pid is None]
+        if dead:
+            raise Hopeless('these have ended: %s; see %s' % (' '.join(dead), CLOUD / 'log'))
         services = cloud.get('/os-services?binary=nova-compute')['services']
         up = {s['host'] for s in services if s['state'] == 'up' or s['forced_down']}
         # A host that is not yet mapped to its cell is not listed.
@@ -210,7 +229,7 @@ def ready(args):
             raise Failure('still missing: %s' % ' '.join(left))
         return True
 
-    until('every compute service', READY_SECONDS, missing)
+    until('every compute service', READY_SECONDS, all_up)
 
 
 # --- verbs of the tests -------------------------------------------------------------------------------------------
@@ -309,7 +328,8 @@ def arguments():
         p.add_argument('--timeout', type=int, default=READY_SECONDS, help='seconds')
         return p
 
-    verb('register', register, 'endpoint+')
+    verb('identities', identities, 'endpoint+')
+    verb('resources', resources)
     verb('ready', ready, 'host*')
     p = verb('boot', boot)
     p.add_argument('count', type=int)
@@ -334,7 +354,7 @@ def main():
     args = arguments()
     try:
         result = args.act(args)
-    except (Failure, OSError) as e:
+    except (Failure, Hopeless, OSError) as e:
         print(json.dumps({'error': str(e)}))
         print('cloud: %s' % e, file=sys.stderr)
         sys.exit(1)

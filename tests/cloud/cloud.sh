@@ -72,14 +72,14 @@ broker_and_database() {
     { printf "set password for root@'localhost' = password('%s');" "$CLOUD_PASSWORD"
       printf "create or replace user root@'%s' identified by '%s';" "$IP" "$CLOUD_PASSWORD"
       printf "grant all on *.* to root@'%s' with grant option;" "$IP"
-      for name in keystone placement glance nova_api nova_cell0 nova_cell1; do
+      for name in keystone placement glance nova_api nova_cell0 nova; do
         printf 'create database %s character set utf8;' "$name"
       done; } | mariadb --no-defaults -uroot --socket="$socket" || die "cannot set the database up"
     touch "$data/.made"
   fi
 }
 
-# Five databases in two lines of work: nova's are as much work as all the others.
+# Four lines of work at once; nova's is the longest.
 schemas() {
   [[ ! -e $ETC/.schemas ]] || return 0
   local bin=$CLOUD_VENV/bin pids=() pid bad=0
@@ -89,17 +89,20 @@ schemas() {
   (
     "${nova[@]}" api_db sync && "${nova[@]}" cell_v2 map_cell0 && "${nova[@]}" db sync || exit 1
     # create_cell is not idempotent: it fails the second time.
-    "${nova[@]}" cell_v2 list_cells | grep -qw cell1 || "${nova[@]}" cell_v2 create_cell --name cell1
+    mariadb --defaults-file="$ETC/my.cnf" -Ne 'select name from nova_api.cell_mappings' | grep -qx cell1 ||
+      "${nova[@]}" cell_v2 create_cell --name cell1
   ) >"$LOG/schema-nova.log" 2>&1 &
   pids+=($!)
   (
     "${keystone[@]}" db_sync && "${keystone[@]}" fernet_setup --keystone-user root --keystone-group root &&
       "${keystone[@]}" credential_setup --keystone-user root --keystone-group root &&
       OS_BOOTSTRAP_PASSWORD=$CLOUD_PASSWORD "${keystone[@]}" bootstrap --bootstrap-region-id RegionOne \
-        --bootstrap-admin-url "$url" --bootstrap-internal-url "$url" --bootstrap-public-url "$url" || exit 1
-    "$bin/placement-manage" --config-file "$ETC/placement/placement.conf" db sync &&
-      "$bin/glance-manage" --config-file "$ETC/glance/glance-api.conf" db_sync
-  ) >"$LOG/schema-others.log" 2>&1 &
+        --bootstrap-admin-url "$url" --bootstrap-internal-url "$url" --bootstrap-public-url "$url"
+  ) >"$LOG/schema-keystone.log" 2>&1 &
+  pids+=($!)
+  "$bin/placement-manage" --config-file "$ETC/placement/placement.conf" db sync >"$LOG/schema-placement.log" 2>&1 &
+  pids+=($!)
+  "$bin/glance-manage" --config-file "$ETC/glance/glance-api.conf" db_sync >"$LOG/schema-glance.log" 2>&1 &
   pids+=($!)
   for pid in "${pids[@]}"; do wait "$pid" || bad=1; done
   [[ $bad == 0 ]] || die "a schema could not be made; see $LOG/schema-*.log"
@@ -113,10 +116,11 @@ control_plane() {
   api glance "$P_GLANCE" glance.wsgi.api 1
   api nova-api "$P_NOVA" nova.wsgi.osapi_compute "$WORKERS"
   service neutron "$PYTHON" "$CLOUD_SRC/neutron_stub.py" "$IP" "$P_NEUTRON"
+  # Nova's workers log in to Keystone as they start, and end at once if they cannot.
+  "$PYTHON" "$CLOUD_SRC/client.py" identities "compute=http://$IP:$P_NOVA/v2.1" "placement=http://$IP:$P_PLACEMENT" \
+    "image=http://$IP:$P_GLANCE" "network=http://$IP:$P_NEUTRON" || die "the catalog could not be made; see $LOG"
   service nova-conductor "$CLOUD_VENV/bin/nova-conductor" "${nova[@]}"
   service nova-scheduler "$CLOUD_VENV/bin/nova-scheduler" "${nova[@]}"
-  "$PYTHON" "$CLOUD_SRC/client.py" register "compute=http://$IP:$P_NOVA/v2.1" "placement=http://$IP:$P_PLACEMENT" \
-    "image=http://$IP:$P_GLANCE" "network=http://$IP:$P_NEUTRON" || die "the catalog could not be made; see $LOG"
 }
 
 hosts() {
@@ -130,7 +134,8 @@ hosts() {
     pids+=($!)
   done
   for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || die "a host did not start"; done
-  "$PYTHON" "$CLOUD_SRC/client.py" ready ${powered[@]+"${powered[@]}"} || die "see $LOG/nova-compute-*.log"
+  "$PYTHON" "$CLOUD_SRC/client.py" resources || die "image, flavor or credential could not be made; see $LOG"
+  "$PYTHON" "$CLOUD_SRC/client.py" ready ${powered[@]+"${powered[@]}"} || die "see $LOG/nova-*.log"
 }
 
 up() {

@@ -97,7 +97,7 @@ report_interval = $REPORT_INTERVAL
 [api_database]
 connection = $(database nova_api)
 [database]
-connection = $(database nova_cell1)
+connection = $(database nova)
 [conductor]
 workers = $WORKERS
 [scheduler]

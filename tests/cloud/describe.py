@@ -72,6 +72,11 @@ def cloud():
     }
 
 
-if len(sys.argv) > 1 and sys.argv[1] not in HOSTS:
-    sys.exit('cloud: %s is none of %s' % (sys.argv[1], HOSTS))
-print(json.dumps(host(sys.argv[1]) if len(sys.argv) > 1 else cloud(), indent=2))
+def main():
+    if len(sys.argv) > 1 and sys.argv[1] not in HOSTS:
+        sys.exit('cloud: %s is none of %s' % (sys.argv[1], HOSTS))
+    print(json.dumps(host(sys.argv[1]) if len(sys.argv) > 1 else cloud(), indent=2))
+
+
+if __name__ == '__main__':
+    main()

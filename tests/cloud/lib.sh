@@ -20,6 +20,7 @@ REPO=$(cd "$CLOUD_SRC/../.." && pwd -P)
 : "${WORKERS:=2}"                            # processes of each API
 mkdir -p "$CLOUD_DIR"
 CLOUD_DIR=$(cd "$CLOUD_DIR" && pwd -P)
+export PYTHONDONTWRITEBYTECODE=1 # no __pycache__ in the source tree
 export CLOUD_DIR CLOUD_VENV PYTHON CLOUD_HOSTS PORT_BASE BMC_NET BMC_PORT SERVICE_DOWN_TIME REPORT_INTERVAL WORKERS
 
 IP=127.0.0.1
