@@ -72,6 +72,8 @@ class Cloud:
 
     def call(self, method, path, body=None, service='compute', ok=True, **kw):
         headers = {'X-Auth-Token': self.token, **kw.pop('headers', {})}
+        if service not in self.urls:
+            raise Failure('the catalog has no %s' % service)
         if service == 'compute':
             headers['OpenStack-API-Version'] = 'compute ' + MICROVERSION
         r = http(method, self.urls[service] + path, body, headers, **kw)

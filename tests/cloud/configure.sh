@@ -30,7 +30,8 @@ C
 }
 
 keystone() {
-  # Cheap password hashing: with the default cost each log-in burns 0.2 s of CPU.
+  # Cheap password hashing: with the default cost each log-in burns 0.2 s of CPU. No cache: in memory it would be one
+  # per process, and the process that did not hear of a new endpoint goes on giving out the old catalog.
   cat <<C
 [DEFAULT]
 use_stderr = true
@@ -45,8 +46,7 @@ key_repository = $ETC/keystone/credential
 [identity]
 password_hash_rounds = 4
 [cache]
-enabled = true
-backend = dogpile.cache.memory
+enabled = false
 C
 }
 

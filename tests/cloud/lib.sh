@@ -38,11 +38,11 @@ die() { printf 'cloud: %s\n' "$*" >&2; exit 1; }
 json_error() { printf '{"error": "%s"}\n' "${*//\"/\'}"; exit 1; }
 
 # --- processes ----------------------------------------------------------------------------------------------------
-# start_time PID: prints it; fails for a process that is gone or a zombie (an orphan may stay one for seconds where
+# start_time PID (with `read`: a failing $(<file) ends a script under set -e, whatever is around it): prints it; fails for a process that is gone or a zombie (an orphan may stay one for seconds where
 # PID 1 reaps slowly).
 start_time() {
   local stat fields
-  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
   read -ra fields <<<"${stat##*) }"
   [[ ${fields[0]} != [ZX] ]] && echo "${fields[19]}"
 }
@@ -77,7 +77,7 @@ launch() {
 
 pgrp_of() {
   local stat fields
-  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
   read -ra fields <<<"${stat##*) }"
   echo "${fields[2]}"
 }

@@ -50,8 +50,8 @@ cleanup() {
   exit $rc
 }
 
-cloud down --wipe >/dev/null
-trap cleanup EXIT
+# KEEP=1, for work on this file: starts with what is there, and leaves it when it fails.
+[[ ${KEEP:-} ]] || { cloud down --wipe >/dev/null; trap cleanup EXIT; }
 cloud up >"$RUN/up.json"
 stage "cloud up"
 expect "three hosts and their services run" \
