@@ -89,7 +89,7 @@ schemas() {
   (
     "${nova[@]}" api_db sync && "${nova[@]}" cell_v2 map_cell0 && "${nova[@]}" db sync || exit 1
     # create_cell is not idempotent: it fails the second time.
-    mariadb --defaults-file="$ETC/my.cnf" -Ne 'select name from nova_api.cell_mappings' | grep -qx cell1 ||
+    [[ $(mariadb --defaults-file="$ETC/my.cnf" -Ne 'select name from nova_api.cell_mappings') == *cell1* ]] ||
       "${nova[@]}" cell_v2 create_cell --name cell1
   ) >"$LOG/schema-nova.log" 2>&1 &
   pids+=($!)

@@ -82,7 +82,8 @@ expect "their domains run in cmp1's libvirtd" \
 expect "and nowhere else" 'd == []' cloud guests cmp2
 uri=$(cloud host status cmp1 | json 'd["libvirt_uri"]')
 for id in $ids; do
-  virsh -c "$uri" domblklist "$id" --details | grep -q '^ *file .*disks/.*/disk$' || fail "no local disk in $id"
+  disks=$(virsh -c "$uri" domblklist "$id" --details)
+  [[ $disks == *file*"/disks/$id/disk"* ]] || fail "no local disk in $id: $disks"
 done
 pass "each has a disk on the host's own file system"
 echo "made to fail" >"$CLOUD_DIR/hosts/cmp2/knobs/fail-spawn"
