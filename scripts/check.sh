@@ -29,7 +29,7 @@ lints() {
 }
 
 deny() {
-  "$DENY" --workspace --locked check licenses bans sources
+  "$DENY" --workspace --locked check --hide-inclusion-graph licenses bans sources
   local log=target/setup/advisories.log
   mkdir -p target/setup
   if timeout 120 "$DENY" --workspace --locked fetch db >"$log" 2>&1 </dev/null; then

@@ -38,10 +38,9 @@ debian_packages() {
     need binutils has ld
     need tini has tini
     need libvirt-daemon-system has libvirtd
-    need libvirt-daemon-driver-qemu test -e /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so
+    need libvirt-daemon-driver-qemu compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so'
     need libvirt-clients has virsh
     need qemu-system-x86 has qemu-system-x86_64
-    need qemu-utils has qemu-img
     need python3 has python3
     need systemd has systemd-analyze
   fi
@@ -63,11 +62,12 @@ debian_packages() {
 
 toolchain() {
   has cargo >/dev/null || die "no cargo: install Rust with rustup, then run this again"
-  local lib component
-  SYSROOT=$(rustc --print sysroot)
-  for component in rustfmt clippy; do
-    [[ $component == clippy ]] && lib=$SYSROOT/bin/cargo-clippy || lib=$SYSROOT/bin/rustfmt
-    [[ ! -x $lib ]] || continue
+  # By rustup this also installs the toolchain that rust-toolchain.toml names, if that is not done by itself.
+  SYSROOT=$(rustc --print sysroot) || { rustup toolchain install </dev/null && SYSROOT=$(rustc --print sysroot); }
+  local binary component
+  for binary in rustfmt clippy-driver; do
+    [[ ! -x $SYSROOT/bin/$binary ]] || continue
+    component=${binary%-driver}
     has rustup >/dev/null || die "$component is missing and there is no rustup to add it"
     say "adding the toolchain's $component"
     rustup component add "$component" </dev/null

@@ -14,7 +14,7 @@
 //! | [`admin`] | the local socket behind `rekindle` |
 //! | [`telemetry`], [`metrics`] | logs, systemd, Prometheus |
 //! | [`config`], [`state_dir`], [`pki`], [`clock`], [`machine`] | the file, what must survive a restart, certificates, time, who this machine is |
-//! | [`check`] | `rekindled --check` |
+//! | [`daemon`], [`check`] | the entry of `rekindled`, and `rekindled --check` |
 //! | [`cli`] | the command `rekindle` |
 #![deny(unsafe_code)]
 
@@ -24,6 +24,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod hypervisor;
 pub mod ledger;
 pub mod machine;

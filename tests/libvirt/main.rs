@@ -161,7 +161,7 @@ async fn a_libvirtd_that_hangs_proves_nothing() {
     assert!(asked.elapsed() < PATIENCE / 4, "bounded by what we asked for, not by the daemon");
     watch.reachable(false).await;
     assert_eq!(watch.hypervisor.running_among(&[server], Duration::from_secs(1)).await, None);
-    host.signal_libvirtd("CONT");
+    host.resume_libvirtd();
     watch.reachable(true).await;
     assert_eq!(watch.hypervisor.running_among(&[server], PATIENCE).await, Some(vec![server]));
     assert_eq!(watch.of(server), [], "nothing happened to it");

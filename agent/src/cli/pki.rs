@@ -5,10 +5,8 @@ use std::path::Path;
 use rekindle_coordinator::ledger::OperatorOrder;
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::id::ClusterName;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
-use super::{Exit, Failure, Role};
+use super::{Failure, Role};
 use crate::pki::{self as real, CertIdentity, CertRole, IssuedFiles, identity_of};
 
 /// Who the certificate in a PEM file belongs to. Its signature is not checked.
@@ -18,10 +16,7 @@ pub(super) fn identity_in(path: &Path) -> Result<CertIdentity, Failure> {
 
 /// The certificate in a PEM file, as DER.
 pub(super) fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
-    let der = CertificateDer::from_pem_file(path).map_err(|error| {
-        Failure::new(Exit::Refused, format!("{}: no certificate can be read: {error}", path.display()))
-    })?;
-    Ok(der.to_vec())
+    real::certificate_der(path).map_err(|error| Failure::here(&error))
 }
 
 /// Signs an order.

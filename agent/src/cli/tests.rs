@@ -65,7 +65,7 @@ impl Daemon {
     /// The next order that was carried, as every voter would check it.
     async fn order(&mut self) -> OperatorOrder {
         let signed = self.orders.recv().await.expect("carried");
-        let ca = super::pki::certificate(&self.path("pki/ca.pem")).expect("the CA");
+        let ca = pki::certificate(&self.path("pki/ca.pem")).expect("the CA");
         let cluster = ClusterName::new("zrh1").expect("legal");
         let verified = verify_order(&signed, &cluster, &ca, crate::clock::now().wall).expect("accepted");
         assert_eq!(verified.operator.as_str(), "alice");

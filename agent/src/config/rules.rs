@@ -122,8 +122,16 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
     let nova = file.nova.map(|table| nova(&mut on, &table));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
-        let rule = format!("= {} must be under recovery.evacuate_settle = {}", shown(nova.timeout), shown(policy.evacuate_settle));
-        on.refuse("nova.timeout", &rule, "an intent must not be closed while its own call may still be under way (I11)");
+        let rule = format!(
+            "= {} must be under recovery.evacuate_settle = {}",
+            shown(nova.timeout),
+            shown(policy.evacuate_settle)
+        );
+        on.refuse(
+            "nova.timeout",
+            &rule,
+            "an intent must not be closed while its own call may still be under way (I11)",
+        );
     }
     let hypervisor = hypervisor(&mut on, &file.libvirt, member.role);
     let log = log(&file.log);

@@ -4,24 +4,22 @@
 //! with a bound, and is left behind when it does not come back; how many may be left behind is bounded too. Threads
 //! rather than tokio's blocking pool: a runtime that shuts down would wait for the pool.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rekindle_proto::fact::{GUESTS_MAX, Guest, GuestList, Text};
+use rekindle_proto::fact::{GUESTS_MAX, Text};
 use rekindle_proto::id::ServerId;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use virt::connect::Connect;
-use virt::enumutil::Enum;
-use virt::error::{Error, ErrorNumber};
+use virt::error::Error;
 use virt::{event, sys};
 
-use super::disks::{self, Storage};
-use super::ffi::{self, Registrations, Signal, Tap};
-use super::lifecycle::{self, Lifecycle, State};
+use super::ffi::{Registrations, Signal, Tap};
+use super::lifecycle::{self, Lifecycle};
+use super::list::read_list;
 use super::tracker::Tracker;
 use super::{Gone, HypervisorError, HypervisorEvent, Reach, pause, summary};
 
@@ -42,9 +40,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Longest reading a whole list may take. At two calls of a millisecond for each of [`GUESTS_MAX`] guests, 8 s.
 const LIST_WITHIN: Duration = Duration::from_secs(45);
-
-/// The list is cut, and says so, when this time is used up: one guest whose lock is held must not hide all others.
-const LIST_CUT_AFTER: Duration = Duration::from_secs(30);
 
 /// Signals waiting for us. A start of every guest of a full host brings about three each; if more come than fit, the
 /// list is read instead.
@@ -329,49 +324,6 @@ fn open(uri: &str, held: &Weak<Registrations>) -> Result<Arc<Registrations>, Hyp
         text: "it is being closed".to_owned(),
         advice: "It will be opened again.",
     })
-}
-
-/// A list as read.
-struct Seen {
-    states: BTreeMap<ServerId, State>,
-    list: GuestList,
-}
-
-/// Reads all guests. Blocks.
-fn read_list(connect: &Connect) -> Result<Seen, Error> {
-    let began = Instant::now();
-    let storage = Storage::read();
-    let mut states = BTreeMap::new();
-    let mut guests = BTreeMap::new();
-    let mut complete = true;
-    for domain in connect.list_all_domains(0)? {
-        if guests.len() >= GUESTS_MAX || began.elapsed() > LIST_CUT_AFTER {
-            tracing::warn!(read = guests.len(), "list of guests cut: too many, or too slow");
-            complete = false;
-            break;
-        }
-        let server = ServerId(domain.uuid()?);
-        let state = match ffi::domain_state(&domain) {
-            Ok((state, reason)) => lifecycle::state(state, reason),
-            Err(error) if is_gone(&error) => continue,
-            Err(error) if connect.is_alive().unwrap_or(false) => {
-                tracing::warn!(%server, error = error.message(), "no state of this guest");
-                complete = false;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        // Without its description (it vanished this very moment, or access is refused), nothing is known of its disks.
-        let disks = disks::placement(&domain.xml_desc(0).unwrap_or_default(), &storage);
-        let running = matches!(state, State::Active | State::Incoming | State::Panicked);
-        states.insert(server, state);
-        guests.insert(server, Guest { server, running, disks });
-    }
-    Ok(Seen { states, list: GuestList { complete, guests: guests.into_values().collect() } })
-}
-
-fn is_gone(error: &Error) -> bool {
-    error.code() == Enum::Known(ErrorNumber::NoDomain)
 }
 
 /// `libvirt 9.0.0`, or the name of its driver.

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `libvirt` | the connection: open, list, ask, notice a hang, reconnect |
 //! | `ffi` | what the `virt` crate leaves out: domain events, the close callback (the only `unsafe` of this crate) |
+//! | `list` | all guests, read at once |
 //! | `lifecycle` | libvirt's numbers, as words |
 //! | `tracker` | what each guest did last, so that a failure is told once, and a missed one is found |
 //! | `disks`, `mounts`, `block` | where a guest's disks lie |
@@ -28,6 +29,8 @@ mod ffi;
 mod libvirt;
 #[cfg(feature = "libvirt")]
 mod lifecycle;
+#[cfg(feature = "libvirt")]
+mod list;
 #[cfg(feature = "libvirt")]
 mod mounts;
 mod socket;

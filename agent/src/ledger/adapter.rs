@@ -6,11 +6,6 @@
 //! sworn to before the restart still counts on it. A *fresh* store keeps silent too. It is what a first formation looks like,
 //! but also what a voter looks like whose disk was replaced, and that one may have forgotten an oath of a second ago; the
 //! price is some seconds once in a cluster's life. Only a single voter has nobody to wait for.
-//!
-//! # Candidacy
-//!
-//! openraft draws its election timeout once in a process' life and looks at it once a tick, so two voters that drew alike
-//! would split the vote again and again. A voter that stood and did not win therefore throws a coin each tick.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::ServerState;
-use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
+use openraft::error::{CheckIsLeaderError, RaftError};
 use rekindle_coordinator::io::{Input, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Outcome};
 use rekindle_coordinator::time::Moment;
@@ -31,11 +25,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::LedgerError;
+use super::leadership::{candidacy, tell_leadership};
 use super::log::Log;
 use super::machine::Machine;
 use super::network::{Acquaintance, Network};
 use super::proposals::{self, Job};
-use super::rpc::{Answer, Call, Electorate, Letter};
+use super::rpc::{Answer, Call, Electorate, Latest, Letter};
 use super::store::{Identity, Store};
 use super::types::{Proposal, Raft, Snapshot, Timing, number_of};
 use super::{LedgerSettings, Peers};
@@ -59,6 +54,7 @@ struct Inner {
     identity: Identity,
     acquaintance: Arc<Acquaintance>,
     electorate: Arc<Electorate>,
+    latest: Latest,
     timing: Timing,
     /// Until when we grant no vote.
     silent_until: Instant,
@@ -109,11 +105,13 @@ impl LedgerAdapter {
 
         let network = Network {
             peers: Arc::new(peers),
+            us: number_of(&host),
             store: identity.store,
             acquaintance: Arc::clone(&acquaintance),
             electorate: Arc::clone(&electorate),
             pause: timing.heartbeat,
         };
+        let latest = Latest::new(store.run(Store::vote).await?);
         let log = Log { store: Arc::clone(&store) };
         let raft = Raft::new(number_of(&host), config, network, log, machine).await.map_err(stopped)?;
 
@@ -132,6 +130,7 @@ impl LedgerAdapter {
             identity,
             acquaintance,
             electorate,
+            latest,
             timing,
             silent_until,
             stands,
@@ -193,6 +192,9 @@ impl LedgerAdapter {
             .may_call(from, &letter.body, &present)
             .map_err(|why| LedgerError::Refused { from: from.clone(), why })?;
         inner.acquaintance.greet(from, letter.store).await?;
+        if let Some(vote) = Electorate::claim(&letter.body) {
+            inner.latest.admit(vote).map_err(|why| LedgerError::Refused { from: from.clone(), why })?;
+        }
         let body = match letter.body {
             Call::Append(request) => Answer::Append(inner.raft.append_entries(request).await.map_err(stopped)?),
             Call::Vote(_) if Instant::now() < inner.silent_until => {
@@ -338,58 +340,4 @@ async fn open(dir: &Path, host: &HostName, electorate: &Electorate) -> Result<(A
     let written = identity.clone();
     store.run(move |store| store.set_identity(&written)).await?;
     Ok((store, identity))
-}
-
-/// Keeps silent, forms the cluster if it is new, and stands when the leader is silent.
-async fn candidacy(
-    raft: Raft,
-    electorate: Arc<Electorate>,
-    timing: Timing,
-    silent_until: Instant,
-    stands: Arc<AtomicBool>,
-) {
-    tokio::time::sleep_until(silent_until).await;
-    match raft.initialize(electorate.nodes()).await {
-        // Not allowed: it was formed before.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-        Err(error @ RaftError::APIError(InitializeError::NotInMembers(_))) => {
-            tracing::error!(%error, "the voters could not be named to Raft");
-        }
-        Err(RaftError::Fatal(_)) => return,
-    }
-    let mut metrics = raft.server_metrics();
-    loop {
-        let lost = metrics.borrow_and_update().state == ServerState::Candidate;
-        let stand = stands.load(Ordering::Acquire) && (!lost || rand::random());
-        raft.runtime_config().elect(stand);
-        tokio::time::sleep(timing.tick()).await;
-    }
-}
-
-/// Tells of every change of leadership, and of the end.
-async fn tell_leadership(raft: Raft, electorate: Arc<Electorate>, inputs: mpsc::Sender<Input>) {
-    let mut metrics = raft.server_metrics();
-    drop(raft);
-    let mut told = None;
-    loop {
-        let present = {
-            let metrics = metrics.borrow_and_update();
-            let leader = metrics.current_leader.and_then(|number| electorate.voters.get(&number).cloned());
-            (Term(metrics.vote.leader_id.term), leader)
-        };
-        if told.as_ref() != Some(&present) {
-            told = Some(present.clone());
-            let (term, leader) = present;
-            if inputs.send(Input::Leadership { term, leader }).await.is_err() {
-                return;
-            }
-        }
-        if metrics.changed().await.is_err() {
-            break;
-        }
-    }
-    // Raft has ended, on purpose or for a reason that is in the log.
-    if let Some((term, Some(_))) = told {
-        let _ended = inputs.send(Input::Leadership { term, leader: None }).await;
-    }
 }

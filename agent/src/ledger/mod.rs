@@ -18,6 +18,7 @@
 
 mod adapter;
 mod error;
+mod leadership;
 mod log;
 mod machine;
 mod network;

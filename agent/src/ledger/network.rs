@@ -6,8 +6,8 @@ use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use rekindle_proto::id::HostName;
 use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
@@ -61,6 +61,8 @@ impl Acquaintance {
 /// Makes [`Line`]s.
 pub(super) struct Network<P> {
     pub(super) peers: Arc<P>,
+    /// Our number.
+    pub(super) us: u64,
     pub(super) store: StoreId,
     pub(super) acquaintance: Arc<Acquaintance>,
     pub(super) electorate: Arc<Electorate>,
@@ -75,6 +77,8 @@ impl<P: Peers> RaftNetworkFactory<Types> for Network<P> {
         let voter = node.host.clone().or_else(|| self.electorate.voters.get(&target).cloned());
         Line {
             peers: Arc::clone(&self.peers),
+            us: self.us,
+            target,
             store: self.store,
             acquaintance: Arc::clone(&self.acquaintance),
             voter,
@@ -86,38 +90,66 @@ impl<P: Peers> RaftNetworkFactory<Types> for Network<P> {
 /// The way to one voter.
 pub(super) struct Line<P> {
     peers: Arc<P>,
+    us: u64,
+    target: u64,
     store: StoreId,
     acquaintance: Arc<Acquaintance>,
     voter: Option<HostName>,
     pause: Duration,
 }
 
-/// Whatever is wrong, openraft is to wait a moment before it tries again: what it calls a network error it repeats at once.
-fn unreachable(error: &(impl std::error::Error + 'static)) -> Unreachable {
-    Unreachable::new(error)
+/// What came of a call.
+enum Failure {
+    /// Late: a slow disk over there, perhaps. openraft tries again at once, and the other has the entries by then.
+    Late(Timeout<u64>),
+    /// Anything else: openraft is to wait a moment before it tries again. What it calls a network error it repeats at once.
+    Other(Unreachable),
+}
+
+impl From<Failure> for RpcError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Late(late) => Self::Timeout(late),
+            Failure::Other(other) => Self::Unreachable(other),
+        }
+    }
+}
+
+impl From<Failure> for StreamingError<Types, Fatal<u64>> {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Late(late) => Self::Timeout(late),
+            Failure::Other(other) => Self::Unreachable(other),
+        }
+    }
+}
+
+fn other(error: &(impl std::error::Error + 'static)) -> Failure {
+    Failure::Other(Unreachable::new(error))
 }
 
 impl<P: Peers> Line<P> {
-    async fn call<B: Serialize>(&self, body: B, within: Duration) -> Result<Answer, Unreachable> {
+    async fn call<B: Serialize>(&self, action: RPCTypes, body: B, within: Duration) -> Result<Answer, Failure> {
         let Some(voter) = &self.voter else {
-            let why = "openraft named no host".to_owned();
-            return Err(unreachable(&LedgerError::Timing(why)));
+            return Err(self.odd("openraft named no host".to_owned()));
         };
-        let bytes =
-            encode(&Letter { store: self.store, body }, REQUEST_BYTES_MAX).map_err(|error| unreachable(&error))?;
-        let answer = tokio::time::timeout(within, self.peers.call(voter, bytes, within))
-            .await
-            .unwrap_or_else(|_| Err(PeerError::TimedOut { voter: voter.clone() }))
-            .map_err(|error| unreachable(&error))?;
-        let letter: Letter<Answer> = decode(&answer, REQUEST_BYTES_MAX).map_err(|error| unreachable(&error))?;
-        self.acquaintance.greet(voter, letter.store).await.map_err(|error| unreachable(&error))?;
+        let bytes = encode(&Letter { store: self.store, body }, REQUEST_BYTES_MAX).map_err(|error| other(&error))?;
+        let answer = match tokio::time::timeout(within, self.peers.call(voter, bytes, within)).await {
+            Ok(Ok(answer)) => answer,
+            Err(_) | Ok(Err(PeerError::TimedOut { .. })) => {
+                return Err(Failure::Late(Timeout { action, id: self.us, target: self.target, timeout: within }));
+            }
+            Ok(Err(error @ (PeerError::Unreachable { .. } | PeerError::Refused { .. }))) => return Err(other(&error)),
+        };
+        let letter: Letter<Answer> = decode(&answer, REQUEST_BYTES_MAX).map_err(|error| other(&error))?;
+        self.acquaintance.greet(voter, letter.store).await.map_err(|error| other(&error))?;
         Ok(letter.body)
     }
 
-    fn odd(&self, why: String) -> Unreachable {
+    fn odd(&self, why: String) -> Failure {
         match &self.voter {
-            Some(from) => unreachable(&LedgerError::Refused { from: from.clone(), why }),
-            None => unreachable(&LedgerError::Timing(why)),
+            Some(from) => other(&LedgerError::Refused { from: from.clone(), why }),
+            None => other(&LedgerError::Timing(why)),
         }
     }
 }
@@ -131,7 +163,7 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
         let (vote, previous) = (request.vote, request.prev_log_id);
-        match self.call(Call::Append(request), option.hard_ttl()).await? {
+        match self.call(RPCTypes::AppendEntries, Call::Append(request), option.hard_ttl()).await? {
             Answer::Append(answer) => {
                 Electorate::may_answer_append(&vote, previous, &answer).map_err(|why| self.odd(why))?;
                 Ok(answer)
@@ -141,7 +173,7 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
     }
 
     async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
-        match self.call(Call::Vote(request), option.hard_ttl()).await? {
+        match self.call(RPCTypes::Vote, Call::Vote(request), option.hard_ttl()).await? {
             Answer::Vote(answer) => {
                 Electorate::may_answer_vote(&answer).map_err(|why| self.odd(why))?;
                 Ok(answer)
@@ -160,7 +192,7 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
         let call = Call::Snapshot { vote, meta: snapshot.meta, data: *snapshot.snapshot };
         let answer = tokio::select! {
             closed = cancel => return Err(closed.into()),
-            answer = self.call(call, option.hard_ttl()) => answer?,
+            answer = self.call(RPCTypes::InstallSnapshot, call, option.hard_ttl()) => answer?,
         };
         match answer {
             Answer::Snapshot(answer) => {

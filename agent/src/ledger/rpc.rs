@@ -2,6 +2,7 @@
 //! not checked here first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
@@ -58,6 +59,15 @@ impl Electorate {
 
     pub(super) fn nodes(&self) -> BTreeMap<u64, Voter> {
         self.voters.iter().map(|(number, host)| (*number, Voter { host: Some(host.clone()) })).collect()
+    }
+
+    /// The vote by which a call claims to lead.
+    pub(super) fn claim(call: &Call) -> Option<&Vote> {
+        match call {
+            Call::Append(request) => Some(&request.vote),
+            Call::Snapshot { vote, .. } => Some(vote),
+            Call::Vote(_) => None,
+        }
     }
 
     /// Whether this voter may make this call; else which rule it breaks. `present` is our own vote now.
@@ -143,6 +153,28 @@ impl Electorate {
     }
 }
 
+/// The latest leader we let speak. Two of one term would each have a quorum, which honest voters cannot give; openraft
+/// panics when it meets the second, and its metrics may not yet show the first when the second calls.
+#[derive(Debug, Default)]
+pub(super) struct Latest(Mutex<Vote>);
+
+impl Latest {
+    /// Begins with what is on disk.
+    pub(super) fn new(vote: Option<Vote>) -> Self {
+        Self(Mutex::new(vote.filter(|vote| vote.committed).unwrap_or_default()))
+    }
+
+    /// Lets a leader speak, unless its term already has another.
+    pub(super) fn admit(&self, vote: &Vote) -> Result<(), String> {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        not_rivals(&latest, vote)?;
+        if vote.leader_id.term > latest.leader_id.term {
+            *latest = *vote;
+        }
+        Ok(())
+    }
+}
+
 /// Two leaders of one term cannot both have a quorum, and openraft panics when it compares them. And were we told that we
 /// lead a later term than we know of, openraft would believe it: but then our own file is an old copy.
 fn may_outvote(ours: &Vote, vote: &Vote) -> Result<(), String> {
@@ -155,10 +187,14 @@ fn may_outvote(ours: &Vote, vote: &Vote) -> Result<(), String> {
 fn leads(from: &HostName, vote: &Vote, present: &Vote) -> Result<(), String> {
     in_own_name(from, vote)?;
     rule(vote.committed, "a leader has a quorum")?;
-    let rival = present.committed
+    not_rivals(present, vote)
+}
+
+fn not_rivals(present: &Vote, vote: &Vote) -> Result<(), String> {
+    let rivals = present.committed
         && present.leader_id.term == vote.leader_id.term
         && present.leader_id.voted_for != vote.leader_id.voted_for;
-    rule(!rival, "that term has another leader: two voters contradict each other")
+    rule(!rivals, "that term has another leader: two voters contradict each other")
 }
 
 fn in_own_name(from: &HostName, vote: &Vote) -> Result<(), String> {

@@ -215,3 +215,43 @@ impl Timing {
         .map_err(|error| LedgerError::Timing(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_silence_before_an_election_is_that_of_the_design() {
+        let timing = Timing::default();
+        let config = timing.config(&ClusterName::new("test").expect("legal")).expect("valid");
+        let (lease, random) = (config.election_timeout_max, config.election_timeout_min..config.election_timeout_max);
+        assert!(lease + random.start >= 1_500, "a busy hypervisor is given time");
+        assert!(lease + random.end <= 3_000, "and no more than the silence after a start");
+        assert_eq!(config.heartbeat_interval, 250);
+        // At least three heartbeats may be lost in the shortest silence.
+        assert!(timing.tick() * 3 < Duration::from_millis(lease + random.start));
+    }
+
+    #[test]
+    fn a_snapshot_of_another_cluster_or_a_later_format_is_refused() {
+        let [ours, theirs] = ["ours", "theirs"].map(|name| ClusterName::new(name).expect("legal"));
+        let mut ledger = Ledger::new(ours.clone());
+        let bytes = pack(&ledger).expect("fits");
+        assert_eq!(unpack(&bytes, &ours), Ok(ledger.clone()));
+        assert_eq!(unpack(&bytes, &theirs), Err(FormatError::Cluster("ours".to_owned())));
+        assert!(matches!(unpack(&bytes[1..], &ours), Err(FormatError::Undecodable { .. })));
+        ledger.format = LEDGER_FORMAT + 1;
+        let later = unpack(&pack(&ledger).expect("fits"), &ours);
+        assert_eq!(later, Err(FormatError::Later { format: LEDGER_FORMAT + 1, known: LEDGER_FORMAT }));
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_is_not_sealed() {
+        use rekindle_coordinator::ledger::Statement;
+        use rekindle_proto::admin::SignedOrder;
+        use rekindle_proto::id::WallTime;
+        let order = SignedOrder { certificate: vec![], order: vec![0; ENTRY_BYTES_MAX], signature: vec![] };
+        let entry = Entry::new(WallTime(1), Statement::Operator(order));
+        assert!(matches!(Proposal::seal(&entry), Err(CodecError::TooLong { .. })));
+    }
+}

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rekindle_proto::id::{ClusterName, OperatorName};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::{Authority, CertIdentity, CertRole, Issued, PkiError, Validity};
@@ -79,6 +81,18 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, PkiError> {
         return Err(PkiError::Exposed { path: path.to_owned(), mode });
     }
     read(path, file)
+}
+
+/// The certificate in a PEM file, as DER. Of several, the first.
+///
+/// # Errors
+/// [`PkiError::Malformed`] naming the file.
+pub fn certificate_der(path: &Path) -> Result<Vec<u8>, PkiError> {
+    let der = CertificateDer::from_pem_file(path).map_err(|error| PkiError::Malformed {
+        what: path.display().to_string(),
+        why: format!("no certificate: {error}"),
+    })?;
+    Ok(der.to_vec())
 }
 
 fn read(path: &Path, file: File) -> Result<Zeroizing<String>, PkiError> {

@@ -13,7 +13,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use authority::{Authority, Issued, LEAF_VALIDITY, Validity};
-pub use files::{IssuedFiles, init, issue, read_secret};
+pub use files::{IssuedFiles, certificate_der, init, issue, read_secret};
 use rekindle_coordinator::ledger::IdentityError;
 pub use rekindle_coordinator::ledger::{CertIdentity, CertRole};
 use rekindle_proto::message::CodecError;

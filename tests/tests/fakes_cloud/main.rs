@@ -12,7 +12,7 @@ use rekindle_tests::fake::cloud::{
 };
 use rekindle_tests::fake::guests::{GuestEvent, GuestEventLine, GuestList};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 /// A small cloud with the reports of nova-compute quick enough to watch.
@@ -230,7 +230,10 @@ async fn a_cut_connection_does_not_tell_whether_it_was_done() {
     cloud.fault(Endpoint::Evacuate, Fault::Latency(Duration::from_millis(300)), Span::Next(1));
     let url = format!("{}/servers/{}/action", nova.url, servers[1]);
     let hasty = nova.http.post(url).header("X-Auth-Token", &nova.token).json(&json!({"evacuate": {}}));
-    assert!(hasty.timeout(Duration::from_millis(50)).send().await.is_err());
+    let hasty = tokio::spawn(hasty.send());
+    let asked = || cloud.requests().iter().filter(|line| line.endpoint == Endpoint::Evacuate).count();
+    until("it is sent", || asked() == 3).await;
+    hasty.abort();
     until("it is done late", || cloud.migrations().len() == 2).await;
 }
 
@@ -251,9 +254,13 @@ async fn proxies_throttles_and_hangs() {
     assert_eq!(nova.http.post(url).json(&credential(&cloud)).send().await.expect("answers").status(), 503);
     nova.get("/os-services").await;
     cloud.fault(Endpoint::Servers, Fault::Hang, Span::Next(1));
-    let hung = nova.http.get(format!("{}/servers", nova.url)).timeout(Duration::from_millis(100)).send().await;
-    assert!(hung.expect_err("hangs").is_timeout());
-    let line = cloud.requests().pop().expect("logged");
+    let hung = nova.http.get(format!("{}/servers", nova.url)).header("X-Auth-Token", &nova.token);
+    let hung = tokio::spawn(hung.send());
+    let last = || cloud.requests().pop().expect("logged");
+    until("it is sent", || last().endpoint == Endpoint::Servers).await;
+    let line = last();
+    nova.get("/servers").await;
+    assert!(!hung.is_finished(), "others are answered, this one is not");
     assert_eq!((line.endpoint, line.status), (Endpoint::Servers, None));
 }
 
@@ -365,11 +372,21 @@ async fn the_guests_socket_tells_the_truth_of_its_host() {
     assert_eq!((event.event, event.server), (GuestEvent::Failed, servers[0]));
     let list: GuestList = serde_json::from_str(&line().await.expect("a list")).expect("a list");
     assert_eq!(list.guests.iter().filter(|guest| guest.running).count(), 1);
+    for complete in [false, true] {
+        cloud.set_guest_list_complete(&one, complete); // The half word waits through this.
+        assert!(line().await.expect("a list").ends_with(&format!("\"complete\":{complete}}}")));
+    }
     write.write_all(b"st\n").await.expect("writes");
     let again: GuestList = serde_json::from_str(&line().await.expect("asked for")).expect("a list");
     assert_eq!(again, list);
     cloud.set_guest_list_complete(&one, false);
     assert!(line().await.expect("a list").ends_with("\"complete\":false}"));
+
+    let mut chatter = UnixStream::connect(socket.path()).await.expect("connects");
+    chatter.write_all(&[b'x'; 4096]).await.expect("writes");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(DEADLINE, chatter.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "a line without end ends the connection");
 
     cloud.host_died(&one);
     assert_eq!(line().await, None, "a dead host's connections end");

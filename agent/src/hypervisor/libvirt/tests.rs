@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::hypervisor::{Hypervisor, HypervisorSettings};
-use rekindle_proto::fact::{DiskPlacement, GuestEvent};
+use rekindle_proto::fact::{DiskPlacement, Guest, GuestEvent, GuestList};
+use std::time::Instant;
 use virt::domain::Domain;
 
 const URI: &str = "test:///default";

@@ -23,10 +23,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Shorter than in life, but with the same proportions.
 pub(super) const TIMING: Timing = Timing {
-    heartbeat: Duration::from_millis(100),
-    election_max: Duration::from_millis(1_200),
+    heartbeat: Duration::from_millis(150),
+    election_max: Duration::from_millis(1_800),
     propose_within: Duration::from_millis(1_500),
-    check_within: Duration::from_millis(600),
+    check_within: Duration::from_millis(900),
 };
 
 pub(super) fn host(name: &str) -> HostName {
@@ -310,5 +310,14 @@ impl Cluster {
             until(&format!("{} has {number}", node.host), async || node.heard(|heard| heard.has(number)).then_some(()))
                 .await;
         }
+    }
+
+    /// Waits until all running voters have come to the same ledger.
+    pub(super) async fn agree(&self) {
+        until("all ledgers are equal", async || {
+            let ledgers: Vec<_> = self.nodes.values().map(|node| node.heard(|heard| heard.ledger.clone())).collect();
+            ledgers.iter().all(|ledger| *ledger == ledgers[0]).then_some(())
+        })
+        .await;
     }
 }

@@ -8,7 +8,7 @@ use rekindle_proto::id::HostName;
 use rekindle_proto::message::{REQUEST_BYTES_MAX, encode};
 
 use super::super::LedgerError;
-use super::super::rpc::{Call, Electorate, Letter};
+use super::super::rpc::{Call, Electorate, Latest, Letter};
 use super::super::store::{Store, StoreId};
 use super::super::types::{LogEntry, LogId, Proposal, SnapshotMeta, Vote, Voter, number_of};
 use super::harness::{Cluster, entry, host};
@@ -134,4 +134,18 @@ fn answers_that_openraft_would_panic_at_are_refused() {
     assert!(may(None, AppendEntriesResponse::HigherVote(led_by(&two, 6))).is_err());
     assert!(Electorate::may_answer_snapshot(&ours, &ours).is_ok());
     assert!(Electorate::may_answer_snapshot(&ours, &Vote::new(4, number_of(&three))).is_err());
+}
+
+#[test]
+fn a_term_has_one_leader() {
+    let (two, three) = (host("voter-2"), host("voter-3"));
+    for latest in [Latest::new(Some(led_by(&two, 5))), Latest::new(Some(Vote::new(9, number_of(&three))))] {
+        assert!(latest.admit(&led_by(&two, 5)).is_ok());
+        assert!(latest.admit(&led_by(&three, 5)).is_err());
+        // A leader of the past is openraft's to refuse: it is told of the present one.
+        assert!(latest.admit(&led_by(&three, 4)).is_ok());
+        assert!(latest.admit(&led_by(&three, 5)).is_err());
+        assert!(latest.admit(&led_by(&three, 6)).is_ok());
+        assert!(latest.admit(&led_by(&two, 6)).is_err());
+    }
 }

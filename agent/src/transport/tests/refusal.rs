@@ -92,15 +92,37 @@ async fn a_member_that_claims_anothers_name() {
     refuse_each_other(liar, good, &["rekindle://zrh/member/x", "names host b"], &log).await;
 }
 
+/// Dials with x's good certificate and says what it is told to; how the connection was closed.
+async fn say(pki: &Pki, to: &Node, words: &[u8]) -> String {
+    let x = Node::start_unchecked(pki.settings("x"));
+    let shared = x.transport.shared();
+    let dialling = shared.endpoint(0).connect_with(shared.client(), to.addr(), "x").expect("dials");
+    let connection = dialling.await.expect("is connected, though not accepted");
+    let (mut send, _receive) = connection.open_bi().await.expect("opens");
+    let length = u16::try_from(words.len()).expect("short").to_be_bytes();
+    send.write_all(&[&length, words].concat()).await.expect("writes");
+    tokio::time::timeout(PATIENCE, connection.closed()).await.expect("is closed").to_string()
+}
+
 #[tokio::test]
-async fn a_hello_for_another_cluster() {
+async fn a_hello_for_another_cluster_or_none_at_all() {
     let (log, _guard) = Log::capture();
     let pki = Pki::new("zrh");
-    let bad = Node::start_unchecked(TransportSettings { cluster: name("gva"), ..pki.settings("x") });
-    // It would refuse us by our certificate: so only what it says when it is dialled anonymously matters.
     let good = pki.member("a").await;
-    bad.send(&good, 1);
-    log.says(&["refused a peer", "another cluster"]).await;
+    let hello = rekindle_proto::message::Hello {
+        cluster: name("gva"),
+        host: host("x"),
+        boot: BootId(Uuid::new_v4()),
+        incarnation: Incarnation(1),
+        listen: loopback(1),
+    };
+    let closed = say(&pki, &good, &encode(&hello, 1_000).expect("encodes")).await;
+    assert!(closed.contains("its hello is for cluster gva; this is zrh"), "{closed}");
+    log.says(&["refused a peer", "rekindle://zrh/member/x", "its hello is for cluster gva"]).await;
+    for words in [&[0xff; 30][..], &[0; 60_000][..]] {
+        let closed = say(&pki, &good, words).await;
+        assert!(closed.contains("its hello cannot be understood"), "{closed}");
+    }
     assert_eq!(good.transport.stats().connections, 0);
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use foca::Message;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_proto::id::{HostName, Incarnation, MemberId, PathName};
@@ -39,7 +40,8 @@ pub(super) struct Net {
     pub(super) group: Vec<u32>,
     pub(super) sent: u64,
     pub(super) bytes: u64,
-    pub(super) largest: usize,
+    /// Direct probes begun, by member.
+    pub(super) pings: Vec<u64>,
     /// A digest of every output with its time, in order.
     pub(super) trace: u64,
     /// Packets as they arrived, while that many are still wanted.
@@ -85,7 +87,7 @@ impl Net {
             group: vec![0; count],
             sent: 0,
             bytes: 0,
-            largest: 0,
+            pings: vec![0; count],
             trace: 0,
             recorded: Vec::new(),
             record: 0,
@@ -240,9 +242,10 @@ impl Net {
                 line.bytes().fold(self.trace, |sum, byte| sum.rotate_left(5).wrapping_mul(31) ^ u64::from(byte));
             match &output {
                 MembershipOutput::Datagram { to, member, bytes } => {
-                    let source = Packet::open(bytes).expect("our own packets are well formed").header.src;
+                    let header = Packet::open(bytes).expect("our own packets are well formed").header;
+                    self.pings[index] += u64::from(matches!(header.message, Message::Ping(_)));
                     let persisted = self.nodes[index].persisted;
-                    assert_eq!(source.incarnation, persisted, "seed {}: sent before it was persisted", self.seed);
+                    assert_eq!(header.src.incarnation, persisted, "seed {}: sent before it was persisted", self.seed);
                     self.send(index, *to, *member, bytes);
                     continue;
                 }
@@ -263,7 +266,6 @@ impl Net {
     fn send(&mut self, from: usize, to: SocketAddr, member: MemberId, bytes: &[u8]) {
         self.sent += 1;
         self.bytes += bytes.len() as u64;
-        self.largest = self.largest.max(bytes.len());
         let target = self.nodes.iter().position(|node| node.address == to && node.id == member);
         let lost = self.loss > 0.0 && self.rng.random_bool(self.loss);
         let Some(target) = target.filter(|_| !lost) else { return };

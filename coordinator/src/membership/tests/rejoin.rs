@@ -185,6 +185,9 @@ fn a_stalled_process_accuses_nobody() {
         for millis in [400, 700, 1500, 20_000] {
             let mut net = Net::formed(5, seed);
             let others = [1, 2, 3, 4];
+            // The worst moment: a probe has just gone out, and its answer will wait unread.
+            let probes = net.pings[0];
+            net.run_until(MINUTE, |net| net.pings[0] > probes).expect("probes");
             let start = net.now;
             net.freeze(0, Duration::from_millis(millis));
             net.run(Duration::from_millis(millis) + MINUTE);

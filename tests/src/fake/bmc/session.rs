@@ -315,14 +315,58 @@ mod tests {
         assert!(!window.accepts(2), "too far behind");
     }
 
-    #[test]
-    fn sessions_are_bounded() {
-        let mut sessions = Sessions::default();
+    const USER_OF: User<'static> = User { name: b"admin", key: b"secret", guid: &[7; 16] };
+
+    fn proposal() -> Vec<u8> {
         let mut request = vec![0, 0, 0, 0, 1, 2, 3, 4];
         for (kind, number) in [(0, 3), (1, 4), (2, 1)] {
             request.extend([kind, 0, 0, 8, number, 0, 0, 0]);
         }
+        request
+    }
+
+    /// RAKP message 1 for a session, as an administrator.
+    fn hello(managed: &[u8]) -> Vec<u8> {
+        [&[0; 4], managed, &[9; 16], &[ADMINISTRATOR, 0, 0, 5], b"admin"].concat()
+    }
+
+    /// RAKP message 3 that proves this key to the sender of that message 2.
+    fn proof(key: &[u8], managed: &[u8], reply: &[u8]) -> Vec<u8> {
+        let named = [ADMINISTRATOR, 5];
+        let code = Suite::Sha256.hmac(key, &[&reply[8..24], &[1, 2, 3, 4], &named, b"admin"]);
+        [&[0; 4], managed, &code].concat()
+    }
+
+    #[test]
+    fn message_3_must_prove_the_key_and_be_whole() {
         let now = Instant::now();
+        for (key, opens) in [(&b"secret"[..], true), (b"wrong", false)] {
+            let mut sessions = Sessions::default();
+            let managed = sessions.open(&proposal(), now).expect("answers")[8..12].to_vec();
+            let id = u32_le(&managed, 0).expect("four bytes");
+            let whole = hello(&managed);
+            for length in 0..whole.len() {
+                assert!(sessions.rakp1(&whole[..length], &USER_OF, now).is_none(), "cut to {length}");
+            }
+            let (_, reply) = sessions.rakp1(&whole, &USER_OF, now).expect("answers");
+            assert_eq!((reply[1], reply.len()), (0, 40 + 32));
+            let proof = proof(key, &managed, &reply);
+            for length in 0..8 {
+                assert!(sessions.rakp3(&proof[..length], &USER_OF, now).is_none(), "cut to {length}");
+            }
+            let status = match sessions.rakp3(&proof, &USER_OF, now).expect("answers").1 {
+                Outcome::Opened(reply) | Outcome::Refused(reply) => reply[1],
+            };
+            assert_eq!(status, if opens { 0 } else { STATUS_INVALID_CODE });
+            assert_eq!(sessions.active(id, now).is_some(), opens);
+            let idle = now + IDLE_MAX + Duration::from_millis(1);
+            assert!(sessions.active(id, idle).is_none(), "an idle session ends");
+        }
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let (mut sessions, mut request, now) = (Sessions::default(), proposal(), Instant::now());
         for _ in 0..100 {
             let reply = sessions.open(&request, now).expect("answers");
             assert_eq!((reply[1], reply.len()), (0, 36));

@@ -1,0 +1,143 @@
+//! The daemon's entry: arguments, configuration, `--check`, run. In the library, so that the tests and the demo run the very
+//! daemon of their own build.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::bmc::Bmc;
+use crate::check::{self, Adapters, Try};
+use crate::config::Config;
+use crate::hypervisor::Hypervisor;
+use crate::nova::Nova;
+use crate::{shell, telemetry};
+
+/// Exit code of a refused configuration (EX_CONFIG of sysexits.h): systemd does not start us again into the same refusal.
+const EXIT_CONFIG: u8 = 78;
+
+/// How long `--check` gives one device.
+const DEVICE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The daemon of rekindle: one on every hypervisor.
+#[derive(Debug, Parser)]
+#[command(name = "rekindled", version, about)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/rekindle/rekindle.toml")]
+    config: PathBuf,
+    /// Read the configuration, try every adapter, say what is wrong and how to mend it; then exit. Starts and changes nothing.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the daemon with these arguments (the first is the program's name).
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` come this way too.
+            let code = error.exit_code();
+            if error.print().is_err() {
+                return ExitCode::FAILURE;
+            }
+            return ExitCode::from(u8::try_from(code).unwrap_or(1));
+        }
+    };
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("rekindled: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("rekindled: no async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.check {
+        return runtime.block_on(check(config));
+    }
+    if let Err(error) = telemetry::init(config.log) {
+        eprintln!("rekindled: {error}");
+        return ExitCode::FAILURE;
+    }
+    let ended = runtime.block_on(shell::run(config));
+    // Tasks of a stopped daemon (a BMC that hangs) are not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "rekindled cannot run");
+            eprintln!("rekindled: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with everything below it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+async fn check(config: Config) -> ExitCode {
+    let mut adapters = Adapters::default();
+    if config.is_voter() {
+        if let Some(settings) = config.nova.clone() {
+            adapters.nova = Some(Box::pin(async move {
+                let nova = Nova::open(settings).map_err(|error| chain(&error))?;
+                nova.check().await.map_err(|error| chain(&error))
+            }));
+        }
+        adapters.devices = devices(&config);
+    }
+    let hypervisor = config.hypervisor.clone();
+    adapters.hypervisor = Some(Box::pin(async move {
+        Hypervisor::check(&hypervisor).await.map(|text| text.to_string()).map_err(|error| chain(&error))
+    }));
+    let report = check::run(&config, adapters, &mut |line| println!("{line}")).await;
+    println!("{report}");
+    ExitCode::from(report.exit_code())
+}
+
+/// Our own host's devices: what a pattern gives other hosts, `rekindle fence-test` reads.
+fn devices(config: &Config) -> Vec<(String, Try)> {
+    let bmc = match Bmc::open(config.devices.clone()) {
+        Ok(bmc) => Arc::new(bmc),
+        Err(error) => {
+            let words = chain(&error);
+            return vec![("setup".to_owned(), Box::pin(async move { Err(words) }))];
+        }
+    };
+    let host = config.member.host.clone();
+    let plans = rekindle_coordinator::policy::ladder(&config.device_rules(), &host);
+    let attempt = |plan: rekindle_coordinator::policy::DevicePlan| {
+        let (bmc, host, name) = (Arc::clone(&bmc), host.clone(), plan.name.clone());
+        let attempt: Try = Box::pin(async move {
+            let reading = bmc.read(&host, &plan.name, true, DEVICE_WITHIN).await;
+            match (reading.power, reading.guid) {
+                (Err(error), _) => Err(error.to_string()),
+                (Ok(power), Some(Ok(_))) => Ok(format!("power {power}, and it tells its GUID")),
+                (Ok(power), Some(Err(error))) => {
+                    Err(format!("power {power}, but no GUID ({error}): it cannot be bound"))
+                }
+                (Ok(power), None) => Ok(format!("power {power}")),
+            }
+        });
+        (name.to_string(), attempt)
+    };
+    plans.into_iter().map(attempt).collect()
+}
