@@ -1,6 +1,6 @@
 //! The story of the failure, told while it happens: what the survivors' admin sockets say.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{IncidentId, WallTime};
@@ -164,11 +164,6 @@ impl Teller<'_> {
 /// How long after the kill a line of the story was written: all clocks here are this machine's.
 pub(super) fn after(killed: When, at: WallTime) -> Duration {
     let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default());
-    at.duration_since(killed.wall).unwrap_or_default()
-}
-
-/// As [`after`], of any moment on the wall clock.
-pub(super) fn wall_after(killed: When, at: SystemTime) -> Duration {
     at.duration_since(killed.wall).unwrap_or_default()
 }
 

@@ -1,9 +1,9 @@
 //! The files of a cluster: certificates, secrets, one configuration per host.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -106,7 +106,9 @@ impl Files {
         change: &dyn Fn(&HostName, &mut toml::Table),
     ) -> Result<()> {
         let dir = self.host_dir(&place.name);
-        fs::create_dir_all(dir.join("state")).with_context(|| format!("no directory {}", dir.display()))?;
+        // Keys lie in it.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir.join("state"));
+        made.with_context(|| format!("no directory {}", dir.display()))?;
         let mut table: toml::Table = self.config(cluster, places, voters, place).parse().context("no configuration")?;
         change(&place.name, &mut table);
         fs::write(dir.join("rekindle.toml"), toml::to_string(&table)?).context("no configuration")
