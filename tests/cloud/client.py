@@ -161,7 +161,8 @@ def make_identities(cloud, endpoints):
         return cloud.call('POST', '/%ss' % kind, {kind: {'name': name, **fields}}, 'identity').body[kind]['id']
 
     password = (CLOUD / 'etc' / 'admin-password').read_text()
-    services, admins = ensure('project', 'service', domain_id='default'), ensure('project', 'admin', domain_id='default')
+    services = ensure('project', 'service', domain_id='default')
+    admins = ensure('project', 'admin', domain_id='default')
     roles = {r: ensure('role', r) for r in ('admin', 'service')}
     for user in ('nova', 'placement', 'glance', 'neutron'):
         uid = ensure('user', user, password=password, domain_id='default')
@@ -256,7 +257,8 @@ def boot(args):
     servers = until('%d servers on %s' % (args.count, args.host), args.timeout, settled)
     bad = [s for s in servers if (s['status'], s['host']) != ('ACTIVE', args.host)]
     if bad:
-        raise Failure('%d of %d servers did not come up on %s; the first: %s' % (len(bad), args.count, args.host, bad[0]))
+        raise Failure('%d of %d servers did not come up on %s; the first: %s'
+                      % (len(bad), args.count, args.host, bad[0]))
     return servers
 
 
@@ -275,7 +277,8 @@ def forced_up(args):
             cloud.call('PUT', '/os-services/' + service['id'], {'forced_down': False})
         if service['status'] != 'enabled':
             cloud.call('PUT', '/os-services/' + service['id'], {'status': 'enabled'})
-        return service if (service['state'], service['status'], service['forced_down']) == ('up', 'enabled', False) else None
+        now = service['state'], service['status'], service['forced_down']
+        return service if now == ('up', 'enabled', False) else None
 
     return until('%s up' % args.host, args.timeout, is_up)
 
