@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test test-long sim lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim cloud-up cloud-down lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -18,6 +18,10 @@ build: ## build the daemon rekindled and the command rekindle
 	@scripts/setup.sh build
 	cargo build --locked --bin rekindled --bin rekindle
 
+demo: ## a host dies, is fenced, its servers run elsewhere: ARGS="--fault freeze --kill follower"
+	@scripts/setup.sh demo
+	cargo run --locked --bin demo -- $(ARGS)
+
 test: ## everything CI runs, stage by stage
 	@scripts/test.sh
 
@@ -27,6 +31,13 @@ test-long: ## the same, with thousands of simulated clusters
 sim: ## simulate many clusters: SEEDS=2000 FIRST=0
 	@scripts/setup.sh build
 	REKINDLE_SIM_SEEDS=$(SEEDS) REKINDLE_SIM_FIRST=$(FIRST) cargo test --workspace --locked --test cluster -- --nocapture
+
+cloud-up: ## start the real cloud of the tests, for work by hand
+	@scripts/setup.sh build
+	tests/cloud/cloud.sh up
+
+cloud-down: ## stop it
+	tests/cloud/cloud.sh down
 
 lint: ## format, clippy, licences, purity, units; writes nothing
 	@scripts/setup.sh lint

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 LOGS=target/test-logs
-PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING= ONLY=
+PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' ONLY='' STAGES=''
 case ${1:-} in
   "") ;;
   long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} ;;
@@ -30,6 +30,7 @@ trap stop INT TERM
 stage() {
   local name=$1 minutes=$2 began=$SECONDS rc=0 passed failed verdict=ok
   shift 2
+  STAGES+=" $name"
   [[ -z $ONLY || $ONLY == "$name" ]] || return 0
   printf '\n=== %s\n' "$name"
   timeout -k 20 "${minutes}m" "$@" > >(tee "$LOGS/$name.log") 2>&1 </dev/null &
@@ -43,6 +44,9 @@ stage() {
     verdict="FAILED ($([[ $rc == 124 || $rc == 137 ]] && echo "not done within $minutes minutes" || echo "exit $rc"))"
     # A stage that is no test, or did not compile, counts as one.
     [[ $failed -gt 0 ]] || failed=1
+    BROKEN+=("$name")
+  elif [[ $1 == cargo && "$*" != *--no-run* && $passed == 0 ]]; then
+    verdict="FAILED (no test ran)" failed=1
     BROKEN+=("$name")
   fi
   PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed))
@@ -69,6 +73,7 @@ tests simulation 15 --test cluster
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 tests libvirt 10 --test libvirt
 
+[[ ${#SUMMARY[@]} -gt 0 ]] || die "there is no stage $ONLY; there are:$STAGES"
 printf '\n'
 printf '%s\n' "${SUMMARY[@]}"
 [[ ${#BROKEN[@]} == 0 ]] || printf 'failed: %s (their output: %s/NAME.log)\n' "${BROKEN[*]}" "$LOGS"
