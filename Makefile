@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim cloud-up cloud-down lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim cloud-up cloud-down cloud-test lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -38,6 +38,10 @@ cloud-up: ## start the real cloud of the tests, for work by hand
 
 cloud-down: ## stop it
 	tests/cloud/cloud.sh down
+
+cloud-test: ## the test against it: a host dies under a real Nova
+	@scripts/setup.sh test
+	cargo test --workspace --locked --test cloud -- --nocapture
 
 lint: ## format, clippy, licences, purity, units; writes nothing
 	@scripts/setup.sh lint

@@ -33,10 +33,13 @@ stage() {
   STAGES+=" $name"
   [[ -z $ONLY || $ONLY == "$name" ]] || return 0
   printf '\n=== %s\n' "$name"
-  timeout -k 20 "${minutes}m" "$@" > >(tee "$LOGS/$name.log") 2>&1 </dev/null &
+  # Into the file, and shown from there: counted is what was written, whenever it is shown.
+  timeout -k 20 "${minutes}m" "$@" >"$LOGS/$name.log" 2>&1 </dev/null &
   RUNNING=$!
+  tail -q -n +1 -s 0.2 -f --pid="$RUNNING" "$LOGS/$name.log" &
   wait "$RUNNING" || rc=$?
-  RUNNING=
+  RUNNING=''
+  wait
   # The counts on cargo's own closing lines.
   read -r passed failed < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*/\1 \2/p' "$LOGS/$name.log" |
     awk '{p += $1; f += $2} END {print p + 0, f + 0}')
@@ -72,6 +75,8 @@ tests doc 10 --doc
 tests simulation 15 --test cluster
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 tests libvirt 10 --test libvirt
+stage cloud-setup 15 tests/cloud/cloud.sh install
+tests cloud 15 --test cloud
 
 [[ ${#SUMMARY[@]} -gt 0 ]] || die "there is no stage $ONLY; there are:$STAGES"
 printf '\n'
