@@ -43,10 +43,11 @@ cloud-test: ## the test against it: a host dies under a real Nova
 	@scripts/setup.sh test
 	cargo test --workspace --locked --test cloud -- --nocapture
 
-lint: ## format, clippy, licences, purity, units; writes nothing
+lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint
 	@scripts/check.sh format
 	@scripts/check.sh units
+	@scripts/check.sh docs
 	@scripts/check.sh lints
 	@scripts/check.sh deny
 	@scripts/check.sh purity

@@ -6,6 +6,7 @@
 #   check.sh deny      licences, bans and sources of all that is linked; known holes, where their database can be had
 #   check.sh purity    proto, coordinator and sim compile for a machine without an operating system
 #   check.sh units     systemd can read the units
+#   check.sh docs      no dead link between the documents; each is within reach of README.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -63,7 +64,23 @@ units() {
   [[ $said != *rekindled.service* ]] || { echo "$said"; return 1; }
 }
 
+# Links to other files of ours in a document, without the part after #.
+links() { grep -oE '\]\([^)#: ]+[)#]' "$1" | sed 's/^](//; s/[)#]$//' || true; }
+
+docs() {
+  local file target bad=0
+  for file in *.md docs/*.md tests/*/*.md; do
+    while IFS= read -r target; do
+      [[ -e $(dirname "$file")/$target ]] || { say "$file links to $target, which is not there"; bad=1; }
+    done < <(links "$file")
+  done
+  for file in docs/*; do
+    links README.md | grep -qxF "$file" || { say "README.md does not link to $file"; bad=1; }
+  done
+  return $bad
+}
+
 case ${1:-} in
-  format | lints | deny | purity | units) "$1" ;;
-  *) die "usage: check.sh format|lints|deny|purity|units" ;;
+  format | lints | deny | purity | units | docs) "$1" ;;
+  *) die "usage: check.sh format|lints|deny|purity|units|docs" ;;
 esac

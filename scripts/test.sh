@@ -65,6 +65,7 @@ mkdir -p "$LOGS"
 stage setup 20 scripts/setup.sh test
 stage format 2 scripts/check.sh format
 stage units 1 scripts/check.sh units
+stage docs 1 scripts/check.sh docs
 stage lints 20 scripts/check.sh lints
 stage deny 5 scripts/check.sh deny
 stage build 20 cargo test --workspace --locked --no-run
