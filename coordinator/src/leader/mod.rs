@@ -23,7 +23,7 @@ use rekindle_proto::status::Phase;
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
-use crate::ledger::{Entry, MemberStatement, Statement};
+use crate::ledger::{Entry, MemberStatement, ROSTER_MAX, Statement};
 use crate::time::Moment;
 
 use checks::{Checker, RollCaller};
@@ -50,6 +50,8 @@ pub(crate) struct Leader {
     proposals: Proposals,
     suspects: BTreeMap<HostName, SuspectCase>,
     refutations: BTreeMap<HostName, Vec<Moment>>,
+    /// What members said of themselves before there was a roster. They say it again only after a minute.
+    early: BTreeMap<HostName, EarlyPulse>,
     own_examinations: Vec<OwnExamination>,
     own_guest_questions: Vec<(CallId, Vec<ServerId>)>,
     own_guest_notes: Vec<ServerId>,
@@ -65,6 +67,14 @@ pub(crate) struct Leader {
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
+}
+
+/// A member's word about itself, from before the first roster.
+#[derive(Debug)]
+struct EarlyPulse {
+    boot: BootId,
+    system_uuid: Option<SystemUuid>,
+    guests: GuestList,
 }
 
 /// To whom an answer of Nova belongs.
@@ -84,6 +94,7 @@ impl Leader {
             proposals: Proposals::default(),
             suspects: BTreeMap::new(),
             refutations: BTreeMap::new(),
+            early: BTreeMap::new(),
             own_examinations: Vec::new(),
             own_guest_questions: Vec::new(),
             own_guest_notes: Vec::new(),
@@ -151,6 +162,7 @@ impl Leader {
         if !self.checker.ever_confirmed() {
             return;
         }
+        self.take_early_pulses(cx);
         self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
         self.drive_suspects(cx);
         self.drive_incidents(cx);
@@ -222,7 +234,12 @@ impl Leader {
         system_uuid: Option<SystemUuid>,
         guests: GuestList,
     ) {
-        let Some(record) = cx.ledger.host(host) else { return };
+        let Some(record) = cx.ledger.host(host) else {
+            if cx.ledger.roster.is_empty() && self.early.len() < ROSTER_MAX {
+                self.early.insert(host.clone(), EarlyPulse { boot, system_uuid, guests });
+            }
+            return;
+        };
         let known = record.pulse.as_ref();
         let is_news =
             known.is_none_or(|pulse| pulse.boot != boot || pulse.system_uuid != system_uuid || pulse.guests != guests);
@@ -235,6 +252,15 @@ impl Leader {
         let statement = MemberStatement::Pulse { system_uuid, guests };
         let statement = Statement::Member { host: host.clone(), boot, statement };
         self.propose(cx, Key::Pulse(host.clone()), Entry::new(cx.now.wall, statement));
+    }
+
+    fn take_early_pulses(&mut self, cx: &mut Context<'_>) {
+        if cx.ledger.roster.is_empty() {
+            return;
+        }
+        for (host, EarlyPulse { boot, system_uuid, guests }) in std::mem::take(&mut self.early) {
+            self.pulse(cx, &host, boot, system_uuid, guests);
+        }
     }
 
     pub(crate) fn device_read(

@@ -209,6 +209,8 @@ impl Member {
             self.next_leading = now + LEADING_EVERY;
             if let Some(term) = leads {
                 self.announce(cx, term);
+                // Nobody announces it to us.
+                self.learn_leader(cx.setup.host.clone(), term, now);
             }
         }
         let leader = self.leader(now).cloned();
