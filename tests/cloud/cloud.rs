@@ -136,7 +136,12 @@ impl Cloud {
     pub(crate) fn wait(&self, what: &str, within: Duration, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + within;
         while !holds() {
-            assert!(Instant::now() < deadline, "waited {} s for {what}; state in {}", within.as_secs(), self.directory.display());
+            assert!(
+                Instant::now() < deadline,
+                "waited {} s for {what}; state in {}",
+                within.as_secs(),
+                self.directory.display()
+            );
             std::thread::sleep(Duration::from_millis(500));
         }
     }

@@ -111,7 +111,8 @@ target = "stderr"
 
     /// Starts a host's daemon and makes it die with the host.
     pub(crate) fn start_host(&self, cloud: &Cloud, host: &str) {
-        let log = File::options().create(true).append(true).open(self.path(&format!("{host}.log"))).expect("a log file");
+        let log =
+            File::options().create(true).append(true).open(self.path(&format!("{host}.log"))).expect("a log file");
         let child = Command::new(ENTRY)
             .args(["rekindled", "--config", &self.path(&format!("{host}.toml"))])
             .stdin(Stdio::null())
@@ -203,7 +204,11 @@ target = "stderr"
             if Instant::now() >= deadline {
                 self.print_logs();
                 let status = self.ask(&["status"]);
-                panic!("waited {} s for {what}; logs in {}; status {status:?}", within.as_secs(), self.directory.display());
+                panic!(
+                    "waited {} s for {what}; logs in {}; status {status:?}",
+                    within.as_secs(),
+                    self.directory.display()
+                );
             }
             std::thread::sleep(Duration::from_millis(200));
         }

@@ -86,14 +86,7 @@ fn a_dead_host_is_fenced_and_its_servers_run_elsewhere() {
     println!("{VICTIM} is protected again");
 }
 
-fn print_times(
-    incident: &serde_json::Value,
-    killed: i64,
-    off: i64,
-    first: i64,
-    cloud: &Cloud,
-    ids: &[String],
-) {
+fn print_times(incident: &serde_json::Value, killed: i64, off: i64, first: i64, cloud: &Cloud, ids: &[String]) {
     let story = incident["story"].as_array().cloned().unwrap_or_default();
     let phase = |name: &str| {
         let line = story.iter().find(|line| line["phase"] == name);

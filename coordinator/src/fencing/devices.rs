@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceName, DeviceReading, PowerState, Text};
 use rekindle_proto::id::{HostName, SystemUuid};
 
 use super::binding::guid_names;
@@ -73,6 +73,14 @@ impl DeviceBook {
         entries
     }
 
+    /// Looks again at what devices said before their host had told its system UUID.
+    pub fn rebind(&mut self, machine_of: impl Fn(&HostName) -> Option<SystemUuid>) {
+        for entry in self.entries.values_mut().filter(|entry| matches!(entry.binding, Binding::Unknown(_))) {
+            let Some((_, DeviceReading { guid: Some(guid @ Ok(_)), .. })) = &entry.last else { continue };
+            entry.binding = binding(&entry.host, &entry.binding, guid, machine_of(&entry.host));
+        }
+    }
+
     /// Takes in a reading. `heard` says that the host was heard, authenticated, after the reading had begun: an off
     /// reading of a speaking host is another machine's.
     pub fn note(
@@ -85,26 +93,34 @@ impl DeviceBook {
     ) {
         let Some(entry) = self.entries.get_mut(device) else { return };
         if let Some(guid) = &reading.guid {
-            entry.binding = match (guid, machine) {
-                (Ok(guid), Some(machine)) if guid_names(*guid, machine) => Binding::Bound,
-                (Ok(guid), Some(machine)) => Binding::Refused(Text::new(format!(
-                    "its GUID {} is not {}'s system UUID {machine}",
-                    uuid_text(guid.0),
-                    entry.host
-                ))),
-                (Ok(_), None) => Binding::Unknown(Text::new(format!("{} has not said its system UUID", entry.host))),
-                // A device that cannot say it now said it before: it has not moved to another machine by being busy.
-                (Err(error), _) => match &entry.binding {
-                    Binding::Bound => Binding::Bound,
-                    Binding::Unknown(_) => Binding::Unknown(Text::new(format!("no GUID: {error}"))),
-                    Binding::Refused(why) => Binding::Refused(why.clone()),
-                },
-            };
+            entry.binding = binding(&entry.host, &entry.binding, guid, machine);
         }
         if heard && reading.power == Ok(PowerState::Off) {
             entry.binding = Binding::Refused(Text::new(format!("it reads off while {} is heard", entry.host)));
         }
         entry.last = Some((at, reading.clone()));
+    }
+}
+
+/// What a device's word about its machine makes of its binding.
+fn binding(
+    host: &HostName,
+    before: &Binding,
+    guid: &Result<DeviceGuid, DeviceError>,
+    machine: Option<SystemUuid>,
+) -> Binding {
+    match (guid, machine) {
+        (Ok(guid), Some(machine)) if guid_names(*guid, machine) => Binding::Bound,
+        (Ok(guid), Some(machine)) => {
+            Binding::Refused(Text::new(format!("its GUID {} is not {host}'s system UUID {machine}", uuid_text(guid.0))))
+        }
+        (Ok(_), None) => Binding::Unknown(Text::new(format!("{host} has not said its system UUID"))),
+        // A device that cannot say it now said it before: it has not moved to another machine by being busy.
+        (Err(error), _) => match before {
+            Binding::Bound => Binding::Bound,
+            Binding::Unknown(_) => Binding::Unknown(Text::new(format!("no GUID: {error}"))),
+            Binding::Refused(why) => Binding::Refused(why.clone()),
+        },
     }
 }
 
@@ -115,7 +131,6 @@ fn uuid_text(bytes: [u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rekindle_proto::fact::{DeviceError, DeviceGuid};
     use uuid::Uuid;
 
     fn book() -> (DeviceBook, HostName, DeviceName) {

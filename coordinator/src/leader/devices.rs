@@ -97,7 +97,7 @@ impl Leader {
     ) {
         let Some(DeviceCall { device, read_for, asked }) = self.device_calls.calls.remove(&call) else { return };
         let Some(host) = self.devices.get(&device).map(|entry| entry.host.clone()) else { return };
-        let machine = cx.ledger.host(&host).and_then(|host| host.pulse.as_ref()).and_then(|pulse| pulse.system_uuid);
+        let machine = super::system_uuid(cx, &host);
         // After our own off order the host's silence is expected, and its last words are not held against the device.
         let in_fence = cx.ledger.open_incident(&host).is_some();
         let heard = !in_fence && cx.heard.get(&host).is_some_and(|heard| heard.at > asked);

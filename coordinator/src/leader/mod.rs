@@ -10,20 +10,20 @@ mod evacuation;
 mod fence;
 mod guests;
 mod proposals;
+mod pulses;
 mod servers;
 mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceReading, GuestList, NovaError, PathFinding, Text};
-use rekindle_proto::id::{BootId, CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
+use rekindle_proto::fact::{DeviceReading, NovaError, PathFinding, Text};
+use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
 use rekindle_proto::status::Phase;
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
-use crate::ledger::{Entry, MemberStatement, ROSTER_MAX, Statement};
 use crate::time::Moment;
 
 use checks::{Checker, RollCaller};
@@ -32,6 +32,7 @@ use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
 use proposals::{Key, Proposals};
+use pulses::Pulses;
 use suspects::SuspectCase;
 
 pub(crate) use suspects::OwnExamination;
@@ -48,10 +49,9 @@ pub(crate) struct Leader {
     checker: Checker,
     roll: RollCaller,
     proposals: Proposals,
+    pulses: Pulses,
     suspects: BTreeMap<HostName, SuspectCase>,
     refutations: BTreeMap<HostName, Vec<Moment>>,
-    /// What members said of themselves before there was a roster. They say it again only after a minute.
-    early: BTreeMap<HostName, EarlyPulse>,
     own_examinations: Vec<OwnExamination>,
     own_guest_questions: Vec<(CallId, Vec<ServerId>)>,
     own_guest_notes: Vec<ServerId>,
@@ -69,14 +69,6 @@ pub(crate) struct Leader {
     dirty: bool,
 }
 
-/// A member's word about itself, from before the first roster.
-#[derive(Debug)]
-struct EarlyPulse {
-    boot: BootId,
-    system_uuid: Option<SystemUuid>,
-    guests: GuestList,
-}
-
 /// To whom an answer of Nova belongs.
 #[derive(Debug, Clone)]
 enum NovaCall {
@@ -92,9 +84,9 @@ impl Leader {
             checker: Checker::default(),
             roll: RollCaller::default(),
             proposals: Proposals::default(),
+            pulses: Pulses::default(),
             suspects: BTreeMap::new(),
             refutations: BTreeMap::new(),
-            early: BTreeMap::new(),
             own_examinations: Vec::new(),
             own_guest_questions: Vec::new(),
             own_guest_notes: Vec::new(),
@@ -162,8 +154,9 @@ impl Leader {
         if !self.checker.ever_confirmed() {
             return;
         }
-        self.take_early_pulses(cx);
         self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
+        self.drive_pulses(cx);
+        self.devices.rebind(|host| system_uuid(cx, host));
         self.drive_suspects(cx);
         self.drive_incidents(cx);
         self.drive_guests(cx);
@@ -225,44 +218,6 @@ impl Leader {
         self.touch();
     }
 
-    /// A member's word about itself: to the ledger, if it says something new.
-    pub(crate) fn pulse(
-        &mut self,
-        cx: &mut Context<'_>,
-        host: &HostName,
-        boot: BootId,
-        system_uuid: Option<SystemUuid>,
-        guests: GuestList,
-    ) {
-        let Some(record) = cx.ledger.host(host) else {
-            if cx.ledger.roster.is_empty() && self.early.len() < ROSTER_MAX {
-                self.early.insert(host.clone(), EarlyPulse { boot, system_uuid, guests });
-            }
-            return;
-        };
-        let known = record.pulse.as_ref();
-        let is_news =
-            known.is_none_or(|pulse| pulse.boot != boot || pulse.system_uuid != system_uuid || pulse.guests != guests);
-        // An incomplete list is no reason to forget a complete one of the same boot.
-        let is_worse = known.is_some_and(|pulse| pulse.boot == boot && pulse.guests.complete && !guests.complete);
-        // While its host is being recovered, the ledger keeps what was said before (I6).
-        if !is_news || is_worse || cx.ledger.open_incident(host).is_some() {
-            return;
-        }
-        let statement = MemberStatement::Pulse { system_uuid, guests };
-        let statement = Statement::Member { host: host.clone(), boot, statement };
-        self.propose(cx, Key::Pulse(host.clone()), Entry::new(cx.now.wall, statement));
-    }
-
-    fn take_early_pulses(&mut self, cx: &mut Context<'_>) {
-        if cx.ledger.roster.is_empty() {
-            return;
-        }
-        for (host, EarlyPulse { boot, system_uuid, guests }) in std::mem::take(&mut self.early) {
-            self.pulse(cx, &host, boot, system_uuid, guests);
-        }
-    }
-
     pub(crate) fn device_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -282,4 +237,9 @@ impl Leader {
         }
         self.touch();
     }
+}
+
+/// A host's machine, by its own last word.
+fn system_uuid(cx: &Context<'_>, host: &HostName) -> Option<SystemUuid> {
+    cx.ledger.host(host).and_then(|record| record.pulse.as_ref()).and_then(|pulse| pulse.system_uuid)
 }

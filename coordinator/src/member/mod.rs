@@ -208,9 +208,8 @@ impl Member {
         if self.next_leading <= now {
             self.next_leading = now + LEADING_EVERY;
             if let Some(term) = leads {
-                self.announce(cx, term);
-                // Nobody announces it to us.
                 self.learn_leader(cx.setup.host.clone(), term, now);
+                self.announce(cx, term);
             }
         }
         let leader = self.leader(now).cloned();
