@@ -156,7 +156,8 @@ target = "stderr"
     /// A member whose daemon lives.
     fn socket(&self) -> String {
         let mut children = self.children.borrow_mut();
-        let alive = children.iter_mut().rev().find_map(|(host, child)| child.try_wait().ok()?.is_none().then_some(&*host));
+        let mut newest_first = children.iter_mut().rev();
+        let alive = newest_first.find_map(|(host, child)| matches!(child.try_wait(), Ok(None)).then_some(host));
         let host = alive.expect("a daemon lives");
         self.path(&format!("{host}.sock"))
     }
