@@ -152,7 +152,7 @@ async fn begin(cluster: &Cluster, screen: Screen, began: std::time::Instant) -> 
     let status = cluster.wait_until(START_WITHIN, armed).await?;
     println!();
     for line in render::status(&status, Paint { colours: screen.colours() }).lines() {
-        println!("    {line}");
+        println!("{}", format!("    {line}").trim_end());
     }
     Ok(())
 }

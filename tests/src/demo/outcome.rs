@@ -109,7 +109,13 @@ impl Outcome {
                 recovered == servers.len(),
                 format!("{recovered} of {} servers run exactly once, elsewhere", servers.len()),
             ),
-            (twice == 0, format!("{twice} times a server began to run while it ran elsewhere")),
+            (
+                twice == 0,
+                match twice {
+                    0 => "no server ever ran twice at once".to_owned(),
+                    _ => format!("{twice} times a server began to run while it ran elsewhere"),
+                },
+            ),
             (once, format!("{} evacuate calls, one for each server", calls.len())),
             (off_first, format!("{name} was really off before the first of them")),
             (undisturbed, "nobody else lost its power".to_owned()),

@@ -72,7 +72,7 @@ impl Screen {
         if word.is_empty() {
             return format!("{}  {text}", self.paint(Tone::Faint, &seconds));
         }
-        let padding = " ".repeat(10_usize.saturating_sub(word.len()));
+        let padding = " ".repeat(10_usize.saturating_sub(word.chars().count()));
         format!("{}  {}{padding}  {text}", self.paint(Tone::Faint, &seconds), self.paint(tone, word))
     }
 }

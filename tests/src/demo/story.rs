@@ -13,6 +13,10 @@ use crate::harness::{Cluster, Host};
 
 /// The story is over by then, or something is wrong.
 const TOLD_WITHIN: Duration = Duration::from_secs(90);
+/// Somebody misses it by then; if not, the story may have begun unseen.
+const MISSED_WITHIN: Duration = Duration::from_secs(15);
+/// Between two looks at gossip: the accuracy of the first figure.
+const GOSSIP_EVERY: Duration = Duration::from_millis(20);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -31,6 +35,12 @@ pub(super) async fn tell(cluster: &Cluster, victim: &Host, killed: When, screen:
     let deadline = Instant::now() + TOLD_WITHIN;
     screen.line(Duration::ZERO, "failed", &format!("nothing is heard of {} from here on", victim.name()), Tone::Bad);
     while Instant::now() < deadline {
+        if teller.told.suspected.is_none() && killed.at.elapsed() < MISSED_WITHIN {
+            teller.look_at_gossip(cluster).await;
+            teller.wait();
+            tokio::time::sleep(GOSSIP_EVERY).await;
+            continue;
+        }
         // Nobody may be able to answer while they elect another leader.
         if let Ok(status) = cluster.any_status().await {
             teller.look(&status);
@@ -64,17 +74,24 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn look(&mut self, status: &StatusDoc) {
         let name = self.victim.name();
-        let line = status.hosts.iter().find(|line| line.host == *name);
-        let doubted = line.is_some_and(|line| matches!(line.state.as_str(), "suspect" | "down"));
-        if doubted && self.told.suspected.is_none() {
-            let at = self.killed.at.elapsed();
-            self.told.suspected = Some(at);
-            let text = format!("{} sees no answer from it, nor do those it asked to probe", status.told_by);
-            self.screen.line(at, "suspect", &text, Tone::Uneasy);
-        }
         let incident = status.incidents.iter().find(|it| it.line.host == *name && it.line.server.is_none());
         if let Some(incident) = incident {
             self.tell(incident);
+        }
+    }
+
+    /// Gossip needs no leader, and knows first.
+    async fn look_at_gossip(&mut self, cluster: &Cluster) {
+        for host in cluster.hosts().filter(|host| host.answers()) {
+            let Ok(gossip) = cluster.members(host).await else { continue };
+            let line = gossip.members.iter().find(|line| line.host.as_ref() == Some(self.victim.name()));
+            if line.is_some_and(|line| matches!(line.state.as_str(), "suspect" | "down")) {
+                let at = self.killed.at.elapsed();
+                self.told.suspected = Some(at);
+                let text = format!("{} has no answer, directly or through others", host.name());
+                self.screen.line(at, "suspect", &text, Tone::Uneasy);
+                return;
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rekindle_agent::admin::ask;
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::id::{ClusterName, HostName, IncidentId};
-use rekindle_proto::status::{IncidentDoc, StatusDoc};
+use rekindle_proto::status::{IncidentDoc, MembersDoc, StatusDoc};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,6 +20,8 @@ use crate::fake::cloud::Cloud;
 
 /// How long one question may take before another member is asked.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// The same, where all are asked at once: a member that carries the question to a dead leader waits longer than that.
+const PICTURE_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at a condition.
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
 
@@ -123,6 +125,17 @@ impl Cluster {
         Ok(*status)
     }
 
+    /// `rekindle members` at one member: gossip, which no leader is asked about.
+    ///
+    /// # Errors
+    /// As [`Cluster::ask`].
+    pub async fn members(&self, host: &Host) -> Result<MembersDoc> {
+        match self.ask(host, &AdminRequest::Members).await? {
+            AdminReply::Members { members } => Ok(members),
+            other => bail!("{} answers something else: {other:?}", host.name()),
+        }
+    }
+
     /// `rekindle incident ID` at one member.
     ///
     /// # Errors
@@ -147,7 +160,7 @@ impl Cluster {
         let mut questions = JoinSet::new();
         for host in self.hosts().filter(|host| host.answers()) {
             let socket = host.admin_socket();
-            questions.spawn(async move { ask(&socket, &AdminRequest::Status, ASK_WITHIN).await });
+            questions.spawn(async move { ask(&socket, &AdminRequest::Status, PICTURE_WITHIN).await });
         }
         let mut best: Option<StatusDoc> = None;
         let mut last = anyhow!("no daemon is left to be asked");
