@@ -2,7 +2,7 @@
 # The checks that are no tests. None writes outside target/.
 #
 #   check.sh format    rustfmt; shell and Python scripts parse
-#   check.sh lints     clippy, with and without libvirt; a warning fails
+#   check.sh lints     clippy, with and without libvirt; rustdoc (dead links); a warning fails
 #   check.sh deny      licences, bans and sources of all that is linked; known holes, where their database can be had
 #   check.sh purity    proto, coordinator and sim compile for a machine without an operating system
 #   check.sh units     systemd can read the units
@@ -27,6 +27,7 @@ format() {
 lints() {
   cargo clippy --workspace --all-targets --locked -- -D warnings
   cargo clippy --workspace --all-targets --no-default-features --locked -- -D warnings
+  RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 }
 
 deny() {
