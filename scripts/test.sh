@@ -34,7 +34,8 @@ stage() {
   [[ -z $ONLY || $ONLY == "$name" ]] || return 0
   printf '\n=== %s\n' "$name"
   # Into the file, and shown from there: counted is what was written, whenever it is shown.
-  timeout -k 20 "${minutes}m" "$@" >"$LOGS/$name.log" 2>&1 </dev/null &
+  : >"$LOGS/$name.log"
+  timeout -k 20 "${minutes}m" "$@" >>"$LOGS/$name.log" 2>&1 </dev/null &
   RUNNING=$!
   tail -q -n +1 -s 0.2 -f --pid="$RUNNING" "$LOGS/$name.log" &
   wait "$RUNNING" || rc=$?
@@ -75,6 +76,8 @@ tests unit 10 --lib --bins
 tests doc 10 --doc
 tests simulation 15 --test cluster
 tests fakes 5 --test fakes_bmc --test fakes_cloud
+# Built by the stage "build", with the same features as the tests.
+stage demo 3 target/debug/demo
 tests libvirt 10 --test libvirt
 stage cloud-setup 15 tests/cloud/cloud.sh install
 tests cloud 15 --test cloud
