@@ -36,6 +36,7 @@ debian_packages() {
   fi
   if wants test; then
     need binutils has ld
+    need openipmi has ipmi_sim
     need tini has tini
     need libvirt-daemon-system has libvirtd
     need libvirt-daemon-driver-qemu compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so'
