@@ -106,10 +106,11 @@ impl Cluster {
     /// If it does not answer within 2 s, or refuses.
     pub async fn ask(&self, host: &Host, request: &AdminRequest) -> Result<AdminReply> {
         let reply = ask(&host.admin_socket(), request, ASK_WITHIN).await;
-        match reply.with_context(|| format!("{} does not answer", host.name()))? {
-            AdminReply::Error { text, .. } => bail!("{} refuses: {text}", host.name()),
-            reply => Ok(reply),
+        let reply = reply.with_context(|| format!("{} does not answer", host.name()))?;
+        if let AdminReply::Error { text, .. } = &reply {
+            bail!("{} refuses: {text}", host.name());
         }
+        Ok(reply)
     }
 
     /// `rekindle status` at one member.
@@ -117,10 +118,9 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::ask`].
     pub async fn status(&self, host: &Host) -> Result<StatusDoc> {
-        match self.ask(host, &AdminRequest::Status).await? {
-            AdminReply::Status { status } => Ok(*status),
-            other => bail!("{} answers something else: {other:?}", host.name()),
-        }
+        let reply = self.ask(host, &AdminRequest::Status).await?;
+        let AdminReply::Status { status } = reply else { bail!("{} answers something else: {reply:?}", host.name()) };
+        Ok(*status)
     }
 
     /// `rekindle members` at one member: gossip, which no leader is asked about.
@@ -128,10 +128,9 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::ask`].
     pub async fn members(&self, host: &Host) -> Result<MembersDoc> {
-        match self.ask(host, &AdminRequest::Members).await? {
-            AdminReply::Members { members } => Ok(members),
-            other => bail!("{} answers something else: {other:?}", host.name()),
-        }
+        let reply = self.ask(host, &AdminRequest::Members).await?;
+        let AdminReply::Members { members } = reply else { bail!("{} answers something else: {reply:?}", host.name()) };
+        Ok(members)
     }
 
     /// `rekindle incident ID` at one member.
@@ -139,10 +138,11 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::ask`].
     pub async fn incident(&self, host: &Host, id: IncidentId) -> Result<IncidentDoc> {
-        match self.ask(host, &AdminRequest::Incident { id }).await? {
-            AdminReply::Incident { incident } => Ok(*incident),
-            other => bail!("{} answers something else: {other:?}", host.name()),
-        }
+        let reply = self.ask(host, &AdminRequest::Incident { id }).await?;
+        let AdminReply::Incident { incident } = reply else {
+            bail!("{} answers something else: {reply:?}", host.name())
+        };
+        Ok(*incident)
     }
 
     /// The picture as the leader has it; while none answers, as some other member has it. All are asked at once, so that
