@@ -92,10 +92,10 @@ impl Coordinator {
             Input::Datagram { from, path, bytes } => {
                 self.heard(now, &from);
                 self.member.testifier.heard(&from.host, &path, from.boot);
-                if path == *self.membership.path() {
-                    if let Err(error) = self.membership.datagram(now.mono, MemberId::of(&from.host), &bytes) {
-                        self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
-                    }
+                if path == *self.membership.path()
+                    && let Err(error) = self.membership.datagram(now.mono, MemberId::of(&from.host), &bytes)
+                {
+                    self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
                 }
             }
             Input::Message { from, message } => {

@@ -150,7 +150,7 @@ impl Suspicion {
         if let Some(domain) = domain {
             let is_neighbour =
                 |host: &&HostName| roster.get(*host).is_some_and(|entry| entry.domain.as_ref() == Some(domain));
-            let lives_there = eligible.iter().any(|host| is_neighbour(host));
+            let lives_there = eligible.iter().any(is_neighbour);
             if lives_there && !given.iter().any(|(accuser, _)| is_neighbour(accuser)) {
                 return Err(NoVerdict::OwnDomainSilent { domain: domain.clone() });
             }
@@ -269,7 +269,8 @@ mod tests {
     fn the_verdict_table() {
         let unlabelled: &[(&str, &str)] = &[("a", ""), ("b", ""), ("c", ""), ("d", ""), ("x", "")];
         let racks: &[(&str, &str)] = &[("a", "r1"), ("b", "r1"), ("c", "r2"), ("d", "r2"), ("x", "r1")];
-        let rows: &[(&str, &[(&str, &str)], &str, &str, &str, &str)] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str, &'a str, &'a str);
+        let rows: &[Row<'_>] = &[
             ("three of four", unlabelled, "a b c d", "a b c", "a b c d", "verdict 3 of 4"),
             ("two of four", unlabelled, "a b c d", "a b", "a b c d", "2 of 3 testimonies (4 could testify)"),
             ("three suffice of three present", unlabelled, "a b c", "a b c", "a b c", "verdict 3 of 3"),

@@ -124,7 +124,7 @@ impl World {
     /// If a constant name of its own were malformed.
     #[must_use]
     pub fn new(seed: u64, hosts: usize, voters: usize, servers: usize, weather: Weather) -> Self {
-        let names: Vec<HostName> = (1..=hosts).map(|number| host_name(number)).collect();
+        let names: Vec<HostName> = (1..=hosts).map(host_name).collect();
         let cluster = ClusterName::new("sim").expect("a constant");
         let mut ledger = Ledger::new(cluster.clone());
         ledger.arming.armed = true;

@@ -156,8 +156,9 @@ target = "stderr"
     /// A member whose daemon lives.
     fn socket(&self) -> String {
         let mut children = self.children.borrow_mut();
-        let alive = children.iter_mut().rev().find(|(_, child)| matches!(child.try_wait(), Ok(None)));
-        let (host, _) = alive.expect("a daemon lives");
+        let mut newest_first = children.iter_mut().rev();
+        let alive = newest_first.find_map(|(host, child)| matches!(child.try_wait(), Ok(None)).then_some(host));
+        let host = alive.expect("a daemon lives");
         self.path(&format!("{host}.sock"))
     }
 

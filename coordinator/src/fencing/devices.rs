@@ -142,7 +142,7 @@ mod tests {
             address: "{host}-bmc".to_owned(),
         };
         let mut book = DeviceBook::default();
-        book.enroll([&host].into_iter(), &[rule.clone()]);
+        book.enroll([&host].into_iter(), std::slice::from_ref(&rule));
         let device = rule.device(&host);
         (book, host, device)
     }

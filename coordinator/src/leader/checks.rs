@@ -45,11 +45,11 @@ impl Leader {
     /// Asks a quorum whether we lead, unless that is being asked.
     pub(super) fn want_check(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
-        if let Some((_, asked)) = self.checker.asked {
-            if now < asked + CHECK_LOST_AFTER {
-                self.wake_at(asked + CHECK_LOST_AFTER);
-                return;
-            }
+        if let Some((_, asked)) = self.checker.asked
+            && now < asked + CHECK_LOST_AFTER
+        {
+            self.wake_at(asked + CHECK_LOST_AFTER);
+            return;
         }
         if let Some(not_before) = self.checker.not_before.filter(|not_before| now < *not_before) {
             self.wake_at(not_before);

@@ -79,9 +79,8 @@ impl Testifier {
     pub(crate) fn tick(&mut self, now: Moment, out: &mut Outbox) -> Vec<Testimony> {
         let mut finished = Vec::new();
         for (call, examination) in &mut self.examinations {
-            if examination.paths.iter().all(|(_, _, heard)| heard.is_some()) {
-                finished.push(*call);
-            } else if examination.next <= now && examination.sent == PROBES {
+            let all_heard = examination.paths.iter().all(|(_, _, heard)| heard.is_some());
+            if all_heard || (examination.next <= now && examination.sent == PROBES) {
                 finished.push(*call);
             } else if examination.next <= now {
                 examination.sent += 1;

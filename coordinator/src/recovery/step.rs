@@ -122,7 +122,8 @@ mod tests {
         };
         use MigrationKind::{Evacuation, LiveMigration};
         use MigrationStatus::{Done, Failed, UnderWay};
-        let rows: Vec<(&str, u32, Vec<NovaMigration>, Option<Option<NovaServer>>, &str)> = vec![
+        type Row = (&'static str, u32, Vec<NovaMigration>, Option<Option<NovaServer>>, &'static str);
+        let rows: Vec<Row> = vec![
             ("fresh", 0, vec![], None, "evacuate"),
             ("a stranger's evacuation runs", 0, vec![migration(3, Evacuation, UnderWay)], None, "wait"),
             ("a live migration died with the host", 0, vec![migration(3, LiveMigration, UnderWay)], None, "evacuate"),

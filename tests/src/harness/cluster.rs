@@ -107,7 +107,7 @@ impl Cluster {
     pub async fn ask(&self, host: &Host, request: &AdminRequest) -> Result<AdminReply> {
         let reply = ask(&host.admin_socket(), request, ASK_WITHIN).await;
         let reply = reply.with_context(|| format!("{} does not answer", host.name()))?;
-        if let AdminReply::Error { text, .. } = &reply {
+        if let AdminReply::Error { text, .. } = reply {
             bail!("{} refuses: {text}", host.name());
         }
         Ok(reply)
@@ -119,7 +119,9 @@ impl Cluster {
     /// As [`Cluster::ask`].
     pub async fn status(&self, host: &Host) -> Result<StatusDoc> {
         let reply = self.ask(host, &AdminRequest::Status).await?;
-        let AdminReply::Status { status } = reply else { bail!("{} answers something else: {reply:?}", host.name()) };
+        let AdminReply::Status { status } = reply else {
+            bail!("{} answers something else: {reply:?}", host.name());
+        };
         Ok(*status)
     }
 
@@ -128,9 +130,10 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::ask`].
     pub async fn members(&self, host: &Host) -> Result<MembersDoc> {
-        let reply = self.ask(host, &AdminRequest::Members).await?;
-        let AdminReply::Members { members } = reply else { bail!("{} answers something else: {reply:?}", host.name()) };
-        Ok(members)
+        match self.ask(host, &AdminRequest::Members).await? {
+            AdminReply::Members { members } => Ok(members),
+            other => bail!("{} answers something else: {other:?}", host.name()),
+        }
     }
 
     /// `rekindle incident ID` at one member.
@@ -140,7 +143,7 @@ impl Cluster {
     pub async fn incident(&self, host: &Host, id: IncidentId) -> Result<IncidentDoc> {
         let reply = self.ask(host, &AdminRequest::Incident { id }).await?;
         let AdminReply::Incident { incident } = reply else {
-            bail!("{} answers something else: {reply:?}", host.name())
+            bail!("{} answers something else: {reply:?}", host.name());
         };
         Ok(*incident)
     }
