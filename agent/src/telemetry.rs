@@ -17,7 +17,7 @@ use crate::config::{LogFormat, LogSettings, LogTarget};
 pub const FILTER_VARIABLE: &str = "REKINDLE_LOG";
 
 /// What is logged if the variable is not set: ours from `info`, the libraries' from `warn`.
-pub const FILTER_DEFAULT: &str = "warn,rekindle=info,rekindle_agent=info,rekindle_coordinator=info";
+pub const FILTER_DEFAULT: &str = "warn,openraft=off,rekindle=info,rekindle_agent=info,rekindle_coordinator=info";
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]

@@ -92,9 +92,8 @@ impl Coordinator {
             Input::Datagram { from, path, bytes } => {
                 self.heard(now, &from);
                 self.member.testifier.heard(&from.host, &path, from.boot);
-                let member = MemberId::of(&from.host);
                 if path == *self.membership.path()
-                    && let Err(error) = self.membership.datagram(now.mono, member, &bytes)
+                    && let Err(error) = self.membership.datagram(now.mono, MemberId::of(&from.host), &bytes)
                 {
                     self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
                 }
@@ -253,7 +252,7 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guests_answer(cx, &from.host, call, running.as_deref()));
             }
             Message::Statement { system_uuid, guests } => {
-                self.with_leader(now, |leader, cx| leader.pulse(cx, &from.host, from.boot, system_uuid, guests));
+                self.with_leader(now, |leader, _| leader.pulse(&from.host, from.boot, system_uuid, guests));
             }
             Message::GuestChanged { server, event } => {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
@@ -414,7 +413,7 @@ impl Coordinator {
                     leader.testimony(cx, &us.host, &testimony.target, testimony.question, testimony.findings);
                 }
                 Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
-                Yield::Pulse(guests) => leader.pulse(cx, &us.host, us.boot, cx.setup.system_uuid, guests),
+                Yield::Pulse(guests) => leader.pulse(&us.host, us.boot, cx.setup.system_uuid, guests),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
             });
         }

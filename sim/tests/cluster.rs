@@ -1,5 +1,9 @@
 //! Whole clusters in virtual time: random faults, then healing, then judgement. A failure names its seed; replay it with
 //! `cargo run -p rekindle-sim --example one -- SEED`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "one seed is one story whichever thread tells it; how many is asked for"
+)]
 
 use rekindle_sim::scenario;
 

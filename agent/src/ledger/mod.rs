@@ -10,9 +10,9 @@
 //! - [`Input::Proposed`] with `NotLeader` means *certainly not committed*. Anything doubtful is `Unknown`.
 //! - [`Input::Linearizable`] with a term comes from a quorum round of this very call. Metrics say "leader" for as long as an
 //!   isolated leader lives; nothing here that permits an act reads them.
-//! - A voter that has just started grants no vote and does not stand for one maximum election timeout ([`adapter`]).
+//! - A voter that has just started grants no vote and does not stand for one maximum election timeout (`adapter.rs`).
 //! - A voter that lost its file is not heard by those who knew it: it has forgotten for whom it voted and what it
-//!   acknowledged ([`network`]).
+//!   acknowledged (`network.rs`).
 //! - A committed entry that cannot be understood, and any failure of the disk, stop this voter's Raft and nothing else.
 //!   A restart recovers what was on disk, which is all that was acknowledged.
 

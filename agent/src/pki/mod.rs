@@ -2,7 +2,7 @@
 //!
 //! Keys are ECDSA on P-256, signatures ECDSA with SHA-256, key files PKCS#8 in PEM. A host's certificate names it twice:
 //! as a DNS name, and as `rekindle://<cluster>/<role>/<name>`, which is what rekindle goes by. An operator's has the
-//! second only. [`authority`] makes certificates, [`identity_of`] reads them, [`sign_order`] uses an operator's key.
+//! second only. `authority.rs` makes certificates, [`identity_of`] reads them, [`sign_order`] uses an operator's key.
 
 mod authority;
 mod files;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceName, DeviceReading, PowerState, Text};
 use rekindle_proto::id::{BootId, HostName, SystemUuid};
 
 use super::binding::guid_names;
@@ -83,6 +83,14 @@ impl DeviceBook {
         entries
     }
 
+    /// Looks again at what devices said before their host had told its system UUID.
+    pub fn rebind(&mut self, machine_of: impl Fn(&HostName) -> Option<SystemUuid>) {
+        for entry in self.entries.values_mut().filter(|entry| matches!(entry.binding, Binding::Unknown(_))) {
+            let Some((_, DeviceReading { guid: Some(guid @ Ok(_)), .. })) = &entry.last else { continue };
+            entry.binding = binding(&entry.host, &entry.binding, guid, machine_of(&entry.host));
+        }
+    }
+
     /// Takes in a reading. `up` is the boot in which the host was last heard, if it is not known to have gone since: an
     /// off reading is then put to the test by [`Self::heard`].
     pub fn note(
@@ -95,21 +103,7 @@ impl DeviceBook {
     ) {
         let Some(entry) = self.entries.get_mut(device) else { return };
         if let Some(guid) = &reading.guid {
-            entry.binding = match (guid, machine) {
-                (Ok(guid), Some(machine)) if guid_names(*guid, machine) => Binding::Bound,
-                (Ok(guid), Some(machine)) => Binding::Refused(Text::new(format!(
-                    "its GUID {} is not {}'s system UUID {machine}",
-                    uuid_text(guid.0),
-                    entry.host
-                ))),
-                (Ok(_), None) => Binding::Unknown(Text::new(format!("{} has not said its system UUID", entry.host))),
-                // A device that cannot say it now said it before: it has not moved to another machine by being busy.
-                (Err(error), _) => match &entry.binding {
-                    Binding::Bound => Binding::Bound,
-                    Binding::Unknown(_) => Binding::Unknown(Text::new(format!("no GUID: {error}"))),
-                    Binding::Refused(why) => Binding::Refused(why.clone()),
-                },
-            };
+            entry.binding = binding(&entry.host, &entry.binding, guid, machine);
         }
         match reading.power {
             Ok(PowerState::Off) => {
@@ -147,6 +141,28 @@ impl DeviceBook {
     }
 }
 
+/// What a device's word about its machine makes of its binding.
+fn binding(
+    host: &HostName,
+    before: &Binding,
+    guid: &Result<DeviceGuid, DeviceError>,
+    machine: Option<SystemUuid>,
+) -> Binding {
+    match (guid, machine) {
+        (Ok(guid), Some(machine)) if guid_names(*guid, machine) => Binding::Bound,
+        (Ok(guid), Some(machine)) => {
+            Binding::Refused(Text::new(format!("its GUID {} is not {host}'s system UUID {machine}", uuid_text(guid.0))))
+        }
+        (Ok(_), None) => Binding::Unknown(Text::new(format!("{host} has not said its system UUID"))),
+        // A device that cannot say it now said it before: it has not moved to another machine by being busy.
+        (Err(error), _) => match before {
+            Binding::Bound => Binding::Bound,
+            Binding::Unknown(_) => Binding::Unknown(Text::new(format!("no GUID: {error}"))),
+            Binding::Refused(why) => Binding::Refused(why.clone()),
+        },
+    }
+}
+
 fn uuid_text(bytes: [u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -154,7 +170,6 @@ fn uuid_text(bytes: [u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rekindle_proto::fact::{DeviceError, DeviceGuid};
     use uuid::Uuid;
 
     fn book() -> (DeviceBook, HostName, DeviceName) {

@@ -45,9 +45,10 @@ impl Leader {
     /// Asks a quorum whether we lead, unless that is being asked.
     pub(super) fn want_check(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
-        let lost_at = self.checker.asked.map(|(_, asked)| asked + CHECK_LOST_AFTER);
-        if let Some(lost_at) = lost_at.filter(|lost_at| now < *lost_at) {
-            self.wake_at(lost_at);
+        if let Some((_, asked)) = self.checker.asked
+            && now < asked + CHECK_LOST_AFTER
+        {
+            self.wake_at(asked + CHECK_LOST_AFTER);
             return;
         }
         if let Some(not_before) = self.checker.not_before.filter(|not_before| now < *not_before) {

@@ -103,7 +103,7 @@ impl Leader {
     ) {
         let Some(DeviceCall { device, read_for, .. }) = self.device_calls.calls.remove(&call) else { return };
         let Some(host) = self.devices.get(&device).map(|entry| entry.host.clone()) else { return };
-        let machine = cx.ledger.host(&host).and_then(|host| host.pulse.as_ref()).and_then(|pulse| pulse.system_uuid);
+        let machine = super::system_uuid(cx, &host);
         // In an incident the host's voice is weighed against the proof, not against the device.
         let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| cx.ledger.open_incident(&host).is_none());
         self.devices.note(&device, reading, finished, machine, up);

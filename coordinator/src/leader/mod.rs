@@ -10,20 +10,20 @@ mod evacuation;
 mod fence;
 mod guests;
 mod proposals;
+mod pulses;
 mod servers;
 mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceReading, GuestList, NovaError, PathFinding, Text};
-use rekindle_proto::id::{BootId, CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
+use rekindle_proto::fact::{DeviceReading, NovaError, PathFinding, Text};
+use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
 use rekindle_proto::status::Phase;
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
-use crate::ledger::{Entry, MemberStatement, Statement};
 use crate::time::Moment;
 
 use checks::{Checker, RollCaller};
@@ -32,6 +32,7 @@ use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
 use proposals::{Key, Proposals};
+use pulses::Pulses;
 use servers::IntentState;
 use suspects::SuspectCase;
 
@@ -49,6 +50,7 @@ pub(crate) struct Leader {
     checker: Checker,
     roll: RollCaller,
     proposals: Proposals,
+    pulses: Pulses,
     suspects: BTreeMap<HostName, SuspectCase>,
     refutations: BTreeMap<HostName, Vec<Moment>>,
     own_examinations: Vec<OwnExamination>,
@@ -86,6 +88,7 @@ impl Leader {
             checker: Checker::default(),
             roll: RollCaller::default(),
             proposals: Proposals::default(),
+            pulses: Pulses::default(),
             suspects: BTreeMap::new(),
             refutations: BTreeMap::new(),
             own_examinations: Vec::new(),
@@ -157,6 +160,8 @@ impl Leader {
             return;
         }
         self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
+        self.drive_pulses(cx);
+        self.devices.rebind(|host| system_uuid(cx, host));
         self.drive_suspects(cx);
         self.drive_incidents(cx);
         self.drive_guests(cx);
@@ -223,30 +228,6 @@ impl Leader {
         self.touch();
     }
 
-    /// A member's word about itself: to the ledger, if it says something new.
-    pub(crate) fn pulse(
-        &mut self,
-        cx: &mut Context<'_>,
-        host: &HostName,
-        boot: BootId,
-        system_uuid: Option<SystemUuid>,
-        guests: GuestList,
-    ) {
-        let Some(record) = cx.ledger.host(host) else { return };
-        let known = record.pulse.as_ref();
-        let is_news =
-            known.is_none_or(|pulse| pulse.boot != boot || pulse.system_uuid != system_uuid || pulse.guests != guests);
-        // An incomplete list is no reason to forget a complete one of the same boot.
-        let is_worse = known.is_some_and(|pulse| pulse.boot == boot && pulse.guests.complete && !guests.complete);
-        // While its host is being recovered, the ledger keeps what was said before (I6).
-        if !is_news || is_worse || cx.ledger.open_incident(host).is_some() {
-            return;
-        }
-        let statement = MemberStatement::Pulse { system_uuid, guests };
-        let statement = Statement::Member { host: host.clone(), boot, statement };
-        self.propose(cx, Key::Pulse(host.clone()), Entry::new(cx.now.wall, statement));
-    }
-
     pub(crate) fn device_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -266,4 +247,9 @@ impl Leader {
         }
         self.touch();
     }
+}
+
+/// A host's machine, by its own last word.
+fn system_uuid(cx: &Context<'_>, host: &HostName) -> Option<SystemUuid> {
+    cx.ledger.host(host).and_then(|record| record.pulse.as_ref()).and_then(|pulse| pulse.system_uuid)
 }

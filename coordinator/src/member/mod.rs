@@ -213,6 +213,7 @@ impl Member {
         if self.next_leading <= now {
             self.next_leading = now + LEADING_EVERY;
             if let Some(term) = leads {
+                self.learn_leader(cx.setup.host.clone(), term, now);
                 self.announce(cx, term);
             }
         }

@@ -160,6 +160,7 @@ impl Heard {
             | Input::PowerOffDone { .. }
             | Input::Nova { .. }
             | Input::Guests { .. }
+            | Input::GuestsChecked { .. }
             | Input::Guest { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }

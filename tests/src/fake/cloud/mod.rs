@@ -94,6 +94,17 @@ pub struct RanTwice {
     pub hosts: Vec<HostName>,
 }
 
+/// A moment when a guest began to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestStart {
+    /// When.
+    pub when: When,
+    /// Which server.
+    pub server: ServerId,
+    /// Where.
+    pub host: HostName,
+}
+
 /// A migration record, as Nova has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationLine {
@@ -159,6 +170,12 @@ impl Cloud {
     #[must_use]
     pub fn ever_ran_twice(&self) -> Vec<RanTwice> {
         self.world().twice.clone()
+    }
+
+    /// Every moment at which a guest began to run, oldest first. The latest 200,000 are kept.
+    #[must_use]
+    pub fn guest_starts(&self) -> Vec<GuestStart> {
+        self.world().starts.all()
     }
 
     /// Whether a server with a local disk was rebuilt from its image.

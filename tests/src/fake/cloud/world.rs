@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::builder::{Disks, ServerSpec, Settings};
 use super::fault::Faults;
 use super::keystone::Tokens;
-use super::{EvacuateCall, RanTwice, RequestLine};
+use super::{EvacuateCall, GuestStart, RanTwice, RequestLine};
 use crate::fake::guests::{GuestEvent, GuestLine, GuestNotice};
 use crate::fake::record::{Records, When};
 
@@ -144,6 +144,7 @@ pub(super) struct World {
     /// Those that are accepted or pre-migrating.
     pub(super) under_way: BTreeSet<MigrationId>,
     pub(super) twice: Vec<RanTwice>,
+    pub(super) starts: Records<GuestStart>,
     pub(super) evacuate_calls: Records<EvacuateCall>,
     pub(super) requests: Records<RequestLine>,
     pub(super) requests_begun: u64,
@@ -163,6 +164,7 @@ impl World {
             migrations: Vec::new(),
             under_way: BTreeSet::new(),
             twice: Vec::new(),
+            starts: Records::default(),
             evacuate_calls: Records::default(),
             requests: Records::default(),
             requests_begun: 0,
@@ -282,6 +284,7 @@ impl World {
             return false;
         }
         host.tell(GuestNotice::Event(GuestEvent::Running, id));
+        self.starts.push(GuestStart { when: When::now(), server: id, host: on.clone() });
         if server.running_on.len() > 1 {
             let hosts = server.running_on.iter().cloned().collect();
             self.twice.push(RanTwice { when: When::now(), server: id, hosts });

@@ -1,0 +1,74 @@
+# `make demo` and `make test` are all a newcomer needs; they bring what is missing, and say so.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-long sim cloud-up cloud-down cloud-test lint deny purity fix setup clean
+
+# Where rustup puts cargo, for shells that have not read its profile.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+# Clusters that `make sim` simulates, and the first seed.
+SEEDS ?= 2000
+FIRST ?= 0
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## build the daemon rekindled and the command rekindle
+	@scripts/setup.sh build
+	cargo build --locked --bin rekindled --bin rekindle
+
+demo: ## a host dies, is fenced, its servers run elsewhere: ARGS="--fault freeze --kill follower"
+	@scripts/setup.sh demo
+	cargo run --locked --bin demo -- $(ARGS)
+
+test: ## everything CI runs, stage by stage
+	@scripts/test.sh
+
+test-long: ## the same, with thousands of simulated clusters
+	@scripts/test.sh long
+
+sim: ## simulate many clusters: SEEDS=2000 FIRST=0
+	@scripts/setup.sh build
+	REKINDLE_SIM_SEEDS=$(SEEDS) REKINDLE_SIM_FIRST=$(FIRST) cargo test --workspace --locked --test cluster -- --nocapture
+
+cloud-up: ## start the real cloud of the tests, for work by hand
+	@scripts/setup.sh build
+	tests/cloud/cloud.sh up
+
+cloud-down: ## stop it
+	tests/cloud/cloud.sh down
+
+cloud-test: ## the test against it: a host dies under a real Nova
+	@scripts/setup.sh test
+	cargo test --workspace --locked --test cloud -- --nocapture
+
+lint: ## format, clippy, licences, purity, units, links; writes nothing
+	@scripts/setup.sh lint
+	@scripts/check.sh format
+	@scripts/check.sh units
+	@scripts/check.sh docs
+	@scripts/check.sh lints
+	@scripts/check.sh deny
+	@scripts/check.sh purity
+	cargo test --workspace --locked --quiet --test purity
+
+deny: ## licences, bans, sources, known holes
+	@scripts/setup.sh lint
+	@scripts/check.sh deny
+
+purity: ## the pure crates are pure
+	@scripts/setup.sh lint
+	@scripts/check.sh purity
+	cargo test --workspace --locked --quiet --test purity
+
+fix: ## format, and let clippy mend what it can
+	@scripts/setup.sh build
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+
+setup: ## install what is missing here for all of this
+	@scripts/setup.sh test
+
+clean: ## remove what was built
+	cargo clean

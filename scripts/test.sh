@@ -1,0 +1,93 @@
+#!/bin/bash
+# All tests, stage by stage (`make test`). A failed stage, but for the first, does not keep the later ones from running;
+# what failed is said again at the end, and the last line counts all tests: "N passed, M failed".
+#
+#   test.sh            all stages, in order
+#   test.sh long       the same with many more simulated clusters
+#   test.sh only NAME  one stage
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+LOGS=target/test-logs
+PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' ONLY='' STAGES=''
+case ${1:-} in
+  "") ;;
+  long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} ;;
+  only) ONLY=${2:?which stage?} ;;
+  *) die "usage: test.sh [long | only STAGE]" ;;
+esac
+
+# Ends the stage that runs, and everything it started: `timeout` hands the signal to its whole process group.
+stop() {
+  [[ -z $RUNNING ]] || kill -TERM "$RUNNING" || true
+  say "stopped"
+  exit 130
+}
+trap stop INT TERM
+
+# stage NAME MINUTES COMMAND...: at most so long; its output is shown, and kept in target/test-logs/NAME.log.
+stage() {
+  local name=$1 minutes=$2 began=$SECONDS rc=0 passed failed verdict=ok
+  shift 2
+  STAGES+=" $name"
+  [[ -z $ONLY || $ONLY == "$name" ]] || return 0
+  # Without what it installs all the others would fail, each in its own way.
+  [[ " ${BROKEN[*]} " != *" setup "* ]] || return 0
+  printf '\n=== %s\n' "$name"
+  # Into the file, and shown from there: counted is what was written, whenever it is shown.
+  : >"$LOGS/$name.log"
+  timeout -k 20 "${minutes}m" "$@" >>"$LOGS/$name.log" 2>&1 </dev/null &
+  RUNNING=$!
+  tail -q -n +1 -s 0.2 -f --pid="$RUNNING" "$LOGS/$name.log" &
+  wait "$RUNNING" || rc=$?
+  RUNNING=''
+  wait
+  # The counts on cargo's own closing lines.
+  read -r passed failed < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*/\1 \2/p' "$LOGS/$name.log" |
+    awk '{p += $1; f += $2} END {print p + 0, f + 0}')
+  if [[ $rc != 0 ]]; then
+    verdict="FAILED ($([[ $rc == 124 || $rc == 137 ]] && echo "not done within $minutes minutes" || echo "exit $rc"))"
+    # A stage that is no test, or did not compile, counts as one.
+    [[ $failed -gt 0 ]] || failed=1
+    BROKEN+=("$name")
+  elif [[ $1 == cargo && "$*" != *--no-run* && $passed == 0 ]]; then
+    verdict="FAILED (no test ran)" failed=1
+    BROKEN+=("$name")
+  fi
+  PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed))
+  SUMMARY+=("$(printf '%-12s %4d s  %5d passed  %s' "$name" $((SECONDS - began)) "$passed" "$verdict")")
+  printf -- '--- %s: %s, %d s\n' "$name" "$verdict" $((SECONDS - began))
+}
+
+# Always the whole workspace, narrowed by target: another choice of packages would choose other features of what they
+# share, and build it all again.
+tests() { stage "$1" "$2" cargo test --workspace --locked --no-fail-fast "${@:3}"; }
+
+mkdir -p "$LOGS"
+stage setup 20 scripts/setup.sh test
+stage format 2 scripts/check.sh format
+stage units 1 scripts/check.sh units
+stage docs 1 scripts/check.sh docs
+stage lints 20 scripts/check.sh lints
+stage deny 5 scripts/check.sh deny
+stage build 20 cargo test --workspace --locked --no-run
+stage purity 5 scripts/check.sh purity
+tests imports 2 --test purity
+tests unit 10 --lib --bins
+tests doc 10 --doc
+tests simulation 15 --test cluster
+tests fakes 5 --test fakes_bmc --test fakes_cloud
+# Built by the stage "build", with the same features as the tests.
+stage demo 3 target/debug/demo
+tests libvirt 10 --test libvirt
+stage cloud-setup 15 tests/cloud/cloud.sh install
+tests cloud 15 --test cloud
+
+[[ ${#SUMMARY[@]} -gt 0 ]] || die "there is no stage $ONLY; there are:$STAGES"
+printf '\n'
+printf '%s\n' "${SUMMARY[@]}"
+[[ ${#BROKEN[@]} == 0 ]] || printf 'failed: %s (their output: %s/NAME.log)\n' "${BROKEN[*]}" "$LOGS"
+printf 'all stages: %d s\n' "$SECONDS"
+printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
+[[ $FAILED == 0 ]]

@@ -1,0 +1,133 @@
+#!/bin/bash
+# One compute host: a libvirtd with its guests (in a pid and mount namespace), a nova-compute, whatever a test adds
+# (its rekindled), and a BMC that outlives them.
+#
+#   host.sh configure HOST        writes its directory and its BMC's configuration
+#   host.sh bmc HOST              starts its BMC (ipmi_sim)
+#   host.sh start HOST            power on if it is off; starts what a booting machine starts
+#   host.sh kill HOST             its kernel died: all its processes end at once; its BMC goes on saying "on"
+#   host.sh off HOST              power off, as its BMC does it: the same, and the BMC says "off"
+#   host.sh adopt HOST NAME PID   makes a running process one of the host's, so that it dies with it
+#
+# In $CLOUD_DIR/hosts/HOST: pids/NAME.pid; power ("on" or "off"); power.log, lines of "NANOSECONDS EVENT" (unix time),
+# the events being "power on", "power off" (written when the last process is dead), "start" and "crash".
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+[[ $# -ge 2 ]] || die "usage: host.sh configure|bmc|start|kill|off|adopt HOST"
+VERB=$1 HOST=$2 DIR=$CLOUD_DIR/hosts/$2
+[[ " $CLOUD_HOSTS " == *" $HOST "* ]] || die "$HOST is none of this cloud's hosts ($CLOUD_HOSTS)"
+NUMBER=${HOST##*[!0-9]}
+
+note() { printf '%s %s\n' "$(date +%s%N)" "$1" >>"$DIR/power.log"; }
+
+configure() {
+  mkdir -p "$DIR"/{pids,guests,disks,knobs,nova,bmc/state,libvirt/{run,etc,lib,cache,log,no-drivers}}
+  [[ -s $DIR/power ]] || echo on >"$DIR/power"
+  # Real BMCs differ in the order of the GUID's bytes, so these do: IPMI's own (all reversed), SMBIOS (the first three
+  # fields reversed: what most send), RFC 4122 (as written). `ipmitool mc guid` tells them apart; a raw reader must too.
+  local order uuid guid
+  case $((NUMBER % 3)) in 0) order=rfc4122 ;; 1) order=smbios ;; 2) order=ipmi ;; esac
+  read -r uuid guid < <("$PYTHON" - "$HOST" "$order" <<'P'
+import sys, uuid
+u = uuid.uuid5(uuid.NAMESPACE_DNS, sys.argv[1] + '.rekindle.test')
+print(u, {'rfc4122': u.bytes, 'smbios': u.bytes_le, 'ipmi': u.bytes[::-1]}[sys.argv[2]].hex())
+P
+  )
+  echo "$uuid" >"$DIR/system_uuid"
+  echo "$order" >"$DIR/bmc/guid_order"
+  (umask 077; printf '%s' "$BMC_PASSWORD" >"$DIR/bmc/password")
+  cat >"$DIR/bmc/lan.conf" <<C
+name "bmc-$HOST"
+set_working_mc 0x20
+  startlan 1
+    addr $BMC_NET.$NUMBER $BMC_PORT
+    priv_limit admin
+    allowed_auths_user none md2 md5 straight
+    allowed_auths_operator none md2 md5 straight
+    allowed_auths_admin none md2 md5 straight
+    guid $guid
+  endlan
+  chassis_control "$CLOUD_SRC/bmc-power.sh $HOST"
+  user 1 true "" "" user 10 none md2 md5 straight
+  user 2 true "$BMC_USER" "$BMC_PASSWORD" operator 10 none md2 md5 straight
+C
+  cat >"$DIR/bmc/sim.emu" <<C
+mc_setbmc 0x20
+mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
+sel_enable 0x20 1000 0x0a
+mc_enable 0x20
+C
+  printf 'host_uuid = "%s"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n' "$uuid" >"$DIR/libvirt/etc/libvirtd.conf"
+  printf '[DEFAULT]\nhost = %s\nstate_path = %s\n[oslo_concurrency]\nlock_path = %s/lock\n' \
+    "$HOST" "$DIR/nova" "$DIR/nova" >"$ETC/nova/$HOST.conf"
+}
+
+bmc() {
+  launch "$RUN/bmc-$HOST.pid" "$LOG/bmc-$HOST.log" \
+    ipmi_sim -n -p -c "$DIR/bmc/lan.conf" -f "$DIR/bmc/sim.emu" -s "$DIR/bmc/state"
+}
+
+# Runs as the first process of the host's namespaces. All of libvirt's directories are the host's own; with an empty
+# driver directory libvirtd has no driver but the built-in ones, of which `test` is one.
+inside() {
+  local d
+  mkdir -p /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt
+  for d in run:/run/libvirt etc:/etc/libvirt lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log/libvirt; do
+    mount --bind "$DIR/libvirt/${d%%:*}" "${d#*:}"
+  done
+  export LIBVIRT_DRIVER_DIR=$DIR/libvirt/no-drivers
+  exec tini -g -- bash -c 'libvirtd --pid-file "$1/libvirt/run/libvirtd.pid" & exec "$2" "$3/guests.py" keep "$1"' \
+    host "$DIR" "$PYTHON" "$CLOUD_SRC"
+}
+
+start() {
+  [[ $(<"$DIR/power") == on ]] || { echo on >"$DIR/power"; note "power on"; }
+  if ! alive "$DIR/pids/libvirt.pid"; then
+    note start
+    rm -rf "$DIR"/libvirt/run/*
+    launch "$DIR/pids/libvirt.pid" "$LOG/libvirt-$HOST.log" \
+      unshare --pid --fork --kill-child --mount --propagation private --mount-proc "$CLOUD_SRC/host.sh" inside "$HOST"
+  fi
+  local i
+  for i in {1..300}; do [[ -e $DIR/libvirt/run/ready ]] && break; sleep 0.1; done
+  [[ -e $DIR/libvirt/run/ready ]] || die "libvirtd of $HOST did not come up; see $LOG/libvirt-$HOST.log"
+  launch "$DIR/pids/nova-compute.pid" "$LOG/nova-compute-$HOST.log" \
+    "$CLOUD_VENV/bin/nova-compute" --config-file "$ETC/nova/nova.conf" --config-file "$ETC/nova/$HOST.conf"
+}
+
+kill_all() {
+  local f
+  for f in "$DIR"/pids/*.pid; do [[ ! -e $f ]] || signal "$f" KILL; done
+  for f in "$DIR"/pids/*.pid; do
+    [[ -e $f ]] || continue
+    gone "$f" 10 || die "$f does not die: $HOST is not off"
+    rm -f "$f"
+  done
+}
+
+off() {
+  kill_all
+  [[ $(<"$DIR/power") == off ]] || { echo off >"$DIR/power"; note "power off"; }
+}
+
+adopt() {
+  [[ $(<"$DIR/power") == on ]] || die "$HOST is off: nothing runs on it"
+  record "$DIR/pids/$1.pid" "$2" || die "no process $2"
+}
+
+case $VERB in
+  inside) inside ;;
+  configure | bmc) "$VERB" ;;
+  start | off | adopt | kill)
+    # One at a time per host; whoever it starts does not inherit the lock.
+    exec 7>"$DIR/lock"
+    flock 7
+    shift 2
+    case $VERB in
+      kill) kill_all; note crash ;;
+      *) "$VERB" "$@" ;;
+    esac
+    ;;
+  *) die "unknown verb $VERB" ;;
+esac

@@ -1,0 +1,44 @@
+//! Real daemons, as processes, in a network of their own: what a host's death, a dead leader, a BMC, Nova or a file do to
+//! them. The truth asserted on is that of the simulated cloud, not what a daemon says.
+//!
+//! It has a main of its own, because the daemons are this very executable and the network namespace must be there before
+//! the first thread. Arguments are libtest's: a filter, `--exact`, `--list`.
+
+mod bmc;
+mod hosts;
+mod leader;
+mod nova;
+mod rig;
+mod runner;
+mod start;
+
+use std::process::ExitCode;
+
+use rekindle_tests::harness::dispatch;
+use runner::{Test, test};
+
+fn tests() -> Vec<Test> {
+    vec![
+        test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
+        test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
+        test!(hosts::a_disarmed_cluster_only_watches),
+        test!(hosts::a_host_in_maintenance_is_left_alone),
+        test!(leader::a_leader_that_dies_at_the_verdict_is_succeeded),
+        test!(leader::a_leader_that_dies_while_fencing_is_succeeded),
+        test!(leader::a_leader_that_dies_when_fenced_is_succeeded),
+        test!(leader::a_leader_that_dies_while_evacuating_is_succeeded),
+        test!(bmc::a_wrong_password_is_stuck_and_nothing_is_evacuated),
+        test!(bmc::a_silent_bmc_is_stuck_and_nothing_is_evacuated),
+        test!(bmc::a_bmc_that_says_ok_and_stays_on_is_stuck_and_nothing_is_evacuated),
+        test!(nova::errors_are_waited_out),
+        test!(nova::a_slow_nova_is_waited_for),
+        test!(nova::worthless_tokens_are_renewed),
+        test!(nova::answers_that_are_lost_make_no_second_copy),
+        test!(start::an_unknown_key_is_refused),
+        test!(start::a_stranger_is_refused),
+    ]
+}
+
+fn main() -> ExitCode {
+    dispatch().unwrap_or_else(|| runner::run(&tests()))
+}

@@ -1,0 +1,241 @@
+//! One simulated host: its daemon, its place in the cloud, its BMC.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use rekindle_proto::id::HostName;
+
+use super::daemon::{Daemon, Starter, tail, told};
+use super::namespace::Firewall;
+use crate::fake::bmc::{Bmc, PowerAction, PowerHook};
+use crate::fake::cloud::Cloud;
+use crate::fake::guests::GuestsSocket;
+
+/// A host of the cluster.
+#[derive(Debug)]
+pub struct Host {
+    pub(super) machine: Arc<Machine>,
+    pub(super) bmc: Bmc,
+    pub(super) _guests: GuestsSocket,
+}
+
+impl Host {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &HostName {
+        &self.machine.name
+    }
+
+    /// Where its daemon listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.machine.address
+    }
+
+    /// Its BMC, on an address of its own.
+    #[must_use]
+    pub fn bmc(&self) -> &Bmc {
+        &self.bmc
+    }
+
+    /// Its files: `rekindle.toml`, `admin.sock`, `state/`, `rekindled.log`.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.machine.dir
+    }
+
+    /// The local socket of its daemon.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.machine.dir.join("admin.sock")
+    }
+
+    /// Its configuration file, read at the next start.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.machine.config()
+    }
+
+    /// All that its daemons, one after the other, wrote.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.machine.log()
+    }
+
+    /// The last lines of that.
+    #[must_use]
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.machine.log(), lines)
+    }
+
+    /// The process id of its daemon, if one was started and not killed.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.machine.daemon().as_ref().map(Daemon::pid)
+    }
+
+    /// Whether its daemon was started, and neither killed nor stopped nor silenced.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let machine = &self.machine;
+        !machine.silent.load(Ordering::Relaxed) && !machine.stopped.load(Ordering::Relaxed) && self.pid().is_some()
+    }
+
+    /// How its daemon ended, if it did by itself.
+    #[must_use]
+    pub fn ended(&self) -> Option<String> {
+        self.machine.daemon().as_mut().and_then(Daemon::ended).map(told)
+    }
+
+    /// Starts its daemon. No error if it runs.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn start(&self) -> Result<()> {
+        self.machine.start()
+    }
+
+    /// SIGKILL for its daemon, and waits until it is gone. No error if there is none. The kernel lives on, unless it was
+    /// silenced before: see [`super::Fault`] for what happens to whole hosts.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn kill(&self) -> Result<()> {
+        self.machine.kill()
+    }
+
+    /// Stops its daemon with SIGSTOP.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn stop(&self) -> Result<()> {
+        self.machine.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn go_on(&self) -> Result<()> {
+        self.machine.signal(Signal::SIGCONT)
+    }
+
+    /// Sends its daemon another signal: SIGTERM, SIGHUP.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.machine.signal(signal)
+    }
+
+    /// Drops everything to and from its address. Its BMC has another.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn silence(&self) -> Result<()> {
+        self.machine.silence()
+    }
+
+    /// Lets it be heard again.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn unsilence(&self) -> Result<()> {
+        self.machine.unsilence()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) name: HostName,
+    pub(super) address: SocketAddr,
+    pub(super) dir: PathBuf,
+    pub(super) cloud: Cloud,
+    pub(super) firewall: Arc<Firewall>,
+    pub(super) starter: Arc<Starter>,
+    pub(super) daemon: Mutex<Option<Daemon>>,
+    pub(super) silent: AtomicBool,
+    pub(super) stopped: AtomicBool,
+}
+
+impl Machine {
+    pub(super) fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("rekindle.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("rekindled.log")
+    }
+
+    pub(super) fn start(&self) -> Result<()> {
+        let mut daemon = self.daemon();
+        if daemon.as_mut().is_some_and(|daemon| daemon.ended().is_none()) {
+            return Ok(());
+        }
+        let started = Daemon::start(&self.starter, self.name.as_str(), &self.config(), &self.log());
+        *daemon = Some(started.with_context(|| format!("rekindled of {} cannot be started", self.name))?);
+        self.stopped.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn kill(&self) -> Result<()> {
+        match self.daemon().take() {
+            Some(mut daemon) => daemon.kill().with_context(|| format!("rekindled of {} cannot be killed", self.name)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        let mut daemon = self.daemon();
+        let running = daemon.as_mut().with_context(|| format!("rekindled of {} does not run", self.name))?;
+        running.signal(signal).with_context(|| format!("rekindled of {} takes no {signal}", self.name))?;
+        if matches!(signal, Signal::SIGSTOP | Signal::SIGCONT) {
+            self.stopped.store(signal == Signal::SIGSTOP, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn silence(&self) -> Result<()> {
+        self.firewall.silence(self.address.ip())?;
+        self.silent.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn unsilence(&self) -> Result<()> {
+        self.firewall.unsilence(self.address.ip())?;
+        self.silent.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What its BMC's power orders mean. A host that is off is silent: its kernel is gone with its daemon.
+    pub(super) fn power_hook(self: &Arc<Self>) -> PowerHook {
+        let machine = Arc::clone(self);
+        Arc::new(move |action| match action {
+            PowerAction::Off => machine.lose_power().map_err(io::Error::other),
+            PowerAction::On => machine.boot().map_err(io::Error::other),
+        })
+    }
+
+    /// Silent first: a live kernel would answer for the killed process.
+    pub(super) fn lose_power(&self) -> Result<()> {
+        self.silence()?;
+        self.kill()?;
+        self.cloud.host_died(&self.name);
+        Ok(())
+    }
+
+    fn boot(&self) -> Result<()> {
+        self.cloud.host_returned(&self.name);
+        self.unsilence()?;
+        self.start()
+    }
+}
