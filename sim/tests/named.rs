@@ -98,3 +98,14 @@ fn nobody_is_left_behind_for_an_outage() {
     assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
     assert_eq!(world.nova.servers().filter(|server| world.nova.copies(server.id) == 1).count(), 15);
 }
+
+/// A fenced host is powered on while its BMC is away, boots, and is elected (that is this seed's story): it must not lead
+/// its own recovery as if it were off, nor wait for its own silence.
+#[test]
+fn a_leader_is_not_off() {
+    let report = rekindle_sim::scenario::random(105);
+    assert_eq!(report.violation, None, "{}", report.log.join("\n"));
+    let booted = report.log.iter().any(|line| line.ends_with("cmp-03 has booted"));
+    let elected = report.log.iter().any(|line| line.contains("cmp-03 leads term 3"));
+    assert!(booted && elected, "the story has changed: look for another seed");
+}

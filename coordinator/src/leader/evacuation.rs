@@ -123,6 +123,11 @@ impl Leader {
             let silent_since = reads.values().map(|read| read.at()).max();
             self.evacuations.insert(id, Evacuation { reads, silent_since, ..Evacuation::default() });
         }
+        if incident.host == cx.setup.host {
+            // Powered on, joined, elected: nobody's voice is nearer than our own.
+            let why = format!("{} leads: it runs, though it was read off", incident.host);
+            self.void_proof(cx, id, Text::new(why), false);
+        }
         if let Some(why) = self.evacuations.get(&id).and_then(|evacuation| evacuation.contradiction.clone()) {
             // Said again until the ledger has taken it in: a later reading or silence does not mend a broken proof.
             self.hold(cx.now.mono, id, format!("the proof is contradicted: {why}"));

@@ -58,6 +58,9 @@ impl Leader {
     pub(super) fn drive_fence(&mut self, cx: &mut Context<'_>, id: IncidentId) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
         let fence = self.fences.entry(id).or_default();
+        if incident.phase == Phase::Unclean && incident.host == cx.setup.host {
+            fence.cancelled.get_or_insert_with(|| "it leads: it was alive before any off order".into());
+        }
         if let Some(why) = fence.cancelled.clone() {
             self.hold(cx.now.mono, id, why.clone());
             self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
