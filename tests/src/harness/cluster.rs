@@ -130,10 +130,11 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::ask`].
     pub async fn members(&self, host: &Host) -> Result<MembersDoc> {
-        match self.ask(host, &AdminRequest::Members).await? {
-            AdminReply::Members { members } => Ok(members),
-            other => bail!("{} answers something else: {other:?}", host.name()),
-        }
+        let reply = self.ask(host, &AdminRequest::Members).await?;
+        let AdminReply::Members { members } = reply else {
+            bail!("{} answers something else: {reply:?}", host.name());
+        };
+        Ok(members)
     }
 
     /// `rekindle incident ID` at one member.
