@@ -84,14 +84,21 @@ impl Host {
 
     /// Defines a guest and starts it.
     pub(crate) fn start_guest(&self, name: &str, guest: Guest) -> ServerId {
+        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").expect("a UUID");
+        let server = uuid.trim().parse().expect("a UUID");
+        self.start_guest_of(server, name, guest);
+        server
+    }
+
+    /// The same, for this server of a cloud.
+    pub(crate) fn start_guest_of(&self, server: ServerId, name: &str, guest: Guest) {
         let (panics, on_crash) = match guest {
             Guest::Sleeper => (false, "destroy"),
             Guest::Panicker(on_crash) => (true, on_crash),
         };
         let image = self.assemble(name, panics);
-        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").expect("a UUID").trim().to_owned();
         let xml = format!(
-            "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>16</memory><vcpu>1</vcpu>\
+            "<domain type='qemu'><name>{name}</name><uuid>{server}</uuid><memory unit='MiB'>16</memory><vcpu>1</vcpu>\
              <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os><features><acpi/></features>\
              <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>{on_crash}</on_crash>\
              <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>\
@@ -103,7 +110,6 @@ impl Host {
         fs::write(&file, xml).expect("written");
         self.virsh(&["define", file.to_str().expect("path")]);
         self.virsh(&["start", name]);
-        uuid.parse().expect("a UUID")
     }
 
     /// Runs virsh, which must succeed.

@@ -1,13 +1,16 @@
 //! The whole picture.
 
+use std::collections::BTreeMap;
+
 use rekindle_proto::fact::{DeviceReading, MemberRole, Text};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, ServerId};
 use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, Phase, StatusDoc};
 
 use super::incident::incident_doc;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry};
 use crate::leader::Leader;
+use crate::ledger::{GUEST_RESTARTS_MAX, GUEST_WINDOW_MS};
 use crate::member::Member;
 use crate::membership::{MemberState, MemberView};
 use crate::verdict::brake_needs;
@@ -144,7 +147,32 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    alarms.extend(left_alone(cx));
     alarms
+}
+
+/// Guests that died so often that they are not restarted any more, and do not run. From the ledger, so that every leader
+/// says it for as long as it is so.
+fn left_alone(cx: &Context<'_>) -> Vec<Text> {
+    let mut restarts: BTreeMap<(ServerId, &HostName), usize> = BTreeMap::new();
+    let recent = |began| cx.now.wall.millis_since(began) < GUEST_WINDOW_MS;
+    for guest in cx.ledger.guest_incidents.values().filter(|guest| guest.recovered.is_some() && recent(guest.began)) {
+        *restarts.entry((guest.server, &guest.host)).or_default() += 1;
+    }
+    let is_off = |server: ServerId, host: &HostName| {
+        let pulse = cx.ledger.host(host).and_then(|record| record.pulse.as_ref());
+        pulse.is_some_and(|pulse| pulse.guests.guests.iter().any(|guest| guest.server == server && !guest.running))
+    };
+    let often = restarts.into_iter().filter(|(_, restarts)| *restarts >= GUEST_RESTARTS_MAX);
+    let off = often.filter(|((server, host), _)| is_off(*server, host));
+    off.map(|((server, host), restarts)| {
+        Text::new(format!(
+            "{host}: server {server} does not run; it died and was restarted {restarts} times within {} minutes and is \
+             left alone: look at it",
+            GUEST_WINDOW_MS / 60_000
+        ))
+    })
+    .collect()
 }
 
 fn state_word(state: MemberState) -> &'static str {

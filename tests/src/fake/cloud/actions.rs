@@ -13,7 +13,7 @@ use super::http::Call;
 use super::nova::{self, Answer, Microversion, Refusal};
 use super::servers::missing;
 use super::world::{Cast, Migration, World};
-use super::{EvacuateCall, EvacuateOutcome, Shared};
+use super::{EvacuateCall, EvacuateOutcome, PowerAction, PowerCall, Shared};
 use crate::fake::record::When;
 
 pub(super) fn act(shared: &Arc<Shared>, call: &Call, version: Microversion, id: ServerId) -> Answer {
@@ -23,8 +23,8 @@ pub(super) fn act(shared: &Arc<Shared>, call: &Call, version: Microversion, id: 
     };
     match action.as_str() {
         "evacuate" => evacuate(shared, argument, version, id),
-        "os-stop" => power(shared, id, "stop", &["active", "error"], "powering-off", Cast::Stop(id)),
-        "os-start" => power(shared, id, "start", &["stopped"], "powering-on", Cast::Start(id)),
+        "os-stop" => power(shared, id, PowerAction::Stop),
+        "os-start" => power(shared, id, PowerAction::Start),
         "lock" => lock(shared, id, Some(argument["locked_reason"].as_str().map(str::to_owned))),
         "unlock" => lock(shared, id, None),
         "os-resetState" => reset_state(shared, id, argument),
@@ -117,23 +117,21 @@ fn schema(argument: &Value, version: Microversion) -> Result<Option<HostName>, R
 
 /// Start and stop: accepted if the vm_state allows, and cast to the server's host, dead or alive: what is cast to a dead
 /// host is done when it returns.
-fn power(
-    shared: &Arc<Shared>,
-    id: ServerId,
-    action: &str,
-    allowed: &[&str],
-    task_state: &'static str,
-    cast: Cast,
-) -> Answer {
+fn power(shared: &Arc<Shared>, id: ServerId, action: PowerAction) -> Answer {
+    let (word, allowed, task_state, cast) = match action {
+        PowerAction::Stop => ("stop", &["active", "error"][..], "powering-off", Cast::Stop(id)),
+        PowerAction::Start => ("start", &["stopped"][..], "powering-on", Cast::Start(id)),
+    };
     let host = {
         let mut world = shared.world();
         let server = world.servers.get(&id).ok_or_else(|| missing(id))?;
         if !allowed.contains(&server.vm_state.as_str()) {
-            let text = format!("Cannot '{action}' instance {id} while it is in vm_state {}", server.vm_state);
+            let text = format!("Cannot '{word}' instance {id} while it is in vm_state {}", server.vm_state);
             return Err(Refusal::conflict(text));
         }
         let host = server.host.clone();
         world.set_server(id, None, Some(task_state));
+        world.power_calls.push(PowerCall { when: When::now(), server: id, action });
         host
     };
     shared.cast(&host, cast);

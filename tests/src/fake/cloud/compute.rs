@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rekindle_proto::id::{HostName, MigrationId, ServerId};
 
-use super::Shared;
 use super::builder::Disks;
 use super::fault::SpawnFault;
 use super::world::{Cast, Machine, Migration, World};
+use super::{PowerAction, Shared};
 use crate::fake::guests::{GuestEvent, GuestNotice};
 
 /// The longest we pretend that a spawn takes when it never ends.
@@ -61,14 +61,31 @@ impl Shared {
                 });
             }
             Cast::FinishRebuild(id) => shared.world().finish(&host, id),
-            Cast::Start(_) | Cast::Stop(_) => {
-                let wait = shared.world().settings.power_time;
-                tokio::spawn(async move {
-                    tokio::time::sleep(wait).await;
-                    shared.world().power(&host, cast);
-                });
-            }
+            Cast::Start(server) => shared.power(host, server, PowerAction::Start, cast),
+            Cast::Stop(server) => shared.power(host, server, PowerAction::Stop, cast),
         }
+    }
+
+    /// A compute does a start or stop; with a real hypervisor behind it, there first.
+    fn power(self: Arc<Self>, host: HostName, server: ServerId, action: PowerAction, cast: Cast) {
+        let (wait, hook) = {
+            let world = self.world();
+            (world.settings.power_time, world.power_hook.clone())
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            if let Some(hook) = hook {
+                let place = host.clone();
+                let done = tokio::task::spawn_blocking(move || hook(&place, server, action)).await;
+                if let Err(why) = done.unwrap_or_else(|panic| Err(panic.to_string())) {
+                    tracing::warn!(%host, %server, ?action, why, "the hypervisor did not");
+                    // The action's task_state goes, the vm_state stays (`revert_task_state` in nova/compute/manager.py).
+                    self.world().set_server(server, None, None);
+                    return;
+                }
+            }
+            self.world().power(&host, cast);
+        });
     }
 
     pub(super) fn hang(&self, host: &HostName) {

@@ -83,6 +83,29 @@ pub struct EvacuateCall {
     pub outcome: EvacuateOutcome,
 }
 
+/// What a stop or start call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerAction {
+    /// `os-start`.
+    Start,
+    /// `os-stop`.
+    Stop,
+}
+
+/// One `os-start` or `os-stop` that Nova accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerCall {
+    /// When it was accepted.
+    pub when: When,
+    /// Which server.
+    pub server: ServerId,
+    /// What was asked for.
+    pub action: PowerAction,
+}
+
+/// A real hypervisor behind nova-compute: it starts or stops the guest, and says why if it could not. It may take its time.
+pub type PowerHook = Arc<dyn Fn(&HostName, ServerId, PowerAction) -> Result<(), String> + Send + Sync>;
+
 /// A moment when a server began to run while it ran elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RanTwice {
@@ -188,6 +211,12 @@ impl Cloud {
     #[must_use]
     pub fn evacuate_calls(&self) -> Vec<EvacuateCall> {
         self.world().evacuate_calls.all()
+    }
+
+    /// Every `os-start` and `os-stop` that Nova accepted, oldest first. The latest 200,000 are kept.
+    #[must_use]
+    pub fn power_calls(&self) -> Vec<PowerCall> {
+        self.world().power_calls.all()
     }
 
     /// Every HTTP call, oldest first. The latest 200,000 are kept.
@@ -318,6 +347,12 @@ impl Cloud {
         for host in world.running_copies(server) {
             world.stop_guest(&host, server, GuestEvent::Failed);
         }
+    }
+
+    /// From now on nova-compute has this done for each start and stop, of whichever host. Where it fails, Nova shows the
+    /// server as it was, as after any failed action.
+    pub fn on_power(&self, hook: PowerHook) {
+        self.world().power_hook = Some(hook);
     }
 
     /// Says on the guests socket whether the list is complete.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::builder::{Disks, ServerSpec, Settings};
 use super::fault::Faults;
 use super::keystone::Tokens;
-use super::{EvacuateCall, GuestStart, RanTwice, RequestLine};
+use super::{EvacuateCall, GuestStart, PowerCall, PowerHook, RanTwice, RequestLine};
 use crate::fake::guests::{GuestEvent, GuestLine, GuestNotice};
 use crate::fake::record::{Records, When};
 
@@ -146,6 +146,9 @@ pub(super) struct World {
     pub(super) twice: Vec<RanTwice>,
     pub(super) starts: Records<GuestStart>,
     pub(super) evacuate_calls: Records<EvacuateCall>,
+    pub(super) power_calls: Records<PowerCall>,
+    /// A real hypervisor, if there is one.
+    pub(super) power_hook: Option<PowerHook>,
     pub(super) requests: Records<RequestLine>,
     pub(super) requests_begun: u64,
     pub(super) faults: Faults,
@@ -166,6 +169,8 @@ impl World {
             twice: Vec::new(),
             starts: Records::default(),
             evacuate_calls: Records::default(),
+            power_calls: Records::default(),
+            power_hook: None,
             requests: Records::default(),
             requests_begun: 0,
             faults: Faults::default(),
