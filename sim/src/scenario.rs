@@ -45,13 +45,15 @@ pub fn random(seed: u64) -> Report {
     let mut plan = World::new(seed, 3, 1, 0, CALM);
     let hosts = 3 + plan.random(7);
     let voters = if hosts >= 5 { 5 } else { 3 };
+    let meddling_percent = [0, 0, 50][plan.random(3)];
     let weather = Weather {
         loss_percent: [0, 0, 1, 5][plan.random(4)],
         lost_answers_percent: [0, 0, 20][plan.random(3)],
         failed_rebuilds_percent: [0, 0, 20][plan.random(3)],
         slow_calls_percent: [0, 0, 30][plan.random(3)],
         lost_commits_percent: [0, 0, 5][plan.random(3)],
-        meddling_percent: [0, 0, 50][plan.random(3)],
+        meddling_percent,
+        leftover_percent: if meddling_percent == 0 { 40 } else { 0 },
         dying_destination: plan.random(4) == 0,
     };
     let servers = 1 + plan.random(6);
@@ -79,6 +81,7 @@ pub const CALM: Weather = Weather {
     slow_calls_percent: 0,
     lost_commits_percent: 0,
     meddling_percent: 0,
+    leftover_percent: 0,
     dying_destination: false,
 };
 

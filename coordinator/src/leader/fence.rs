@@ -66,11 +66,9 @@ impl Leader {
             self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
             return;
         }
-        if incident.phase == Phase::Fencing {
-            if let Some(why) = fence.lied.clone() {
-                self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
-                return;
-            }
+        if let Some(why) = fence.lied.clone().filter(|_| incident.phase == Phase::Fencing) {
+            self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
+            return;
         }
         match incident.last_attempt() {
             Some(attempt) if attempt.failed.is_none() && attempt.author == self.author => {

@@ -66,6 +66,10 @@ pub struct Weather {
     pub lost_answers_percent: u8,
     /// Part of all rebuilds that fail, in percent.
     pub failed_rebuilds_percent: u8,
+    /// Part of all failed rebuilds that leave their guest running, in percent. Not together with `meddling_percent`: a host
+    /// that a person powers on while it cannot be fenced boots its guests beside such a copy, and only the boot gate (I7),
+    /// which is not built yet, can keep it from that.
+    pub leftover_percent: u8,
     /// Part of all evacuate calls that take up to ten seconds to arrive, in percent.
     pub slow_calls_percent: u8,
     /// Part of all proposals that are committed and whose answer is lost, in percent.
@@ -279,7 +283,7 @@ impl World {
                 let fails = self.percent(self.weather.failed_rebuilds_percent);
                 let text = if fails { "fails" } else { "runs" };
                 self.tell(format!("{} {text} on {}", rebuild.server, rebuild.dest));
-                let leaves_copy = fails && self.percent(40);
+                let leaves_copy = fails && self.percent(self.weather.leftover_percent);
                 self.nova.finish(&rebuild, fails, leaves_copy);
                 let list = self.guest_list(&rebuild.dest);
                 self.later(&rebuild.dest, Duration::from_millis(5), Input::Guests { list });
