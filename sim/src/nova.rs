@@ -202,11 +202,12 @@ impl Nova {
         Ok(Rebuild { migration, server, dest })
     }
 
-    /// The rebuild's guest starts, or its destination is dead.
-    pub fn finish(&mut self, rebuild: &Rebuild, fails: bool) {
+    /// The rebuild's guest starts, or it fails, or its destination is dead. A failed one may leave its guest running, where
+    /// Nova does not look (measured on Nova 34).
+    pub fn finish(&mut self, rebuild: &Rebuild, fails: bool, leaves_copy: bool) {
         let dest_lives = self.services.get(&rebuild.dest).is_some_and(|service| service.alive);
         let succeeds = dest_lives && !fails;
-        if succeeds {
+        if succeeds || (dest_lives && leaves_copy) {
             self.running.entry(rebuild.server).or_default().insert(rebuild.dest.clone());
         }
         if let Some(record) = self.migrations.iter_mut().find(|record| record.id == rebuild.migration) {

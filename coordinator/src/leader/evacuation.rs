@@ -10,6 +10,7 @@ use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::devices::ReadFor;
+use super::fence::VOIDED_MAX;
 use super::proposals::Key;
 use super::servers::{Denials, ServerRead};
 use super::{Leader, NovaCall};
@@ -132,6 +133,11 @@ impl Leader {
             // Said again until the ledger has taken it in: a later reading or silence does not mend a broken proof.
             self.hold(cx.now.mono, id, format!("the proof is contradicted: {why}"));
             self.command(cx, Key::Incident(id), LeaderCommand::VoidProof { incident: id, why });
+            return;
+        }
+        if incident.phase == Phase::Fenced && incident.voided >= VOIDED_MAX {
+            let why = format!("off now, but its proof was voided {} times: find out who powers it on", incident.voided);
+            self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why: Text::new(why) });
             return;
         }
         self.renew_lease(cx, incident);

@@ -34,8 +34,8 @@ const RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Leaders that may each spend their tries on one level of one incident.
 const LEADERS_MAX: usize = 4;
 
-/// Voided proofs of one incident; then a person must find out who powers the host on.
-const VOIDED_MAX: u32 = 3;
+/// Voided proofs of one incident; then it is switched off once more, and a person must find out who powers it on.
+pub(super) const VOIDED_MAX: u32 = 3;
 
 /// One incident's fencing, as this leader follows it.
 #[derive(Debug, Default)]
@@ -67,9 +67,7 @@ impl Leader {
             return;
         }
         if incident.phase == Phase::Fencing {
-            let lied = fence.lied.clone();
-            let often = || format!("its proof was voided {} times: find out who powers it on", incident.voided);
-            if let Some(why) = lied.or_else(|| (incident.voided >= VOIDED_MAX).then(|| Text::new(often()))) {
+            if let Some(why) = fence.lied.clone() {
                 self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
                 return;
             }
@@ -168,7 +166,9 @@ impl Leader {
             let skip = usize::try_from(incident.attempts_before_resume).unwrap_or(usize::MAX);
             let tried = || incident.attempts.iter().skip(skip).filter(|attempt| attempt.level == level);
             // Attempts that ended with their leader say nothing of the device; yet they must end somewhere.
-            let tries = tried().filter(|attempt| attempt.author == self.author).count();
+            // Nor do those that gave a proof which was voided later: the device did its part.
+            let voided = usize::try_from(incident.voided).unwrap_or(usize::MAX);
+            let tries = tried().filter(|attempt| attempt.author == self.author).count().saturating_sub(voided);
             let limit = usize::try_from(cx.setup.policy.fence_tries).unwrap_or(usize::MAX);
             if tries >= limit || tried().count() >= limit.saturating_mul(LEADERS_MAX) {
                 let tries = tried().count();

@@ -109,6 +109,8 @@ pub(super) struct Denials {
     calls: BTreeMap<CallId, (HostName, Moment, Vec<ServerId>)>,
     asked: BTreeMap<HostName, Moment>,
     said: BTreeMap<(HostName, ServerId), (Moment, bool)>,
+    /// When each server's intent was last seen open: what was asked before says nothing of what that call has left behind.
+    last_open: BTreeMap<ServerId, Moment>,
 }
 
 /// What one look at an incident's servers gathers.
@@ -224,6 +226,7 @@ impl Leader {
             end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
         }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        evacuation.denials.last_open.insert(server, now);
         if end.is_none() {
             let listed = evacuation.migrations.as_ref().map(|list| list.asked);
             let view = IntentView { since, calling, accepted, listed };
@@ -368,10 +371,11 @@ impl Leader {
         let hosts = hosts_to_ask(&incident.host, migrations);
         let unproven: BTreeSet<&HostName> = hosts.iter().filter(|host| !self.is_proven_off(cx, host)).collect();
         let Some(evacuation) = self.evacuations.get(&incident.id) else { return Err("".into()) };
+        let last_open = evacuation.denials.last_open.get(&server).copied();
         let mut why = None;
         for host in unproven {
             let said = evacuation.denials.said.get(&(host.clone(), server));
-            match said.filter(|(at, _)| now.since(*at) < WORD_AGE_MAX) {
+            match said.filter(|(at, _)| now.since(*at) < WORD_AGE_MAX && Some(*at) > last_open) {
                 Some((_, false)) => {}
                 Some((_, true)) => {
                     why = Some(format!("{host}, named by its migration records, says that it runs it: look at it"));

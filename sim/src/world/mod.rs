@@ -279,7 +279,8 @@ impl World {
                 let fails = self.percent(self.weather.failed_rebuilds_percent);
                 let text = if fails { "fails" } else { "runs" };
                 self.tell(format!("{} {text} on {}", rebuild.server, rebuild.dest));
-                self.nova.finish(&rebuild, fails);
+                let leaves_copy = fails && self.percent(40);
+                self.nova.finish(&rebuild, fails, leaves_copy);
                 let list = self.guest_list(&rebuild.dest);
                 self.later(&rebuild.dest, Duration::from_millis(5), Input::Guests { list });
             }

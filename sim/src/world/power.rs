@@ -1,5 +1,7 @@
 //! Fence devices: orders to power off, readings, and devices that misbehave.
 
+use rekindle_proto::status::Phase;
+
 use super::*;
 
 impl World {
@@ -55,7 +57,9 @@ impl World {
     /// Somebody presses the button of a host that is off: it has power at once, and runs a minute later.
     pub fn press_power(&mut self, name: &HostName) {
         let after = self.millis(40_000, 90_000);
-        let Some(host) = self.hosts.get_mut(name).filter(|host| !host.powered) else { return };
+        // Whoever is told that a person must find out who does this, stops doing it.
+        let is_stuck = self.raft.ledger().open_incident(name).is_some_and(|incident| incident.phase == Phase::Stuck);
+        let Some(host) = self.hosts.get_mut(name).filter(|host| !host.powered && !is_stuck) else { return };
         host.powered = true;
         host.starts += 1;
         let start = host.starts;
