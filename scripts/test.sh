@@ -80,6 +80,7 @@ tests simulation 15 --test cluster
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
+tests daemon 15 --test daemon
 tests libvirt 10 --test libvirt --test libvirt_cluster
 stage cloud-setup 15 tests/cloud/cloud.sh install
 tests cloud 15 --test cloud

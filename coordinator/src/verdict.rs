@@ -150,7 +150,7 @@ impl Suspicion {
         if let Some(domain) = domain {
             let is_neighbour =
                 |host: &&HostName| roster.get(*host).is_some_and(|entry| entry.domain.as_ref() == Some(domain));
-            let lives_there = eligible.iter().any(is_neighbour);
+            let lives_there = eligible.iter().any(&is_neighbour);
             if lives_there && !given.iter().any(|(accuser, _)| is_neighbour(accuser)) {
                 return Err(NoVerdict::OwnDomainSilent { domain: domain.clone() });
             }

@@ -90,6 +90,27 @@ impl Nova {
         }
     }
 
+    /// A host runs again, in a new boot. Its compute service first deletes what was evacuated (nova/compute/manager.py,
+    /// `_destroy_evacuated_instances`: records accepted, pre-migrating or done), then everything else Nova has there runs.
+    pub fn host_returned(&mut self, host: &HostName) {
+        if let Some(service) = self.services.get_mut(host) {
+            service.alive = true;
+            service.heartbeat += 1;
+        }
+        let moved = |server: ServerId| {
+            self.migrations.iter().any(|record| {
+                record.server == server
+                    && record.source.as_ref() == Some(host)
+                    && record.status != MigrationStatus::Failed
+            })
+        };
+        let here = self.servers.values().filter(|server| server.host.as_ref() == Some(host));
+        let restarted: Vec<ServerId> = here.map(|server| server.id).filter(|server| !moved(*server)).collect();
+        for server in restarted {
+            self.running.entry(server).or_default().insert(host.clone());
+        }
+    }
+
     /// Every service that lives and can reach Nova reports.
     pub fn heartbeat(&mut self, reaches: impl Fn(&HostName) -> bool) {
         for (host, service) in &mut self.services {
@@ -213,9 +234,11 @@ impl Nova {
         record.vm_state = if start { "active" } else { "stopped" }.into();
         let Some(host) = record.host.clone() else { return };
         let hosts = self.running.entry(server).or_default();
-        if start {
+        // A cast to a dead service waits in its queue; nobody here plays it back.
+        let alive = self.services.get(&host).is_some_and(|service| service.alive);
+        if start && alive {
             hosts.insert(host);
-        } else {
+        } else if alive {
             hosts.remove(&host);
         }
     }

@@ -27,6 +27,16 @@ pub enum Violation {
         /// From where.
         host: HostName,
     },
+    /// I11: Nova was asked more often than intents were committed.
+    #[error("server {server} was evacuated {calls} times on {intents} committed intents")]
+    CalledTwice {
+        /// Which.
+        server: ServerId,
+        /// Calls that Nova accepted.
+        calls: usize,
+        /// Intents in the ledger.
+        intents: usize,
+    },
     /// Liveness: an incident is neither recovered, refuted nor stuck after everything healed.
     #[error("an incident of {host} is still {phase} long after everything healed")]
     NeverEnds {
@@ -64,6 +74,18 @@ pub fn never_twice(nova: &Nova) -> Result<(), Violation> {
         None => Ok(()),
         Some((server, hosts)) => Err(Violation::RunsTwice { server: *server, hosts: hosts.clone() }),
     }
+}
+
+/// No committed intent is called twice.
+///
+/// # Errors
+/// [`Violation::CalledTwice`].
+pub fn once_per_intent(nova: &Nova, raft: &Raft) -> Result<(), Violation> {
+    let Some((server, _)) = nova.accepted.last() else { return Ok(()) };
+    let calls = nova.accepted.iter().filter(|(called, _)| called == server).count();
+    let records = raft.ledger().incidents.values().filter_map(|incident| incident.servers.get(server));
+    let intents = records.map(|record| usize::try_from(record.attempts).unwrap_or(0)).sum();
+    if calls <= intents { Ok(()) } else { Err(Violation::CalledTwice { server: *server, calls, intents }) }
 }
 
 /// Every incident ends in recovered, refuted, or stuck with a reason.

@@ -13,8 +13,12 @@ use crate::world::{Bmc, Weather, World};
 const FORMING: Duration = Duration::from_secs(30);
 /// How long faults go on.
 const CHAOS: Duration = Duration::from_secs(120);
-/// How long it is given to finish afterwards: a full settling time of a lost call, and retries.
-const HEALING: Duration = Duration::from_secs(600);
+/// How long it is watched afterwards in any case: late calls and lost answers have come to their end.
+const HEALING: Duration = Duration::from_secs(240);
+/// How long it is given to finish: settling times of lost calls, retries, and the longest wait for another host's word.
+const PATIENCE: Duration = Duration::from_secs(2_400);
+/// Between two looks whether it has finished.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What came of one seed.
 #[derive(Debug)]
@@ -45,6 +49,10 @@ pub fn random(seed: u64) -> Report {
         loss_percent: [0, 0, 1, 5][plan.random(4)],
         lost_answers_percent: [0, 0, 20][plan.random(3)],
         failed_rebuilds_percent: [0, 0, 20][plan.random(3)],
+        slow_calls_percent: [0, 0, 30][plan.random(3)],
+        lost_commits_percent: [0, 0, 5][plan.random(3)],
+        meddling_percent: [0, 0, 50][plan.random(3)],
+        dying_destination: plan.random(4) == 0,
     };
     let servers = 1 + plan.random(6);
     let mut world = World::new(seed.wrapping_add(1), hosts, voters, servers, weather);
@@ -64,7 +72,15 @@ pub fn random(seed: u64) -> Report {
 }
 
 /// Nothing goes wrong by itself.
-pub const CALM: Weather = Weather { loss_percent: 0, lost_answers_percent: 0, failed_rebuilds_percent: 0 };
+pub const CALM: Weather = Weather {
+    loss_percent: 0,
+    lost_answers_percent: 0,
+    failed_rebuilds_percent: 0,
+    slow_calls_percent: 0,
+    lost_commits_percent: 0,
+    meddling_percent: 0,
+    dying_destination: false,
+};
 
 fn story(world: &mut World, faults: &mut Vec<&'static str>) -> Result<(), Violation> {
     world.run_until(Moment::ZERO + FORMING)?;
@@ -77,8 +93,13 @@ fn story(world: &mut World, faults: &mut Vec<&'static str>) -> Result<(), Violat
     }
     world.run_until(chaos_ends)?;
     heal(world);
-    world.run_until(chaos_ends + HEALING)?;
-    if !world.can_agree() {
+    let mut until = chaos_ends + HEALING;
+    world.run_until(until)?;
+    while all_end(&world.raft).is_err() && until < chaos_ends + PATIENCE && world.can_act() {
+        until = until + LOOK_EVERY;
+        world.run_until(until)?;
+    }
+    if !world.can_act() {
         return Ok(());
     }
     all_end(&world.raft)?;
@@ -103,7 +124,15 @@ fn inflict(world: &mut World) -> &'static str {
         (0, Some(leader)) => leader,
         _ => hosts[world.random(hosts.len())].clone(),
     };
-    match world.random(9) {
+    let kind = world.random(9);
+    if world.host(&victim).is_some_and(|host| !host.powered) {
+        world.tell(format!("the BMC of {victim} goes away"));
+        if let Some(host) = world.host_mut(&victim) {
+            host.bmc = Bmc::Silent;
+        }
+        return "BMC away during recovery";
+    }
+    match kind {
         0 | 1 => {
             world.kill_host(&victim, false);
             "crash"
@@ -158,10 +187,15 @@ fn inflict(world: &mut World) -> &'static str {
 fn heal(world: &mut World) {
     world.tell("everything heals");
     world.nova_down = false;
+    world.weather.meddling_percent = 0;
+    world.weather.dying_destination = false;
     for host in world.host_names() {
         if let Some(host) = world.host_mut(&host) {
             host.frozen = false;
             host.cut = false;
+            if !host.powered && host.bmc == Bmc::Silent {
+                host.bmc = Bmc::Honest;
+            }
         }
     }
 }

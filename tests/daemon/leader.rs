@@ -7,7 +7,7 @@ use rekindle_proto::status::Phase;
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::harness::{Fault, Isolated};
 
-use crate::rig::{DEADLINE, armed, builder, bystander, recovered};
+use crate::rig::{DEADLINE, armed, bystander, patient, recovered};
 
 pub(crate) async fn a_leader_that_dies_at_the_verdict_is_succeeded(isolated: &Isolated) -> Result<()> {
     dies_in(isolated, Phase::Unclean).await
@@ -28,7 +28,7 @@ pub(crate) async fn a_leader_that_dies_while_evacuating_is_succeeded(isolated: &
 async fn dies_in(isolated: &Isolated, at: Phase) -> Result<()> {
     let ms = Duration::from_millis;
     // Long enough to be met under way.
-    let builder = builder().cloud(move |cloud| cloud.spawn_time(ms(2000)..ms(4000)));
+    let builder = patient().cloud(move |cloud| cloud.spawn_time(ms(2000)..ms(4000)));
     armed(isolated, builder, async |cluster| {
         let leader = cluster.host(cluster.leader(DEADLINE).await?.as_str())?;
         let victim = bystander(cluster)?;

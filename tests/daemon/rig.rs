@@ -14,10 +14,19 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Five hosts with three servers each, whose daemons try once where others try thrice.
 pub(crate) fn builder() -> ClusterBuilder {
-    Cluster::builder().hosts(5).servers_per_host(3).config(|_, table| {
-        let quick = "[fencing]\nfence_tries = 1\noff_polls = 3\ndevice_timeout = \"3s\"\n\
+    with_tries(1)
+}
+
+/// The same with as many tries as by default: the try of a leader that dies is lost.
+pub(crate) fn patient() -> ClusterBuilder {
+    with_tries(3)
+}
+
+fn with_tries(tries: u8) -> ClusterBuilder {
+    Cluster::builder().hosts(5).servers_per_host(3).config(move |_, table| {
+        let quick = "[fencing]\nfence_tries = TRIES\noff_polls = 3\ndevice_timeout = \"3s\"\n\
                      [recovery]\nevacuate_settle = \"8s\"\n";
-        let quick: toml::Table = quick.parse().expect("TOML");
+        let quick: toml::Table = quick.replace("TRIES", &tries.to_string()).parse().expect("TOML");
         table.extend(quick);
         let nova = table.get_mut("nova").and_then(toml::Value::as_table_mut).expect("there is [nova]");
         nova.insert("timeout".to_owned(), "4s".into());

@@ -26,8 +26,9 @@ mod tests;
 mod tls;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use osauth::ApiVersion;
@@ -71,10 +72,16 @@ pub struct NovaSettings {
     pub timeout: Duration,
 }
 
+/// Compute services whose ids are remembered: a roster's worth of hosts, and room for those that left it.
+const SERVICES_MAX: usize = 4_096;
+
 /// One cloud's Nova. Cheap to clone; all clones share one token.
 #[derive(Debug, Clone)]
 pub struct Nova {
     wire: Arc<Wire>,
+    /// The ids of compute services that were read. A force-down has a permit of half a second, and a busy Nova takes
+    /// longer than that to answer who it is about: looked for each time, it would never be sent.
+    services: Arc<Mutex<BTreeMap<HostName, ServiceId>>>,
 }
 
 impl Nova {
@@ -84,7 +91,7 @@ impl Nova {
     /// [`NovaSetupError`] names the file, the entry, and the rule that is broken.
     pub fn open(settings: NovaSettings) -> Result<Self, NovaSetupError> {
         let cloud = clouds::read(&settings.clouds_file, &settings.cloud)?;
-        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?) })
+        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default() })
     }
 
     /// Answers a question.
@@ -141,7 +148,27 @@ impl Nova {
     async fn service(&self, host: &HostName) -> Result<Option<NovaService>, NovaError> {
         let query = [("binary", "nova-compute"), ("host", host.as_str())];
         let body = self.wire.get(Get { version: SERVICES, path: &["os-services"], query: &query }).await?;
-        answer::service_of(&body, host)
+        let service = answer::service_of(&body, host)?;
+        self.remember(host, service.as_ref().map(|service| service.id));
+        Ok(service)
+    }
+
+    /// What Nova said last of a host's service: its id, or that there is none.
+    fn remember(&self, host: &HostName, service: Option<ServiceId>) {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        match service {
+            Some(id) if services.len() < SERVICES_MAX || services.contains_key(host) => {
+                services.insert(host.clone(), id);
+            }
+            Some(_) => {}
+            None => {
+                services.remove(host);
+            }
+        }
+    }
+
+    fn remembered(&self, host: &HostName) -> Option<ServiceId> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
     }
 
     async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {
@@ -156,18 +183,33 @@ impl Nova {
 
     async fn send_force_down(&self, host: &HostName, begin_before: Moment) -> Result<NovaAnswer, NovaError> {
         wire::still_permitted(begin_before)?;
+        let id = match self.remembered(host) {
+            Some(id) => id,
+            None => match self.find(host).await? {
+                Some(id) => id,
+                None => return Ok(NovaAnswer::Service(None)),
+            },
+        };
+        let put = self.put_forced_down(id, begin_before).await;
+        if matches!(put, Err(NovaError::Refused { status: 404, .. })) {
+            // The record is another one by now: the next try looks for it.
+            self.remember(host, None);
+        }
+        put?;
+        // The change is made. Whatever the second reading says, nobody may conclude that it was not.
+        self.service(host).await.map(NovaAnswer::Service).map_err(|error| {
+            NovaError::Unknown(Text::new(format!("{host} was forced down, but could not be read again: {error}")))
+        })
+    }
+
+    async fn find(&self, host: &HostName) -> Result<Option<ServiceId>, NovaError> {
         let found = self.service(host).await.map_err(|error| match error {
             NovaError::Refused { .. } | NovaError::NotSent(_) => error,
             NovaError::Unknown(why) | NovaError::Malformed(why) => {
                 NovaError::NotSent(Text::new(format!("the compute service of {host} could not be found: {why}")))
             }
         })?;
-        let Some(service) = found else { return Ok(NovaAnswer::Service(None)) };
-        self.put_forced_down(service.id, begin_before).await?;
-        // The change is made. Whatever the second reading says, nobody may conclude that it was not.
-        self.service(host).await.map(NovaAnswer::Service).map_err(|error| {
-            NovaError::Unknown(Text::new(format!("{host} was forced down, but could not be read again: {error}")))
-        })
+        Ok(found.map(|service| service.id))
     }
 
     async fn put_forced_down(&self, service: ServiceId, begin_before: Moment) -> Result<(), NovaError> {

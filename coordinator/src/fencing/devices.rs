@@ -1,9 +1,10 @@
 //! What is known of every fence device: its last reading, and whether it is bound to its host.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceName, DeviceReading, PowerState, Text};
-use rekindle_proto::id::{HostName, SystemUuid};
+use rekindle_proto::id::{BootId, HostName, SystemUuid};
 
 use super::binding::guid_names;
 use crate::policy::{DevicePlan, DeviceRule, ladder};
@@ -31,7 +32,14 @@ pub struct DeviceEntry {
     pub binding: Binding,
     /// Its last reading.
     pub last: Option<(Moment, DeviceReading)>,
+    /// It read off at that moment, though its host was up in that boot just before: if that boot speaks on, it lies.
+    off_while_up: Option<(Moment, BootId)>,
+    /// It was caught so. Only a reading *on* mends that, not its GUID.
+    contradicted: Option<Text>,
 }
+
+/// A host's word, this long after an off reading, cannot have been sent before the power went.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// All devices of the roster.
 #[derive(Debug, Default)]
@@ -49,6 +57,8 @@ impl DeviceBook {
                     plan,
                     binding: Binding::Unknown("not read yet".into()),
                     last: None,
+                    off_while_up: None,
+                    contradicted: None,
                 });
             }
         }
@@ -81,24 +91,53 @@ impl DeviceBook {
         }
     }
 
-    /// Takes in a reading. `heard` says that the host was heard, authenticated, after the reading had begun: an off
-    /// reading of a speaking host is another machine's.
+    /// Takes in a reading. `up` is the boot in which the host was last heard, if it is not known to have gone since: an
+    /// off reading is then put to the test by [`Self::heard`].
     pub fn note(
         &mut self,
         device: &DeviceName,
         reading: &DeviceReading,
         at: Moment,
         machine: Option<SystemUuid>,
-        heard: bool,
+        up: Option<BootId>,
     ) {
         let Some(entry) = self.entries.get_mut(device) else { return };
         if let Some(guid) = &reading.guid {
             entry.binding = binding(&entry.host, &entry.binding, guid, machine);
         }
-        if heard && reading.power == Ok(PowerState::Off) {
-            entry.binding = Binding::Refused(Text::new(format!("it reads off while {} is heard", entry.host)));
+        match reading.power {
+            Ok(PowerState::Off) => {
+                let first = entry.off_while_up.filter(|(_, boot)| Some(*boot) == up);
+                entry.off_while_up = first.or(up.map(|boot| (at, boot)));
+            }
+            Ok(PowerState::On) => {
+                entry.off_while_up = None;
+                entry.contradicted = None;
+            }
+            Err(_) => {}
+        }
+        if let Some(why) = &entry.contradicted {
+            entry.binding = Binding::Refused(why.clone());
         }
         entry.last = Some((at, reading.clone()));
+    }
+
+    /// A host was heard, authenticated: a device that said *off* of this very boot before speaks of another machine, or
+    /// lies (I2). Gives back whether one was caught.
+    pub fn heard(&mut self, host: &HostName, boot: BootId, now: Moment) -> bool {
+        let mut caught = false;
+        for entry in self.entries.values_mut().filter(|entry| entry.off_while_up.is_some() && entry.host == *host) {
+            let Some((read_at, of)) = entry.off_while_up else { continue };
+            if of != boot || now <= read_at + LAST_WORDS {
+                continue;
+            }
+            let why = Text::new(format!("it reads off while {host} is heard: it lies, or is another machine's"));
+            entry.off_while_up = None;
+            entry.contradicted = Some(why.clone());
+            entry.binding = Binding::Refused(why);
+            caught = true;
+        }
+        caught
     }
 }
 
@@ -155,19 +194,40 @@ mod tests {
         let reading = |power: PowerState, guid: DeviceGuid| DeviceReading { power: Ok(power), guid: Some(Ok(guid)) };
         let binding = |book: &DeviceBook| book.get(&device).expect("enrolled").binding.clone();
 
-        book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, None, false);
+        book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, None, None);
         assert!(matches!(binding(&book), Binding::Unknown(_)), "the host has not said its UUID");
-        book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, Some(machine), false);
+        book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, Some(machine), None);
         assert_eq!(binding(&book), Binding::Bound);
         let silent = DeviceReading {
             power: Err(DeviceError::Silent("timed out".into())),
             guid: Some(Err(DeviceError::Silent("timed out".into()))),
         };
-        book.note(&device, &silent, Moment::ZERO, Some(machine), false);
+        book.note(&device, &silent, Moment::ZERO, Some(machine), None);
         assert_eq!(binding(&book), Binding::Bound, "silence does not unbind");
-        book.note(&device, &reading(PowerState::Off, guid), Moment::ZERO, Some(machine), true);
-        assert!(matches!(binding(&book), Binding::Refused(_)), "off while heard");
-        book.note(&device, &reading(PowerState::On, DeviceGuid([9; 16])), Moment::ZERO, Some(machine), false);
+        book.note(&device, &reading(PowerState::On, DeviceGuid([9; 16])), Moment::ZERO, Some(machine), None);
         assert!(matches!(binding(&book), Binding::Refused(_)), "another machine's");
+    }
+
+    #[test]
+    fn a_device_that_says_off_of_a_speaking_host_is_refused_until_it_says_on() {
+        let (mut book, host, device) = book();
+        let (machine, at) = (SystemUuid(Uuid::from_u128(7)), |ms: u64| Moment::from_micros(ms * 1_000));
+        let (boot, next_boot) = (BootId(Uuid::from_u128(1)), BootId(Uuid::from_u128(2)));
+        let guid = Some(Ok(DeviceGuid(*machine.0.as_bytes())));
+        let off = DeviceReading { power: Ok(PowerState::Off), guid: guid.clone() };
+        let on = DeviceReading { power: Ok(PowerState::On), guid };
+        let bound = |book: &DeviceBook| book.get(&device).expect("enrolled").binding == Binding::Bound;
+
+        book.note(&device, &off, at(1_000), Some(machine), Some(boot));
+        assert!(!book.heard(&host, boot, at(2_900)), "last words of a host that has just lost its power");
+        assert!(!book.heard(&host, next_boot, at(9_000)), "it was off, and somebody started it");
+        assert!(bound(&book));
+        assert!(book.heard(&host, boot, at(3_001)));
+        assert!(!bound(&book));
+        book.note(&device, &off, at(20_000), Some(machine), Some(boot));
+        assert!(!bound(&book), "its GUID does not excuse it");
+        book.note(&device, &on, at(40_000), Some(machine), Some(boot));
+        assert!(bound(&book));
+        assert!(!book.heard(&host, boot, at(50_000)));
     }
 }

@@ -156,7 +156,8 @@ impl FenceRun {
                 continue;
             }
             let due = run.last_read.map_or(now, |last| last + POLL_EVERY);
-            if due <= now && !run.is_proven() {
+            // A device that is proven is read on until all are: it may be switched on again meanwhile.
+            if due <= now {
                 return RunStep::Read(name.clone());
             }
             wait_until = wait_until.min(due);

@@ -22,6 +22,9 @@ const SPREAD_STEP: Duration = Duration::from_millis(137);
 /// A device that is not bound is read again this soon: its host may only now have said its UUID.
 const UNBOUND_EVERY: Duration = Duration::from_secs(20);
 
+/// Device time-outs after which a reading that was not answered is given up: two commands, and a queue before each.
+const READING_LOST_AFTER: u32 = 4;
+
 /// Health readings under way at once.
 const HEALTH_AT_ONCE: usize = 8;
 
@@ -33,7 +36,7 @@ pub(super) enum ReadFor {
     /// An incident that needs to know whose it is.
     Binding(IncidentId),
     /// A running attempt.
-    Fence(IncidentId),
+    Fence(IncidentId, u32),
     /// The lease of a proof.
     Lease(IncidentId),
 }
@@ -69,8 +72,11 @@ impl DeviceCalls {
 }
 
 impl Leader {
-    pub(super) fn is_reading(&self, device: &DeviceName) -> bool {
-        self.device_calls.calls.values().any(|call| call.device == *device)
+    /// Whether a reading of it is under way. One whose answer is long overdue is not waited for.
+    pub(super) fn is_reading(&self, cx: &Context<'_>, device: &DeviceName) -> bool {
+        let lost_after = READING_LOST_AFTER * cx.setup.policy.device_timeout;
+        let waiting = |call: &DeviceCall| call.device == *device && cx.now.mono.since(call.asked) < lost_after;
+        self.device_calls.calls.values().any(waiting)
     }
 
     pub(super) fn read_device(
@@ -95,16 +101,15 @@ impl Leader {
         reading: &DeviceReading,
         finished: Moment,
     ) {
-        let Some(DeviceCall { device, read_for, asked }) = self.device_calls.calls.remove(&call) else { return };
+        let Some(DeviceCall { device, read_for, .. }) = self.device_calls.calls.remove(&call) else { return };
         let Some(host) = self.devices.get(&device).map(|entry| entry.host.clone()) else { return };
         let machine = super::system_uuid(cx, &host);
-        // After our own off order the host's silence is expected, and its last words are not held against the device.
-        let in_fence = cx.ledger.open_incident(&host).is_some();
-        let heard = !in_fence && cx.heard.get(&host).is_some_and(|heard| heard.at > asked);
-        self.devices.note(&device, reading, finished, machine, heard);
+        // In an incident the host's voice is weighed against the proof, not against the device.
+        let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| cx.ledger.open_incident(&host).is_none());
+        self.devices.note(&device, reading, finished, machine, up);
         match read_for {
             ReadFor::Health | ReadFor::Binding(_) => {}
-            ReadFor::Fence(incident) => self.fence_read(incident, &device, reading, finished),
+            ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, finished),
             ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
         }
     }
@@ -112,8 +117,7 @@ impl Leader {
     /// Begins an operator's test: every device concerned is read afresh.
     pub(crate) fn fence_test(&mut self, cx: &mut Context<'_>, query: CallId, host: Option<HostName>) {
         let now = cx.now.mono;
-        // Two commands a device, and a queue in front of each.
-        let until = now + 4 * cx.setup.policy.device_timeout;
+        let until = now + READING_LOST_AFTER * cx.setup.policy.device_timeout;
         for entry in self.devices.iter().filter(|entry| host.as_ref().is_none_or(|host| entry.host == *host)) {
             self.device_calls.due.insert(entry.plan.name.clone(), now);
         }
@@ -143,6 +147,8 @@ impl Leader {
 
     pub(super) fn drive_devices(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
+        let lost_after = 2 * READING_LOST_AFTER * cx.setup.policy.device_timeout;
+        self.device_calls.calls.retain(|_, call| now.since(call.asked) < lost_after);
         let health = |call: &&DeviceCall| call.read_for == ReadFor::Health;
         let mut under_way = self.device_calls.calls.values().filter(health).count();
         let reading: BTreeSet<DeviceName> = self.device_calls.calls.values().map(|call| call.device.clone()).collect();

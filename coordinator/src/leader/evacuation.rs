@@ -11,7 +11,7 @@ use rekindle_proto::status::Phase;
 
 use super::devices::ReadFor;
 use super::proposals::Key;
-use super::servers::{Denials, IntentState};
+use super::servers::{Denials, ServerRead};
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR};
@@ -36,6 +36,9 @@ const MIGRATIONS_EVERY: Duration = Duration::from_secs(1);
 /// Between two readings of the compute service's heartbeat.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
+/// Oldest lists that a plan may rest on.
+const LISTS_AGE_MAX: Duration = Duration::from_secs(30);
+
 /// First pause after a Nova error; doubled up to [`NOVA_BACKOFF_MAX`].
 const NOVA_BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// Longest pause: an incident goes on soon after Nova is back, however long it was away (I10).
@@ -52,14 +55,20 @@ pub(super) struct Evacuation {
     service: Option<Option<NovaService>>,
     service_due: Option<Moment>,
     asking: BTreeSet<Ask>,
-    servers: Option<Vec<NovaServer>>,
+    /// When they were asked for, and what came.
+    servers: Option<(Moment, Vec<NovaServer>)>,
     pub(super) migrations: Option<MigrationList>,
     backoff: Option<Backoff>,
-    pub(super) intents: BTreeMap<ServerId, IntentState>,
-    pub(super) server_reads: BTreeMap<ServerId, (u32, Option<NovaServer>)>,
+    /// After an evacuate call that Nova did not take: the next intents wait.
+    pub(super) calls_pause: Option<Backoff>,
+    pub(super) server_reads: BTreeMap<ServerId, ServerRead>,
     pub(super) denials: Denials,
+    /// Hosts that may run a copy of a server not yet settled: as long as they are off, their own incidents stay open.
+    pub(super) named: BTreeSet<HostName>,
     pub(super) waits: BTreeMap<ServerId, (Moment, Text)>,
     pub(super) nova_error: Option<Text>,
+    /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
+    contradiction: Option<Text>,
 }
 
 /// Migration records of the host, by server.
@@ -71,9 +80,16 @@ pub(super) struct MigrationList {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Backoff {
-    until: Moment,
+pub(super) struct Backoff {
+    pub(super) until: Moment,
     pause: Duration,
+}
+
+impl Backoff {
+    fn after(last: Option<Self>, now: Moment) -> Self {
+        let pause = last.map_or(NOVA_BACKOFF_MIN, |last| (last.pause * 2).min(NOVA_BACKOFF_MAX));
+        Self { until: now + pause, pause }
+    }
 }
 
 /// What is asked of Nova for an incident.
@@ -81,9 +97,9 @@ struct Backoff {
 pub(super) enum Ask {
     ForceDown,
     Service,
-    Servers,
+    Servers(Moment),
     Migrations(Moment),
-    Server(ServerId, u32),
+    Server(ServerId, u32, Moment),
     Evacuate(ServerId, u32),
 }
 
@@ -91,7 +107,8 @@ impl Ask {
     /// Of each kind one at a time.
     fn same_kind(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Migrations(_), Self::Migrations(_)) => true,
+            (Self::Migrations(_), Self::Migrations(_)) | (Self::Servers(_), Self::Servers(_)) => true,
+            (Self::Server(a, ..), Self::Server(b, ..)) => a == b,
             (a, b) => a == b,
         }
     }
@@ -106,9 +123,21 @@ impl Leader {
             let silent_since = reads.values().map(|read| read.at()).max();
             self.evacuations.insert(id, Evacuation { reads, silent_since, ..Evacuation::default() });
         }
+        if incident.host == cx.setup.host {
+            // Powered on, joined, elected: nobody's voice is nearer than our own.
+            let why = format!("{} leads: it runs, though it was read off", incident.host);
+            self.void_proof(cx, id, Text::new(why), false);
+        }
+        if let Some(why) = self.evacuations.get(&id).and_then(|evacuation| evacuation.contradiction.clone()) {
+            // Said again until the ledger has taken it in: a later reading or silence does not mend a broken proof.
+            self.hold(cx.now.mono, id, format!("the proof is contradicted: {why}"));
+            self.command(cx, Key::Incident(id), LeaderCommand::VoidProof { incident: id, why });
+            return;
+        }
         self.renew_lease(cx, incident);
         let Some(proof) = self.proof(cx, incident) else {
-            self.hold(cx.now.mono, id, "waiting to read the host off again: the proof's lease is over");
+            let why = self.lease_text(incident);
+            self.hold(cx.now.mono, id, why);
             return;
         };
         if self.is_backing_off(cx, id) {
@@ -128,8 +157,20 @@ impl Leader {
     }
 
     pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
-        let evacuation = self.evacuations.get(&incident.id)?;
+        let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
         FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono)
+    }
+
+    /// Why there is no valid proof, for people: which device does not say *off*.
+    fn lease_text(&self, incident: &Incident) -> Text {
+        let devices = incident.proof.iter().flat_map(|proof| &proof.record.devices);
+        let errors: Vec<String> = devices
+            .filter_map(|proven| self.devices.get(&proven.device)?.last.as_ref())
+            .filter_map(|(_, reading)| reading.power.as_ref().err())
+            .map(ToString::to_string)
+            .collect();
+        let device = if errors.is_empty() { "".to_owned() } else { format!(" (the device {})", errors.join("; ")) };
+        Text::new(format!("waiting to read the host off again, its proof is older than its lease{device}"))
     }
 
     fn renew_lease(&mut self, cx: &mut Context<'_>, incident: &Incident) {
@@ -153,7 +194,7 @@ impl Leader {
         evacuation.next_read = Some(now + every);
         self.wake_at(now + every);
         for device in devices {
-            if !self.is_reading(&device) {
+            if !self.is_reading(cx, &device) {
                 self.read_device(cx, &incident.host, &device, false, ReadFor::Lease(id));
             }
         }
@@ -169,7 +210,10 @@ impl Leader {
     ) {
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         if let Some(read) = OffRead::of(reading, finished) {
-            evacuation.reads.insert(device.clone(), read);
+            let newest = evacuation.reads.get(device).is_none_or(|known| known.at() <= read.at());
+            if newest {
+                evacuation.reads.insert(device.clone(), read);
+            }
             evacuation.silent_since.get_or_insert(finished);
         }
         if reading.power == Ok(PowerState::On) {
@@ -216,6 +260,30 @@ impl Leader {
         false
     }
 
+    /// The proof is contradicted: no call rests on it from now on. `lied`: by the host's own voice, in the same boot.
+    fn void_proof(&mut self, cx: &mut Context<'_>, id: IncidentId, why: Text, lied: bool) {
+        if lied {
+            self.note_lie(id, why.clone());
+        }
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        if evacuation.contradiction.is_none() {
+            cx.out.warn(None, format!("the proof of incident {id} is contradicted: {why}"));
+            evacuation.contradiction = Some(why);
+            self.touch();
+        }
+    }
+
+    /// The evacuation begins anew, or not at all. Answers still on their way belong to the old one, but for those to
+    /// evacuate calls, which are their intents'.
+    pub(super) fn drop_evacuation(&mut self, id: IncidentId) {
+        if self.evacuations.remove(&id).is_some() {
+            self.nova.retain(|_, call| match call {
+                NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
+                NovaCall::Guest(..) => true,
+            });
+        }
+    }
+
     fn expect(&mut self, id: IncidentId, call: CallId, ask: Ask) {
         self.nova.insert(call, NovaCall::Evacuation(id, ask.clone()));
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
@@ -234,8 +302,10 @@ impl Leader {
         self.expect(id, call, ask);
     }
 
-    pub(super) fn order_evacuate(&mut self, id: IncidentId, call: CallId, server: ServerId, attempt: u32) {
-        self.expect(id, call, Ask::Evacuate(server, attempt));
+    /// How many servers are being read one by one.
+    pub(super) fn server_reads_under_way(&self, id: IncidentId) -> usize {
+        let asking = self.evacuations.get(&id).map(|evacuation| &evacuation.asking);
+        asking.map_or(0, |asking| asking.iter().filter(|ask| matches!(ask, Ask::Server(..))).count())
     }
 
     /// Lists servers and migrations after the force-down, and commits the plan.
@@ -243,10 +313,14 @@ impl Leader {
         let id = incident.id;
         let host: HostName = incident.host.clone();
         let Some(evacuation) = self.evacuations.get(&id) else { return };
-        let (Some(servers), Some(migrations)) = (&evacuation.servers, &evacuation.migrations) else {
-            let (no_servers, no_migrations) = (evacuation.servers.is_none(), evacuation.migrations.is_none());
+        // A plan rests on fresh lists: a brake may have held it since they were read.
+        let now = cx.now.mono;
+        let servers = evacuation.servers.as_ref().filter(|(asked, _)| now.since(*asked) < LISTS_AGE_MAX);
+        let migrations = evacuation.migrations.as_ref().filter(|list| now.since(list.asked) < LISTS_AGE_MAX);
+        let (Some((_, servers)), Some(migrations)) = (servers, migrations) else {
+            let (no_servers, no_migrations) = (servers.is_none(), migrations.is_none());
             if no_servers {
-                self.ask_nova(cx, id, Ask::Servers, NovaRead::Servers(host.clone()));
+                self.ask_nova(cx, id, Ask::Servers(cx.now.mono), NovaRead::Servers(host.clone()));
             }
             if no_migrations {
                 self.ask_nova(cx, id, Ask::Migrations(cx.now.mono), NovaRead::Migrations(host));
@@ -269,22 +343,21 @@ impl Leader {
     fn watch_heartbeat(&mut self, cx: &mut Context<'_>, incident: &Incident) {
         let now = cx.now.mono;
         let Some(evacuation) = self.evacuations.get_mut(&incident.id) else { return };
-        let changed = match (&incident.heartbeat, evacuation.service.as_ref().and_then(Option::as_ref)) {
-            (Some(then), Some(service)) => service.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat != then),
-            (None, _) | (Some(_), None) => false,
-        };
-        if changed {
-            evacuation.service = None;
+        let heartbeat =
+            evacuation.service.as_ref().and_then(Option::as_ref).and_then(|service| service.heartbeat.as_ref());
+        // A service that had never reported, and reports now, has been started too.
+        if heartbeat.is_some() && heartbeat != incident.heartbeat.as_ref() {
             let why = "Nova's heartbeat of its compute service moved after the force-down: it runs somewhere".into();
             self.void_proof(cx, incident.id, why, false);
             return;
         }
-        let due = *evacuation.service_due.get_or_insert(now + HEARTBEAT_EVERY);
+        let mut due = *evacuation.service_due.get_or_insert(now + HEARTBEAT_EVERY);
         if due <= now {
-            evacuation.service_due = Some(now + HEARTBEAT_EVERY);
+            due = now + HEARTBEAT_EVERY;
+            evacuation.service_due = Some(due);
             self.ask_nova(cx, incident.id, Ask::Service, NovaRead::Service(incident.host.clone()));
         }
-        self.wake_at(due.max(now + Duration::from_millis(1)));
+        self.wake_at(due);
     }
 
     /// Lists migrations again if the last list is older than the pace allows. Gives back whether there is any list.
@@ -325,30 +398,47 @@ impl Leader {
         result: Result<NovaAnswer, NovaError>,
     ) {
         let now = cx.now.mono;
+        if let Ask::Evacuate(server, attempt) = ask {
+            self.take_evacuate_answer(id, server, attempt, &result, now);
+            return;
+        }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         evacuation.asking.remove(&ask);
-        if let Ask::Evacuate(server, attempt) = ask {
-            evacuation.intents.entry(server).or_default().answered(attempt, &result, now);
-            // Overload and outages slow everything down; a refusal of one server does not.
-            if !matches!(result, Err(NovaError::Unknown(_))) {
-                return;
-            }
-        }
         match result {
             Ok(answer) => {
                 evacuation.backoff = None;
                 evacuation.nova_error = None;
                 evacuation.note(&ask, answer);
+                if ask == Ask::ForceDown && evacuation.service.is_none() {
+                    evacuation.nova_error = Some("it does not show the service as forced down".into());
+                    evacuation.backoff = Some(Backoff::after(None, now));
+                }
             }
             Err(error) => {
-                let pause = evacuation.backoff.map_or(NOVA_BACKOFF_MIN, |last| (last.pause * 2).min(NOVA_BACKOFF_MAX));
-                evacuation.backoff = Some(Backoff { until: now + pause, pause });
+                let backoff = Backoff::after(evacuation.backoff, now);
+                evacuation.backoff = Some(backoff);
                 if evacuation.nova_error.is_none() {
                     cx.out.warn(None, format!("incident {id} waits for Nova: {error}"));
                 }
                 evacuation.nova_error = Some(Text::new(error.to_string()));
-                self.wake_at(now + pause);
+                self.wake_at(backoff.until);
             }
+        }
+    }
+
+    /// An evacuate call was answered. Overload and outages slow the next calls down; a refusal of one server does not.
+    fn take_evacuate_answer(
+        &mut self,
+        id: IncidentId,
+        server: ServerId,
+        attempt: u32,
+        result: &Result<NovaAnswer, NovaError>,
+        now: Moment,
+    ) {
+        let Some(state) = self.intents.get_mut(&(id, server)) else { return };
+        let taken = state.answered(attempt, result, now);
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.calls_pause = if taken { None } else { Some(Backoff::after(evacuation.calls_pause, now)) };
         }
     }
 }
@@ -356,8 +446,18 @@ impl Leader {
 impl Evacuation {
     fn note(&mut self, ask: &Ask, answer: NovaAnswer) {
         match (ask, answer) {
-            (Ask::ForceDown | Ask::Service, NovaAnswer::Service(service)) => self.service = Some(service),
-            (Ask::Servers, NovaAnswer::Servers(servers)) => self.servers = Some(servers),
+            (Ask::ForceDown | Ask::Service, NovaAnswer::Service(service)) => {
+                // Somebody has cleared it: ordered again before the next step.
+                let forced = service.as_ref().is_none_or(|service| service.forced_down);
+                self.service = forced.then_some(service);
+            }
+            (Ask::Servers(asked), NovaAnswer::Servers(servers)) => {
+                for server in &servers {
+                    let read = ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()) };
+                    self.server_reads.insert(server.id, read);
+                }
+                self.servers = Some((*asked, servers));
+            }
             (Ask::Migrations(asked), NovaAnswer::Migrations(migrations)) => {
                 let mut of: BTreeMap<ServerId, Vec<NovaMigration>> = BTreeMap::new();
                 for migration in migrations {
@@ -365,11 +465,11 @@ impl Evacuation {
                 }
                 self.migrations = Some(MigrationList { asked: *asked, of });
             }
-            (Ask::Server(server, attempt), NovaAnswer::Server(read)) => {
-                self.server_reads.insert(*server, (*attempt, read));
+            (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
+                self.server_reads.insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read });
             }
             (Ask::ForceDown | Ask::Service, _)
-            | (Ask::Servers, _)
+            | (Ask::Servers(_), _)
             | (Ask::Migrations(_), _)
             | (Ask::Server(..), _)
             | (Ask::Evacuate(..), _) => {}

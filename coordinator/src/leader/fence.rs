@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
 use rekindle_proto::id::{CallId, IncidentId, WallTime};
 use rekindle_proto::status::Phase;
 
+use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
-use super::{HOLD_RETRY, Leader};
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
 use crate::io::{Output, Peer};
@@ -31,6 +31,9 @@ const FENCES_AT_ONCE: usize = 3;
 /// See [`FENCES_AT_ONCE`].
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
+/// Leaders that may each spend their tries on one level of one incident.
+const LEADERS_MAX: usize = 4;
+
 /// Voided proofs of one incident; then a person must find out who powers the host on.
 const VOIDED_MAX: u32 = 3;
 
@@ -38,11 +41,15 @@ const VOIDED_MAX: u32 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Fence {
     run: Option<FenceRun>,
-    orders: BTreeMap<CallId, DeviceName>,
+    /// Orders not yet answered: of which attempt, to which device.
+    orders: BTreeMap<CallId, (u32, DeviceName)>,
+    /// An order was given by this leader: from then on the host's voice no longer cancels the incident (I6).
+    ordered: bool,
+    /// The host was heard before any off order: the incident is off, whatever is still being committed.
+    cancelled: Option<Text>,
     prereads: BTreeMap<DeviceName, u32>,
     preread_due: Option<Moment>,
     last_failed: Option<(u32, Moment)>,
-    first_seen: Option<Moment>,
     /// The proof was contradicted by the host's own voice: no further attempt, a person.
     pub(super) lied: Option<Text>,
 }
@@ -51,7 +58,14 @@ impl Leader {
     pub(super) fn drive_fence(&mut self, cx: &mut Context<'_>, id: IncidentId) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
         let fence = self.fences.entry(id).or_default();
-        fence.first_seen.get_or_insert(cx.now.mono);
+        if incident.phase == Phase::Unclean && incident.host == cx.setup.host {
+            fence.cancelled.get_or_insert_with(|| "it leads: it was alive before any off order".into());
+        }
+        if let Some(why) = fence.cancelled.clone() {
+            self.hold(cx.now.mono, id, why.clone());
+            self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
+            return;
+        }
         if incident.phase == Phase::Fencing {
             let lied = fence.lied.clone();
             let often = || format!("its proof was voided {} times: find out who powers it on", incident.voided);
@@ -109,6 +123,11 @@ impl Leader {
         }
         match self.choose_level(cx, incident) {
             Choice::Level(level, devices) => {
+                // An attempt that could not order anything would be a try wasted: first see that nothing holds.
+                if let Err(hold) = self.permit(cx, &incident.host) {
+                    self.hold(now, id, hold.to_string());
+                    return;
+                }
                 let lasts = attempt_lasts(cx);
                 let not_after =
                     WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
@@ -135,7 +154,7 @@ impl Leader {
         let entries: Vec<DeviceEntry> = self.devices.of(&incident.host).into_iter().cloned().collect();
         if entries.is_empty() {
             return Choice::None(Text::new(format!(
-                "no fence device is configured for {}: see [[fence_device]]; when it is certainly off, resume or release it",
+                "no fence device is configured for {}: see [[fence_device]]; then resume",
                 incident.host
             )));
         }
@@ -147,8 +166,12 @@ impl Leader {
         let mut reasons: Vec<String> = Vec::new();
         for (level, devices) in levels {
             let skip = usize::try_from(incident.attempts_before_resume).unwrap_or(usize::MAX);
-            let tries = incident.attempts.iter().skip(skip).filter(|attempt| attempt.level == level).count();
-            if tries >= usize::try_from(cx.setup.policy.fence_tries).unwrap_or(usize::MAX) {
+            let tried = || incident.attempts.iter().skip(skip).filter(|attempt| attempt.level == level);
+            // Attempts that ended with their leader say nothing of the device; yet they must end somewhere.
+            let tries = tried().filter(|attempt| attempt.author == self.author).count();
+            let limit = usize::try_from(cx.setup.policy.fence_tries).unwrap_or(usize::MAX);
+            if tries >= limit || tried().count() >= limit.saturating_mul(LEADERS_MAX) {
+                let tries = tried().count();
                 let last = incident.attempts.iter().rev().find(|attempt| attempt.level == level);
                 let why = last.and_then(|attempt| attempt.failed.as_ref()).map_or("failed", Text::as_str);
                 reasons.push(format!("level {level}: {tries} attempts, the last: {why}"));
@@ -158,8 +181,8 @@ impl Leader {
             let stale = |entry: &&&DeviceEntry| {
                 let age_ok = entry.last.as_ref().is_some_and(|(at, _)| now.since(*at) < PREREAD_AGE_MAX);
                 let tries = fence.prereads.get(&entry.plan.name).copied().unwrap_or(0);
-                // One reading per incident and device at least; more only while it has not said whose it is.
-                !age_ok && (tries == 0 || (matches!(entry.binding, Binding::Unknown(_)) && tries < PREREADS_MAX))
+                // One fresh reading per incident and device; more only while it is not known to be the host's.
+                (!age_ok && tries == 0) || (entry.binding != Binding::Bound && tries < PREREADS_MAX)
             };
             let unread: Vec<DeviceName> = devices.iter().filter(stale).map(|entry| entry.plan.name.clone()).collect();
             if !unread.is_empty() {
@@ -181,7 +204,7 @@ impl Leader {
     fn preread(&mut self, cx: &mut Context<'_>, incident: &Incident, devices: Vec<DeviceName>) {
         let now = cx.now.mono;
         for device in devices {
-            if self.is_reading(&device) {
+            if self.is_reading(cx, &device) {
                 continue;
             }
             let fence = self.fences.entry(incident.id).or_default();
@@ -204,8 +227,9 @@ impl Leader {
         let deadline = now + attempt_lasts(cx);
         let devices = &self.devices;
         let seen_on = |device: &DeviceName| {
-            let reading = devices.get(device).and_then(|entry| entry.last.as_ref());
-            reading.is_some_and(|(_, reading)| reading.power == Ok(PowerState::On))
+            let last = devices.get(device).and_then(|entry| entry.last.as_ref());
+            let fresh = last.filter(|(at, _)| now.since(*at) < PREREAD_AGE_MAX);
+            fresh.is_some_and(|(_, reading)| reading.power == Ok(PowerState::On))
         };
         let fence = self.fences.entry(id).or_default();
         if fence.run.as_ref().is_none_or(|run| run.attempt() != attempt.attempt) {
@@ -222,13 +246,13 @@ impl Leader {
                             PowerOffOrder::new(call, permit, incident, attempt.attempt, device.clone(), deadline);
                         cx.out.push(Output::PowerOff(order));
                         let fence = self.fences.entry(id).or_default();
-                        fence.orders.insert(call, device.clone());
+                        fence.ordered = true;
+                        fence.orders.insert(call, (attempt.attempt, device.clone()));
                         if let Some(run) = fence.run.as_mut() {
                             run.ordered(&device, now);
                         }
                     }
                     Err(hold) => {
-                        self.wake_at(deadline);
                         self.hold(now, id, hold.to_string());
                         return;
                     }
@@ -237,7 +261,7 @@ impl Leader {
                     if let Some(run) = self.fences.entry(id).or_default().run.as_mut() {
                         run.reading(&device);
                     }
-                    self.read_device(cx, &incident.host, &device, false, ReadFor::Fence(id));
+                    self.read_device(cx, &incident.host, &device, false, ReadFor::Fence(id, attempt.attempt));
                 }
                 RunStep::Wait(until) => {
                     self.holds.remove(&id);
@@ -260,8 +284,9 @@ impl Leader {
 
     pub(crate) fn power_off_done(&mut self, call: CallId, result: Result<(), DeviceError>) {
         for fence in self.fences.values_mut() {
-            if let Some(device) = fence.orders.remove(&call) {
-                if let Some(run) = fence.run.as_mut() {
+            if let Some((attempt, device)) = fence.orders.remove(&call) {
+                // A late answer to an earlier attempt says nothing of this one's order.
+                if let Some(run) = fence.run.as_mut().filter(|run| run.attempt() == attempt) {
                     run.answered(&device, result);
                 }
                 break;
@@ -273,11 +298,13 @@ impl Leader {
     pub(super) fn fence_read(
         &mut self,
         id: IncidentId,
+        attempt: u32,
         device: &DeviceName,
-        reading: &rekindle_proto::fact::DeviceReading,
+        reading: &DeviceReading,
         finished: Moment,
     ) {
-        if let Some(run) = self.fences.get_mut(&id).and_then(|fence| fence.run.as_mut()) {
+        let run = self.fences.get_mut(&id).and_then(|fence| fence.run.as_mut());
+        if let Some(run) = run.filter(|run| run.attempt() == attempt) {
             run.read(device, reading, finished);
         }
     }
@@ -292,25 +319,35 @@ impl Leader {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
         let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);
         match incident.phase {
-            Phase::Unclean if same_boot => {
-                let why = "it was heard, in the same boot, before any off order".into();
-                self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
-            }
-            Phase::Unclean => {
-                let why = "it rebooted by itself: its guests are not started in place by this version; start them, then release the host";
-                self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why: why.into() });
+            Phase::Unclean | Phase::Fencing => {
+                let first = match incident.attempts.as_slice() {
+                    [] => true,
+                    [only] => only.author == self.author,
+                    [_, _, ..] => false,
+                };
+                let fence = self.fences.entry(id).or_default();
+                if first && !fence.ordered && fence.cancelled.is_none() {
+                    let why = if same_boot {
+                        "it was heard, in the same boot, before any off order"
+                    } else {
+                        "it rebooted by itself before any off order; its guests are not started in place by this version: \
+                         start them"
+                    };
+                    if !same_boot {
+                        cx.out.warn(Some(&peer.host), why);
+                    }
+                    fence.cancelled = Some(why.into());
+                    self.touch();
+                }
             }
             Phase::Fenced | Phase::Evacuating => self.heard_after_proof(cx, incident, same_boot),
-            Phase::Suspect | Phase::Fencing | Phase::Recovered | Phase::Refuted | Phase::Stuck => {}
+            Phase::Suspect | Phase::Recovered | Phase::Refuted | Phase::Stuck => {}
         }
     }
 
-    pub(super) fn void_proof(&mut self, cx: &mut Context<'_>, id: IncidentId, why: Text, lied: bool) {
-        if lied {
-            self.fences.entry(id).or_default().lied = Some(why.clone());
-        }
-        self.command(cx, Key::Incident(id), LeaderCommand::VoidProof { incident: id, why });
-        self.wake_at(cx.now.mono + HOLD_RETRY);
+    /// The host's own voice, in the same boot, contradicts a proof: no further attempt by these devices, a person.
+    pub(super) fn note_lie(&mut self, id: IncidentId, why: Text) {
+        self.fences.entry(id).or_default().lied = Some(why);
     }
 }
 

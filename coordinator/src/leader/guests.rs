@@ -23,6 +23,13 @@ const NOVA_PAUSE: Duration = Duration::from_secs(3);
 /// Stops and starts of one guest incident: the planned two, and one repetition of each after a lost call.
 const STEPS_MAX: u32 = 4;
 
+/// Reports of one host being committed at once; it repeats the others.
+const REPORTS_AT_ONCE: usize = 8;
+
+/// How long a step that was ordered may take to show in Nova before it is repeated: a polite stop of a guest takes up to a
+/// minute (`shutdown_timeout`).
+const STEP_PATIENCE: Duration = Duration::from_secs(150);
+
 /// How long a guest incident is worked on before a person is called.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -37,6 +44,8 @@ pub(super) struct GuestCase {
     server: Option<Option<NovaServer>>,
     /// The step whose order this leader has sent.
     ordered: u32,
+    /// When it was sent.
+    ordered_at: Option<Moment>,
 }
 
 /// What is asked of Nova for a guest incident.
@@ -53,6 +62,9 @@ impl Leader {
         let statement = MemberStatement::GuestFailed { server, event };
         let statement = Statement::Member { host: from.host.clone(), boot: from.boot, statement };
         let key = Key::GuestFailed(from.host.clone(), server);
+        if self.proposals.guest_failures_of(&from.host) >= REPORTS_AT_ONCE {
+            return;
+        }
         self.propose(cx, key, Entry::new(cx.now.wall, statement));
     }
 
@@ -116,6 +128,11 @@ impl Leader {
             self.hold(now, id, brake);
             return;
         }
+        // A start sent to a host that dies is carried out when it returns: nothing is sent while somebody doubts it.
+        if self.suspects.contains_key(&guest.host) {
+            self.hold(now, id, format!("waiting until it is settled whether {} lives", guest.host));
+            return;
+        }
         self.holds.remove(&id);
         let case = self.guests.entry(id).or_default();
         match (&case.service, &case.server) {
@@ -141,9 +158,9 @@ impl Leader {
                     self.order_guest_power(cx, guest, power);
                 } else if repeated && guest.steps < STEPS_MAX {
                     // Ordered, and Nova shows no effect yet.
-                    let committed_before = guest.steps;
+                    let shows_late = case.ordered_at.is_some_and(|at| cx.now.mono.since(at) < STEP_PATIENCE);
                     self.look_again(cx.now.mono, id, LOOK_EVERY);
-                    if self.guests.get(&id).is_some_and(|case| case.is_patient(cx.now.mono, committed_before)) {
+                    if shows_late {
                         return;
                     }
                     self.command(cx, Key::Guest(id), LeaderCommand::GuestIntent { incident: id, power });
@@ -166,7 +183,7 @@ impl Leader {
                 let case = self.guests.entry(id).or_default();
                 case.asking = true;
                 case.ordered = guest.steps;
-                case.since = Some(cx.now.mono);
+                case.ordered_at = Some(cx.now.mono);
             }
             Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
         }
@@ -211,13 +228,6 @@ impl Leader {
             }
             (Ask::Service | Ask::Server, Ok(_)) => self.look_again(cx.now.mono, id, NOVA_PAUSE),
         }
-    }
-}
-
-impl GuestCase {
-    /// A step that was ordered is given a while to show in Nova before it is repeated.
-    fn is_patient(&self, now: Moment, _step: u32) -> bool {
-        self.since.is_some_and(|since| now.since(since) < PATIENCE / 4)
     }
 }
 

@@ -33,6 +33,7 @@ use fence::Fence;
 use guests::GuestCase;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
+use servers::IntentState;
 use suspects::SuspectCase;
 
 pub(crate) use suspects::OwnExamination;
@@ -55,7 +56,10 @@ pub(crate) struct Leader {
     own_examinations: Vec<OwnExamination>,
     own_guest_questions: Vec<(CallId, Vec<ServerId>)>,
     own_guest_notes: Vec<ServerId>,
-    intending: BTreeSet<(IncidentId, ServerId, u32)>,
+    intending: BTreeSet<(IncidentId, ServerId)>,
+    /// What this leadership did about each open intent. Outlives a voided proof: an intent is called once, whatever becomes
+    /// of the evacuation around it (I11).
+    intents: BTreeMap<(IncidentId, ServerId), IntentState>,
     devices: DeviceBook,
     device_calls: DeviceCalls,
     fences: BTreeMap<IncidentId, Fence>,
@@ -91,6 +95,7 @@ impl Leader {
             own_guest_questions: Vec::new(),
             own_guest_notes: Vec::new(),
             intending: BTreeSet::new(),
+            intents: BTreeMap::new(),
             devices: DeviceBook::default(),
             device_calls: DeviceCalls::new(cx.now.mono),
             fences: BTreeMap::new(),
@@ -169,15 +174,17 @@ impl Leader {
 
     fn drive_incidents(&mut self, cx: &mut Context<'_>) {
         let open: Vec<IncidentId> = cx.ledger.open_incidents().map(|incident| incident.id).collect();
-        self.intending.retain(|(id, server, _)| self.proposals.is_under_way(&Key::Server(*id, *server)));
+        self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
+        self.forget_closed_intents(cx);
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
-        self.holds.retain(|id, _| open.contains(id));
+        let guests = &cx.ledger.guest_incidents;
+        self.holds.retain(|id, _| open.contains(id) || guests.get(id).is_some_and(|guest| guest.recovered.is_none()));
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             match incident.phase {
                 Phase::Unclean | Phase::Fencing => {
-                    self.evacuations.remove(&id);
+                    self.drop_evacuation(id);
                     self.drive_fence(cx, id);
                 }
                 Phase::Fenced | Phase::Evacuating => {
@@ -185,7 +192,7 @@ impl Leader {
                 }
                 Phase::Stuck => {
                     self.fences.remove(&id);
-                    self.evacuations.remove(&id);
+                    self.drop_evacuation(id);
                 }
                 Phase::Suspect | Phase::Recovered | Phase::Refuted => {}
             }
@@ -201,6 +208,9 @@ impl Leader {
     /// A peer was heard. Cheap: it runs for every datagram.
     pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer) {
         self.heard_by_suspects(cx, peer);
+        if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {
+            cx.out.warn(Some(&peer.host), "a fence device reads off while the host is heard: it is not used");
+        }
         if let Some(incident) = cx.ledger.open_incident(&peer.host) {
             self.heard_by_incident(cx, incident.id, peer);
         }

@@ -46,6 +46,16 @@ impl Proposals {
     pub(super) fn is_under_way(&self, key: &Key) -> bool {
         self.keys.contains(key)
     }
+
+    /// Failed guests of one host under way: a member that reports without end must not fill us, or the log.
+    pub(super) fn guest_failures_of(&self, host: &HostName) -> usize {
+        self.keys.iter().filter(|key| matches!(key, Key::GuestFailed(of, _) if of == host)).count()
+    }
+
+    fn pause(&mut self, key: Key, now: Moment) {
+        self.not_before.retain(|_, until| now < *until);
+        self.not_before.insert(key, now + RETRY_AFTER);
+    }
 }
 
 impl Leader {
@@ -94,11 +104,11 @@ impl Leader {
             Ok(Outcome::Applied { .. }) => {}
             Ok(Outcome::Refused { why }) => {
                 cx.out.warn(None, format!("the ledger refused: {why}"));
-                self.proposals.not_before.insert(key, cx.now.mono + RETRY_AFTER);
+                self.proposals.pause(key, cx.now.mono);
             }
             Err(error) => {
                 cx.out.warn(None, Text::new(format!("a proposal has no outcome: {error}")));
-                self.proposals.not_before.insert(key, cx.now.mono + RETRY_AFTER);
+                self.proposals.pause(key, cx.now.mono);
             }
         }
         None

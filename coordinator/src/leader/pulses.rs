@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_proto::fact::GuestList;
+use rekindle_proto::fact::{GUESTS_MAX, GuestList};
 use rekindle_proto::id::{BootId, HostName, SystemUuid};
 
 use super::Leader;
@@ -37,7 +37,9 @@ impl Word {
 impl Leader {
     /// A member's word about itself.
     pub(crate) fn pulse(&mut self, host: &HostName, boot: BootId, system_uuid: Option<SystemUuid>, guests: GuestList) {
-        if self.pulses.waiting.len() < ROSTER_MAX || self.pulses.waiting.contains_key(host) {
+        // A longer list would be refused for ever: the sender's own adapter cuts it.
+        let fits = guests.guests.len() <= GUESTS_MAX;
+        if fits && (self.pulses.waiting.len() < ROSTER_MAX || self.pulses.waiting.contains_key(host)) {
             self.pulses.waiting.insert(host.clone(), Word { boot, system_uuid, guests });
             self.touch();
         }

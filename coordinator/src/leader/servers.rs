@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{NovaError, NovaMigration, Text};
+use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{CallId, HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
-use super::Leader;
 use super::evacuation::Ask;
 use super::proposals::Key;
+use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::FenceProof;
 use crate::io::{NovaAnswer, NovaRead, Output};
@@ -19,80 +19,180 @@ use crate::order::EvacuateOrder;
 use crate::recovery::{CommittedIntent, IntentView, ServerStep, hosts_to_ask, intent_end, next_step};
 use crate::time::Moment;
 
-/// A host's word that it does not run a guest, while it is believed.
-const DENIAL_AGE_MAX: Duration = Duration::from_secs(10);
+/// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
+const WORD_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// How long after its commit an intent may still be called. What it rests on (denials, where Nova has the server) is at
+/// most [`WORD_AGE_MAX`] older. An intent held longer, by a brake or a voided proof, is closed unsent and decided anew.
+const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two questions to the same host about the same guests.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a server waits for a host that may run a copy of it, before it is left behind with that reason. Long enough for
-/// that host to be fenced itself.
-const DENIAL_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long a server waits for a host that may run a copy of it, or for Nova to end what it is doing with it, before it is
+/// left behind with that reason. Long enough for that host to be fenced itself.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// An evacuation under way for this long no longer takes the place of another, and if nothing else is left to do, a
+/// person is called: its destination may have died with it, and then Nova never ends it. Longer than any rebuild from a
+/// large image.
+const STALLED_AFTER: Duration = Duration::from_secs(1_800);
 
 /// Between two looks at a server at which Nova is still at work.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// What this leader knows of one server's open intent.
+/// Servers read one by one at once, per incident.
+const READS_AT_ONCE: usize = 8;
+
+/// What this leadership did about one open intent.
 #[derive(Debug, Default)]
 pub(super) struct IntentState {
     attempt: u32,
     since: Option<Moment>,
     calling: bool,
     called: bool,
+    accepted: bool,
     /// A definite answer that ends the intent.
     end: Option<IntentEnd>,
 }
 
 impl IntentState {
-    pub(super) fn answered(&mut self, attempt: u32, result: &Result<NovaAnswer, NovaError>, now: Moment) {
+    /// Takes in the answer to the call. Gives back whether Nova took the call at all (or refused this very server).
+    pub(super) fn answered(&mut self, attempt: u32, result: &Result<NovaAnswer, NovaError>, now: Moment) -> bool {
         if attempt != self.attempt {
-            return;
+            return true;
         }
         self.calling = false;
         // The settling time runs from the end of the call: the request may have been delivered at its very last moment.
         self.since = Some(now);
-        self.end = match result {
-            Ok(_) | Err(NovaError::Unknown(_) | NovaError::Malformed(_)) => None,
-            Err(NovaError::NotSent(why)) => Some(IntentEnd::NotSent(why.clone())),
-            Err(NovaError::Refused { status, text }) => {
-                Some(IntentEnd::Refused(Text::new(format!("{status}: {text}"))))
+        match result {
+            Ok(_) => {
+                self.accepted = true;
+                true
             }
-        };
+            Err(NovaError::Unknown(_) | NovaError::Malformed(_)) => false,
+            Err(NovaError::NotSent(why)) => {
+                self.end = Some(IntentEnd::NotSent(why.clone()));
+                false
+            }
+            // Not this server's fault: not authorised for the moment, too slow, too much at once.
+            Err(NovaError::Refused { status: status @ (401 | 408 | 413 | 429), text }) => {
+                self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: {status}: {text}"))));
+                false
+            }
+            Err(NovaError::Refused { status, text }) => {
+                self.end = Some(IntentEnd::Refused(Text::new(format!("{status}: {text}"))));
+                true
+            }
+        }
     }
+
+    fn is_stalled(&self, now: Moment) -> bool {
+        self.since.is_some_and(|since| now.since(since) >= STALLED_AFTER)
+    }
+}
+
+/// A server as Nova showed it.
+#[derive(Debug)]
+pub(super) struct ServerRead {
+    /// After which attempt it was asked for.
+    pub(super) attempt: u32,
+    /// When.
+    pub(super) asked: Moment,
+    /// `None`: deleted.
+    pub(super) server: Option<NovaServer>,
 }
 
 /// Who said, when, which guests it does not (or does) run.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
-    calls: BTreeMap<CallId, (HostName, Vec<ServerId>)>,
+    calls: BTreeMap<CallId, (HostName, Moment, Vec<ServerId>)>,
     asked: BTreeMap<HostName, Moment>,
     said: BTreeMap<(HostName, ServerId), (Moment, bool)>,
 }
 
+/// What one look at an incident's servers gathers.
+#[derive(Debug, Default)]
+struct Round {
+    /// Evacuations that may still begin.
+    room: usize,
+    /// Whom to ask about which guests.
+    questions: BTreeMap<HostName, Vec<ServerId>>,
+    /// Servers whose evacuation is stalled.
+    stalled: Vec<ServerId>,
+}
+
 impl Leader {
+    /// Takes every step that is due for the servers of one incident.
     pub(super) fn drive_servers(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof) {
         let id = incident.id;
         let unsettled: Vec<ServerId> =
             incident.servers.iter().filter(|(_, record)| record.fate.is_none()).map(|(server, _)| *server).collect();
         if unsettled.is_empty() {
-            self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
+            self.finish(cx, incident);
             return;
         }
         if !self.poll_migrations(cx, incident) {
             return;
         }
-        let mut questions: BTreeMap<HostName, Vec<ServerId>> = BTreeMap::new();
-        for server in unsettled {
-            let Some(record) = incident.servers.get(&server) else { continue };
-            if self.is_proposing(&Key::Server(id, server)) {
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
+            let records = records.filter(|(server, _)| unsettled.binary_search(server).is_ok());
+            evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
+        }
+        let mut round = Round { room: self.room(cx), ..Round::default() };
+        for server in &unsettled {
+            let Some(record) = incident.servers.get(server) else { continue };
+            if self.is_proposing(&Key::Server(id, *server)) {
                 continue;
             }
             match record.intent {
-                Some(open) => self.drive_intent(cx, incident, proof, server, open),
-                None => self.drive_step(cx, incident, server, record, &mut questions),
+                Some(open) => self.drive_intent(cx, incident, proof, *server, open, &mut round),
+                None => self.drive_step(cx, incident, *server, record, &mut round),
             }
         }
-        self.ask_hosts(cx, id, questions);
+        self.ask_hosts(cx, id, round.questions);
+        if round.stalled.len() == unsettled.len() {
+            let why = stalled_text(incident, &round.stalled);
+            self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
+        }
+    }
+
+    /// Every server is settled. The incident stays open while the proof of its host is the only answer that another
+    /// incident can get about a copy that may have been built there.
+    fn finish(&mut self, cx: &mut Context<'_>, incident: &Incident) {
+        let id = incident.id;
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.named.clear();
+        }
+        let mut others = self.evacuations.iter().filter(|(other, _)| **other != id);
+        if let Some((other, _)) = others.find(|(_, evacuation)| evacuation.named.contains(&incident.host)) {
+            let why = format!("all its servers are settled; incident {other} still needs to know that it is off");
+            self.hold(cx.now.mono, id, why);
+            return;
+        }
+        self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
+    }
+
+    /// How many evacuations may begin now, over all incidents.
+    fn room(&self, cx: &Context<'_>) -> usize {
+        let now = cx.now.mono;
+        let working = cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
+        let open = working.flat_map(|incident| {
+            let intents = incident.servers.iter().filter(|(_, record)| record.intent.is_some());
+            intents.map(|(server, _)| (incident.id, *server))
+        });
+        let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
+        let under_way = open.filter(|key| !stalled(key)).count() + self.intending.len();
+        cx.setup.policy.evacuations_at_once.saturating_sub(under_way)
+    }
+
+    /// What this leadership did about intents that are closed is of no more use.
+    pub(super) fn forget_closed_intents(&mut self, cx: &Context<'_>) {
+        self.intents.retain(|(id, server), state| {
+            let record = cx.ledger.incidents.get(id).and_then(|incident| incident.servers.get(server));
+            record.and_then(|record| record.intent).is_some_and(|open| open.attempt == state.attempt)
+        });
     }
 
     /// An open intent: send its call if it is ours and unsent, else wait until it is final.
@@ -103,45 +203,60 @@ impl Leader {
         proof: &FenceProof,
         server: ServerId,
         open: OpenIntent,
+        round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        let state = evacuation.intents.entry(server).or_default();
+        let state = self.intents.entry((id, server)).or_default();
         if state.attempt != open.attempt {
             *state = IntentState { attempt: open.attempt, ..IntentState::default() };
         }
-        state.since.get_or_insert(now);
+        let since = *state.since.get_or_insert(now);
+        let (calling, accepted, unsent) = (state.calling, state.accepted, !state.called && open.author == self.author);
         let mut end = state.end.clone();
-        if end.is_none() && !state.called && open.author == self.author {
-            let Some(intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
-            match self.permit(cx, &incident.host) {
-                Ok(permit) => {
-                    let call = cx.out.call();
-                    cx.out.push(Output::Evacuate(EvacuateOrder::new(call, permit, proof, intent)));
-                    self.order_evacuate(id, call, server, open.attempt);
-                    if let Some(state) = self.evacuations.get_mut(&id).and_then(|all| all.intents.get_mut(&server)) {
-                        state.called = true;
-                        state.calling = true;
-                    }
-                }
-                Err(hold) => self.hold(now, id, hold.to_string()),
-            }
-            return;
+        if state.is_stalled(now) {
+            round.stalled.push(server);
         }
+        if end.is_none() && unsent {
+            if now.since(since) < CALL_WITHIN {
+                self.call(cx, incident, proof, server, open.attempt);
+                return;
+            }
+            end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
+        }
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         if end.is_none() {
-            let view = IntentView {
-                since: state.since.unwrap_or(now),
-                calling: state.calling,
-                listed: evacuation.migrations.as_ref().map(|list| list.asked),
-            };
+            let listed = evacuation.migrations.as_ref().map(|list| list.asked);
+            let view = IntentView { since, calling, accepted, listed };
             let none = Vec::new();
             let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
-            end = intent_end(&open, &view, migrations, cx.setup.policy.evacuate_settle);
+            let settle = cx.setup.policy.evacuate_settle;
+            end = intent_end(&open, &view, migrations, settle);
+            let text = waiting_text(&open, migrations, calling, settle);
+            evacuation.waits.insert(server, (since, text));
         }
         if let Some(end) = end {
+            evacuation.waits.remove(&server);
             let attempt = open.attempt;
             let command = LeaderCommand::CloseIntent { incident: id, server, attempt, end };
             self.command(cx, Key::Server(id, server), command);
+        }
+    }
+
+    /// The one call of an intent.
+    fn call(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof, server: ServerId, attempt: u32) {
+        let id = incident.id;
+        let Some(intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
+        match self.permit(cx, &incident.host) {
+            Ok(permit) => {
+                let call = cx.out.call();
+                cx.out.push(Output::Evacuate(EvacuateOrder::new(call, permit, proof, intent)));
+                self.nova.insert(call, NovaCall::Evacuation(id, Ask::Evacuate(server, attempt)));
+                if let Some(state) = self.intents.get_mut(&(id, server)) {
+                    state.called = true;
+                    state.calling = true;
+                }
+            }
+            Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
         }
     }
 
@@ -152,38 +267,52 @@ impl Leader {
         incident: &Incident,
         server: ServerId,
         record: &ServerRecord,
-        questions: &mut BTreeMap<HostName, Vec<ServerId>>,
+        round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        evacuation.intents.remove(&server);
         let none = Vec::new();
-        let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
-        let read = evacuation.server_reads.get(&server).filter(|(attempt, _)| *attempt == record.attempts);
-        let read = read.map(|(_, server)| server.as_ref());
-        match next_step(&incident.host, record, migrations, read, cx.setup.policy.evacuate_tries) {
-            ServerStep::ReadServer => {
-                let ask = Ask::Server(server, record.attempts);
-                self.ask_nova(cx, id, ask, NovaRead::Server(server));
+        let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none).clone();
+        let read = evacuation.server_reads.get(&server);
+        let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
+        let read = read.map(|read| read.server.as_ref());
+        match next_step(&incident.host, record, &migrations, read, cx.setup.policy.evacuate_tries) {
+            ServerStep::ReadServer { to_evacuate } => {
+                if to_evacuate && round.room == 0 {
+                    evacuation.waits.insert(server, (now, "waits for its turn".into()));
+                } else if self.server_reads_under_way(id) < READS_AT_ONCE {
+                    round.room = round.room.saturating_sub(usize::from(to_evacuate));
+                    let ask = Ask::Server(server, record.attempts, now);
+                    self.ask_nova(cx, id, ask, NovaRead::Server(server));
+                }
             }
             ServerStep::Wait(why) => {
-                evacuation.waits.insert(server, (now, why));
                 evacuation.server_reads.remove(&server);
-                self.wake_at(now + LOOK_AGAIN_AFTER);
+                if let Some(fate) = self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
+                    self.settle(cx, id, server, fate);
+                }
             }
             ServerStep::Settle(fate) => self.settle(cx, id, server, fate),
             ServerStep::Evacuate { newest_migration } => {
-                let migrations = migrations.clone();
-                match self.copies_denied(cx, incident, server, &migrations, questions) {
-                    Ok(()) => self.intend(cx, incident, server, record, newest_migration),
-                    Err(fate) => {
-                        if let Some(fate) = fate {
+                match self.copies_denied(cx, incident, server, &migrations, round) {
+                    Ok(()) => self.intend(cx, incident, server, record, newest_migration, round),
+                    Err(why) => {
+                        if let Some(fate) = self.wait(now, id, server, why, ASK_AGAIN_AFTER) {
                             self.settle(cx, id, server, fate);
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Notes why a server waits, and since when; beyond [`WAIT_MAX`] it is left behind with that reason.
+    fn wait(&mut self, now: Moment, id: IncidentId, server: ServerId, why: Text, look: Duration) -> Option<Fate> {
+        let evacuation = self.evacuations.get_mut(&id)?;
+        let since = evacuation.waits.get(&server).map_or(now, |(since, _)| *since);
+        evacuation.waits.insert(server, (since, why.clone()));
+        self.wake_at(now + look);
+        (now.since(since) >= WAIT_MAX).then_some(Fate::LeftBehind { why })
     }
 
     fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
@@ -198,63 +327,64 @@ impl Leader {
         server: ServerId,
         record: &ServerRecord,
         newest_migration: Option<MigrationId>,
+        round: &mut Round,
     ) {
-        let id = incident.id;
+        let (id, now) = (incident.id, cx.now.mono);
         if let Some(brake) = cx.ledger.brakes_of(&incident.host) {
-            self.hold(cx.now.mono, id, brake);
+            self.hold(now, id, brake);
             return;
         }
-        let committed = cx.ledger.open_incidents().flat_map(|incident| incident.servers.values());
-        let under_way = committed.filter(|record| record.intent.is_some()).count() + self.intending.len();
-        if under_way >= cx.setup.policy.evacuations_at_once {
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        if let Some(pause) = evacuation.calls_pause.filter(|pause| now < pause.until) {
+            let why = record.last_failure.clone().unwrap_or_else(|| "its last call was not answered".into());
+            evacuation.waits.insert(server, (now, Text::new(format!("waiting for Nova: {why}"))));
+            self.wake_at(pause.until);
             return;
         }
-        let attempt = record.attempts + 1;
+        if round.room == 0 {
+            evacuation.waits.insert(server, (now, "waits for its turn".into()));
+            return;
+        }
+        evacuation.waits.remove(&server);
+        round.room -= 1;
+        let attempt = record.attempts.saturating_add(1);
         let command =
             LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration };
-        self.intending.insert((id, server, attempt));
+        self.intending.insert((id, server));
         self.command(cx, Key::Server(id, server), command);
     }
 
-    /// Every host that may run a copy has denied it, or is itself proven off (I11). Else the question is added to
-    /// `questions`, and the server waits; beyond [`DENIAL_WAIT_MAX`] it is left behind.
+    /// Every host that may run a copy has denied it, or is itself proven off (I11). Else the question is added to the
+    /// round, and the server waits.
     fn copies_denied(
         &mut self,
         cx: &mut Context<'_>,
         incident: &Incident,
         server: ServerId,
         migrations: &[NovaMigration],
-        questions: &mut BTreeMap<HostName, Vec<ServerId>>,
-    ) -> Result<(), Option<Fate>> {
+        round: &mut Round,
+    ) -> Result<(), Text> {
         let now = cx.now.mono;
         let hosts = hosts_to_ask(&incident.host, migrations);
         let unproven: BTreeSet<&HostName> = hosts.iter().filter(|host| !self.is_proven_off(cx, host)).collect();
-        let Some(evacuation) = self.evacuations.get_mut(&incident.id) else { return Err(None) };
+        let Some(evacuation) = self.evacuations.get(&incident.id) else { return Err("".into()) };
         let mut why = None;
         for host in unproven {
             let said = evacuation.denials.said.get(&(host.clone(), server));
-            match said.filter(|(at, _)| now.since(*at) < DENIAL_AGE_MAX) {
+            match said.filter(|(at, _)| now.since(*at) < WORD_AGE_MAX) {
                 Some((_, false)) => {}
                 Some((_, true)) => {
                     why = Some(format!("{host}, named by its migration records, says that it runs it: look at it"));
                 }
                 None => {
-                    questions.entry(host.clone()).or_default().push(server);
+                    round.questions.entry(host.clone()).or_default().push(server);
                     why.get_or_insert_with(|| {
                         format!("{host}, named by its migration records, has not said that it does not run it")
                     });
                 }
             }
         }
-        let Some(why) = why else {
-            evacuation.waits.remove(&server);
-            return Ok(());
-        };
-        let since = evacuation.waits.get(&server).map_or(now, |(since, _)| *since);
-        evacuation.waits.insert(server, (since, Text::new(why.clone())));
-        self.wake_at(now + ASK_AGAIN_AFTER);
-        let over = now.since(since) >= DENIAL_WAIT_MAX;
-        Err(over.then(|| Fate::LeftBehind { why: Text::new(why) }))
+        why.map_or(Ok(()), |why| Err(Text::new(why)))
     }
 
     /// Another incident's host, off by a proof that holds now.
@@ -267,14 +397,14 @@ impl Leader {
         let now = cx.now.mono;
         for (host, servers) in questions {
             let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-            let asked = evacuation.denials.asked.get(&host);
-            if asked.is_some_and(|asked| now.since(*asked) < ASK_AGAIN_AFTER) {
+            let denials = &mut evacuation.denials;
+            if denials.asked.get(&host).is_some_and(|asked| now.since(*asked) < ASK_AGAIN_AFTER) {
                 continue;
             }
-            evacuation.denials.asked.insert(host.clone(), now);
+            denials.asked.insert(host.clone(), now);
             let call = cx.out.call();
-            evacuation.denials.calls.retain(|_, (other, _)| *other != host);
-            evacuation.denials.calls.insert(call, (host.clone(), servers.clone()));
+            denials.calls.retain(|_, (other, ..)| *other != host);
+            denials.calls.insert(call, (host.clone(), now, servers.clone()));
             if host == cx.setup.host {
                 self.own_guest_questions.push((call, servers));
             } else {
@@ -283,7 +413,8 @@ impl Leader {
         }
     }
 
-    /// A host's answer to which of the asked guests it runs; `None`: its hypervisor did not answer.
+    /// A host's answer to which of the asked guests it runs; `None`: its hypervisor did not answer. It is as old as the
+    /// question.
     pub(crate) fn guests_answer(
         &mut self,
         cx: &Context<'_>,
@@ -291,15 +422,18 @@ impl Leader {
         call: CallId,
         running: Option<&[ServerId]>,
     ) {
+        let now = cx.now.mono;
         for evacuation in self.evacuations.values_mut() {
-            let is_asked = evacuation.denials.calls.get(&call).is_some_and(|(host, _)| host == from);
-            let Some((host, servers)) = is_asked.then(|| evacuation.denials.calls.remove(&call)).flatten() else {
+            let denials = &mut evacuation.denials;
+            let is_asked = denials.calls.get(&call).is_some_and(|(host, ..)| host == from);
+            let Some((host, asked, servers)) = is_asked.then(|| denials.calls.remove(&call)).flatten() else {
                 continue;
             };
             let Some(running) = running else { continue };
+            denials.said.retain(|_, (at, _)| now.since(*at) < WORD_AGE_MAX);
             for server in servers {
                 let runs = running.contains(&server);
-                evacuation.denials.said.insert((host.clone(), server), (cx.now.mono, runs));
+                denials.said.insert((host.clone(), server), (asked, runs));
             }
         }
         self.touch();
@@ -309,4 +443,33 @@ impl Leader {
     pub(crate) fn server_wait(&self, id: IncidentId, server: ServerId) -> Option<&Text> {
         self.evacuations.get(&id).and_then(|evacuation| evacuation.waits.get(&server)).map(|(_, why)| why)
     }
+}
+
+/// What an open intent waits for, for people.
+fn waiting_text(open: &OpenIntent, migrations: &[NovaMigration], calling: bool, settle: Duration) -> Text {
+    let newer = migrations.iter().filter(|migration| Some(migration.id) > open.newest_migration);
+    match newer.max_by_key(|migration| migration.id) {
+        Some(migration) => {
+            let dest = migration.dest.as_ref().map_or("a host not yet chosen", HostName::as_str);
+            Text::new(format!("Nova's migration {} to {dest} is {}", migration.id, migration.status_text))
+        }
+        None if calling => "Nova has not answered its evacuate call yet".into(),
+        None => {
+            let settle = settle.as_secs();
+            Text::new(format!(
+                "its evacuate call may be on the way: waiting for its migration record, at most {settle} s"
+            ))
+        }
+    }
+}
+
+fn stalled_text(incident: &Incident, stalled: &[ServerId]) -> Text {
+    let first =
+        stalled.first().and_then(|server| incident.servers.get(server)).map_or("?", |record| record.name.as_str());
+    Text::new(format!(
+        "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations (a destination may \
+         have died), then resume",
+        stalled.len(),
+        STALLED_AFTER.as_secs() / 60
+    ))
 }

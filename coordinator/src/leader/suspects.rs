@@ -24,6 +24,9 @@ const ASKED_AT_ONCE: usize = 5;
 /// A testimony that has not come in this time is absent; the next members are asked.
 const TESTIMONY_WAIT: Duration = Duration::from_secs(2);
 
+/// How long a testimony counts. A verdict may be held for hours by a brake; it never rests on what was found before.
+const TESTIMONY_AGE_MAX: Duration = Duration::from_secs(15);
+
 /// After a refutation, before the same host can be suspected again: gossip needs a moment to follow.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,9 @@ const EVENT_WINDOW: Duration = Duration::from_secs(15);
 
 /// Hosts that make an event, if they are also a tenth of the roster.
 const EVENT_HOSTS_MIN: usize = 3;
+
+/// One in this many hosts of a labelled domain may be recovered at once, and always one.
+const DOMAIN_SHARE: usize = 10;
 
 /// More refutations than this within [`REFUTED_WINDOW`] are an alarm.
 const REFUTED_MAX: usize = 3;
@@ -48,6 +54,8 @@ const SEEN_PERCENT: usize = 80;
 pub(super) struct SuspectCase {
     suspicion: Suspicion,
     asked: BTreeMap<HostName, CallId>,
+    /// When each testimony came: an old one says nothing of now.
+    given: BTreeMap<HostName, Moment>,
     last_asked: Option<Moment>,
     hold: Option<Text>,
 }
@@ -97,7 +105,8 @@ impl Leader {
             phase: Phase::Suspect,
             text: "no answer to a probe".into(),
         }));
-        let case = SuspectCase { suspicion, asked: BTreeMap::new(), last_asked: None, hold: None };
+        let case =
+            SuspectCase { suspicion, asked: BTreeMap::new(), given: BTreeMap::new(), last_asked: None, hold: None };
         self.suspects.insert(host.clone(), case);
         self.touch();
     }
@@ -131,6 +140,7 @@ impl Leader {
         match findings.iter().find_map(|finding| finding.heard) {
             Some(boot) => self.refute(cx, target, boot, &format!("{accuser} hears it")),
             None => {
+                case.given.insert(accuser.clone(), cx.now.mono);
                 case.suspicion.testimonies.insert(accuser.clone(), findings);
             }
         }
@@ -188,7 +198,8 @@ impl Leader {
 
     /// Asks members to probe the host, ourselves first; and the next ones if those asked do not answer.
     fn ask_confirmers(&mut self, cx: &mut Context<'_>, host: &HostName) {
-        let Some(case) = self.suspects.get(host) else { return };
+        let Some(case) = self.suspects.get_mut(host) else { return };
+        case.forget_old_testimony(cx.now.mono);
         let due = case.last_asked.map(|asked| asked + TESTIMONY_WAIT);
         if let Some(due) = due.filter(|due| cx.now.mono < *due) {
             self.wake_at(due);
@@ -205,7 +216,7 @@ impl Leader {
             .take(ASKED_AT_ONCE)
             .cloned()
             .collect();
-        if case.last_asked.is_none() {
+        if !case.asked.contains_key(&cx.setup.host) {
             chosen.insert(0, cx.setup.host.clone());
         } else if chosen.is_empty() {
             // Everybody was asked: ask those again who did not answer. The network may have healed meanwhile.
@@ -259,6 +270,7 @@ impl Leader {
             case.suspicion.judge(&cx.ledger.roster, &roll.present).map_err(|missing| Text::new(missing.to_string()))?;
         self.unsettled_others(cx, host)?;
         self.is_event(cx, host)?;
+        domain_cap(cx, host)?;
         if let Some(brake) = cx.ledger.brakes_of(host) {
             return Err(brake);
         }
@@ -324,12 +336,45 @@ impl Leader {
         if silent.len() >= EVENT_HOSTS_MIN && silent.len() * 10 >= cx.ledger.roster.len() {
             let roster = cx.ledger.roster.len();
             return Err(Text::new(format!(
-                "domain event: {} of {roster} fell silent within {} s; nothing is done about such events yet",
+                "domain event: {} of {roster} fell silent within {} s: held; this version leaves such events to people",
                 silent.len(),
                 EVENT_WINDOW.as_secs()
             )));
         }
         Ok(())
+    }
+}
+
+/// At most one host, or a tenth, of a labelled domain is recovered at once.
+fn domain_cap(cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+    let domain_of = |host: &HostName| cx.ledger.roster.get(host).and_then(|entry| entry.domain.as_ref());
+    let Some(domain) = domain_of(host) else { return Ok(()) };
+    let size = cx.ledger.roster.keys().filter(|other| domain_of(other) == Some(domain)).count();
+    let cap = (size / DOMAIN_SHARE).max(1);
+    let working = cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
+    let open = working.filter(|incident| domain_of(&incident.host) == Some(domain)).count();
+    if open < cap {
+        return Ok(());
+    }
+    Err(Text::new(format!(
+        "per-domain cap: {open} hosts of domain {domain} are being recovered; at most {cap} of its {size} hosts"
+    )))
+}
+
+impl SuspectCase {
+    /// Testimony that has grown old counts no more, and its giver is asked again.
+    fn forget_old_testimony(&mut self, now: Moment) {
+        let old: Vec<HostName> = self
+            .given
+            .iter()
+            .filter(|(_, at)| now.since(**at) >= TESTIMONY_AGE_MAX)
+            .map(|(host, _)| host.clone())
+            .collect();
+        for accuser in old {
+            self.given.remove(&accuser);
+            self.asked.remove(&accuser);
+            self.suspicion.testimonies.remove(&accuser);
+        }
     }
 }
 

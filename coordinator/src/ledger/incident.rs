@@ -19,12 +19,13 @@ pub fn may_follow(from: Phase, to: Phase) -> bool {
     match from {
         Phase::Suspect => matches!(to, Phase::Unclean | Phase::Refuted),
         Phase::Unclean => matches!(to, Phase::Fencing | Phase::Refuted | Phase::Stuck),
-        Phase::Fencing => matches!(to, Phase::Fenced | Phase::Stuck),
+        // Refuted: heard before the first off order was given.
+        Phase::Fencing => matches!(to, Phase::Fenced | Phase::Refuted | Phase::Stuck),
         // Back to fencing: the proof was voided.
         Phase::Fenced => matches!(to, Phase::Evacuating | Phase::Fencing | Phase::Stuck),
         Phase::Evacuating => matches!(to, Phase::Recovered | Phase::Fencing | Phase::Stuck),
-        // Resumed by an operator: proven again, whatever was proven before.
-        Phase::Stuck => matches!(to, Phase::Fencing),
+        // Resumed by an operator: proven again, whatever was proven before. Or ended by one: the host is released.
+        Phase::Stuck => matches!(to, Phase::Fencing | Phase::Refuted),
         Phase::Recovered | Phase::Refuted => false,
     }
 }
@@ -101,8 +102,8 @@ pub struct ServerRecord {
     pub vm_state: Text,
     /// Evacuate intents so far.
     pub attempts: u32,
-    /// How many of them were before the last resumption.
-    pub attempts_before_resume: u32,
+    /// How many of them do not count against the limit: before the last resumption, or certainly not sent.
+    pub attempts_excused: u32,
     /// The open one, if any.
     pub intent: Option<OpenIntent>,
     /// Why the last closed attempt did not bring it back.
@@ -213,12 +214,12 @@ mod tests {
             [
                 "suspect -> unclean refuted",
                 "unclean -> fencing refuted stuck",
-                "fencing -> fenced stuck",
+                "fencing -> fenced refuted stuck",
                 "fenced -> fencing evacuating stuck",
                 "evacuating -> fencing recovered stuck",
                 "recovered -> ",
                 "refuted -> ",
-                "stuck -> fencing",
+                "stuck -> fencing refuted",
             ]
         );
     }

@@ -39,11 +39,17 @@ pub const ORDER_AGE_MAX_MS: u64 = 5 * 60 * 1_000;
 /// Hosts and witnesses in a roster.
 pub const ROSTER_MAX: usize = 2_000;
 
+/// Off orders of one incident: several leaders' tries on each of nine levels, and resumptions.
+pub const FENCE_ATTEMPTS_MAX: usize = 1_000;
+
 /// Servers of one incident: bounded by what one host can report.
 pub const INCIDENT_SERVERS_MAX: usize = rekindle_proto::fact::GUESTS_MAX;
 
 /// Restarts in place of one guest within [`GUEST_WINDOW_MS`]: a guest that dies again and again has another problem.
 pub const GUEST_RESTARTS_MAX: usize = 3;
+
+/// Open guest incidents of one host: more at once is the host's own failure, or a member that makes them up.
+pub const GUEST_INCIDENTS_OPEN_MAX: usize = 64;
 
 /// The window of [`GUEST_RESTARTS_MAX`], in milliseconds.
 pub const GUEST_WINDOW_MS: u64 = 30 * 60 * 1_000;

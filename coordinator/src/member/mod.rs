@@ -6,7 +6,7 @@ mod testify;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{GuestEvent, GuestList};
+use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList};
 use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
 use rekindle_proto::message::Message;
 
@@ -101,7 +101,9 @@ impl Member {
 
     /// Somebody leads, by its own word or by Raft's.
     pub(crate) fn learn_leader(&mut self, host: HostName, term: Term, now: Moment) {
-        if self.leader.as_ref().is_none_or(|hint| hint.term <= term) {
+        // A word that nobody has repeated for a while is no ground to disbelieve another.
+        let believed = |hint: &LeaderHint| now.since(hint.at) < LEADING_BELIEVED;
+        if self.leader.as_ref().is_none_or(|hint| hint.term <= term || !believed(hint)) {
             if self.leader.as_ref().is_none_or(|hint| hint.host != host) {
                 self.next_pulse = now;
             }
@@ -171,6 +173,9 @@ impl Member {
         call: CallId,
         servers: Vec<ServerId>,
     ) {
+        if servers.len() > GUESTS_MAX {
+            return;
+        }
         self.questions.retain(|_, (other, _)| *other != asker);
         if self.questions.len() < QUESTIONS_MAX {
             let own = cx.out.call();

@@ -21,6 +21,11 @@ const LAST_PROBE_WAIT: Duration = Duration::from_millis(400);
 /// Testimonies under way at once: a leader asks for one per suspect, and suspects beyond a rack are a brake's matter.
 const EXAMINATIONS_MAX: usize = 64;
 
+/// Of these for one asker: nobody can take every place.
+const EXAMINATIONS_OF_ONE: usize = 32;
+/// Networks of one host that are probed: management, storage, tenant, and as many again.
+const PATHS_MAX: usize = 6;
+
 /// Probing on behalf of leaders.
 #[derive(Debug, Default)]
 pub(crate) struct Testifier {
@@ -58,18 +63,18 @@ impl Testifier {
         addresses: Vec<(PathName, SocketAddr)>,
         now: Moment,
     ) {
-        if self.examinations.len() >= EXAMINATIONS_MAX || addresses.is_empty() {
+        let by_asker = self.examinations.values().filter(|examination| examination.asked_by == asked_by).count();
+        if self.examinations.len() >= EXAMINATIONS_MAX || by_asker >= EXAMINATIONS_OF_ONE || addresses.is_empty() {
             return;
         }
-        let paths = addresses.into_iter().map(|(path, address)| (path, address, None)).collect();
+        let paths = addresses.into_iter().take(PATHS_MAX).map(|(path, address)| (path, address, None)).collect();
         self.examinations.insert(call, Examination { asked_by, question, target, paths, sent: 0, next: now });
     }
 
     /// The host was heard on that path, in that boot.
     pub(crate) fn heard(&mut self, host: &HostName, path: &PathName, boot: BootId) {
         for examination in self.examinations.values_mut().filter(|examination| examination.target == *host) {
-            for (known, _, heard) in examination.paths.iter_mut().filter(|(known, _, _)| known == path) {
-                debug_assert_eq!(known, path);
+            for (_, _, heard) in examination.paths.iter_mut().filter(|(known, _, _)| known == path) {
                 *heard = Some(boot);
             }
         }
@@ -79,10 +84,10 @@ impl Testifier {
     pub(crate) fn tick(&mut self, now: Moment, out: &mut Outbox) -> Vec<Testimony> {
         let mut finished = Vec::new();
         for (call, examination) in &mut self.examinations {
-            let all_heard = examination.paths.iter().all(|(_, _, heard)| heard.is_some());
-            if all_heard || (examination.next <= now && examination.sent == PROBES) {
+            let due = examination.next <= now;
+            if examination.all_heard() || (due && examination.sent == PROBES) {
                 finished.push(*call);
-            } else if examination.next <= now {
+            } else if due {
                 examination.sent += 1;
                 let last = examination.sent == PROBES;
                 examination.next = now + if last { LAST_PROBE_WAIT } else { PROBE_EVERY };
@@ -100,15 +105,16 @@ impl Testifier {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        let due = |examination: &Examination| {
-            let all_heard = examination.paths.iter().all(|(_, _, heard)| heard.is_some());
-            if all_heard { Moment::ZERO } else { examination.next }
-        };
+        let due = |examination: &Examination| if examination.all_heard() { Moment::ZERO } else { examination.next };
         self.examinations.values().map(due).min()
     }
 }
 
 impl Examination {
+    fn all_heard(&self) -> bool {
+        self.paths.iter().all(|(_, _, heard)| heard.is_some())
+    }
+
     fn conclude(self) -> Testimony {
         let findings = self.paths.into_iter().map(|(path, _, heard)| PathFinding { path, heard }).collect();
         Testimony { to: self.asked_by, question: self.question, target: self.target, findings }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rekindle_proto::fact::{MigrationKind, NovaMigration};
+use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaMigration};
 use rekindle_proto::id::{IncidentId, LeadershipId, ServerId};
 
 use crate::ledger::{IntentEnd, Ledger, OpenIntent};
@@ -36,14 +36,18 @@ pub struct IntentView {
     pub since: Moment,
     /// This leader has its call under way.
     pub calling: bool,
+    /// Nova accepted this leader's call: it is not on its way any more.
+    pub accepted: bool,
     /// When the migration records were listed; `None`: not since the intent.
     pub listed: Option<Moment>,
 }
 
 /// Whether an open intent is final.
 ///
-/// It is, when a newer evacuation record of its server is final; or when none has appeared in a list made a full settling
-/// time after the call. While the call is under way it is not. An unknown answer changes nothing: only records count.
+/// It is, when every newer evacuation record of its server is final; or when none has appeared in a list made a full
+/// settling time after the call. While the call is under way it is not. An unknown answer changes nothing: only records
+/// count. And as long as the call itself may still be on its way, a *failed* record does not end the intent: it may be
+/// somebody else's (an operator's, or a proxy's repetition), and another call would meet ours.
 #[must_use]
 pub fn intent_end(
     intent: &OpenIntent,
@@ -57,23 +61,24 @@ pub fn intent_end(
     let is_newer = |migration: &&NovaMigration| {
         migration.kind == MigrationKind::Evacuation && Some(migration.id) > intent.newest_migration
     };
-    let newest = migrations.iter().filter(is_newer).max_by_key(|migration| migration.id);
-    match newest {
-        Some(migration) if migration.status.is_final() => {
-            Some(IntentEnd::Migration { id: migration.id, status: migration.status, dest: migration.dest.clone() })
+    let settled = view.listed.is_some_and(|listed| listed >= view.since + settle);
+    let newer: Vec<&NovaMigration> = migrations.iter().filter(is_newer).collect();
+    if newer.iter().any(|migration| !migration.status.is_final()) {
+        return None;
+    }
+    match newer.iter().max_by_key(|migration| migration.id) {
+        Some(migration) => {
+            let failed = migration.status == MigrationStatus::Failed;
+            let end = IntentEnd::Migration { id: migration.id, status: migration.status, dest: migration.dest.clone() };
+            (!failed || view.accepted || settled).then_some(end)
         }
-        Some(_) => None,
-        None => {
-            let settled = view.listed.is_some_and(|listed| listed >= view.since + settle);
-            settled.then_some(IntentEnd::NoneAppeared)
-        }
+        None => settled.then_some(IntentEnd::NoneAppeared),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rekindle_proto::fact::MigrationStatus;
     use rekindle_proto::id::MigrationId;
     use uuid::Uuid;
 
@@ -119,15 +124,37 @@ mod tests {
                 "open",
             ),
             (
-                "two newer: the newest counts",
+                "two newer, the newest under way",
                 false,
                 Some(at(10 * second)),
                 [evacuation(8, MigrationStatus::Failed), evacuation(9, MigrationStatus::UnderWay)].concat(),
                 "open",
             ),
+            (
+                "two newer, the older under way",
+                false,
+                Some(at(10 * second)),
+                [evacuation(8, MigrationStatus::UnderWay), evacuation(9, MigrationStatus::Failed)].concat(),
+                "open",
+            ),
+            (
+                "unknown answer, failed: our call may be another",
+                false,
+                Some(at(124 * second)),
+                evacuation(8, MigrationStatus::Failed),
+                "open",
+            ),
+            (
+                "unknown answer, failed, settled",
+                false,
+                Some(at(125 * second)),
+                evacuation(8, MigrationStatus::Failed),
+                "Failed",
+            ),
+            ("unknown answer, done", false, Some(at(10 * second)), evacuation(8, MigrationStatus::Done), "Done"),
         ];
         for (name, calling, listed, migrations, expected) in rows {
-            let view = IntentView { since: at(5 * second), calling, listed };
+            let view = IntentView { since: at(5 * second), calling, accepted: !name.starts_with("unknown"), listed };
             let said = match intent_end(&intent, &view, &migrations, settle) {
                 None => "open".to_owned(),
                 Some(IntentEnd::Migration { status, .. }) => format!("{status:?}"),

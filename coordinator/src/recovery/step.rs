@@ -8,8 +8,11 @@ use crate::ledger::{Fate, ServerRecord};
 /// What is to be done with a server that has no open intent and no fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerStep {
-    /// Its last evacuation is done: look at the server itself before believing it.
-    ReadServer,
+    /// Look at the server itself before believing its records.
+    ReadServer {
+        /// An evacuation will follow if Nova still has it on the dead host.
+        to_evacuate: bool,
+    },
     /// Nova is still at work on it; look again later.
     Wait(Text),
     /// Its fate is known.
@@ -21,8 +24,11 @@ pub enum ServerStep {
     },
 }
 
-/// The next step for a server, from its record, its migrations, and the server itself if it was read since its last
-/// attempt ended (`Some(None)`: it was deleted).
+/// The next step for a server, from its record, its migrations, and the server itself if it was read just now, since its
+/// last attempt ended (`Some(None)`: it was deleted).
+///
+/// No server is evacuated whose present host was not just read to be the dead one: it may have been moved on by somebody,
+/// and Nova evacuates from whatever host it believes in.
 #[must_use]
 pub fn next_step(
     dead: &HostName,
@@ -33,32 +39,35 @@ pub fn next_step(
 ) -> ServerStep {
     let newest = migrations.iter().max_by_key(|migration| migration.id);
     let newest_migration = newest.map(|migration| migration.id);
-    if let Some(open) = migrations.iter().find(|migration| !migration.status.is_final()) {
-        return match open.kind {
-            // Nobody of us sent it (our intents are closed): an operator, or an earlier leader's late call.
-            MigrationKind::Evacuation => ServerStep::Wait(Text::new(format!("evacuation {} is under way", open.id))),
-            // Its source or destination died with it under way: Nova will not finish it by itself.
-            MigrationKind::LiveMigration | MigrationKind::Cold | MigrationKind::Other => {
-                evacuate_or_give_up(record, newest_migration, tries)
-            }
-        };
+    // Other kinds of move died with their source or destination: Nova will not finish them by itself.
+    let is_evacuating =
+        |migration: &&NovaMigration| migration.kind == MigrationKind::Evacuation && !migration.status.is_final();
+    if let Some(open) = migrations.iter().find(is_evacuating) {
+        // Nobody of us sent it (our intents are closed): an operator did.
+        return ServerStep::Wait(Text::new(format!("evacuation {} is under way, and it is not ours", open.id)));
     }
     let evacuated = newest.is_some_and(|migration| {
         migration.kind == MigrationKind::Evacuation
             && matches!(migration.status, MigrationStatus::Done | MigrationStatus::Completed)
             && migration.source.as_ref() == Some(dead)
     });
-    if !evacuated && record.attempts == 0 {
-        return evacuate_or_give_up(record, newest_migration, tries);
+    let server = match server {
+        None => return ServerStep::ReadServer { to_evacuate: !evacuated },
+        Some(None) => return ServerStep::Settle(Fate::Deleted),
+        Some(Some(server)) => server,
+    };
+    let on_the_dead = server.host.as_ref() == Some(dead);
+    match &server.task_state {
+        // What Nova was doing with it when its host died will never end; what came of an evacuation will.
+        Some(task) if !on_the_dead || record.attempts > 0 || evacuated => {
+            return ServerStep::Wait(Text::new(format!("Nova is at work on it: {task}")));
+        }
+        Some(_) | None => {}
     }
-    match server {
-        None => ServerStep::ReadServer,
-        Some(None) => ServerStep::Settle(Fate::Deleted),
-        Some(Some(server)) => match (&server.host, &server.task_state) {
-            (_, Some(task)) => ServerStep::Wait(Text::new(format!("Nova is at work on it: {task}"))),
-            (Some(host), None) if host != dead => ServerStep::Settle(arrived(host, server, record, evacuated)),
-            (_, None) => evacuate_or_give_up(record, newest_migration, tries),
-        },
+    match &server.host {
+        Some(_) if on_the_dead => evacuate_or_give_up(record, newest_migration, tries),
+        Some(host) => ServerStep::Settle(arrived(host, server, record, evacuated)),
+        None => ServerStep::Settle(Fate::LeftBehind { why: "Nova has it on no host".into() }),
     }
 }
 
@@ -68,13 +77,13 @@ fn arrived(host: &HostName, server: &NovaServer, record: &ServerRecord, evacuate
     if evacuated && !broken {
         return Fate::Recovered { to: host.clone() };
     }
-    let record = if evacuated { "done" } else { "not done" };
-    let why = format!("Nova has it on {host}, {}, its evacuation {record}: look at it", server.vm_state);
+    let record = if evacuated { "its evacuation done" } else { "though no evacuation of it is done" };
+    let why = format!("Nova has it on {host}, {}, {record}: look at it", server.vm_state);
     Fate::LeftBehind { why: Text::new(why) }
 }
 
 fn evacuate_or_give_up(record: &ServerRecord, newest_migration: Option<MigrationId>, tries: u32) -> ServerStep {
-    if record.attempts.saturating_sub(record.attempts_before_resume) < tries {
+    if record.attempts.saturating_sub(record.attempts_excused) < tries {
         return ServerStep::Evacuate { newest_migration };
     }
     let last = record.last_failure.as_ref().map_or("no reason given", Text::as_str);
@@ -98,7 +107,7 @@ mod tests {
             name: "web-1".into(),
             vm_state: "active".into(),
             attempts,
-            attempts_before_resume: 0,
+            attempts_excused: 0,
             intent: None,
             last_failure: Some("migration 4 to b failed".into()),
             fate: None,
@@ -124,9 +133,40 @@ mod tests {
         use MigrationStatus::{Done, Failed, UnderWay};
         type Row = (&'static str, u32, Vec<NovaMigration>, Option<Option<NovaServer>>, &'static str);
         let rows: Vec<Row> = vec![
-            ("fresh", 0, vec![], None, "evacuate"),
+            ("fresh: look first", 0, vec![], None, "read"),
+            ("fresh", 0, vec![], Some(Some(server("dead", None))), "evacuate"),
+            (
+                "fresh, its task died with the host",
+                0,
+                vec![],
+                Some(Some(server("dead", Some("rebooting")))),
+                "evacuate",
+            ),
+            ("fresh, but somebody moved it", 0, vec![], Some(Some(server("b", None))), "left behind"),
+            ("fresh, but somebody moves it", 0, vec![], Some(Some(server("b", Some("migrating")))), "wait"),
+            ("fresh, and deleted", 0, vec![], Some(None), "deleted"),
             ("a stranger's evacuation runs", 0, vec![migration(3, Evacuation, UnderWay)], None, "wait"),
-            ("a live migration died with the host", 0, vec![migration(3, LiveMigration, UnderWay)], None, "evacuate"),
+            (
+                "a live migration died with the host",
+                0,
+                vec![migration(3, LiveMigration, UnderWay)],
+                Some(Some(server("dead", None))),
+                "evacuate",
+            ),
+            (
+                "a dead live migration does not hide an evacuation under way",
+                1,
+                vec![migration(3, LiveMigration, UnderWay), migration(4, Evacuation, UnderWay)],
+                Some(Some(server("dead", None))),
+                "wait",
+            ),
+            (
+                "nor one that is done",
+                1,
+                vec![migration(3, LiveMigration, UnderWay), migration(4, Evacuation, Done)],
+                Some(Some(server("b", None))),
+                "recovered on b",
+            ),
             ("done: look first", 1, vec![migration(4, Evacuation, Done)], None, "read"),
             ("done by somebody else: look first", 0, vec![migration(4, Evacuation, Done)], None, "read"),
             (
@@ -170,7 +210,7 @@ mod tests {
         for (name, attempts, migrations, read, expected) in rows {
             let read = read.as_ref().map(Option::as_ref);
             let said = match next_step(&host("dead"), &record(attempts), &migrations, read, 3) {
-                ServerStep::ReadServer => "read".to_owned(),
+                ServerStep::ReadServer { .. } => "read".to_owned(),
                 ServerStep::Wait(_) => "wait".to_owned(),
                 ServerStep::Evacuate { .. } => "evacuate".to_owned(),
                 ServerStep::Settle(Fate::Recovered { to }) => format!("recovered on {to}"),

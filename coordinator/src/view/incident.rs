@@ -78,7 +78,7 @@ fn server_line(leader: Option<&Leader>, incident: &Incident, id: ServerId, recor
         (Some(Fate::Recovered { to }), _) => ("recovered", Some(to.clone()), None),
         (Some(Fate::LeftBehind { why }), _) => ("left-behind", None, Some(why.clone())),
         (Some(Fate::Deleted), _) => ("deleted", None, None),
-        (None, Some(_)) => ("evacuating", None, record.last_failure.clone()),
+        (None, Some(_)) => ("evacuating", None, wait.or_else(|| record.last_failure.clone())),
         (None, None) => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
     };
     ServerLine { server: id, name: record.name.clone(), state: state.into(), to, attempts: record.attempts, reason }

@@ -1,0 +1,473 @@
+//! What the leader of the entry's term may write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rekindle_proto::fact::{DeviceName, MigrationStatus, Text};
+use rekindle_proto::id::{BootId, HostName, IncidentId, LeadershipId, MigrationId, ServerId, WallTime};
+use rekindle_proto::status::{Phase, StoryLine};
+
+use super::super::entry::{Fate, IntentEnd, LeaderCommand, PlannedServer, ProofRecord, VerdictRecord};
+use super::super::incident::{FenceAttempt, Incident, OpenIntent, Proof, ServerRecord, tell};
+use super::super::state::Ledger;
+use super::super::{FENCE_ATTEMPTS_MAX, INCIDENT_SERVERS_MAX};
+use super::{Applied, Outcome, When};
+use crate::order::GuestPower;
+use crate::verdict::{brake_needs, testimonies_needed};
+
+/// Least time between two off readings, in milliseconds (I2).
+const OFF_READS_APART_MS: u64 = 1_000;
+
+/// An order to power off, as it is about to be given.
+struct FenceOrder<'a> {
+    attempt: u32,
+    author: LeadershipId,
+    level: u8,
+    devices: &'a [DeviceName],
+    not_after: WallTime,
+}
+
+impl Ledger {
+    pub(super) fn apply_leader(&mut self, when: When, command: &LeaderCommand) -> Applied {
+        let at = when.at;
+        match command {
+            LeaderCommand::OpenIncident { host, boot, suspected_at, verdict } => {
+                self.open(at, host, *boot, *suspected_at, verdict)
+            }
+            LeaderCommand::Refute { incident, why } => self.refute(when, *incident, why),
+            LeaderCommand::FenceIntent { incident, attempt, author, level, devices, not_after } => {
+                let order =
+                    FenceOrder { attempt: *attempt, author: *author, level: *level, devices, not_after: *not_after };
+                self.fence_intent(when, *incident, &order)
+            }
+            LeaderCommand::FenceFailed { incident, attempt, why } => self.fence_failed(at, *incident, *attempt, why),
+            LeaderCommand::ConfirmFence { incident, attempt, proof } => {
+                self.confirm_fence(when, *incident, *attempt, proof)
+            }
+            LeaderCommand::VoidProof { incident, why } => self.void_proof(at, *incident, why),
+            LeaderCommand::BeginEvacuation { incident, heartbeat, servers, remarks } => {
+                self.begin_evacuation(at, *incident, heartbeat.as_ref(), servers, remarks)
+            }
+            LeaderCommand::EvacuateIntent { incident, server, attempt, author, newest_migration } => {
+                self.evacuate_intent(*incident, *server, *attempt, *author, *newest_migration)
+            }
+            LeaderCommand::CloseIntent { incident, server, attempt, end } => {
+                self.close_intent(at, *incident, *server, *attempt, end)
+            }
+            LeaderCommand::Settle { incident, server, fate } => self.settle(at, *incident, *server, fate),
+            LeaderCommand::Close { incident } => self.close(at, *incident),
+            LeaderCommand::Stick { incident, why } => self.stick(at, *incident, why),
+            LeaderCommand::GuestIntent { incident, power } => self.guest_intent(at, *incident, *power),
+            LeaderCommand::SettleGuest { incident, recovered, why } => {
+                self.settle_guest(at, *incident, *recovered, why)
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        at: WallTime,
+        host: &HostName,
+        boot: Option<BootId>,
+        suspected_at: WallTime,
+        verdict: &VerdictRecord,
+    ) -> Applied {
+        self.may_open(host)?;
+        self.must_convince(host, verdict)?;
+        let id = self.next_incident();
+        let mut incident = Incident {
+            id,
+            host: host.clone(),
+            boot,
+            began: suspected_at,
+            ended: None,
+            phase: Phase::Suspect,
+            verdict: verdict.clone(),
+            attempts: Vec::new(),
+            attempts_before_resume: 0,
+            proof: None,
+            voided: 0,
+            heartbeat: None,
+            servers: BTreeMap::new(),
+            story: Vec::new(),
+        };
+        incident.tell(suspected_at, "no answer to a probe", None);
+        let accusers: Vec<&str> = verdict.testimonies.iter().map(|record| record.accuser.as_str()).collect();
+        let text = format!(
+            "{} testimonies of {} eligible (need {}): {}; {} of {} answered the roll call",
+            accusers.len(),
+            verdict.eligible,
+            verdict.needed,
+            accusers.join(" "),
+            verdict.present,
+            verdict.roster
+        );
+        incident.turn(Phase::Unclean, at, text)?;
+        self.last_incident = id;
+        self.incidents.insert(id, incident);
+        self.forget_old_incidents();
+        Ok(Outcome::Applied { incident: Some(id), text: format!("incident {id} of {host} opened").into() })
+    }
+
+    fn may_open(&self, host: &HostName) -> Result<(), Outcome> {
+        if !self.is_hypervisor(host) {
+            return Err(Outcome::refused(format!("{host} is not a hypervisor of the roster")));
+        }
+        if let Some(open) = self.open_incident(host) {
+            return Err(Outcome::refused(format!("incident {} of {host} is open", open.id)));
+        }
+        let record = self.hosts.get(host);
+        if let Some(incident) = record.and_then(|record| record.quarantine) {
+            return Err(Outcome::refused(format!("{host} is quarantined since incident {incident}")));
+        }
+        self.brakes_of(host).map_or(Ok(()), |brake| Err(Outcome::refused(brake)))
+    }
+
+    /// The verdict's figures are counted again, against this ledger's own roster.
+    fn must_convince(&self, host: &HostName, verdict: &VerdictRecord) -> Result<(), Outcome> {
+        let may_testify = |accuser: &&HostName| **accuser != *host && self.roster.contains_key(*accuser);
+        let accusers: BTreeSet<&HostName> =
+            verdict.testimonies.iter().map(|record| &record.accuser).filter(may_testify).collect();
+        let eligible = usize::try_from(verdict.eligible).unwrap_or(usize::MAX).max(accusers.len());
+        let needed = testimonies_needed(eligible).map(|needed| needed.max(verdict.needed as usize));
+        if needed.is_none_or(|needed| accusers.len() < needed) {
+            return Err(Outcome::refused(format!(
+                "{} members of the roster testify; {} are needed, never fewer than 2",
+                accusers.len(),
+                needed.map_or(verdict.needed as usize, |needed| needed)
+            )));
+        }
+        let (present, roster) = (usize::try_from(verdict.present).unwrap_or(0), self.roster.len());
+        if present < brake_needs(roster) || present > roster {
+            return Err(Outcome::refused(format!(
+                "mass-failure stop: {present} of {roster} answered the roll call; {} are needed",
+                brake_needs(roster)
+            )));
+        }
+        Ok(())
+    }
+
+    fn refute(&mut self, when: When, id: IncidentId, why: &Text) -> Applied {
+        let incident = self.incident_mut(id)?;
+        let is_untouched = match incident.attempts.as_slice() {
+            [] => true,
+            // Only the leader that committed the first order knows that it has not given it.
+            [only] => only.term == when.term,
+            [_, _, ..] => false,
+        };
+        if !is_untouched || incident.phase == Phase::Stuck {
+            return Err(Outcome::refused("an off order may have been given: the fence is finished (I6)"));
+        }
+        incident.turn(Phase::Refuted, when.at, why.clone())?;
+        incident.ended = Some(when.at);
+        incident.end_attempt(why);
+        Ok(Outcome::done(format!("incident {id} refuted")))
+    }
+
+    fn fence_intent(&mut self, when: When, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
+        self.may_act_on(id)?;
+        let incident = self.incident_mut(id)?;
+        let last = incident.attempts.last();
+        if let Some(running) = last.filter(|last| last.failed.is_none()) {
+            return Err(Outcome::refused(format!("fence attempt {} is not over", running.attempt)));
+        }
+        let last = last.map_or(0, |attempt| attempt.attempt);
+        if last.checked_add(1) != Some(order.attempt) || incident.attempts.len() >= FENCE_ATTEMPTS_MAX {
+            return Err(Outcome::refused(format!("fence attempt {} does not follow {last}", order.attempt)));
+        }
+        let distinct: BTreeSet<&DeviceName> = order.devices.iter().collect();
+        if order.devices.is_empty() || distinct.len() != order.devices.len() {
+            return Err(Outcome::refused("a fence attempt without a device, or with one twice"));
+        }
+        let names: Vec<String> = order.devices.iter().map(ToString::to_string).collect();
+        let text = format!("attempt {}: power off by level {}: {}", order.attempt, order.level, names.join(" and "));
+        match incident.phase {
+            Phase::Unclean => incident.turn(Phase::Fencing, when.at, text)?,
+            Phase::Fencing => incident.tell(when.at, text, None),
+            Phase::Suspect | Phase::Fenced | Phase::Evacuating | Phase::Recovered | Phase::Refuted | Phase::Stuck => {
+                return Err(Outcome::refused(format!("incident is {}; no fence attempt now", incident.phase)));
+            }
+        }
+        incident.attempts.push(FenceAttempt {
+            attempt: order.attempt,
+            term: when.term,
+            author: order.author,
+            level: order.level,
+            devices: order.devices.to_vec(),
+            not_after: order.not_after,
+            failed: None,
+        });
+        Ok(Outcome::done(format!("fence attempt {} committed", order.attempt)))
+    }
+
+    fn fence_failed(&mut self, at: WallTime, id: IncidentId, attempt: u32, why: &Text) -> Applied {
+        let incident = self.incident_mut(id)?;
+        incident.must_be(Phase::Fencing)?;
+        let Some(last) = incident.attempts.last_mut().filter(|last| last.attempt == attempt) else {
+            return Err(Outcome::refused(format!("attempt {attempt} is not the last")));
+        };
+        if last.failed.is_some() {
+            return Err(Outcome::refused(format!("attempt {attempt} is over")));
+        }
+        last.failed = Some(why.clone());
+        incident.tell(at, format!("attempt {attempt} gave no proof: {why}"), None);
+        Ok(Outcome::done(format!("fence attempt {attempt} failed")))
+    }
+
+    fn confirm_fence(&mut self, when: When, id: IncidentId, attempt: u32, proof: &ProofRecord) -> Applied {
+        let incident = self.incident_mut(id)?;
+        incident.must_be(Phase::Fencing)?;
+        let Some(last) = incident.attempts.last() else {
+            return Err(Outcome::refused("no fence attempt to prove"));
+        };
+        if last.attempt != attempt || last.failed.is_some() || last.term != when.term {
+            return Err(Outcome::refused(format!("attempt {attempt} is not the running one of term {}", when.term)));
+        }
+        let ordered: BTreeSet<_> = last.devices.iter().collect();
+        let read_twice = proof.devices.iter().filter(|reads| reads.apart_ms >= OFF_READS_APART_MS);
+        let proven: BTreeSet<_> = read_twice.map(|reads| &reads.device).collect();
+        if ordered != proven || proof.level != last.level || proof.devices.len() != ordered.len() {
+            return Err(Outcome::refused(format!(
+                "{} of the {} devices of level {} were read off twice, at least {OFF_READS_APART_MS} ms apart",
+                proven.intersection(&ordered).count(),
+                ordered.len(),
+                last.level
+            )));
+        }
+        let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
+        incident.turn(Phase::Fenced, when.at, format!("off, read twice: {}", names.join(" and ")))?;
+        incident.proof = Some(Proof { attempt, record: proof.clone(), at: when.at });
+        Ok(Outcome::done(format!("{} is proven off", incident.host)))
+    }
+
+    fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
+        let incident = self.incident_mut(id)?;
+        if incident.proof.is_none() {
+            return Err(Outcome::refused("there is no proof to void"));
+        }
+        incident.turn(Phase::Fencing, at, format!("the proof is void: {why}"))?;
+        incident.proof = None;
+        incident.voided = incident.voided.saturating_add(1);
+        incident.heartbeat = None;
+        incident.end_attempt(why);
+        Ok(Outcome::done("proof voided"))
+    }
+
+    fn begin_evacuation(
+        &mut self,
+        at: WallTime,
+        id: IncidentId,
+        heartbeat: Option<&Text>,
+        servers: &[PlannedServer],
+        remarks: &[Text],
+    ) -> Applied {
+        self.may_act_on(id)?;
+        let incident = self.incident_mut(id)?;
+        incident.must_be(Phase::Fenced)?;
+        let new = servers.iter().filter(|planned| !incident.servers.contains_key(&planned.server)).count();
+        let all = incident.servers.len().saturating_add(new);
+        if all > INCIDENT_SERVERS_MAX {
+            return Err(Outcome::refused(format!("{all} servers; at most {INCIDENT_SERVERS_MAX}")));
+        }
+        incident.turn(Phase::Evacuating, at, format!("{} servers; Nova has the host forced down", servers.len()))?;
+        incident.heartbeat = heartbeat.cloned();
+        for remark in remarks {
+            incident.tell(at, remark.clone(), None);
+        }
+        for planned in servers {
+            incident.plan(at, planned);
+        }
+        Ok(Outcome::done("evacuation begun"))
+    }
+
+    fn evacuate_intent(
+        &mut self,
+        id: IncidentId,
+        server: ServerId,
+        attempt: u32,
+        author: LeadershipId,
+        newest_migration: Option<MigrationId>,
+    ) -> Applied {
+        self.may_act_on(id)?;
+        let is_open = |incident: &&Incident| {
+            incident.id != id && incident.servers.get(&server).is_some_and(|record| record.intent.is_some())
+        };
+        if let Some(other) = self.incidents.values().find(is_open) {
+            return Err(Outcome::refused(format!("incident {} has an open intent for that server (I11)", other.id)));
+        }
+        let incident = self.incident_mut(id)?;
+        incident.must_be(Phase::Evacuating)?;
+        if incident.proof.is_none() {
+            return Err(Outcome::refused("no valid proof that the host is off (I1)"));
+        }
+        let record = incident.unsettled_mut(server)?;
+        if let Some(open) = record.intent {
+            return Err(Outcome::refused(format!("attempt {} of that server is open (I11)", open.attempt)));
+        }
+        if record.attempts.checked_add(1) != Some(attempt) {
+            return Err(Outcome::refused(format!("attempt {attempt} does not follow {}", record.attempts)));
+        }
+        record.attempts = attempt;
+        record.intent = Some(OpenIntent { attempt, author, newest_migration });
+        Ok(Outcome::done(format!("evacuate attempt {attempt} committed")))
+    }
+
+    fn close_intent(
+        &mut self,
+        at: WallTime,
+        id: IncidentId,
+        server: ServerId,
+        attempt: u32,
+        end: &IntentEnd,
+    ) -> Applied {
+        let incident = self.incident_mut(id)?;
+        let record = incident.unsettled_mut(server)?;
+        if record.intent.is_none_or(|open| open.attempt != attempt) {
+            return Err(Outcome::refused(format!("attempt {attempt} of that server is not open")));
+        }
+        if let IntentEnd::Migration { status: MigrationStatus::UnderWay, id, .. } = end {
+            return Err(Outcome::refused(format!("migration {id} is under way: the intent stays open")));
+        }
+        record.intent = None;
+        // What was certainly not sent is no try: an outage of Nova must not use them up (I10).
+        let is_excused = matches!(end, IntentEnd::NotSent(_));
+        record.attempts_excused = record.attempts_excused.saturating_add(u32::from(is_excused));
+        if let Some(why) = intent_end_text(end) {
+            let is_news = !is_excused || record.last_failure.as_ref() != Some(&why);
+            let text = format!("{} ({server}), attempt {attempt}: {why}", record.name);
+            record.last_failure = Some(why);
+            if is_news {
+                incident.tell(at, text, None);
+            }
+        }
+        Ok(Outcome::done("intent closed"))
+    }
+
+    fn settle(&mut self, at: WallTime, id: IncidentId, server: ServerId, fate: &Fate) -> Applied {
+        let incident = self.incident_mut(id)?;
+        incident.must_be(Phase::Evacuating)?;
+        let record = incident.unsettled_mut(server)?;
+        if record.intent.is_some() {
+            return Err(Outcome::refused("its evacuate intent is still open"));
+        }
+        record.fate = Some(fate.clone());
+        let text = match fate {
+            Fate::Recovered { to } => format!("{} ({server}) runs on {to}", record.name),
+            Fate::LeftBehind { why } => format!("{} ({server}) left behind: {why}", record.name),
+            Fate::Deleted => format!("{} ({server}) was deleted meanwhile", record.name),
+        };
+        incident.tell(at, text, None);
+        Ok(Outcome::done("server settled"))
+    }
+
+    fn close(&mut self, at: WallTime, id: IncidentId) -> Applied {
+        let incident = self.incident_mut(id)?;
+        if let Some((server, _)) = incident.servers.iter().find(|(_, record)| record.fate.is_none()) {
+            return Err(Outcome::refused(format!("server {server} is not settled")));
+        }
+        let recovered = incident.servers.values().filter(|record| matches!(record.fate, Some(Fate::Recovered { .. })));
+        let text = format!("{} of {} servers run elsewhere", recovered.count(), incident.servers.len());
+        incident.turn(Phase::Recovered, at, text)?;
+        incident.ended = Some(at);
+        incident.proof = None;
+        let host = incident.host.clone();
+        self.hosts.entry(host.clone()).or_default().quarantine = Some(id);
+        Ok(Outcome::done(format!("{host} recovered; it is quarantined until an operator releases it")))
+    }
+
+    fn stick(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
+        let incident = self.incident_mut(id)?;
+        incident.turn(Phase::Stuck, at, why.clone())?;
+        incident.proof = None;
+        incident.end_attempt(why);
+        Ok(Outcome::done("stuck"))
+    }
+
+    fn guest_intent(&mut self, at: WallTime, id: IncidentId, power: GuestPower) -> Applied {
+        let Some(guest) = self.guest_incidents.get(&id).filter(|guest| guest.recovered.is_none()) else {
+            return Err(Outcome::refused(format!("no open guest incident {id}")));
+        };
+        if let Some(brake) = self.brakes_of(&guest.host) {
+            return Err(Outcome::refused(brake));
+        }
+        if self.open_incident(&guest.host).is_some() {
+            return Err(Outcome::refused(format!("{} itself has an open incident", guest.host)));
+        }
+        let Some(guest) = self.guest_incidents.get_mut(&id) else {
+            return Err(Outcome::refused(format!("no open guest incident {id}")));
+        };
+        guest.intent = Some(power);
+        guest.steps = guest.steps.saturating_add(1);
+        let text = match power {
+            GuestPower::Stop => "Nova is asked to stop it",
+            GuestPower::Start => "Nova is asked to start it",
+        };
+        tell(&mut guest.story, StoryLine { at, phase: Phase::Evacuating, text: text.into(), operator: None });
+        Ok(Outcome::done(text))
+    }
+
+    fn settle_guest(&mut self, at: WallTime, id: IncidentId, recovered: bool, why: &Text) -> Applied {
+        let Some(guest) = self.guest_incidents.get_mut(&id).filter(|guest| guest.recovered.is_none()) else {
+            return Err(Outcome::refused(format!("no open guest incident {id}")));
+        };
+        guest.recovered = Some(recovered);
+        guest.ended = Some(at);
+        let phase = if recovered { Phase::Recovered } else { Phase::Stuck };
+        tell(&mut guest.story, StoryLine { at, phase, text: why.clone(), operator: None });
+        Ok(Outcome::done("guest settled"))
+    }
+
+    fn may_act_on(&self, id: IncidentId) -> Result<(), Outcome> {
+        let Some(incident) = self.incidents.get(&id) else {
+            return Err(Outcome::refused(format!("no incident {id}")));
+        };
+        self.brakes_of(&incident.host).map_or(Ok(()), |brake| Err(Outcome::refused(brake)))
+    }
+}
+
+impl Incident {
+    /// A running attempt is over, or its proof is: it is never followed again.
+    fn end_attempt(&mut self, why: &Text) {
+        if let Some(last) = self.attempts.last_mut() {
+            last.failed.get_or_insert_with(|| why.clone());
+        }
+    }
+
+    /// Adds a server. One that is known already (the proof was voided, or the incident resumed) keeps its intents and fate.
+    fn plan(&mut self, at: WallTime, planned: &PlannedServer) {
+        if self.servers.contains_key(&planned.server) {
+            return;
+        }
+        let fate = planned.left_behind.clone().map(|why| Fate::LeftBehind { why });
+        if let Some(why) = &planned.left_behind {
+            self.tell(at, format!("{} ({}) left behind: {why}", planned.name, planned.server), None);
+        }
+        self.servers.insert(
+            planned.server,
+            ServerRecord {
+                name: planned.name.clone(),
+                vm_state: planned.vm_state.clone(),
+                attempts: 0,
+                attempts_excused: 0,
+                intent: None,
+                last_failure: None,
+                fate,
+            },
+        );
+    }
+}
+
+/// Why a closed intent did not bring its server back; `None` if it did.
+fn intent_end_text(end: &IntentEnd) -> Option<Text> {
+    match end {
+        IntentEnd::NotSent(why) => Some(Text::new(format!("not sent: {why}"))),
+        IntentEnd::Refused(why) => Some(Text::new(format!("refused: {why}"))),
+        IntentEnd::Migration { id, status, dest } => match status {
+            MigrationStatus::Done | MigrationStatus::Completed => None,
+            MigrationStatus::Failed | MigrationStatus::UnderWay => {
+                let dest = dest.as_ref().map_or("no host", HostName::as_str);
+                Some(Text::new(format!("migration {id} to {dest} failed")))
+            }
+        },
+        IntentEnd::NoneAppeared => Some("Nova shows no migration for it".into()),
+    }
+}

@@ -1,0 +1,85 @@
+//! What a member may say of itself. The leader vouches that it came over that member's own connection.
+
+use rekindle_proto::fact::{GUESTS_MAX, GuestList};
+use rekindle_proto::id::{BootId, HostName, ServerId, SystemUuid, WallTime};
+use rekindle_proto::status::{Phase, StoryLine};
+
+use super::super::entry::MemberStatement;
+use super::super::incident::GuestIncident;
+use super::super::state::{Ledger, Pulse};
+use super::super::{GUEST_INCIDENTS_OPEN_MAX, GUEST_RESTARTS_MAX, GUEST_WINDOW_MS};
+use super::{Applied, Outcome};
+
+impl Ledger {
+    pub(super) fn apply_member(
+        &mut self,
+        at: WallTime,
+        host: &HostName,
+        boot: BootId,
+        statement: &MemberStatement,
+    ) -> Applied {
+        if !self.roster.contains_key(host) {
+            return Err(Outcome::refused(format!("{host} is not in the roster")));
+        }
+        if let Some(open) = self.open_incident(host) {
+            // What it said before is what its servers are recovered by (I6).
+            return Err(Outcome::refused(format!("{host} itself has an open incident, {}", open.id)));
+        }
+        match statement {
+            MemberStatement::Pulse { system_uuid, guests } => self.pulse(at, host, boot, *system_uuid, guests),
+            MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, *server),
+        }
+    }
+
+    fn pulse(
+        &mut self,
+        at: WallTime,
+        host: &HostName,
+        boot: BootId,
+        system_uuid: Option<SystemUuid>,
+        guests: &GuestList,
+    ) -> Applied {
+        if guests.guests.len() > GUESTS_MAX {
+            return Err(Outcome::refused(format!("{} guests; at most {GUESTS_MAX}", guests.guests.len())));
+        }
+        let record = self.hosts.entry(host.clone()).or_default();
+        record.pulse = Some(Pulse { at, boot, system_uuid, guests: guests.clone() });
+        Ok(Outcome::done(format!("{host}: {} guests", guests.guests.len())))
+    }
+
+    fn guest_failed(&mut self, at: WallTime, host: &HostName, server: ServerId) -> Applied {
+        let open = || self.guest_incidents.values().filter(|guest| guest.recovered.is_none());
+        if let Some(guest) = open().find(|guest| guest.server == server) {
+            return Err(Outcome::refused(format!("guest incident {} of {server} is open", guest.id)));
+        }
+        if open().filter(|guest| guest.host == *host).count() >= GUEST_INCIDENTS_OPEN_MAX {
+            return Err(Outcome::refused(format!(
+                "{GUEST_INCIDENTS_OPEN_MAX} failed guests of {host} are being restarted: {server} is not"
+            )));
+        }
+        let recent = |guest: &&GuestIncident| guest.server == server && at.millis_since(guest.began) < GUEST_WINDOW_MS;
+        if self.guest_incidents.values().filter(recent).count() >= GUEST_RESTARTS_MAX {
+            return Err(Outcome::refused(format!(
+                "{server} was restarted {GUEST_RESTARTS_MAX} times within {} minutes",
+                GUEST_WINDOW_MS / 60_000
+            )));
+        }
+        let id = self.next_incident();
+        self.last_incident = id;
+        let line = StoryLine { at, phase: Phase::Unclean, text: "its process died".into(), operator: None };
+        let guest = GuestIncident {
+            id,
+            host: host.clone(),
+            server,
+            began: at,
+            ended: None,
+            intent: None,
+            steps: 0,
+            recovered: None,
+            story: vec![line],
+        };
+        self.guest_incidents.insert(id, guest);
+        self.forget_old_incidents();
+        Ok(Outcome::Applied { incident: Some(id), text: format!("guest incident {id}").into() })
+    }
+}

@@ -1,0 +1,155 @@
+//! The function that applies an entry. Every rule here is a guard of last resort: what it refuses cannot happen,
+//! whichever leader decided it.
+//!
+//! | module | applies what |
+//! |---|---|
+//! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
+//! | `member` | a member may say of itself: its pulse, its failed guests |
+//! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
+
+mod leader;
+mod member;
+mod operator;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{HostName, IncidentId, LogIndex, ServerId, Term, WallTime};
+use rekindle_proto::status::Phase;
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Entry, Statement};
+use super::incident::{Incident, ServerRecord};
+use super::state::Ledger;
+use super::{CLOSED_INCIDENTS_MAX, LEDGER_FORMAT};
+
+/// Where an entry stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Its index.
+    pub index: LogIndex,
+    /// The term in which it was committed.
+    pub term: Term,
+}
+
+/// What an entry did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It changed the ledger.
+    Applied {
+        /// The incident it opened, if it opened one.
+        incident: Option<IncidentId>,
+        /// What it did, in words.
+        text: Text,
+    },
+    /// The rules forbid it; nothing was changed.
+    Refused {
+        /// Which rule, with its figures.
+        why: Text,
+    },
+}
+
+impl Outcome {
+    pub(super) fn refused(why: impl Into<Text>) -> Self {
+        Self::Refused { why: why.into() }
+    }
+
+    fn done(text: impl Into<Text>) -> Self {
+        Self::Applied { incident: None, text: text.into() }
+    }
+
+    /// Whether it changed the ledger.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
+        matches!(self, Self::Applied { .. })
+    }
+}
+
+/// Either way an outcome: `Err` is a refusal, so that `?` ends a function at the first rule that forbids.
+type Applied = Result<Outcome, Outcome>;
+
+/// Under which circumstances an entry is applied.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    /// In which term it was committed.
+    term: Term,
+    /// When it was proposed, for the story.
+    at: WallTime,
+}
+
+impl Ledger {
+    /// Applies one committed entry. Deterministic: the same entries give the same state on every voter. A refused entry
+    /// changes nothing but [`Ledger::applied`].
+    pub fn apply(&mut self, position: Position, entry: &Entry) -> Outcome {
+        self.applied = position.index;
+        if entry.format > LEDGER_FORMAT {
+            return Outcome::refused(format!("entry format {} is newer than {LEDGER_FORMAT}", entry.format));
+        }
+        let when = When { term: position.term, at: entry.at };
+        let result = match &entry.statement {
+            Statement::Leader { term, host, .. } if *term != when.term => {
+                Err(Outcome::refused(format!("{host} led term {term}; this is term {}", when.term)))
+            }
+            Statement::Leader { command, .. } => self.apply_leader(when, command),
+            Statement::Member { host, boot, statement } => self.apply_member(when.at, host, *boot, statement),
+            Statement::Operator(order) => self.apply_operator(when.at, order),
+        };
+        result.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// The ledger's own brakes on a host: disarmed, maintenance.
+    #[must_use]
+    pub fn brakes_of(&self, host: &HostName) -> Option<Text> {
+        if !self.arming.armed {
+            return Some(Text::new(format!("disarmed: {}", self.arming.reason)));
+        }
+        let maintenance = self.hosts.get(host).and_then(|record| record.maintenance.as_ref());
+        maintenance.map(|reason| Text::new(format!("{host} is in maintenance: {reason}")))
+    }
+
+    fn incident_mut(&mut self, id: IncidentId) -> Result<&mut Incident, Outcome> {
+        match self.incidents.get_mut(&id) {
+            None => Err(Outcome::refused(format!("no incident {id}"))),
+            Some(incident) if !incident.is_open() => Err(Outcome::refused(format!("incident {id} is closed"))),
+            Some(incident) => Ok(incident),
+        }
+    }
+
+    fn next_incident(&self) -> IncidentId {
+        IncidentId(self.last_incident.0.saturating_add(1))
+    }
+
+    fn forget_old_incidents(&mut self) {
+        let closed: Vec<IncidentId> =
+            self.incidents.values().filter(|incident| !incident.is_open()).map(|incident| incident.id).collect();
+        let quarantines: BTreeSet<IncidentId> = self.hosts.values().filter_map(|host| host.quarantine).collect();
+        let surplus = closed.len().saturating_sub(CLOSED_INCIDENTS_MAX);
+        for id in closed.iter().filter(|id| !quarantines.contains(id)).take(surplus) {
+            self.incidents.remove(id);
+        }
+        let settled: Vec<IncidentId> =
+            self.guest_incidents.values().filter(|guest| guest.recovered.is_some()).map(|guest| guest.id).collect();
+        for id in settled.iter().take(settled.len().saturating_sub(CLOSED_INCIDENTS_MAX)) {
+            self.guest_incidents.remove(id);
+        }
+    }
+}
+
+impl Incident {
+    fn must_be(&self, phase: Phase) -> Result<(), Outcome> {
+        if self.phase == phase {
+            return Ok(());
+        }
+        Err(Outcome::refused(format!("incident {} is {}, not {phase}", self.id, self.phase)))
+    }
+
+    fn unsettled_mut(&mut self, server: ServerId) -> Result<&mut ServerRecord, Outcome> {
+        match self.servers.get_mut(&server) {
+            None => Err(Outcome::refused(format!("{server} is not a server of this incident"))),
+            Some(record) if record.fate.is_some() => Err(Outcome::refused(format!("{server} is settled"))),
+            Some(record) => Ok(record),
+        }
+    }
+}

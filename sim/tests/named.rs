@@ -1,0 +1,111 @@
+//! Named stories: each a way in which two copies were, or could have been, made.
+
+use std::time::Duration;
+
+use rekindle_proto::id::HostName;
+use rekindle_proto::status::Phase;
+use rekindle_sim::oracle::Violation;
+use rekindle_sim::scenario::CALM;
+use rekindle_sim::world::{Bmc, Weather, World};
+
+fn world(seed: u64, weather: Weather) -> World {
+    println!("seed {seed}");
+    World::new(seed, 5, 3, 3, weather)
+}
+
+fn victim() -> HostName {
+    HostName::new("cmp-05").expect("legal")
+}
+
+fn run(world: &mut World, seconds: u64) -> Result<(), Violation> {
+    world.run_until(world.now() + Duration::from_secs(seconds))
+}
+
+/// Runs until `done` holds, in steps of 50 ms, for at most `seconds`.
+fn run_until(world: &mut World, seconds: u64, done: impl Fn(&World) -> bool) {
+    for _ in 0..seconds * 20 {
+        if done(world) {
+            return;
+        }
+        world.run_until(world.now() + Duration::from_millis(50)).expect("no promise is broken");
+    }
+    panic!("it did not come to that:\n{}", world.log().join("\n"));
+}
+
+fn phase(world: &World) -> Option<Phase> {
+    world.raft.ledger().incidents.values().find(|incident| incident.host == victim()).map(|incident| incident.phase)
+}
+
+/// A proof is voided while evacuate calls are on their way: proven again, the same leader must not send them again.
+#[test]
+fn a_voided_proof_does_not_call_an_intent_again() {
+    for seed in 0..20 {
+        let weather = Weather { slow_calls_percent: 100, lost_answers_percent: 100, ..CALM };
+        let mut world = world(seed, weather);
+        run(&mut world, 30).expect("calm");
+        world.kill_host(&victim(), false);
+        run_until(&mut world, 60, |world| {
+            let mut open = world.raft.ledger().open_incidents().flat_map(|incident| incident.servers.values());
+            open.any(|record| record.intent.is_some())
+        });
+        world.press_power(&victim());
+        run_until(&mut world, 60, |world| world.fenced.len() >= 2);
+        run(&mut world, 400).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
+        assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
+        assert_eq!(world.nova.accepted.len(), 3, "one call a server");
+    }
+}
+
+/// A BMC that always says off, of a host that is only cut off: the host must not be taken for fenced.
+#[test]
+fn a_device_that_said_off_of_a_living_host_proves_nothing() {
+    let mut world = world(1, CALM);
+    world.host_mut(&victim()).expect("enrolled").bmc = Bmc::SaysOff;
+    run(&mut world, 40).expect("calm");
+    world.host_mut(&victim()).expect("enrolled").cut = true;
+    run(&mut world, 120).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
+    assert_eq!(phase(&world), Some(Phase::Stuck), "{}", world.log().join("\n"));
+    assert!(world.nova.accepted.is_empty());
+}
+
+/// Somebody powers the fenced host on before its servers have moved: they must not be built elsewhere while it boots.
+#[test]
+fn a_host_that_is_powered_on_is_fenced_again() {
+    let mut world = world(2, CALM);
+    run(&mut world, 30).expect("calm");
+    world.nova_down = true;
+    world.kill_host(&victim(), false);
+    run_until(&mut world, 60, |world| phase(world) == Some(Phase::Fenced));
+    world.press_power(&victim());
+    run(&mut world, 60).expect("no promise is broken");
+    world.nova_down = false;
+    run(&mut world, 120).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
+    assert!(world.fenced.len() >= 2, "{}", world.log().join("\n"));
+    assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
+}
+
+/// An outage of Nova uses up no tries: everything is recovered when it is back.
+#[test]
+fn nobody_is_left_behind_for_an_outage() {
+    let mut world = world(3, CALM);
+    run(&mut world, 30).expect("calm");
+    world.nova_down = true;
+    world.kill_host(&victim(), true);
+    run(&mut world, 1_200).expect("no promise is broken");
+    assert_eq!(phase(&world), Some(Phase::Fenced));
+    world.nova_down = false;
+    run(&mut world, 120).expect("no promise is broken");
+    assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
+    assert_eq!(world.nova.servers().filter(|server| world.nova.copies(server.id) == 1).count(), 15);
+}
+
+/// A fenced host is powered on while its BMC is away, boots, and is elected (that is this seed's story): it must not lead
+/// its own recovery as if it were off, nor wait for its own silence.
+#[test]
+fn a_leader_is_not_off() {
+    let report = rekindle_sim::scenario::random(105);
+    assert_eq!(report.violation, None, "{}", report.log.join("\n"));
+    let booted = report.log.iter().any(|line| line.ends_with("cmp-03 has booted"));
+    let elected = report.log.iter().any(|line| line.contains("cmp-03 leads term 3"));
+    assert!(booted && elected, "the story has changed: look for another seed");
+}
