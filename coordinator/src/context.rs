@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{BootId, CallId, HostName, MemberId, PathName};
+use rekindle_proto::id::{BootId, CallId, HostName, Incarnation, MemberId, PathName};
 use rekindle_proto::message::Message;
 
 use crate::io::{Event, Output, Peer};
@@ -60,6 +60,8 @@ pub(crate) struct Heard {
     pub(crate) boot: BootId,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// The life in which it said goodbye. A later life takes it back.
+    goodbye: Option<Incarnation>,
 }
 
 impl HeardBook {
@@ -69,13 +71,28 @@ impl HeardBook {
                 heard.at = now;
                 heard.boot = peer.boot;
                 heard.address = peer.address;
+                if heard.goodbye.is_some_and(|life| peer.incarnation > life) {
+                    heard.goodbye = None;
+                }
             }
             None => {
-                let heard = Heard { at: now, boot: peer.boot, address: peer.address };
+                let heard = Heard { at: now, boot: peer.boot, address: peer.address, goodbye: None };
                 self.names.insert(MemberId::of(&peer.host), peer.host.clone());
                 self.hosts.insert(peer.host.clone(), heard);
             }
         }
+    }
+
+    /// Its daemon stops because it was told to: heard on its own connection.
+    pub(crate) fn said_goodbye(&mut self, peer: &Peer) {
+        if let Some(heard) = self.hosts.get_mut(&peer.host) {
+            heard.goodbye = Some(peer.incarnation);
+        }
+    }
+
+    /// Its daemon was stopped on purpose, and has not come back: silent, and not suspect for it.
+    pub(crate) fn is_absent(&self, host: &HostName) -> bool {
+        self.hosts.get(host).is_some_and(|heard| heard.goodbye.is_some())
     }
 
     /// Names that are known without having been heard: those of the roster.

@@ -137,6 +137,7 @@ impl Coordinator {
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
+            Input::Stopping => self.with_member(now, |member, cx| member.say_goodbye(cx)),
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -226,6 +227,8 @@ impl Coordinator {
             Message::Suspicion { target } => {
                 self.with_leader(now, |leader, cx| leader.suspect(cx, &target));
             }
+            // Its silence is explained: who knows that is no witness of a failure, whatever the leader has not heard.
+            Message::AskTestimony { target, .. } if self.heard.is_absent(&target) => {}
             Message::AskTestimony { call, target, addresses } => {
                 let own = self.out.call();
                 self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
@@ -258,6 +261,10 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
             }
             Message::GuestChangeNoted { server } => self.member.guest_noted(server),
+            Message::Goodbye => {
+                self.heard.said_goodbye(from);
+                self.touch();
+            }
             Message::Leading { term } => {
                 // Only voters lead; whoever else says so is not believed.
                 if self.setup.voters.contains(&from.host) {

@@ -139,6 +139,8 @@ pub enum Input {
         /// What.
         event: GuestEvent,
     },
+    /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
+    Stopping,
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].

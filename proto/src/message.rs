@@ -137,6 +137,8 @@ pub enum Message {
         /// In which term.
         term: Term,
     },
+    /// To all, on the speaker's own connection: my daemon stops because it was told to. My silence is no failure.
+    Goodbye,
 }
 
 /// A question with an answer, on a two-way stream.

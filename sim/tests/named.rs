@@ -120,3 +120,23 @@ fn a_leader_is_not_off() {
     assert_eq!(phase(&world), Some(Phase::Stuck), "{}", world.log().join("\n"));
     assert!(world.nova.accepted.is_empty(), "nothing is built elsewhere while it runs");
 }
+
+/// A daemon that was stopped on purpose says so: its host is absent, not dead, whoever leads. Killed without a word it is
+/// taken for dead, and fenced; and a host whose daemon came back is protected as before.
+#[test]
+fn a_daemon_that_says_goodbye_is_not_a_dead_host() {
+    let mut world = world(4, CALM);
+    run(&mut world, 30).expect("calm");
+    world.stop_daemon(&victim());
+    run(&mut world, 60).expect("no promise is broken");
+    let leader = world.raft.leader().cloned().expect("somebody leads");
+    world.restart_daemon(&leader);
+    run(&mut world, 60).expect("no promise is broken");
+    assert_eq!(phase(&world), None, "{}", world.log().join("\n"));
+    assert!(world.fenced.is_empty());
+    world.start_again(&victim());
+    run(&mut world, 30).expect("no promise is broken");
+    world.kill_host(&victim(), false);
+    run(&mut world, 60).expect("no promise is broken");
+    assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
+}

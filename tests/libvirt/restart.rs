@@ -216,10 +216,11 @@ impl Rig {
     }
 
     async fn incidents(&self) -> Result<Vec<IncidentLine>> {
-        match self.cluster.ask(self.leader()?.host, &AdminRequest::Incidents).await? {
-            AdminReply::Incidents { incidents } => Ok(incidents),
-            other => bail!("something else: {other:?}"),
-        }
+        let reply = self.cluster.ask(self.leader()?.host, &AdminRequest::Incidents).await?;
+        let AdminReply::Incidents { incidents } = reply else {
+            bail!("something else: {reply:?}");
+        };
+        Ok(incidents)
     }
 
     /// Waits until this guest has so many incidents in this phase, and none under way; gives the latest of them.

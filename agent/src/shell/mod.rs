@@ -54,6 +54,9 @@ const SURVEY_EVERY: Duration = Duration::from_secs(5);
 /// Between two full lists of guests, so that a missed event is no lasting error.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
+/// Between our goodbye and the end of our connections: a round trip to the farthest rack, and one resend.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
 /// When nothing is due the loop still turns: the watchdog is fed from it.
 const IDLE_TURN: Duration = Duration::from_secs(1);
 
@@ -379,7 +382,8 @@ impl Shell {
         }
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
+        self.turn(Input::Stopping);
         if let Some(ledger) = &self.ledger {
             // The others elect one of them at once, instead of waiting for our silence.
             ledger.stand(false);
@@ -387,6 +391,7 @@ impl Shell {
         if let Some(ledger) = self.ledger {
             ledger.shutdown().await;
         }
+        tokio::time::sleep(LAST_WORDS).await;
         self.transport.close().await;
     }
 }

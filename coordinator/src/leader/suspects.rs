@@ -254,6 +254,9 @@ impl Leader {
         if !cx.ledger.is_hypervisor(host) {
             return Err("a witness runs no guests: nothing to recover".into());
         }
+        if cx.heard.is_absent(host) {
+            return Err("absent: its daemon was stopped on purpose; nothing is done about its silence".into());
+        }
         self.cold_start(cx, host)?;
         // Testimony first: while it is not enough, the roll need not be called.
         if let Err(missing @ (NoVerdict::TooFewTestimonies { .. } | NoVerdict::TooFewEligible { .. })) =

@@ -236,14 +236,15 @@ impl Member {
         }
     }
 
+    /// To everybody alive: the silence to come is no failure.
+    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>) {
+        for host in others_alive(cx) {
+            cx.send(&host, Message::Goodbye);
+        }
+    }
+
     fn announce(&self, cx: &mut Context<'_>, term: Term) {
-        let others: Vec<HostName> = cx
-            .membership
-            .members()
-            .filter(|view| view.state == MemberState::Alive)
-            .filter_map(|view| cx.heard.name(view.member).cloned())
-            .collect();
-        for host in others {
+        for host in others_alive(cx) {
             cx.send(&host, Message::Leading { term });
         }
     }
@@ -276,4 +277,10 @@ impl Member {
             }
         }
     }
+}
+
+/// Members alive in gossip whose names are known, without ourselves.
+fn others_alive(cx: &Context<'_>) -> Vec<HostName> {
+    let alive = cx.membership.members().filter(|view| view.state == MemberState::Alive);
+    alive.filter_map(|view| cx.heard.name(view.member).cloned()).collect()
 }

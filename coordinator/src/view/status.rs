@@ -71,6 +71,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     let quarantined = record.and_then(|record| record.quarantine).is_some();
     let state: Text = match (incident, &suspect, quarantined, view) {
         (Some(incident), ..) => Text::new(incident.phase.to_string()),
+        (None, ..) if cx.heard.is_absent(host) => "absent".into(),
         (None, Some(_), ..) => Text::new(Phase::Suspect.to_string()),
         (None, None, true, _) => "quarantined".into(),
         (None, None, false, Some(view)) => state_word(view.state).into(),
@@ -132,6 +133,9 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
     };
     if !cx.ledger.arming.armed {
         alarms.push("disarmed: failures are watched, nothing is done about them".into());
+    }
+    for host in cx.ledger.roster.keys().filter(|host| cx.heard.is_absent(host)) {
+        alarms.push(Text::new(format!("{host} is absent: its daemon was stopped on purpose, and it is not protected")));
     }
     for host in cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)) {
         let devices = leader.device_book().of(host);

@@ -67,6 +67,9 @@ fn incident(cx: &Context<'_>, host: &HostName) -> GuardLine {
 }
 
 fn heard(cx: &Context<'_>, host: &HostName) -> GuardLine {
+    if cx.heard.is_absent(host) {
+        return guard("heard", false, "absent: its daemon was stopped on purpose; start it again");
+    }
     match cx.ledger.host(host).and_then(|record| record.pulse.as_ref()) {
         None => guard("heard", false, "it has never been heard since it was enrolled: no target of a cold start"),
         Some(pulse) => {

@@ -68,6 +68,23 @@ impl World {
         self.check_leader();
     }
 
+    /// The daemon of a living host is told to stop, and says goodbye; its guests run on.
+    pub fn stop_daemon(&mut self, host: &HostName) {
+        self.tell(format!("rekindled of {host} stops"));
+        self.input(host, Input::Stopping);
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.coordinator = None;
+            host.starts += 1;
+        }
+        self.check_leader();
+    }
+
+    /// A stopped daemon is started again.
+    pub fn start_again(&mut self, host: &HostName) {
+        self.tell(format!("rekindled of {host} starts again"));
+        self.start_daemon(host);
+    }
+
     /// The daemon of a living host is killed; systemd starts it again. A leader resumes its term from disk, or has lost
     /// it by then.
     pub fn restart_daemon(&mut self, host: &HostName) {
