@@ -1,22 +1,25 @@
 //! The one entrance and the one exit.
 
+mod queries;
+mod tell;
+
 use std::collections::BTreeMap;
 
-use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
-use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, HostName, IncidentId, MemberId, Term};
+use rekindle_proto::admin::AdminReply;
+use rekindle_proto::id::{HostName, IncidentId, MemberId, Term};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
 use crate::context::{Context, HeardBook, Outbox};
-use crate::io::{Event, Input, Output, Peer, ProposeError};
+use crate::io::{Event, Input, Output, Peer};
 use crate::leader::Leader;
-use crate::ledger::{Entry, Fate, LeaderCommand, Ledger, OperatorCommand, Outcome, Position, Statement, verify_order};
+use crate::ledger::{Entry, Ledger, Position, Statement};
 use crate::member::{Member, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
-use crate::view;
+
+use queries::order_reply;
 
 /// Every decision of one member.
 #[derive(Debug)]
@@ -289,55 +292,6 @@ impl Coordinator {
         self.touch();
     }
 
-    fn tell_phases(&mut self, before: &BTreeMap<IncidentId, Phase>, last: IncidentId) {
-        let changed = self.ledger.incidents.values().filter(|incident| match before.get(&incident.id) {
-            Some(phase) => *phase != incident.phase,
-            None => incident.id > last,
-        });
-        for incident in changed {
-            let text = incident.story.last().map(|line| line.text.clone()).unwrap_or_default();
-            let host = incident.host.clone();
-            self.out.push(Output::Event(Event::Phase {
-                incident: Some(incident.id),
-                host,
-                phase: incident.phase,
-                text,
-            }));
-        }
-        for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
-            let text = Text::new(format!("its process died on {}", guest.host));
-            self.out.push(Output::Event(Event::Server { incident: guest.id, server: guest.server, text, bad: true }));
-        }
-    }
-
-    fn tell_servers(&mut self, entry: &Entry) {
-        let Statement::Leader { command, .. } = &entry.statement else { return };
-        let (incident, server, text, bad) = match command {
-            LeaderCommand::Settle { incident, server, fate } => match fate {
-                Fate::Recovered { to } => (*incident, *server, Text::new(format!("recovered on {to}")), false),
-                Fate::LeftBehind { why } => (*incident, *server, Text::new(format!("left behind: {why}")), true),
-                Fate::Deleted => (*incident, *server, Text::from("deleted meanwhile"), false),
-            },
-            LeaderCommand::SettleGuest { incident, recovered, why } => {
-                let Some(guest) = self.ledger.guest_incidents.get(incident) else { return };
-                (*incident, guest.server, why.clone(), !recovered)
-            }
-            LeaderCommand::OpenIncident { .. }
-            | LeaderCommand::Refute { .. }
-            | LeaderCommand::FenceIntent { .. }
-            | LeaderCommand::FenceFailed { .. }
-            | LeaderCommand::ConfirmFence { .. }
-            | LeaderCommand::VoidProof { .. }
-            | LeaderCommand::BeginEvacuation { .. }
-            | LeaderCommand::EvacuateIntent { .. }
-            | LeaderCommand::CloseIntent { .. }
-            | LeaderCommand::Close { .. }
-            | LeaderCommand::Stick { .. }
-            | LeaderCommand::GuestIntent { .. } => return,
-        };
-        self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
-    }
-
     fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
@@ -351,65 +305,6 @@ impl Coordinator {
             self.member.learn_leader(leader.clone(), term, now.mono);
         }
         self.out.push(Output::Event(Event::Leader { term, leader, us }));
-    }
-
-    fn query(&mut self, now: Now, call: CallId, request: AdminRequest) {
-        if matches!(request, AdminRequest::Members) {
-            let members = view::members(&self.context(now));
-            self.answer(call, AdminReply::Members { members });
-            return;
-        }
-        if self.leader.is_none() {
-            self.query_elsewhere(now, call, request);
-            return;
-        }
-        let Self { setup, ledger, membership, heard, out, leader: Some(leader), member, .. } = self else { return };
-        let mut cx = context(setup, ledger, membership, heard, out, now);
-        let reply = match request {
-            AdminRequest::Status | AdminRequest::Members => {
-                AdminReply::Status { status: Box::new(view::status(&cx, member, Some(leader))) }
-            }
-            AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
-            AdminRequest::Incident { id } => view::incident(&cx, leader, id),
-            AdminRequest::Why { host } => view::why(&cx, leader, &host),
-            AdminRequest::FenceTest { host } => {
-                leader.fence_test(&mut cx, call, host);
-                return;
-            }
-            AdminRequest::Submit { order } => match refuse_order(setup, ledger, &order, now) {
-                Some(refusal) => refusal,
-                None => {
-                    leader.submit(&mut cx, call, order);
-                    return;
-                }
-            },
-        };
-        self.answer(call, reply);
-    }
-
-    /// We do not lead: somebody else answers, or nobody can.
-    fn query_elsewhere(&mut self, now: Now, call: CallId, request: AdminRequest) {
-        let leader = self.member.leader(now.mono).filter(|leader| **leader != self.setup.host).cloned();
-        if let Some(leader) = leader {
-            let member = MemberId::of(&leader);
-            if let Some(to) = self.context(now).address(&leader) {
-                self.out.push(Output::Relay { call, to, member, request });
-                return;
-            }
-        }
-        let reply = if matches!(request, AdminRequest::Status) {
-            let Self { setup, ledger, membership, heard, out, member, .. } = self;
-            let cx = context(setup, ledger, membership, heard, out, now);
-            AdminReply::Status { status: Box::new(view::status(&cx, member, None)) }
-        } else {
-            let text = "no leader is known here now; nothing was done. Look at `rekindle members`".into();
-            AdminReply::Error { kind: AdminErrorKind::NoLeader, text }
-        };
-        self.answer(call, reply);
-    }
-
-    fn answer(&mut self, call: CallId, reply: AdminReply) {
-        self.out.push(Output::Answer { call, reply: Box::new(reply) });
     }
 
     fn take_yields(&mut self, now: Now, yields: Vec<Yield>) {
@@ -484,43 +379,4 @@ fn context<'a>(
     now: Now,
 ) -> Context<'a> {
     Context { now, setup, ledger, membership, heard, out }
-}
-
-/// Checked before it is proposed, so that a refusal is answered at once, and so that nobody's first roster brings
-/// another CA than the one this daemon was configured with.
-fn refuse_order(
-    setup: &Setup,
-    ledger: &Ledger,
-    order: &rekindle_proto::admin::SignedOrder,
-    now: Now,
-) -> Option<AdminReply> {
-    let refused = |text: String| Some(AdminReply::Error { kind: AdminErrorKind::Refused, text: Text::new(text) });
-    match verify_order(order, &ledger.cluster, &ledger.operator_ca, now.wall) {
-        Err(error) => refused(error.to_string()),
-        Ok(verified) => match verified.order.command {
-            OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
-                refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
-            }
-            OperatorCommand::Init { .. }
-            | OperatorCommand::Arm(_)
-            | OperatorCommand::Maintenance { .. }
-            | OperatorCommand::Resume { .. }
-            | OperatorCommand::Release { .. } => None,
-        },
-    }
-}
-
-fn order_reply(result: Result<Outcome, ProposeError>) -> AdminReply {
-    match result {
-        Ok(Outcome::Applied { text, .. }) => AdminReply::Committed { text },
-        Ok(Outcome::Refused { why }) => AdminReply::Error { kind: AdminErrorKind::Refused, text: why },
-        Err(ProposeError::NotLeader) => AdminReply::Error {
-            kind: AdminErrorKind::NoLeader,
-            text: "leadership was lost before the order was committed; nothing was done".into(),
-        },
-        Err(ProposeError::Unknown) => AdminReply::Error {
-            kind: AdminErrorKind::Unknown,
-            text: "no answer from a quorum; the order may yet be committed: look at `rekindle status`".into(),
-        },
-    }
 }

@@ -1,0 +1,112 @@
+//! What operators ask, and what they order.
+
+use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{CallId, MemberId};
+
+use super::{Coordinator, context};
+use crate::io::{Output, ProposeError};
+use crate::ledger::{Ledger, OperatorCommand, Outcome, verify_order};
+use crate::policy::Setup;
+use crate::time::Now;
+use crate::view;
+
+impl Coordinator {
+    pub(super) fn query(&mut self, now: Now, call: CallId, request: AdminRequest) {
+        if matches!(request, AdminRequest::Members) {
+            let members = view::members(&self.context(now));
+            self.answer(call, AdminReply::Members { members });
+            return;
+        }
+        if self.leader.is_none() {
+            self.query_elsewhere(now, call, request);
+            return;
+        }
+        let Self { setup, ledger, membership, heard, out, leader: Some(leader), member, .. } = self else { return };
+        let mut cx = context(setup, ledger, membership, heard, out, now);
+        let reply = match request {
+            AdminRequest::Status | AdminRequest::Members => {
+                AdminReply::Status { status: Box::new(view::status(&cx, member, Some(leader))) }
+            }
+            AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
+            AdminRequest::Incident { id } => view::incident(&cx, leader, id),
+            AdminRequest::Why { host } => view::why(&cx, leader, &host),
+            AdminRequest::FenceTest { host } => {
+                leader.fence_test(&mut cx, call, host);
+                return;
+            }
+            AdminRequest::Submit { order } => match refuse_order(setup, ledger, &order, now) {
+                Some(refusal) => refusal,
+                None => {
+                    leader.submit(&mut cx, call, order);
+                    return;
+                }
+            },
+        };
+        self.answer(call, reply);
+    }
+
+    /// We do not lead: somebody else answers, or nobody can.
+    pub(super) fn query_elsewhere(&mut self, now: Now, call: CallId, request: AdminRequest) {
+        let leader = self.member.leader(now.mono).filter(|leader| **leader != self.setup.host).cloned();
+        if let Some(leader) = leader {
+            let member = MemberId::of(&leader);
+            if let Some(to) = self.context(now).address(&leader) {
+                self.out.push(Output::Relay { call, to, member, request });
+                return;
+            }
+        }
+        let reply = if matches!(request, AdminRequest::Status) {
+            let Self { setup, ledger, membership, heard, out, member, .. } = self;
+            let cx = context(setup, ledger, membership, heard, out, now);
+            AdminReply::Status { status: Box::new(view::status(&cx, member, None)) }
+        } else {
+            let text = "no leader is known here now; nothing was done. Look at `rekindle members`".into();
+            AdminReply::Error { kind: AdminErrorKind::NoLeader, text }
+        };
+        self.answer(call, reply);
+    }
+
+    pub(super) fn answer(&mut self, call: CallId, reply: AdminReply) {
+        self.out.push(Output::Answer { call, reply: Box::new(reply) });
+    }
+}
+
+/// Checked before it is proposed, so that a refusal is answered at once, and so that nobody's first roster brings
+/// another CA than the one this daemon was configured with.
+fn refuse_order(
+    setup: &Setup,
+    ledger: &Ledger,
+    order: &rekindle_proto::admin::SignedOrder,
+    now: Now,
+) -> Option<AdminReply> {
+    let refused = |text: String| Some(AdminReply::Error { kind: AdminErrorKind::Refused, text: Text::new(text) });
+    match verify_order(order, &ledger.cluster, &ledger.operator_ca, now.wall) {
+        Err(error) => refused(error.to_string()),
+        Ok(verified) => match verified.order.command {
+            OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
+                refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
+            }
+            OperatorCommand::Init { .. }
+            | OperatorCommand::Arm(_)
+            | OperatorCommand::Maintenance { .. }
+            | OperatorCommand::Resume { .. }
+            | OperatorCommand::Release { .. } => None,
+        },
+    }
+}
+
+pub(super) fn order_reply(result: Result<Outcome, ProposeError>) -> AdminReply {
+    match result {
+        Ok(Outcome::Applied { text, .. }) => AdminReply::Committed { text },
+        Ok(Outcome::Refused { why }) => AdminReply::Error { kind: AdminErrorKind::Refused, text: why },
+        Err(ProposeError::NotLeader) => AdminReply::Error {
+            kind: AdminErrorKind::NoLeader,
+            text: "leadership was lost before the order was committed; nothing was done".into(),
+        },
+        Err(ProposeError::Unknown) => AdminReply::Error {
+            kind: AdminErrorKind::Unknown,
+            text: "no answer from a quorum; the order may yet be committed: look at `rekindle status`".into(),
+        },
+    }
+}

@@ -1,0 +1,62 @@
+//! What an applied entry means to the world: one event per change of phase, one per settled server.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::IncidentId;
+use rekindle_proto::status::Phase;
+
+use super::Coordinator;
+use crate::io::{Event, Output};
+use crate::ledger::{Entry, Fate, LeaderCommand, Statement};
+
+impl Coordinator {
+    pub(super) fn tell_phases(&mut self, before: &BTreeMap<IncidentId, Phase>, last: IncidentId) {
+        let changed = self.ledger.incidents.values().filter(|incident| match before.get(&incident.id) {
+            Some(phase) => *phase != incident.phase,
+            None => incident.id > last,
+        });
+        for incident in changed {
+            let text = incident.story.last().map(|line| line.text.clone()).unwrap_or_default();
+            let host = incident.host.clone();
+            self.out.push(Output::Event(Event::Phase {
+                incident: Some(incident.id),
+                host,
+                phase: incident.phase,
+                text,
+            }));
+        }
+        for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
+            let text = Text::new(format!("its process died on {}", guest.host));
+            self.out.push(Output::Event(Event::Server { incident: guest.id, server: guest.server, text, bad: true }));
+        }
+    }
+
+    pub(super) fn tell_servers(&mut self, entry: &Entry) {
+        let Statement::Leader { command, .. } = &entry.statement else { return };
+        let (incident, server, text, bad) = match command {
+            LeaderCommand::Settle { incident, server, fate } => match fate {
+                Fate::Recovered { to } => (*incident, *server, Text::new(format!("recovered on {to}")), false),
+                Fate::LeftBehind { why } => (*incident, *server, Text::new(format!("left behind: {why}")), true),
+                Fate::Deleted => (*incident, *server, Text::from("deleted meanwhile"), false),
+            },
+            LeaderCommand::SettleGuest { incident, recovered, why } => {
+                let Some(guest) = self.ledger.guest_incidents.get(incident) else { return };
+                (*incident, guest.server, why.clone(), !recovered)
+            }
+            LeaderCommand::OpenIncident { .. }
+            | LeaderCommand::Refute { .. }
+            | LeaderCommand::FenceIntent { .. }
+            | LeaderCommand::FenceFailed { .. }
+            | LeaderCommand::ConfirmFence { .. }
+            | LeaderCommand::VoidProof { .. }
+            | LeaderCommand::BeginEvacuation { .. }
+            | LeaderCommand::EvacuateIntent { .. }
+            | LeaderCommand::CloseIntent { .. }
+            | LeaderCommand::Close { .. }
+            | LeaderCommand::Stick { .. }
+            | LeaderCommand::GuestIntent { .. } => return,
+        };
+        self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
+    }
+}
