@@ -12,6 +12,8 @@ use crate::rig::{DEADLINE, armed, builder, bystander, eventually, recovered};
 const DISK_BYTES: u64 = 8 * 1024 * 1024;
 /// Entries after which a ledger must have met the end of its disk: its file has that much room in itself at most.
 const ENTRIES_MAX: usize = 400;
+/// A host that neither votes nor fails, for orders that concern nothing else.
+const SPARE: &str = "cmp-05";
 /// What the log says then.
 const FAILED: &str = "the ledger's file failed";
 
@@ -38,10 +40,13 @@ pub(crate) async fn a_full_disk_stops_the_ledger_of_that_voter_alone(isolated: &
         others_lead(cluster, full).await?;
 
         let victim = bystander(cluster)?;
+        ensure!(victim.name().as_str() != SPARE, "the victim takes orders");
+        // Of the last order the outcome is unknown.
+        cluster.order(DEADLINE, &["maintenance", "off", SPARE, "--reason", "nothing is left of the orders"]).await?;
         let servers = cluster.cloud().servers_of(victim.name());
         cluster.inflict(victim, Fault::Crash)?;
         recovered(cluster, victim.name(), &servers).await?;
-        cluster.order(DEADLINE, &["maintenance", "on", "cmp-04", "--reason", "missed by the full voter"]).await?;
+        cluster.order(DEADLINE, &["maintenance", "on", SPARE, "--reason", "missed by the full voter"]).await?;
         told_once(full, disk)?;
 
         disk.free()?;
@@ -68,7 +73,7 @@ async fn write_until_it_fails(cluster: &Cluster, full: &Host) -> Result<()> {
         }
         let switch = if number % 2 == 0 { "on" } else { "off" };
         // What was on its way when the disk ended has an unknown outcome, and nobody leads for a while.
-        let words = ["maintenance", switch, "cmp-04", "--reason", &reason];
+        let words = ["maintenance", switch, SPARE, "--reason", &reason];
         let _ = tokio::time::timeout(Duration::from_secs(5), cluster.rekindle(full, &words)).await;
     }
     bail!("{ENTRIES_MAX} entries went into a ledger whose disk is full")
@@ -119,7 +124,7 @@ async fn caught_up(cluster: &Cluster, full: &Host) -> Result<()> {
     loop {
         let lacks = match cluster.status(full).await {
             Ok(status) => {
-                let line = status.hosts.iter().find(|line| line.host.as_str() == "cmp-04");
+                let line = status.hosts.iter().find(|line| line.host.as_str() == SPARE);
                 if status.told_by == *full.name() && line.is_some_and(|line| line.maintenance) {
                     break;
                 }
