@@ -5,6 +5,7 @@
 //! the first thread. Arguments are libtest's: a filter, `--exact`, `--list`.
 
 mod bmc;
+mod disk;
 mod hosts;
 mod leader;
 mod nova;
@@ -34,8 +35,12 @@ fn tests() -> Vec<Test> {
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),
         test!(nova::answers_that_are_lost_make_no_second_copy),
+        test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
         test!(start::an_unknown_key_is_refused),
+        test!(start::another_hosts_certificate_is_refused),
         test!(start::a_stranger_is_refused),
+        test!(start::another_clusters_certificate_is_refused),
+        test!(start::an_expired_certificate_is_refused),
     ]
 }
 

@@ -8,6 +8,7 @@ use rekindle_proto::status::{IncidentDoc, Phase, StatusDoc};
 use rekindle_tests::fake::bmc::BmcRecordKind;
 use rekindle_tests::fake::cloud::EvacuateOutcome;
 use rekindle_tests::harness::{Cluster, ClusterBuilder, Host, Isolated};
+use tokio::time::Instant;
 
 /// A deadline no honest run comes near.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -129,4 +130,15 @@ pub(crate) fn nothing_evacuated(cluster: &Cluster) -> Result<()> {
     let calls = cluster.cloud().evacuate_calls();
     ensure!(calls.is_empty(), "evacuated: {calls:?}");
     Ok(())
+}
+
+/// Asks until it is so.
+pub(crate) async fn eventually<T>(mut wanted: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match wanted() {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            result => return result,
+        }
+    }
 }

@@ -74,10 +74,14 @@ impl ClusterBuilder {
         self
     }
 
-    /// Changes each host's configuration before it is written.
+    /// Changes each host's configuration before it is written, after the changes asked for before.
     #[must_use]
     pub fn config(mut self, change: impl Fn(&HostName, &mut toml::Table) + Send + 'static) -> Self {
-        self.config = Box::new(change);
+        let before = self.config;
+        self.config = Box::new(move |host, table| {
+            before(host, table);
+            change(host, table);
+        });
         self
     }
 

@@ -6,6 +6,7 @@
 //! | [`isolate()`] | the namespace, made before any thread |
 //! | [`ClusterBuilder`], [`Cluster`] | certificates, configuration, fakes, processes |
 //! | [`Fault`] | what happens to a host |
+//! | [`SmallDisk`] | a disk that can be filled |
 //!
 //! A program that uses it begins so:
 //!
@@ -30,6 +31,7 @@
 mod builder;
 mod cluster;
 mod daemon;
+mod disk;
 mod dispatch;
 mod fault;
 mod files;
@@ -39,6 +41,7 @@ mod orders;
 
 pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
+pub use disk::SmallDisk;
 pub use dispatch::dispatch;
 pub use fault::Fault;
 pub use machine::Host;

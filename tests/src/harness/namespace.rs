@@ -14,7 +14,10 @@ use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 /// Proof that this process has a network namespace of its own. Nothing of the harness runs without it.
 #[derive(Debug)]
-pub struct Isolated(());
+pub struct Isolated {
+    /// Whether its mounts are its own too, or why not. Only a [`super::SmallDisk`] needs that.
+    pub(super) mounts: Result<(), String>,
+}
 
 /// Gives this process a network namespace of its own (and, when it is not root, a user namespace in which it may shape
 /// that), with nothing but a loopback interface. Call it in `main` before any thread is started: threads that exist
@@ -39,7 +42,14 @@ pub fn isolate() -> Result<Isolated> {
         become_root_inside(uid, gid).context("the user namespace cannot be mapped")?;
     }
     run("ip", &["link", "set", "lo", "up"], None)?;
-    Ok(Isolated(()))
+    let mounts = own_mounts().map_err(|error| format!("{error:#}"));
+    Ok(Isolated { mounts })
+}
+
+/// What we mount is seen by us and our children only, and goes with us. What others mount is seen by us too.
+fn own_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("the kernel gives none")?;
+    run("mount", &["--make-rslave", "/"], None)
 }
 
 /// We are root in there, and ourselves outside (`user_namespaces(7)`).
@@ -113,7 +123,7 @@ fn is_there(program: &str, package: &str) -> Result<()> {
     bail!("the program {program} is missing: install the package {package} (Debian: apt-get install {package})")
 }
 
-fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Result<()> {
+pub(super) fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Result<()> {
     use std::io::Write;
     let mut child = Command::new(program)
         .args(arguments)
