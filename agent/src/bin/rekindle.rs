@@ -2,26 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use rekindle_agent::cli::{Cli, run};
-
 fn main() -> ExitCode {
     die_quietly_on_a_closed_pipe();
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("rekindle: no async runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(&cli, &mut std::io::stdout())) {
-        Ok(exit) => ExitCode::from(exit.code()),
-        Err(failure) => {
-            eprintln!("rekindle: {failure}");
-            ExitCode::from(failure.exit.code())
-        }
-    }
+    rekindle_agent::cli::main(std::env::args_os())
 }
 
 /// `rekindle status | head` ends as any other command does. Rust's runtime ignores SIGPIPE, and would make it an error.

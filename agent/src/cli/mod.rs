@@ -17,5 +17,30 @@ pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The whole command: arguments (the first is the program's name), work, exit code. In the library, so that the tests and
+/// the demo run the very command of their own build.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(arguments);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("rekindle: no async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&cli, &mut std::io::stdout())) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) => {
+            eprintln!("rekindle: {failure}");
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,33 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{
-    DeviceName, DeviceReading, NovaError, NovaMigration, NovaServer, NovaService, PowerState, Text,
-};
+use rekindle_proto::fact::{DeviceName, NovaError, NovaMigration, NovaServer, NovaService, Text};
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
-use super::devices::ReadFor;
+use super::denials::Denials;
 use super::fence::VOIDED_MAX;
 use super::proposals::Key;
-use super::servers::{Denials, ServerRead};
+use super::servers::ServerRead;
 use super::{Leader, NovaCall};
 use crate::context::Context;
-use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR};
+use crate::fencing::{FenceProof, OffRead};
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
 use crate::order::ForceDownOrder;
 use crate::recovery::{Lists, plan};
 use crate::time::Moment;
-
-/// Between two readings that renew a lease: three may fail before it runs out.
-const RENEW_EVERY: Duration = Duration::from_secs(8);
-
-/// Between two readings of a host that we did not ourselves see going off.
-const READ_CLOSELY_EVERY: Duration = Duration::from_secs(1);
-
-/// A word of the host this long after the second off reading cannot have been sent before the power went (I2).
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Between two lists of migrations while evacuations are under way.
 const MIGRATIONS_EVERY: Duration = Duration::from_secs(1);
@@ -49,9 +38,9 @@ const NOVA_BACKOFF_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Evacuation {
     pub(super) reads: BTreeMap<DeviceName, OffRead>,
-    next_read: Option<Moment>,
+    pub(super) next_read: Option<Moment>,
     /// When the host was certainly silent for good: its voice after this, and [`LAST_WORDS`], contradicts the proof.
-    silent_since: Option<Moment>,
+    pub(super) silent_since: Option<Moment>,
     /// The service as last read after our force-down.
     service: Option<Option<NovaService>>,
     service_due: Option<Moment>,
@@ -69,7 +58,7 @@ pub(super) struct Evacuation {
     pub(super) waits: BTreeMap<ServerId, (Moment, Text)>,
     pub(super) nova_error: Option<Text>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
-    contradiction: Option<Text>,
+    pub(super) contradiction: Option<Text>,
 }
 
 /// Migration records of the host, by server.
@@ -162,89 +151,6 @@ impl Leader {
         }
     }
 
-    pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
-        let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
-        FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono)
-    }
-
-    /// Why there is no valid proof, for people: which device does not say *off*.
-    fn lease_text(&self, incident: &Incident) -> Text {
-        let devices = incident.proof.iter().flat_map(|proof| &proof.record.devices);
-        let errors: Vec<String> = devices
-            .filter_map(|proven| self.devices.get(&proven.device)?.last.as_ref())
-            .filter_map(|(_, reading)| reading.power.as_ref().err())
-            .map(ToString::to_string)
-            .collect();
-        let device = if errors.is_empty() { "".to_owned() } else { format!(" (the device {})", errors.join("; ")) };
-        Text::new(format!("waiting to read the host off again, its proof is older than its lease{device}"))
-    }
-
-    fn renew_lease(&mut self, cx: &mut Context<'_>, incident: &Incident) {
-        let now = cx.now.mono;
-        let id = incident.id;
-        let Some(proof) = &incident.proof else { return };
-        let devices: Vec<DeviceName> = proof.record.devices.iter().map(|device| device.device.clone()).collect();
-        let seen_going_off = proof.record.devices.iter().all(|device| device.seen_going_off);
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        let closely =
-            !seen_going_off && evacuation.silent_since.is_none_or(|since| now.since(since) < READ_CLOSELY_FOR);
-        let every = if closely { READ_CLOSELY_EVERY } else { RENEW_EVERY };
-        let all_read = devices.iter().all(|device| evacuation.reads.contains_key(device));
-        // A new leader has read nothing yet: at once.
-        let first = if all_read { now + every } else { now };
-        let due = *evacuation.next_read.get_or_insert(first);
-        if due > now {
-            self.wake_at(due);
-            return;
-        }
-        evacuation.next_read = Some(now + every);
-        self.wake_at(now + every);
-        for device in devices {
-            if !self.is_reading(cx, &device) {
-                self.read_device(cx, &incident.host, &device, false, ReadFor::Lease(id));
-            }
-        }
-    }
-
-    pub(super) fn lease_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: IncidentId,
-        device: &DeviceName,
-        reading: &DeviceReading,
-        finished: Moment,
-    ) {
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        if let Some(read) = OffRead::of(reading, finished) {
-            let newest = evacuation.reads.get(device).is_none_or(|known| known.at() <= read.at());
-            if newest {
-                evacuation.reads.insert(device.clone(), read);
-            }
-            evacuation.silent_since.get_or_insert(finished);
-        }
-        if reading.power == Ok(PowerState::On) {
-            evacuation.reads.remove(device);
-            self.void_proof(cx, id, Text::new(format!("{device} reads on")), false);
-        }
-    }
-
-    pub(super) fn heard_after_proof(&mut self, cx: &mut Context<'_>, incident: &Incident, same_boot: bool) {
-        let silent_since = self.evacuations.get(&incident.id).and_then(|evacuation| evacuation.silent_since);
-        if silent_since.is_none_or(|since| cx.now.mono <= since + LAST_WORDS) {
-            return;
-        }
-        let host = &incident.host;
-        let (why, lied) = if same_boot {
-            let why = format!(
-                "{host} speaks, in the same boot, though it was read off: the BMC lies, or is another machine's"
-            );
-            (why, true)
-        } else {
-            (format!("{host} speaks in a new boot: somebody powered it on"), false)
-        };
-        self.void_proof(cx, incident.id, Text::new(why), lied);
-    }
-
     /// Whether Nova is known to have the service forced down, by this leader's own order; else orders it.
     fn force_down(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof) -> bool {
         let id = incident.id;
@@ -264,19 +170,6 @@ impl Leader {
             Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
         }
         false
-    }
-
-    /// The proof is contradicted: no call rests on it from now on. `lied`: by the host's own voice, in the same boot.
-    fn void_proof(&mut self, cx: &mut Context<'_>, id: IncidentId, why: Text, lied: bool) {
-        if lied {
-            self.note_lie(id, why.clone());
-        }
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        if evacuation.contradiction.is_none() {
-            cx.out.warn(None, format!("the proof of incident {id} is contradicted: {why}"));
-            evacuation.contradiction = Some(why);
-            self.touch();
-        }
     }
 
     /// The evacuation begins anew, or not at all. Answers still on their way belong to the old one, but for those to

@@ -5,10 +5,12 @@
 //! no list of steps: a new leader begins with nothing but the ledger and goes on where the last one stopped (I5).
 
 mod checks;
+mod denials;
 mod devices;
 mod evacuation;
 mod fence;
 mod guests;
+mod lease;
 mod proposals;
 mod pulses;
 mod servers;

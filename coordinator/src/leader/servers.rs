@@ -1,11 +1,10 @@
 //! Each server of a proven-off host: intent, call, record, fate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
-use rekindle_proto::id::{CallId, HostName, IncidentId, MigrationId, ServerId};
-use rekindle_proto::message::Message;
+use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::evacuation::Ask;
@@ -20,14 +19,14 @@ use crate::recovery::{CommittedIntent, IntentView, ServerStep, hosts_to_ask, int
 use crate::time::Moment;
 
 /// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
-const WORD_AGE_MAX: Duration = Duration::from_secs(10);
+pub(super) const WORD_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long after its commit an intent may still be called. What it rests on (denials, where Nova has the server) is at
 /// most [`WORD_AGE_MAX`] older. An intent held longer, by a brake or a voided proof, is closed unsent and decided anew.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two questions to the same host about the same guests.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a server waits for a host that may run a copy of it, or for Nova to end what it is doing with it, before it is
 /// left behind with that reason. Long enough for that host to be fenced itself.
@@ -103,23 +102,13 @@ pub(super) struct ServerRead {
     pub(super) server: Option<NovaServer>,
 }
 
-/// Who said, when, which guests it does not (or does) run.
-#[derive(Debug, Default)]
-pub(super) struct Denials {
-    calls: BTreeMap<CallId, (HostName, Moment, Vec<ServerId>)>,
-    asked: BTreeMap<HostName, Moment>,
-    said: BTreeMap<(HostName, ServerId), (Moment, bool)>,
-    /// When each server's intent was last seen open: what was asked before says nothing of what that call has left behind.
-    last_open: BTreeMap<ServerId, Moment>,
-}
-
 /// What one look at an incident's servers gathers.
 #[derive(Debug, Default)]
-struct Round {
+pub(super) struct Round {
     /// Evacuations that may still begin.
     room: usize,
     /// Whom to ask about which guests.
-    questions: BTreeMap<HostName, Vec<ServerId>>,
+    pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
     stalled: Vec<ServerId>,
 }
@@ -355,92 +344,6 @@ impl Leader {
             LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration };
         self.intending.insert((id, server));
         self.command(cx, Key::Server(id, server), command);
-    }
-
-    /// Every host that may run a copy has denied it, or is itself proven off (I11). Else the question is added to the
-    /// round, and the server waits.
-    fn copies_denied(
-        &mut self,
-        cx: &mut Context<'_>,
-        incident: &Incident,
-        server: ServerId,
-        migrations: &[NovaMigration],
-        round: &mut Round,
-    ) -> Result<(), Text> {
-        let now = cx.now.mono;
-        let hosts = hosts_to_ask(&incident.host, migrations);
-        let unproven: BTreeSet<&HostName> = hosts.iter().filter(|host| !self.is_proven_off(cx, host)).collect();
-        let Some(evacuation) = self.evacuations.get(&incident.id) else { return Err("".into()) };
-        let last_open = evacuation.denials.last_open.get(&server).copied();
-        let mut why = None;
-        for host in unproven {
-            let said = evacuation.denials.said.get(&(host.clone(), server));
-            match said.filter(|(at, _)| now.since(*at) < WORD_AGE_MAX && Some(*at) > last_open) {
-                Some((_, false)) => {}
-                Some((_, true)) => {
-                    why = Some(format!("{host}, named by its migration records, says that it runs it: look at it"));
-                }
-                None => {
-                    round.questions.entry(host.clone()).or_default().push(server);
-                    why.get_or_insert_with(|| {
-                        format!("{host}, named by its migration records, has not said that it does not run it")
-                    });
-                }
-            }
-        }
-        why.map_or(Ok(()), |why| Err(Text::new(why)))
-    }
-
-    /// Another incident's host, off by a proof that holds now.
-    fn is_proven_off(&self, cx: &Context<'_>, host: &HostName) -> bool {
-        let Some(incident) = cx.ledger.open_incident(host) else { return false };
-        matches!(incident.phase, Phase::Fenced | Phase::Evacuating) && self.proof(cx, incident).is_some()
-    }
-
-    fn ask_hosts(&mut self, cx: &mut Context<'_>, id: IncidentId, questions: BTreeMap<HostName, Vec<ServerId>>) {
-        let now = cx.now.mono;
-        for (host, servers) in questions {
-            let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-            let denials = &mut evacuation.denials;
-            if denials.asked.get(&host).is_some_and(|asked| now.since(*asked) < ASK_AGAIN_AFTER) {
-                continue;
-            }
-            denials.asked.insert(host.clone(), now);
-            let call = cx.out.call();
-            denials.calls.retain(|_, (other, ..)| *other != host);
-            denials.calls.insert(call, (host.clone(), now, servers.clone()));
-            if host == cx.setup.host {
-                self.own_guest_questions.push((call, servers));
-            } else {
-                cx.send(&host, Message::AskGuests { call, servers });
-            }
-        }
-    }
-
-    /// A host's answer to which of the asked guests it runs; `None`: its hypervisor did not answer. It is as old as the
-    /// question.
-    pub(crate) fn guests_answer(
-        &mut self,
-        cx: &Context<'_>,
-        from: &HostName,
-        call: CallId,
-        running: Option<&[ServerId]>,
-    ) {
-        let now = cx.now.mono;
-        for evacuation in self.evacuations.values_mut() {
-            let denials = &mut evacuation.denials;
-            let is_asked = denials.calls.get(&call).is_some_and(|(host, ..)| host == from);
-            let Some((host, asked, servers)) = is_asked.then(|| denials.calls.remove(&call)).flatten() else {
-                continue;
-            };
-            let Some(running) = running else { continue };
-            denials.said.retain(|_, (at, _)| now.since(*at) < WORD_AGE_MAX);
-            for server in servers {
-                let runs = running.contains(&server);
-                denials.said.insert((host.clone(), server), (asked, runs));
-            }
-        }
-        self.touch();
     }
 
     /// Why a server waits, for people.

@@ -3,11 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
-use rekindle_agent::cli::{Cli, run};
 
 /// Set for children of a harness: its process id. They do not outlive it.
 pub(super) const PARENT_VARIABLE: &str = "REKINDLE_HARNESS";
@@ -30,7 +28,7 @@ pub fn dispatch() -> Option<ExitCode> {
             Ok(()) => rekindle_agent::daemon::main(arguments.into_iter()),
             Err(code) => code,
         }),
-        COMMAND => Some(command(arguments)),
+        COMMAND => Some(rekindle_agent::cli::main(arguments.into_iter())),
         _ => None,
     }
 }
@@ -46,22 +44,4 @@ fn die_with_the_harness() -> Result<(), ExitCode> {
     }
     // It may have died before that call.
     if getppid().as_raw() == parent { Ok(()) } else { Err(ExitCode::FAILURE) }
-}
-
-fn command(arguments: Vec<OsString>) -> ExitCode {
-    let cli = Cli::parse_from(arguments);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("rekindle: no async runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(&cli, &mut std::io::stdout())) {
-        Ok(exit) => ExitCode::from(exit.code()),
-        Err(failure) => {
-            eprintln!("rekindle: {failure}");
-            ExitCode::from(failure.exit.code())
-        }
-    }
 }

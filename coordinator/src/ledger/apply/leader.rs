@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_proto::fact::{DeviceName, MigrationStatus, Text};
-use rekindle_proto::id::{BootId, HostName, IncidentId, LeadershipId, MigrationId, ServerId, WallTime};
+use rekindle_proto::fact::{DeviceName, Text};
+use rekindle_proto::id::{BootId, HostName, IncidentId, LeadershipId, WallTime};
 use rekindle_proto::status::{Phase, StoryLine};
 
-use super::super::entry::{Fate, IntentEnd, LeaderCommand, PlannedServer, ProofRecord, VerdictRecord};
-use super::super::incident::{FenceAttempt, Incident, OpenIntent, Proof, ServerRecord, tell};
+use super::super::FENCE_ATTEMPTS_MAX;
+use super::super::entry::{LeaderCommand, ProofRecord, VerdictRecord};
+use super::super::incident::{FenceAttempt, Incident, Proof, tell};
 use super::super::state::Ledger;
-use super::super::{FENCE_ATTEMPTS_MAX, INCIDENT_SERVERS_MAX};
 use super::{Applied, Outcome, When};
 use crate::order::GuestPower;
 use crate::verdict::{brake_needs, testimonies_needed};
@@ -252,128 +252,6 @@ impl Ledger {
         Ok(Outcome::done("proof voided"))
     }
 
-    fn begin_evacuation(
-        &mut self,
-        at: WallTime,
-        id: IncidentId,
-        heartbeat: Option<&Text>,
-        servers: &[PlannedServer],
-        remarks: &[Text],
-    ) -> Applied {
-        self.may_act_on(id)?;
-        let incident = self.incident_mut(id)?;
-        incident.must_be(Phase::Fenced)?;
-        let new = servers.iter().filter(|planned| !incident.servers.contains_key(&planned.server)).count();
-        let all = incident.servers.len().saturating_add(new);
-        if all > INCIDENT_SERVERS_MAX {
-            return Err(Outcome::refused(format!("{all} servers; at most {INCIDENT_SERVERS_MAX}")));
-        }
-        incident.turn(Phase::Evacuating, at, format!("{} servers; Nova has the host forced down", servers.len()))?;
-        incident.heartbeat = heartbeat.cloned();
-        for remark in remarks {
-            incident.tell(at, remark.clone(), None);
-        }
-        for planned in servers {
-            incident.plan(at, planned);
-        }
-        Ok(Outcome::done("evacuation begun"))
-    }
-
-    fn evacuate_intent(
-        &mut self,
-        id: IncidentId,
-        server: ServerId,
-        attempt: u32,
-        author: LeadershipId,
-        newest_migration: Option<MigrationId>,
-    ) -> Applied {
-        self.may_act_on(id)?;
-        let is_open = |incident: &&Incident| {
-            incident.id != id && incident.servers.get(&server).is_some_and(|record| record.intent.is_some())
-        };
-        if let Some(other) = self.incidents.values().find(is_open) {
-            return Err(Outcome::refused(format!("incident {} has an open intent for that server (I11)", other.id)));
-        }
-        let incident = self.incident_mut(id)?;
-        incident.must_be(Phase::Evacuating)?;
-        if incident.proof.is_none() {
-            return Err(Outcome::refused("no valid proof that the host is off (I1)"));
-        }
-        let record = incident.unsettled_mut(server)?;
-        if let Some(open) = record.intent {
-            return Err(Outcome::refused(format!("attempt {} of that server is open (I11)", open.attempt)));
-        }
-        if record.attempts.checked_add(1) != Some(attempt) {
-            return Err(Outcome::refused(format!("attempt {attempt} does not follow {}", record.attempts)));
-        }
-        record.attempts = attempt;
-        record.intent = Some(OpenIntent { attempt, author, newest_migration });
-        Ok(Outcome::done(format!("evacuate attempt {attempt} committed")))
-    }
-
-    fn close_intent(
-        &mut self,
-        at: WallTime,
-        id: IncidentId,
-        server: ServerId,
-        attempt: u32,
-        end: &IntentEnd,
-    ) -> Applied {
-        let incident = self.incident_mut(id)?;
-        let record = incident.unsettled_mut(server)?;
-        if record.intent.is_none_or(|open| open.attempt != attempt) {
-            return Err(Outcome::refused(format!("attempt {attempt} of that server is not open")));
-        }
-        if let IntentEnd::Migration { status: MigrationStatus::UnderWay, id, .. } = end {
-            return Err(Outcome::refused(format!("migration {id} is under way: the intent stays open")));
-        }
-        record.intent = None;
-        // What was certainly not sent is no try: an outage of Nova must not use them up (I10).
-        let is_excused = matches!(end, IntentEnd::NotSent(_));
-        record.attempts_excused = record.attempts_excused.saturating_add(u32::from(is_excused));
-        if let Some(why) = intent_end_text(end) {
-            let is_news = !is_excused || record.last_failure.as_ref() != Some(&why);
-            let text = format!("{} ({server}), attempt {attempt}: {why}", record.name);
-            record.last_failure = Some(why);
-            if is_news {
-                incident.tell(at, text, None);
-            }
-        }
-        Ok(Outcome::done("intent closed"))
-    }
-
-    fn settle(&mut self, at: WallTime, id: IncidentId, server: ServerId, fate: &Fate) -> Applied {
-        let incident = self.incident_mut(id)?;
-        incident.must_be(Phase::Evacuating)?;
-        let record = incident.unsettled_mut(server)?;
-        if record.intent.is_some() {
-            return Err(Outcome::refused("its evacuate intent is still open"));
-        }
-        record.fate = Some(fate.clone());
-        let text = match fate {
-            Fate::Recovered { to } => format!("{} ({server}) runs on {to}", record.name),
-            Fate::LeftBehind { why } => format!("{} ({server}) left behind: {why}", record.name),
-            Fate::Deleted => format!("{} ({server}) was deleted meanwhile", record.name),
-        };
-        incident.tell(at, text, None);
-        Ok(Outcome::done("server settled"))
-    }
-
-    fn close(&mut self, at: WallTime, id: IncidentId) -> Applied {
-        let incident = self.incident_mut(id)?;
-        if let Some((server, _)) = incident.servers.iter().find(|(_, record)| record.fate.is_none()) {
-            return Err(Outcome::refused(format!("server {server} is not settled")));
-        }
-        let recovered = incident.servers.values().filter(|record| matches!(record.fate, Some(Fate::Recovered { .. })));
-        let text = format!("{} of {} servers run elsewhere", recovered.count(), incident.servers.len());
-        incident.turn(Phase::Recovered, at, text)?;
-        incident.ended = Some(at);
-        incident.proof = None;
-        let host = incident.host.clone();
-        self.hosts.entry(host.clone()).or_default().quarantine = Some(id);
-        Ok(Outcome::done(format!("{host} recovered; it is quarantined until an operator releases it")))
-    }
-
     fn stick(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
         incident.turn(Phase::Stuck, at, why.clone())?;
@@ -416,7 +294,7 @@ impl Ledger {
         Ok(Outcome::done("guest settled"))
     }
 
-    fn may_act_on(&self, id: IncidentId) -> Result<(), Outcome> {
+    pub(super) fn may_act_on(&self, id: IncidentId) -> Result<(), Outcome> {
         let Some(incident) = self.incidents.get(&id) else {
             return Err(Outcome::refused(format!("no incident {id}")));
         };
@@ -430,44 +308,5 @@ impl Incident {
         if let Some(last) = self.attempts.last_mut() {
             last.failed.get_or_insert_with(|| why.clone());
         }
-    }
-
-    /// Adds a server. One that is known already (the proof was voided, or the incident resumed) keeps its intents and fate.
-    fn plan(&mut self, at: WallTime, planned: &PlannedServer) {
-        if self.servers.contains_key(&planned.server) {
-            return;
-        }
-        let fate = planned.left_behind.clone().map(|why| Fate::LeftBehind { why });
-        if let Some(why) = &planned.left_behind {
-            self.tell(at, format!("{} ({}) left behind: {why}", planned.name, planned.server), None);
-        }
-        self.servers.insert(
-            planned.server,
-            ServerRecord {
-                name: planned.name.clone(),
-                vm_state: planned.vm_state.clone(),
-                attempts: 0,
-                attempts_excused: 0,
-                intent: None,
-                last_failure: None,
-                fate,
-            },
-        );
-    }
-}
-
-/// Why a closed intent did not bring its server back; `None` if it did.
-fn intent_end_text(end: &IntentEnd) -> Option<Text> {
-    match end {
-        IntentEnd::NotSent(why) => Some(Text::new(format!("not sent: {why}"))),
-        IntentEnd::Refused(why) => Some(Text::new(format!("refused: {why}"))),
-        IntentEnd::Migration { id, status, dest } => match status {
-            MigrationStatus::Done | MigrationStatus::Completed => None,
-            MigrationStatus::Failed | MigrationStatus::UnderWay => {
-                let dest = dest.as_ref().map_or("no host", HostName::as_str);
-                Some(Text::new(format!("migration {id} to {dest} failed")))
-            }
-        },
-        IntentEnd::NoneAppeared => Some("Nova shows no migration for it".into()),
     }
 }

@@ -10,6 +10,7 @@
 mod leader;
 mod member;
 mod operator;
+mod servers;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,120 @@
+//! The proof as a lease: renewed by reading, voided by an *on* or by the host's own voice (I2).
+
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::id::IncidentId;
+
+use super::Leader;
+use super::devices::ReadFor;
+use crate::context::Context;
+use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR};
+use crate::ledger::Incident;
+use crate::time::Moment;
+
+/// Between two readings that renew a lease: three may fail before it runs out.
+const RENEW_EVERY: Duration = Duration::from_secs(8);
+
+/// Between two readings of a host that we did not ourselves see going off.
+const READ_CLOSELY_EVERY: Duration = Duration::from_secs(1);
+
+/// A word of the host this long after the second off reading cannot have been sent before the power went (I2).
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+impl Leader {
+    pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
+        let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
+        FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono)
+    }
+
+    /// Why there is no valid proof, for people: which device does not say *off*.
+    pub(super) fn lease_text(&self, incident: &Incident) -> Text {
+        let devices = incident.proof.iter().flat_map(|proof| &proof.record.devices);
+        let errors: Vec<String> = devices
+            .filter_map(|proven| self.devices.get(&proven.device)?.last.as_ref())
+            .filter_map(|(_, reading)| reading.power.as_ref().err())
+            .map(ToString::to_string)
+            .collect();
+        let device = if errors.is_empty() { "".to_owned() } else { format!(" (the device {})", errors.join("; ")) };
+        Text::new(format!("waiting to read the host off again, its proof is older than its lease{device}"))
+    }
+
+    pub(super) fn renew_lease(&mut self, cx: &mut Context<'_>, incident: &Incident) {
+        let now = cx.now.mono;
+        let id = incident.id;
+        let Some(proof) = &incident.proof else { return };
+        let devices: Vec<DeviceName> = proof.record.devices.iter().map(|device| device.device.clone()).collect();
+        let seen_going_off = proof.record.devices.iter().all(|device| device.seen_going_off);
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        let closely =
+            !seen_going_off && evacuation.silent_since.is_none_or(|since| now.since(since) < READ_CLOSELY_FOR);
+        let every = if closely { READ_CLOSELY_EVERY } else { RENEW_EVERY };
+        let all_read = devices.iter().all(|device| evacuation.reads.contains_key(device));
+        // A new leader has read nothing yet: at once.
+        let first = if all_read { now + every } else { now };
+        let due = *evacuation.next_read.get_or_insert(first);
+        if due > now {
+            self.wake_at(due);
+            return;
+        }
+        evacuation.next_read = Some(now + every);
+        self.wake_at(now + every);
+        for device in devices {
+            if !self.is_reading(cx, &device) {
+                self.read_device(cx, &incident.host, &device, false, ReadFor::Lease(id));
+            }
+        }
+    }
+
+    pub(super) fn lease_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: IncidentId,
+        device: &DeviceName,
+        reading: &DeviceReading,
+        finished: Moment,
+    ) {
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        if let Some(read) = OffRead::of(reading, finished) {
+            let newest = evacuation.reads.get(device).is_none_or(|known| known.at() <= read.at());
+            if newest {
+                evacuation.reads.insert(device.clone(), read);
+            }
+            evacuation.silent_since.get_or_insert(finished);
+        }
+        if reading.power == Ok(PowerState::On) {
+            evacuation.reads.remove(device);
+            self.void_proof(cx, id, Text::new(format!("{device} reads on")), false);
+        }
+    }
+
+    pub(super) fn heard_after_proof(&mut self, cx: &mut Context<'_>, incident: &Incident, same_boot: bool) {
+        let silent_since = self.evacuations.get(&incident.id).and_then(|evacuation| evacuation.silent_since);
+        if silent_since.is_none_or(|since| cx.now.mono <= since + LAST_WORDS) {
+            return;
+        }
+        let host = &incident.host;
+        let (why, lied) = if same_boot {
+            let why = format!(
+                "{host} speaks, in the same boot, though it was read off: the BMC lies, or is another machine's"
+            );
+            (why, true)
+        } else {
+            (format!("{host} speaks in a new boot: somebody powered it on"), false)
+        };
+        self.void_proof(cx, incident.id, Text::new(why), lied);
+    }
+
+    /// The proof is contradicted: no call rests on it from now on. `lied`: by the host's own voice, in the same boot.
+    pub(super) fn void_proof(&mut self, cx: &mut Context<'_>, id: IncidentId, why: Text, lied: bool) {
+        if lied {
+            self.note_lie(id, why.clone());
+        }
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        if evacuation.contradiction.is_none() {
+            cx.out.warn(None, format!("the proof of incident {id} is contradicted: {why}"));
+            evacuation.contradiction = Some(why);
+            self.touch();
+        }
+    }
+}
