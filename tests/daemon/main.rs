@@ -20,6 +20,8 @@ use runner::{Test, test};
 
 fn tests() -> Vec<Test> {
     vec![
+        // The longest: begun last it would run alone.
+        test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_disarmed_cluster_only_watches),
@@ -35,7 +37,6 @@ fn tests() -> Vec<Test> {
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),
         test!(nova::answers_that_are_lost_make_no_second_copy),
-        test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
         test!(start::an_unknown_key_is_refused),
         test!(start::another_hosts_certificate_is_refused),
         test!(start::a_stranger_is_refused),

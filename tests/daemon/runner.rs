@@ -14,8 +14,8 @@ use rekindle_tests::harness::{Isolated, isolate};
 
 /// No test comes near it; it only ends one that hangs.
 const TEST_WITHIN: Duration = Duration::from_secs(300);
-/// Tests at a time unless `--test-threads=N` says otherwise. With more, ten daemons on two cores would miss deadlines that a
-/// real host, which runs one, never misses.
+/// Tests at a time unless `--test-threads=N` says otherwise: ten daemons, enough to keep two cores busy. A failure under more
+/// may be that of a machine with more daemons than it can run in time.
 const AT_A_TIME: usize = 2;
 
 type Run = for<'a> fn(&'a Isolated) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
