@@ -21,6 +21,9 @@ use crate::time::{Moment, Now};
 
 use queries::order_reply;
 
+/// An entry older than this, by the wall clock, is history to whoever applies it now: shown, not logged as an event.
+const NEWS_AGE_MAX_MS: u64 = 30_000;
+
 /// Every decision of one member.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -110,7 +113,7 @@ impl Coordinator {
                 self.heard.learn_names(self.ledger.roster.keys());
                 self.touch();
             }
-            Input::Committed { index, term, entry } => self.committed(Position { index, term }, &entry),
+            Input::Committed { index, term, entry } => self.committed(now, Position { index, term }, &entry),
             Input::Leadership { term, leader } => self.leadership(now, term, leader),
             Input::Proposed { call, result } => {
                 let answer = self.with_leader(now, |leader, cx| leader.proposed(cx, call, result)).flatten();
@@ -277,12 +280,14 @@ impl Coordinator {
         }
     }
 
-    fn committed(&mut self, position: Position, entry: &Entry) {
+    fn committed(&mut self, now: Now, position: Position, entry: &Entry) {
         let before: BTreeMap<IncidentId, Phase> =
             self.ledger.open_incidents().map(|incident| (incident.id, incident.phase)).collect();
         let last = self.ledger.last_incident;
         let outcome = self.ledger.apply(position, entry);
-        if outcome.is_applied() {
+        // What a voter only catches up with is told by the ledger, not as news.
+        let is_news = now.wall.millis_since(entry.at) < NEWS_AGE_MAX_MS;
+        if outcome.is_applied() && is_news {
             self.tell_phases(&before, last);
             self.tell_servers(entry);
         }
@@ -301,8 +306,10 @@ impl Coordinator {
         } else if !us {
             self.leader = None;
         }
-        if let Some(leader) = &leader {
-            self.member.learn_leader(leader.clone(), term, now.mono);
+        match &leader {
+            Some(leader) => self.member.learn_leader(leader.clone(), term, now.mono),
+            // Questions must not be carried for long to one that is gone.
+            None => self.member.forget_leader(term),
         }
         self.out.push(Output::Event(Event::Leader { term, leader, us }));
     }

@@ -99,6 +99,13 @@ impl Member {
         self.leader.as_ref().map_or(Term(0), |hint| hint.term)
     }
 
+    /// Raft knows of no leader of that term: an older hint is void.
+    pub(crate) fn forget_leader(&mut self, term: Term) {
+        if self.leader.as_ref().is_some_and(|hint| hint.term <= term) {
+            self.leader = None;
+        }
+    }
+
     /// Somebody leads, by its own word or by Raft's.
     pub(crate) fn learn_leader(&mut self, host: HostName, term: Term, now: Moment) {
         // A word that nobody has repeated for a while is no ground to disbelieve another.
