@@ -78,6 +78,12 @@ impl Coordinator {
         self.leader.as_ref().map(Leader::term)
     }
 
+    /// The same, once a quorum has confirmed it: only then does it answer as leader.
+    #[must_use]
+    pub fn confirmed_term(&self) -> Option<Term> {
+        self.leader.as_ref().filter(|leader| leader.is_confirmed()).map(Leader::term)
+    }
+
     /// The only exit, strictly ordered. Poll until `None` after every [`Self::handle`].
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop()
@@ -122,7 +128,11 @@ impl Coordinator {
                 }
             }
             Input::Linearizable { call, result, finished } => {
+                let before = self.confirmed_term();
                 self.with_leader(now, |leader, cx| leader.linearizable(cx, call, result, finished));
+                if before != self.confirmed_term() {
+                    self.member.announce_now(now.mono);
+                }
             }
             Input::DeviceRead { call, reading, finished } => {
                 self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
@@ -156,7 +166,7 @@ impl Coordinator {
         }
         self.drain_membership(now);
         if self.member.next_deadline().is_some_and(|due| due <= now.mono) {
-            let leads = self.leads();
+            let leads = self.confirmed_term();
             let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
             self.take_yields(now, yields);
         }
@@ -302,11 +312,12 @@ impl Coordinator {
         if us && self.leads() != Some(term) {
             let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);
             self.leader = Some(Leader::new(term, &mut cx));
-            self.member.announce_now(now.mono);
         } else if !us {
             self.leader = None;
         }
         match &leader {
+            // Told by the tick that follows the quorum's confirmation.
+            Some(_) if us => self.member.announce_now(now.mono),
             Some(leader) => self.member.learn_leader(leader.clone(), term, now.mono),
             // Questions must not be carried for long to one that is gone.
             None => self.member.forget_leader(term),

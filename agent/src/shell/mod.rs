@@ -320,7 +320,7 @@ impl Shell {
                 });
             }
             TransportEvent::Request { from: _, request: Request::Admin(json), reply } => {
-                let leads = self.coordinator.leads().is_some();
+                let leads = self.coordinator.confirmed_term().is_some();
                 if let Some((call, request)) = self.queries.carried(&json, leads, reply) {
                     self.turn(Input::Query { call, request });
                 }
@@ -366,7 +366,9 @@ impl Shell {
     /// What people and their tools see of us: metrics, systemd's line, the address book.
     fn survey(&mut self) {
         for request in [rekindle_proto::admin::AdminRequest::Status, rekindle_proto::admin::AdminRequest::Members] {
-            if matches!(request, rekindle_proto::admin::AdminRequest::Status) && self.coordinator.leads().is_none() {
+            if matches!(request, rekindle_proto::admin::AdminRequest::Status)
+                && self.coordinator.confirmed_term().is_none()
+            {
                 continue;
             }
             let call = self.queries.ask_ourselves();

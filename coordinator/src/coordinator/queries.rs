@@ -18,7 +18,7 @@ impl Coordinator {
             self.answer(call, AdminReply::Members { members });
             return;
         }
-        if self.leader.is_none() {
+        if self.confirmed_term().is_none() {
             self.query_elsewhere(now, call, request);
             return;
         }

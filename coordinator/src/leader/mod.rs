@@ -112,6 +112,12 @@ impl Leader {
         leader
     }
 
+    /// Whether a quorum has once confirmed this leadership. Until then it is a belief: a voter that restarts may find its
+    /// old leadership on its disk, long after another was elected.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.checker.ever_confirmed()
+    }
+
     pub(crate) fn term(&self) -> Term {
         self.term
     }
