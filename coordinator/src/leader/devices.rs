@@ -107,11 +107,23 @@ impl Leader {
         // In an incident the host's voice is weighed against the proof, not against the device.
         let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| cx.ledger.open_incident(&host).is_none());
         self.devices.note(&device, reading, finished, machine, up);
+        let is_bound = self.devices.get(&device).is_some_and(|entry| entry.binding == Binding::Bound);
+        if let Some(due) = self.device_calls.due.get_mut(&device).filter(|_| !is_bound) {
+            *due = (*due).min(finished + UNBOUND_EVERY);
+        }
         match read_for {
             ReadFor::Health | ReadFor::Binding(_) => {}
             ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, finished),
             ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
         }
+    }
+
+    /// The host was heard against what its devices last said, maybe before it came back: they are asked again at once.
+    pub(super) fn read_again(&mut self, now: Moment, host: &HostName) {
+        for entry in self.devices.of(host) {
+            self.device_calls.due.insert(entry.plan.name.clone(), now);
+        }
+        self.touch();
     }
 
     /// Begins an operator's test: every device concerned is read afresh.

@@ -218,6 +218,7 @@ impl Leader {
         self.heard_by_suspects(cx, peer);
         if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {
             cx.out.warn(Some(&peer.host), "a fence device reads off while the host is heard: it is not used");
+            self.read_again(cx.now.mono, &peer.host);
         }
         if let Some(incident) = cx.ledger.open_incident(&peer.host) {
             self.heard_by_incident(cx, incident.id, peer);
