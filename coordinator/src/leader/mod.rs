@@ -10,6 +10,7 @@ mod devices;
 mod evacuation;
 mod fence;
 mod guests;
+mod holds;
 mod lease;
 mod proposals;
 mod pulses;
