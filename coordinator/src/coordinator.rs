@@ -259,8 +259,13 @@ impl Coordinator {
                 self.out.push(Output::Message { to: from.address, member, path, message });
             }
             Message::ProbeAck { call: _, path, boot } => self.member.testifier.heard(&from.host, &path, boot),
-            Message::RollCall { call } => self.context(now).send(&from.host, Message::Present { call }),
-            Message::Present { call } => {
+            Message::RollCall { call } => {
+                let age = self.setup.boot_age(now.mono);
+                let boot_age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                self.context(now).send(&from.host, Message::Present { call, boot_age_ms });
+            }
+            Message::Present { call, boot_age_ms } => {
+                self.with_leader(now, |leader, cx| leader.note_boot(cx, from, boot_age_ms));
                 self.with_leader(now, |leader, cx| leader.present(cx, &from.host, call));
             }
             Message::AskGuests { call, servers } => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 
+use crate::time::Moment;
+
 /// Who we are and with whom we belong: fixed for the process' life.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -35,9 +37,18 @@ pub struct Setup {
     pub policy: Policy,
     /// Seed of every random choice; logged at start.
     pub seed: u64,
+    /// When this machine booted, on its own monotonic clock (a daemon's restart is no boot). `None`: long before that clock
+    /// began.
+    pub booted: Option<Moment>,
 }
 
 impl Setup {
+    /// How long ago this machine booted.
+    #[must_use]
+    pub fn boot_age(&self, now: Moment) -> Duration {
+        self.booted.map_or(Duration::MAX, |booted| now.since(booted))
+    }
+
     /// The path of everything that is not a probe: the first.
     ///
     /// # Panics

@@ -98,6 +98,8 @@ pub enum Message {
     Present {
         /// From the question.
         call: CallId,
+        /// How long ago the speaker's machine booted, in milliseconds, on its monotonic clock.
+        boot_age_ms: u64,
     },
     /// Leader to member: which of these guests run on you, by your hypervisor's own word?
     AskGuests {

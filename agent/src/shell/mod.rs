@@ -237,6 +237,8 @@ fn setup(
         devices: config.device_rules(),
         policy: config.policy.clone(),
         seed,
+        // CLOCK_BOOTTIME begins with the machine's boot.
+        booted: Some(Moment::ZERO),
     })
 }
 

@@ -55,7 +55,10 @@ impl Coordinator {
             | LeaderCommand::CloseIntent { .. }
             | LeaderCommand::Close { .. }
             | LeaderCommand::Stick { .. }
-            | LeaderCommand::GuestIntent { .. } => return,
+            | LeaderCommand::GuestIntent { .. }
+            | LeaderCommand::BeginEpoch { .. }
+            | LeaderCommand::MarkEpoch { .. }
+            | LeaderCommand::DropLift { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
     }

@@ -7,6 +7,7 @@
 mod checks;
 mod denials;
 mod devices;
+mod epoch;
 mod evacuation;
 mod fence;
 mod guests;
@@ -31,9 +32,11 @@ use crate::time::Moment;
 
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
+use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
+use holds::Brakes;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use servers::IntentState;
@@ -71,6 +74,8 @@ pub(crate) struct Leader {
     nova: BTreeMap<CallId, NovaCall>,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
+    epoch: EpochWatch,
+    brakes: Brakes,
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
@@ -106,6 +111,8 @@ impl Leader {
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
             holds: BTreeMap::new(),
+            epoch: EpochWatch::default(),
+            brakes: Brakes::default(),
             wake: None,
             dirty: true,
         };
@@ -171,6 +178,11 @@ impl Leader {
         self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
         self.drive_pulses(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
+        // Whatever was proven before a loss of power is void: that must be settled before anything is done.
+        if !self.drive_epoch(cx) {
+            return;
+        }
+        self.watch_brakes(cx);
         self.drive_suspects(cx);
         self.drive_incidents(cx);
         self.drive_guests(cx);

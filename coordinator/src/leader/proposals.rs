@@ -31,6 +31,10 @@ pub(super) enum Key {
     GuestFailed(HostName, ServerId),
     /// A guest incident's step.
     Guest(IncidentId),
+    /// The epoch: its begin, its marks.
+    Epoch,
+    /// A lift that is not needed any more.
+    Lift(HostName),
     /// An operator's order: the query to be answered.
     Order(CallId),
 }
@@ -98,7 +102,13 @@ impl Leader {
         match &key {
             Key::Order(query) => return Some((*query, result)),
             Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
-            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) => {}
+            Key::Open(_)
+            | Key::Incident(_)
+            | Key::Server(..)
+            | Key::Pulse(_)
+            | Key::Guest(_)
+            | Key::Epoch
+            | Key::Lift(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -10,7 +10,8 @@ use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
 use super::proposals::Key;
-use super::{HOLD_RETRY, Leader, holds};
+use super::{HOLD_RETRY, Leader};
+use crate::brake::Brake;
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
 use crate::ledger::LeaderCommand;
@@ -228,7 +229,9 @@ impl Leader {
 
     /// Opens an incident if everything is there for it; else says what is missing.
     fn judge(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<(), Text> {
-        let Some(case) = self.suspects.get(host) else { return Ok(()) };
+        self.release_brakes(host);
+        let Some(case) = self.suspects.get_mut(host) else { return Ok(()) };
+        case.suspicion.lifted = cx.ledger.lift_of(host).is_some();
         let began = case.suspicion.began;
         let matured = began + cx.membership.suspicion_time();
         let is_down = cx.member(host).is_some_and(|view| view.state == MemberState::Down);
@@ -243,6 +246,7 @@ impl Leader {
             return Err("absent: its daemon was stopped on purpose; nothing is done about its silence".into());
         }
         self.cold_start(cx, host)?;
+        let Some(case) = self.suspects.get(host) else { return Ok(()) };
         // Testimony first: while it is not enough, the roll need not be called.
         if let Err(missing @ (NoVerdict::TooFewTestimonies { .. } | NoVerdict::TooFewEligible { .. })) =
             case.suspicion.judge(&cx.ledger.roster, &case.suspicion.heard)
@@ -254,19 +258,22 @@ impl Leader {
         }
         let Some(roll) = self.roll_since(began) else { return Err("calling the roll".into()) };
         let Some(case) = self.suspects.get(host) else { return Ok(()) };
-        let verdict =
-            case.suspicion.judge(&cx.ledger.roster, &roll.present).map_err(|missing| Text::new(missing.to_string()))?;
+        let verdict = match case.suspicion.judge(&cx.ledger.roster, &roll.present) {
+            Ok(verdict) => verdict,
+            Err(NoVerdict::TooFewPresent { present, roster, needed }) => {
+                return self.obey(cx, host, Some(Brake::MassFailure { present, roster, needed }));
+            }
+            Err(missing) => return Err(Text::new(missing.to_string())),
+        };
         self.unsettled_others(cx, host)?;
-        self.is_event(cx, host)?;
-        holds::domain_cap(cx, host)?;
-        if let Some(brake) = cx.ledger.brakes_of(host) {
-            return Err(brake);
-        }
+        let needed_by = self.needed_by(host);
+        self.brakes_at_verdict(cx, host, needed_by)?;
         let command = LeaderCommand::OpenIncident {
             host: verdict.host().clone(),
             boot: verdict.boot(),
             suspected_at: verdict.suspected_at(),
             verdict: verdict.record().clone(),
+            needed_by,
         };
         self.command(cx, Key::Open(host.clone()), command);
         Ok(())

@@ -9,6 +9,9 @@ use rekindle_proto::id::{
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::epoch::VoterBoot;
+use super::lift::LiftTarget;
+use super::rate::RateClaim;
 use crate::order::GuestPower;
 
 /// One entry.
@@ -87,6 +90,8 @@ pub enum LeaderCommand {
         suspected_at: WallTime,
         /// On whose word.
         verdict: VerdictRecord,
+        /// An evacuation that waits until this host is proven off: the per-domain cap does not hold it.
+        needed_by: Option<IncidentId>,
     },
     /// It was heard before any off command.
     Refute {
@@ -109,6 +114,8 @@ pub enum LeaderCommand {
         devices: Vec<DeviceName>,
         /// No effect of this order is begun after this moment.
         not_after: WallTime,
+        /// How long was waited since the last fence that counted.
+        rate: RateClaim,
     },
     /// An attempt ended without proof.
     FenceFailed {
@@ -206,6 +213,31 @@ pub enum LeaderCommand {
         recovered: bool,
         /// What happened.
         why: Text,
+    },
+    /// Power was lost (or this is the first leader): what was proven before is void.
+    BeginEpoch {
+        /// The next number.
+        number: u64,
+        /// Why, for people.
+        why: Text,
+        /// The voters' boots that say so. Need not say anything for the first epoch.
+        voters: Vec<VoterBoot>,
+    },
+    /// That much of the epoch has passed, and these were heard alive in it.
+    MarkEpoch {
+        /// Which epoch.
+        number: u64,
+        /// How much of it has certainly passed, in milliseconds.
+        elapsed_ms: u64,
+        /// Roster members not yet in the ledger as seen.
+        seen: Vec<HostName>,
+        /// Voters that booted with the others, only later.
+        voters: Vec<VoterBoot>,
+    },
+    /// A host whose brakes were lifted is heard alive before there was an incident.
+    DropLift {
+        /// Which host.
+        host: HostName,
     },
 }
 
@@ -347,5 +379,10 @@ pub enum OperatorCommand {
     Release {
         /// Which host.
         host: HostName,
+    },
+    /// Let no brake but disarmed and maintenance hold one incident.
+    LiftBrake {
+        /// Whose.
+        target: LiftTarget,
     },
 }

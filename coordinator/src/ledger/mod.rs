@@ -7,7 +7,10 @@
 mod apply;
 mod authority;
 mod entry;
+mod epoch;
 mod incident;
+mod lift;
+mod rate;
 mod state;
 
 pub use apply::{Outcome, Position};
@@ -18,7 +21,10 @@ pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, Statement, TestimonyRecord, VerdictRecord,
 };
+pub use epoch::{COLD_FOR, Epoch, PowerLoss, SEEN_PERCENT, UNSEEN_FOR, VoterBoot, YOUNG_BOOT};
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
+pub use lift::{Lift, LiftTarget};
+pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use state::{Arming, HostRecord, Ledger, Pulse};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.

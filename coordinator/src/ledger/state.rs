@@ -7,7 +7,10 @@ use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, Op
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::epoch::Epoch;
 use super::incident::{GuestIncident, Incident};
+use super::lift::Lift;
+use super::rate::FenceRate;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,12 @@ pub struct Ledger {
     pub last_incident: IncidentId,
     /// Orders already applied, oldest first.
     pub nonces: VecDeque<[u8; 16]>,
+    /// The present epoch: what was proven before it is void.
+    pub epoch: Epoch,
+    /// How fast hosts were fenced lately.
+    pub rate: FenceRate,
+    /// Brakes lifted by operators, by host.
+    pub lifts: BTreeMap<HostName, Lift>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -89,6 +98,9 @@ impl Ledger {
             guest_incidents: BTreeMap::new(),
             last_incident: IncidentId(0),
             nonces: VecDeque::new(),
+            epoch: Epoch::default(),
+            rate: FenceRate::default(),
+            lifts: BTreeMap::new(),
         }
     }
 
@@ -113,6 +125,12 @@ impl Ledger {
     #[must_use]
     pub fn host(&self, host: &HostName) -> Option<&HostRecord> {
         self.hosts.get(host)
+    }
+
+    /// Whether, and by whom, the brakes were lifted for this host's incident.
+    #[must_use]
+    pub fn lift_of(&self, host: &HostName) -> Option<&Lift> {
+        self.lifts.get(host)
     }
 
     /// How many roster members must answer before anything is done: 51 % of the roster, rounded up.

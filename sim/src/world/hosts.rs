@@ -23,6 +23,8 @@ pub struct Host {
     pub(super) coordinator: Option<Coordinator>,
     pub(super) address: SocketAddr,
     pub(super) boot: BootId,
+    /// When that boot began; `None`: before the world did.
+    pub(super) booted: Option<Moment>,
     pub(super) incarnation: Incarnation,
     pub(super) uuid: SystemUuid,
     /// It has power: its guests may be running.
@@ -130,6 +132,7 @@ impl World {
             devices,
             policy,
             seed,
+            booted: host.booted,
         };
         host.coordinator = Some(Coordinator::new(setup, now));
         if voters.contains(name) {

@@ -162,6 +162,7 @@ impl World {
                     coordinator: None,
                     address,
                     boot,
+                    booted: None,
                     incarnation: Incarnation(0),
                     uuid,
                     powered: true,

@@ -73,6 +73,7 @@ impl World {
         if !host.powered || host.starts != start || host.coordinator.is_some() {
             return;
         }
+        host.booted = Some(self.now);
         host.boot = BootId(Uuid::from_u128(host.boot.0.as_u128() + (1 << 64)));
         self.tell(format!("{name} has booted"));
         self.nova.host_returned(name);

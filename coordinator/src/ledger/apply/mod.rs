@@ -5,8 +5,10 @@
 //! |---|---|
 //! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
 //! | `member` | a member may say of itself: its pulse, its failed guests |
+//! | `epoch` | begin and age of epochs, brakes lifted |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
+mod epoch;
 mod leader;
 mod member;
 mod operator;
@@ -97,17 +99,16 @@ impl Ledger {
             Statement::Member { host, boot, statement } => self.apply_member(when.at, host, *boot, statement),
             Statement::Operator(order) => self.apply_operator(when.at, order),
         };
+        if result.is_ok() {
+            self.forget_closed();
+        }
         result.unwrap_or_else(|refusal| refusal)
     }
 
     /// The ledger's own brakes on a host: disarmed, maintenance.
     #[must_use]
     pub fn brakes_of(&self, host: &HostName) -> Option<Text> {
-        if !self.arming.armed {
-            return Some(Text::new(format!("disarmed: {}", self.arming.reason)));
-        }
-        let maintenance = self.hosts.get(host).and_then(|record| record.maintenance.as_ref());
-        maintenance.map(|reason| Text::new(format!("{host} is in maintenance: {reason}")))
+        crate::brake::standing(self, host).map(|brake| Text::new(brake.to_string()))
     }
 
     fn incident_mut(&mut self, id: IncidentId) -> Result<&mut Incident, Outcome> {

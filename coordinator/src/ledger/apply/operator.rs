@@ -55,6 +55,7 @@ impl Ledger {
             OperatorCommand::Maintenance { host, on } => self.maintenance(by, host, *on),
             OperatorCommand::Resume { incident } => self.resume(by, *incident),
             OperatorCommand::Release { host } => self.release(by, host),
+            OperatorCommand::LiftBrake { target } => self.lift_brake(by.at, by.operator, by.reason, target),
         }
     }
 
