@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rekindle_proto::id::{ClusterName, HostName, IncidentId};
+use rekindle_coordinator::ledger::LiftTarget;
+use rekindle_proto::id::{ClusterName, HostName, IncidentId, NameError};
 
 /// Exit codes, as `--help` tells them. `docs/commands.md` says the same at more length.
 const EXIT_CODES: &str = "\
@@ -132,6 +133,16 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
+    /// Every brake with its figures, and who is held by it; or lift the brakes for one incident.
+    #[command(args_conflicts_with_subcommands = true)]
+    Brake {
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+        /// What to do; shown, if left out.
+        #[command(subcommand)]
+        command: Option<BrakeCommand>,
+    },
     /// Make the cluster's CA and issue certificates. Asks no daemon.
     #[command(subcommand)]
     Pki(PkiCommand),
@@ -152,6 +163,29 @@ pub enum Switch {
     On,
     /// Out of maintenance.
     Off,
+}
+
+/// Brakes.
+#[derive(Debug, Subcommand)]
+pub enum BrakeCommand {
+    /// Let no brake hold this one incident: neither cold start, mass-failure stop, domain event, cap nor rate. Disarmed,
+    /// maintenance and the need for proof hold it as ever.
+    Lift {
+        /// The number of an open incident, or a silent host whose verdict is held.
+        #[arg(value_name = "INCIDENT|HOST", value_parser = lift_target)]
+        target: LiftTarget,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+}
+
+/// A number is an incident; everything else is a host's name.
+fn lift_target(text: &str) -> Result<LiftTarget, NameError> {
+    match text.parse() {
+        Ok(number) => Ok(LiftTarget::Incident(IncidentId(number))),
+        Err(_) => HostName::new(text).map(LiftTarget::Host),
+    }
 }
 
 /// Certificates.

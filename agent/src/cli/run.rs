@@ -9,7 +9,7 @@ use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::status::StatusDoc;
 use serde::Serialize;
 
-use super::args::{Cli, Command, PkiCommand, Switch};
+use super::args::{BrakeCommand, Cli, Command, PkiCommand, Switch};
 use super::render::{self, Paint};
 use super::{Exit, Failure, order, pki, roster};
 use crate::admin::ask;
@@ -59,13 +59,20 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             let all = !devices.is_empty() && devices.iter().all(|device| device.bound && device.power.is_some());
             Ok(if all { Exit::Done } else { Exit::Refused })
         }
+        Command::Brake { json, command: None } => {
+            let AdminReply::Brakes { brakes } = question(socket, &AdminRequest::Brakes, ASK_WITHIN).await? else {
+                return Err(unexpected());
+            };
+            show(out, *json, &brakes, || render::brakes(&brakes, paint))
+        }
         Command::Pki(command) => pki_command(command, out),
         Command::Init { .. }
         | Command::Arm(_)
         | Command::Disarm(_)
         | Command::Maintenance { .. }
         | Command::Resume { .. }
-        | Command::Release { .. } => submit(cli, out).await,
+        | Command::Release { .. }
+        | Command::Brake { command: Some(_), .. } => submit(cli, out).await,
     }
 }
 
@@ -83,7 +90,8 @@ async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         | AdminReply::Incidents { .. }
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
-        | AdminReply::FenceTest { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
+        | AdminReply::FenceTest { .. }
+        | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
 
@@ -100,7 +108,11 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         }
         Command::Resume { incident, why } => (OperatorCommand::Resume { incident: *incident }, &why.reason),
         Command::Release { host, why } => (OperatorCommand::Release { host: host.clone() }, &why.reason),
+        Command::Brake { command: Some(BrakeCommand::Lift { target, why }), .. } => {
+            (OperatorCommand::LiftBrake { target: target.clone() }, &why.reason)
+        }
         Command::Status { .. }
+        | Command::Brake { command: None, .. }
         | Command::Members { .. }
         | Command::Incident { .. }
         | Command::Why { .. }
@@ -117,6 +129,7 @@ async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Brakes { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }

@@ -238,7 +238,7 @@ fn setup(
         policy: config.policy.clone(),
         seed,
         // CLOCK_BOOTTIME begins with the machine's boot.
-        booted: Some(Moment::ZERO),
+        booted: Some(rekindle_coordinator::time::Moment::ZERO),
     })
 }
 

@@ -135,7 +135,7 @@ impl Leader {
     }
 
     /// An evacuation that cannot go on before this host is proven off.
-    pub(super) fn needed_by(&self, host: &HostName) -> Option<IncidentId> {
+    pub(crate) fn needed_by(&self, host: &HostName) -> Option<IncidentId> {
         self.evacuations.iter().find(|(_, evacuation)| evacuation.named.contains(host)).map(|(id, _)| *id)
     }
 

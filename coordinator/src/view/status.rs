@@ -151,6 +151,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    alarms.extend(super::brake::alarms(leader));
     alarms.extend(left_alone(cx));
     alarms
 }

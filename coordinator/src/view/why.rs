@@ -15,7 +15,7 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         let text = Text::new(format!("{host} is not in the roster"));
         return AdminReply::Error { kind: AdminErrorKind::NotFound, text };
     }
-    let guards = vec![
+    let mut guards = vec![
         role(cx, host),
         armed(cx),
         maintenance(cx, host),
@@ -25,6 +25,7 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         testimony(cx, host),
         device(leader, host),
     ];
+    guards.extend(super::brake::guards(cx, leader, host));
     let protected = guards.iter().all(|guard| guard.passes);
     let plan = if protected { plan(cx, leader, host) } else { Vec::new() };
     AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan }) }

@@ -8,6 +8,8 @@ use rekindle_proto::fact::{
 use rekindle_proto::id::{BootId, ClusterName, LeadershipId, MigrationId, OperatorName};
 use uuid::Uuid;
 
+mod epoch;
+
 use super::super::authority::VerifiedOrder;
 use super::super::entry::{
     Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
