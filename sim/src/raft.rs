@@ -29,6 +29,10 @@ impl Raft {
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
+    /// The agreed state, to be arranged before anything has happened.
+    pub(crate) fn first_ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
     /// The present leader, by the majority's mind.
     #[must_use]
     pub fn leader(&self) -> Option<&HostName> {

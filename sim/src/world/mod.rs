@@ -30,6 +30,7 @@ mod acts;
 mod cloud;
 mod elections;
 mod hosts;
+mod labels;
 mod network;
 mod power;
 
