@@ -43,7 +43,7 @@ mod tests {
         let expected = "\
 brakes as cmp-01 judges them
 
-       BRAKE         
+       BRAKE
 free   armed         armed: first week is over
 HOLDS  domain-event  domain event: 4 of 20 fell silent within 15 s, 0 of them read off: held for 96 s more
 
