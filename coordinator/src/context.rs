@@ -135,7 +135,8 @@ impl Context<'_> {
     /// Where a host listens, by gossip or by its own last word.
     pub(crate) fn address(&self, host: &HostName) -> Option<SocketAddr> {
         let gossip = self.member(host).map(|view| view.address);
-        gossip.or_else(|| self.heard.get(host).map(|heard| heard.address))
+        let heard = || self.heard.get(host).map(|heard| heard.address);
+        gossip.or_else(heard).or_else(|| self.ledger.addresses.get(host).copied())
     }
 
     /// The path of everything that is not a probe.

@@ -171,3 +171,25 @@ fn a_datacentre_that_comes_back_is_not_fenced() {
         assert_eq!(done.map(|incident| incident.phase), Some(Phase::Recovered), "seed {seed}");
     }
 }
+
+/// One that never comes back from it is recovered, though no gossip since has heard of it.
+#[test]
+fn a_host_that_does_not_come_back_with_the_others_is_recovered() {
+    let mut world = world(20, 9, 2);
+    run(&mut world, 40);
+    let lost = last(&world, 1).remove(0);
+    let hosts = world.host_names();
+    for host in &hosts {
+        world.kill_host(host, true);
+    }
+    run(&mut world, 30);
+    for host in hosts.iter().filter(|host| **host != lost) {
+        world.press_power(host);
+    }
+    run(&mut world, 500);
+    assert!(world.raft.ledger().incidents.is_empty(), "it may still boot");
+    run(&mut world, 400);
+    let done = world.raft.ledger().incidents.values().find(|incident| incident.host == lost);
+    assert_eq!(done.map(|incident| incident.phase), Some(Phase::Recovered), "{}", world.log().join("\n"));
+    assert_eq!(world.raft.ledger().incidents.len(), 1);
+}

@@ -203,6 +203,18 @@ pub fn cold_start(ledger: &Ledger, host: &HostName) -> Option<Brake> {
     None
 }
 
+/// Whether a host has had its time to come back in this epoch, and was not seen. Gossip that began with the epoch has never
+/// heard of it: nobody else would suspect it.
+#[must_use]
+pub fn is_overdue(ledger: &Ledger, host: &HostName) -> bool {
+    let epoch = &ledger.epoch;
+    epoch.number > 0
+        && epoch.elapsed() >= UNSEEN_FOR
+        && !epoch.seen.contains(host)
+        && never_heard(ledger, host).is_none()
+        && ledger.addresses.contains_key(host)
+}
+
 /// Nobody knows what ran on a host that was never heard, or where it listens.
 #[must_use]
 pub fn never_heard(ledger: &Ledger, host: &HostName) -> Option<Brake> {

@@ -144,7 +144,8 @@ impl Leader {
         let now = cx.now.mono;
         let epoch = &cx.ledger.epoch;
         let (elapsed, marked) = (self.epoch.elapsed(now), epoch.elapsed());
-        if marked >= UNSEEN_FOR {
+        let all_seen = cx.ledger.roster.keys().all(|host| epoch.seen.contains(host));
+        if marked >= UNSEEN_FOR && all_seen {
             return;
         }
         if let Some(due) = self.epoch.next_mark.filter(|due| now < *due) {
@@ -154,15 +155,21 @@ impl Leader {
         self.epoch.next_mark = Some(now + SEEN_EVERY);
         let Some((since, _)) = self.epoch.seen else { return };
         // Heard since we saw the epoch begin: a voice from before it says nothing.
-        let heard =
-            |host: &&HostName| **host == cx.setup.host || cx.heard.get(host).is_some_and(|heard| heard.at >= since);
+        let heard = |host: &HostName| {
+            if *host == cx.setup.host {
+                return cx.setup.listen.first().map(|(_, address)| (host.clone(), *address));
+            }
+            let heard = cx.heard.get(host).filter(|heard| heard.at >= since)?;
+            Some((host.clone(), heard.address))
+        };
         let new = |host: &&HostName| !epoch.seen.contains(*host);
-        let seen: Vec<HostName> = cx.ledger.roster.keys().filter(new).filter(heard).cloned().collect();
+        let seen: Vec<_> = cx.ledger.roster.keys().filter(new).filter_map(heard).collect();
         // Voters that come up while the epoch is young lost their power with the others.
         let young = marked < COLD_FOR;
         let voters: Vec<VoterBoot> = answered.into_iter().filter(|voter| young && epoch.is_fresh(voter)).collect();
         let threshold = [COLD_FOR, UNSEEN_FOR].into_iter().find(|threshold| marked < *threshold);
-        let is_due = elapsed >= marked + MARK_EVERY || threshold.is_some_and(|threshold| elapsed >= threshold);
+        let ages = marked < UNSEEN_FOR && elapsed >= marked + MARK_EVERY;
+        let is_due = ages || threshold.is_some_and(|threshold| elapsed >= threshold);
         if is_due || !seen.is_empty() || !voters.is_empty() {
             let command = LeaderCommand::MarkEpoch { number: epoch.number, elapsed_ms: millis(elapsed), seen, voters };
             self.command(cx, Key::Epoch, command);

@@ -11,7 +11,7 @@ use rekindle_proto::status::Phase;
 
 use super::proposals::Key;
 use super::{HOLD_RETRY, Leader};
-use crate::brake::Brake;
+use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
 use crate::ledger::LeaderCommand;
@@ -158,8 +158,13 @@ impl Leader {
     }
 
     pub(super) fn drive_suspects(&mut self, cx: &mut Context<'_>) {
-        let silent: Vec<HostName> =
-            cx.ledger.roster.keys().filter(|host| is_silent_in_gossip(cx, host)).cloned().collect();
+        let silent: Vec<HostName> = cx
+            .ledger
+            .roster
+            .keys()
+            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .cloned()
+            .collect();
         for host in &silent {
             self.suspect(cx, host);
         }
@@ -295,6 +300,11 @@ impl SuspectCase {
             self.suspicion.testimonies.remove(&accuser);
         }
     }
+}
+
+/// It did not come back from a loss of power, and gossip never heard of it since.
+fn is_overdue(cx: &Context<'_>, host: &HostName) -> bool {
+    cx.member(host).is_none() && cx.heard.get(host).is_none() && brake::is_overdue(cx.ledger, host)
 }
 
 /// Down or suspect in gossip, and the ledger does not yet deal with it.

@@ -1,6 +1,8 @@
 //! What may be written to the ledger, by whom. The submitter is the type: a member's entry can hold nothing but that
 //! member's own statement, whoever forwards it.
 
+use std::net::SocketAddr;
+
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
 use rekindle_proto::id::{
@@ -229,8 +231,8 @@ pub enum LeaderCommand {
         number: u64,
         /// How much of it has certainly passed, in milliseconds.
         elapsed_ms: u64,
-        /// Roster members not yet in the ledger as seen.
-        seen: Vec<HostName>,
+        /// Roster members not yet in the ledger as seen, and where they listen.
+        seen: Vec<(HostName, SocketAddr)>,
         /// Voters that booted with the others, only later.
         voters: Vec<VoterBoot>,
     },

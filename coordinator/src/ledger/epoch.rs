@@ -36,7 +36,7 @@ pub struct Epoch {
     pub why: Text,
     /// That much of it has certainly passed, in milliseconds: the last committed mark.
     pub elapsed_ms: u64,
-    /// Roster members heard alive in it by a leader. Kept until [`UNSEEN_FOR`] has passed, for which it matters.
+    /// Roster members heard alive in it by a leader.
     pub seen: BTreeSet<HostName>,
     /// The boots of voters that belong to it: the same boots begin no second epoch.
     pub boots: BTreeMap<HostName, BootId>,

@@ -1,6 +1,7 @@
 //! The state of the ledger: a plain value, equal on every voter that has applied the same entries.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use rekindle_proto::fact::{GuestList, MemberRole, RosterEntry, Text};
 use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, SystemUuid, WallTime};
@@ -43,6 +44,9 @@ pub struct Ledger {
     pub rate: FenceRate,
     /// Brakes lifted by operators, by host.
     pub lifts: BTreeMap<HostName, Lift>,
+    /// Where each host listened when it was last seen in a new epoch: one that does not come back from a loss of power must
+    /// be asked for somewhere.
+    pub addresses: BTreeMap<HostName, SocketAddr>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -101,6 +105,7 @@ impl Ledger {
             epoch: Epoch::default(),
             rate: FenceRate::default(),
             lifts: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Epochs, and brakes lifted by operators.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{BootId, HostName, IncidentId, LeadershipId, OperatorName, WallTime};
@@ -56,7 +57,7 @@ impl Ledger {
         &mut self,
         number: u64,
         elapsed_ms: u64,
-        seen: &[HostName],
+        seen: &[(HostName, SocketAddr)],
         voters: &[VoterBoot],
     ) -> Applied {
         if number != self.epoch.number {
@@ -66,7 +67,10 @@ impl Ledger {
             return Err(Outcome::refused(format!("{} voters; at most {VOTERS_MAX}", voters.len())));
         }
         self.epoch.elapsed_ms = self.epoch.elapsed_ms.max(elapsed_ms);
-        self.epoch.seen.extend(seen.iter().filter(|host| self.roster.contains_key(*host)).cloned());
+        for (host, address) in seen.iter().filter(|(host, _)| self.roster.contains_key(host)) {
+            self.epoch.seen.insert(host.clone());
+            self.addresses.insert(host.clone(), *address);
+        }
         for voter in voters.iter().filter(|voter| self.roster.contains_key(&voter.host)) {
             self.epoch.boots.insert(voter.host.clone(), voter.boot);
         }

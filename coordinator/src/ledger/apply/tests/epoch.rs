@@ -15,7 +15,7 @@ fn begin_epoch(number: u64, voters: Vec<VoterBoot>) -> LeaderCommand {
 }
 
 fn mark(number: u64, elapsed_s: u64, seen: &[&str]) -> LeaderCommand {
-    let seen = seen.iter().map(|name| host(name)).collect();
+    let seen = seen.iter().map(|name| (host(name), ([127, 0, 0, 1], 7946).into())).collect();
     LeaderCommand::MarkEpoch { number, elapsed_ms: elapsed_s * 1_000, seen, voters: Vec::new() }
 }
 
