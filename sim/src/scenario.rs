@@ -55,6 +55,7 @@ pub fn random(seed: u64) -> Report {
         meddling_percent,
         leftover_percent: if meddling_percent == 0 { 40 } else { 0 },
         dying_destination: plan.random(4) == 0,
+        ..CALM
     };
     let servers = 1 + plan.random(6);
     let mut world = World::new(seed.wrapping_add(1), hosts, voters, servers, weather);
@@ -74,16 +75,7 @@ pub fn random(seed: u64) -> Report {
 }
 
 /// Nothing goes wrong by itself.
-pub const CALM: Weather = Weather {
-    loss_percent: 0,
-    lost_answers_percent: 0,
-    failed_rebuilds_percent: 0,
-    slow_calls_percent: 0,
-    lost_commits_percent: 0,
-    meddling_percent: 0,
-    leftover_percent: 0,
-    dying_destination: false,
-};
+pub const CALM: Weather = Weather::CALM;
 
 fn story(world: &mut World, faults: &mut Vec<&'static str>) -> Result<(), Violation> {
     world.run_until(Moment::ZERO + FORMING)?;

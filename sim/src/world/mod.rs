@@ -29,11 +29,15 @@ use crate::raft::Raft;
 mod acts;
 mod cloud;
 mod elections;
+mod faults;
 mod hosts;
 mod network;
+mod plan;
 mod power;
 
+pub use faults::Disk;
 pub use hosts::{Bmc, Host};
+pub use plan::{Plan, Weather};
 
 /// Between two heartbeats of every compute service.
 const NOVA_HEARTBEAT: Duration = Duration::from_secs(10);
@@ -55,29 +59,6 @@ enum Happening {
     Die(HostName),
     Heartbeat,
     Election,
-}
-
-/// How the simulated network and cloud misbehave all the time.
-#[derive(Debug, Clone, Copy)]
-pub struct Weather {
-    /// Part of all datagrams that is lost, in percent.
-    pub loss_percent: u8,
-    /// Part of all evacuate calls whose answer is lost, in percent.
-    pub lost_answers_percent: u8,
-    /// Part of all rebuilds that fail, in percent.
-    pub failed_rebuilds_percent: u8,
-    /// Part of all failed rebuilds that leave their guest running, in percent. Not together with `meddling_percent`: a host
-    /// that a person powers on while it cannot be fenced boots its guests beside such a copy, and only the boot gate (I7),
-    /// which is not built yet, can keep it from that.
-    pub leftover_percent: u8,
-    /// Part of all evacuate calls that take up to ten seconds to arrive, in percent.
-    pub slow_calls_percent: u8,
-    /// Part of all proposals that are committed and whose answer is lost, in percent.
-    pub lost_commits_percent: u8,
-    /// Part of all fenced hosts that somebody powers on again, in percent.
-    pub meddling_percent: u8,
-    /// Whether the first host that an evacuation is built on dies meanwhile.
-    pub dying_destination: bool,
 }
 
 /// Everything.
@@ -109,6 +90,12 @@ pub struct World {
 }
 
 impl World {
+    /// The world of a plan, at its start.
+    #[must_use]
+    pub fn build(plan: &Plan) -> Self {
+        Self::new(plan.seed, plan.hosts, plan.voters, plan.servers, plan.weather)
+    }
+
     /// A cluster of `hosts` hypervisors with `servers` servers each, armed, at its start. `voters` of them vote.
     ///
     /// # Panics
