@@ -76,6 +76,11 @@ impl Nuisance {
         ALL[rng.random_range(0..ALL.len())]
     }
 
+    /// A BMC's faults are met by the first order to it, seconds after the failure: later nobody would notice them.
+    pub(crate) fn is_there_before(self) -> bool {
+        matches!(self, Self::BmcLate | Self::BmcBusy)
+    }
+
     /// Lets it happen, to the end of it, while the victim is being dealt with.
     pub(crate) async fn happen(self, cluster: &Cluster, victim: &Host, other: &Host) -> Result<()> {
         let cloud = cluster.cloud();

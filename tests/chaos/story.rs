@@ -96,7 +96,8 @@ async fn fails(
     let mut nuisances = Vec::new();
     for _ in 0..rng.random_range(0..3) {
         let other = cluster.host(others[rng.random_range(0..others.len())].as_str())?;
-        nuisances.push((Nuisance::draw(rng), other, Duration::from_millis(rng.random_range(0..5_000))));
+        let (nuisance, after) = (Nuisance::draw(rng), Duration::from_millis(rng.random_range(0..5_000)));
+        nuisances.push((nuisance, other, if nuisance.is_there_before() { Duration::ZERO } else { after }));
     }
     write!(told, "{fault} of {}", victim.name())?;
     for (nuisance, other, after) in &nuisances {
