@@ -35,6 +35,7 @@ mod cloud;
 mod faults;
 mod hosts;
 mod judge;
+mod labels;
 mod network;
 mod plan;
 mod power;
