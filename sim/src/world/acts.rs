@@ -81,7 +81,12 @@ impl World {
     fn tell_event(&mut self, name: &HostName, event: &Event) {
         match event {
             _ if self.raft.leader() != Some(name) => {}
-            Event::Phase { host, phase, text, .. } => self.tell(format!("[{name}] {host} {phase}: {text}")),
+            Event::Phase { host, phase, text, incident } => {
+                if incident.is_none() {
+                    self.suspicions.push((self.now, host.clone(), *phase));
+                }
+                self.tell(format!("[{name}] {host} {phase}: {text}"));
+            }
             Event::Server { server, text, .. } => self.tell(format!("[{name}] {server} {text}")),
             Event::Warning { text, .. } => self.tell(format!("[{name}] warning: {text}")),
             Event::Member { .. } | Event::Leader { .. } => {}

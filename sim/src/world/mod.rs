@@ -20,6 +20,7 @@ use rekindle_proto::fact::{
 use rekindle_proto::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, MemberId, PathName, ServerId, SystemUuid, WallTime,
 };
+use rekindle_proto::status::Phase;
 use uuid::Uuid;
 
 use crate::nova::{Nova, Rebuild};
@@ -27,6 +28,7 @@ use crate::oracle::{Violation, never_twice, once_per_intent};
 use crate::raft::Raft;
 
 mod acts;
+mod ask;
 mod cloud;
 mod elections;
 mod faults;
@@ -87,6 +89,8 @@ pub struct World {
     violation: Option<Violation>,
     /// Hosts that were powered off by a fence, and when.
     pub fenced: Vec<(Moment, HostName)>,
+    /// Suspicions that leaders told of, and refutations before any incident.
+    pub suspicions: Vec<(Moment, HostName, Phase)>,
 }
 
 impl World {
@@ -131,6 +135,7 @@ impl World {
             log: Vec::new(),
             violation: None,
             fenced: Vec::new(),
+            suspicions: Vec::new(),
         };
         for (number, host) in names.iter().enumerate() {
             world.nova.add_host(host.clone());

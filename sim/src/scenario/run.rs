@@ -1,0 +1,319 @@
+//! One scenario with one seed: its events at their times, the promises checked after every event of the world, then
+//! liveness, then what was expected.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rekindle_coordinator::policy::Policy;
+use rekindle_coordinator::time::Moment;
+use rekindle_proto::id::HostName;
+
+use super::{Cluster, PolicyWords, Scenario, Trigger, Watch};
+use crate::deed::{Deed, Target, Targets, resolve};
+use crate::oracle::{Violation, all_end, none_lost};
+use crate::world::{Plan, Weather, World};
+
+/// How often the ledger is looked at: the grain of times in expectations.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The same while events wait for phases: short against every step of a recovery, so that they fall in between.
+const LOOK_CLOSELY: Duration = Duration::from_millis(5);
+/// How often the leader is asked what it holds back, if a scenario expects something of it.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long after its end a run may go on until every incident has ended: settling times of lost calls, retries, and the
+/// longest wait for another host's word.
+const PATIENCE: Duration = Duration::from_secs(2_400);
+/// Between two looks whether they have.
+const PATIENT_STEP: Duration = Duration::from_secs(30);
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Its name: `runs-twice`.
+    pub invariant: String,
+    /// When.
+    pub at: Moment,
+    /// What was seen.
+    pub text: String,
+}
+
+/// What came of one run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// With which seed.
+    pub seed: u64,
+    /// The broken promise, if one was.
+    pub broken: Option<Broken>,
+    /// Expectations that were not met, as sentences. Empty if a promise was broken: the run ended there.
+    pub missed: Vec<String>,
+    /// Deeds that befell somebody, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// How often each phase was reached.
+    pub phases: BTreeMap<String, u64>,
+    /// Virtual time that passed.
+    pub simulated: Duration,
+    /// Hypervisors and witnesses.
+    pub members: usize,
+    /// The story, a line an event.
+    pub story: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether everything was as promised and expected.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.broken.is_none() && self.missed.is_empty()
+    }
+}
+
+/// Runs a scenario with one seed.
+#[must_use]
+pub fn run(scenario: &Scenario, seed: u64) -> Outcome {
+    let world = World::build(&scenario.cluster.plan(seed, scenario.weather()));
+    let mut run = Run {
+        asks: scenario.expects.iter().any(|expect| expect.held.is_some()),
+        asked: Moment::ZERO,
+        waiting: Vec::new(),
+        due: BTreeMap::new(),
+        faults: BTreeMap::new(),
+        sequence: 0,
+        world,
+        watch: Watch::default(),
+    };
+    let broken = run.story(scenario).err().map(|violation| Broken {
+        invariant: invariant(&violation),
+        at: run.world.now(),
+        text: violation.to_string(),
+    });
+    let missed = if broken.is_some() {
+        Vec::new()
+    } else {
+        scenario.expects.iter().flat_map(|expect| expect.missed(&run.world, &run.watch)).collect()
+    };
+    Outcome {
+        seed,
+        broken,
+        missed,
+        faults: run.faults,
+        phases: run.watch.counts(),
+        simulated: run.world.now().since(Moment::ZERO),
+        members: run.world.host_names().len(),
+        story: run.world.log().to_vec(),
+    }
+}
+
+/// The invariant's name: the variant's, as the reports write it.
+fn invariant(violation: &Violation) -> String {
+    let variant = format!("{violation:?}");
+    let mut name = String::new();
+    for letter in variant.chars().take_while(char::is_ascii_alphanumeric) {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+impl Scenario {
+    fn weather(&self) -> Weather {
+        let mut weather = Weather::CALM;
+        self.weather.apply(&mut weather);
+        weather
+    }
+}
+
+impl Cluster {
+    /// The world's plan of it.
+    #[must_use]
+    pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy } = *self;
+        Plan { seed, hosts, witnesses, voters, domains, servers, paths, weather, policy: policy.policy(), armed }
+    }
+}
+
+impl PolicyWords {
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        let Self { probe_period, device_timeout, off_polls, fence_tries, evacuations_at_once, evacuate_tries, evacuate_settle } =
+            self;
+        policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
+        policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
+        policy.off_polls = off_polls.unwrap_or(policy.off_polls);
+        policy.fence_tries = fence_tries.unwrap_or(policy.fence_tries);
+        policy.evacuations_at_once = evacuations_at_once.unwrap_or(policy.evacuations_at_once);
+        policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
+        policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
+        policy
+    }
+}
+
+/// An event that waits for phases.
+struct Waiting {
+    event: usize,
+    /// Phases it has not yet befallen at.
+    left: Vec<rekindle_proto::status::Phase>,
+}
+
+/// A deed at its time. `event` is its number in the file, none for what takes another back.
+#[derive(Clone)]
+struct Due {
+    event: Option<usize>,
+    deed: Deed,
+    it: Option<HostName>,
+    lasts: Option<Duration>,
+}
+
+struct Run {
+    world: World,
+    watch: Watch,
+    due: BTreeMap<(Moment, u64), Due>,
+    sequence: u64,
+    waiting: Vec<Waiting>,
+    faults: BTreeMap<String, u64>,
+    asks: bool,
+    asked: Moment,
+}
+
+impl Run {
+    fn story(&mut self, scenario: &Scenario) -> Result<(), Violation> {
+        self.plan(scenario);
+        let end = Moment::ZERO + scenario.end.duration();
+        self.until(end, scenario)?;
+        // Liveness is promised while a majority can act; whoever broke that for good is owed safety only.
+        let mut until = end;
+        while all_end(&self.world.raft).is_err() && until < end + PATIENCE && self.world.can_act() {
+            until = until + PATIENT_STEP;
+            self.until(until, scenario)?;
+        }
+        if !self.world.can_act() {
+            return Ok(());
+        }
+        all_end(&self.world.raft)?;
+        none_lost(&self.world.nova, &self.world.raft).or_else(|lost| excuse(&self.world, lost))
+    }
+
+    fn plan(&mut self, scenario: &Scenario) {
+        for (index, event) in scenario.events.iter().enumerate() {
+            match &event.trigger {
+                Trigger::At { at } => {
+                    let lasts = event.lasts.map(crate::deed::Span::duration);
+                    let due = Due { event: Some(index + 1), deed: event.deed.clone(), it: None, lasts };
+                    self.add(Moment::ZERO + at.duration(), due);
+                }
+                Trigger::When(when) => {
+                    let left = match &when.when {
+                        super::Phases::One(phase) => vec![*phase],
+                        super::Phases::Many(phases) => phases.clone(),
+                    };
+                    self.waiting.push(Waiting { event: index, left });
+                }
+            }
+        }
+        if let Some(heal) = scenario.heal {
+            let due = Due { event: None, deed: Deed::Heal {}, it: None, lasts: None };
+            self.add(Moment::ZERO + heal.duration(), due);
+        }
+    }
+
+    fn add(&mut self, at: Moment, due: Due) {
+        self.sequence += 1;
+        self.due.insert((at, self.sequence), due);
+    }
+
+    fn until(&mut self, end: Moment, scenario: &Scenario) -> Result<(), Violation> {
+        loop {
+            let now = self.world.now();
+            while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
+                let due = entry.remove();
+                self.act(due);
+            }
+            if now >= end {
+                return Ok(());
+            }
+            let grain = if self.waiting.is_empty() { LOOK_EVERY } else { LOOK_CLOSELY };
+            let next = self.due.keys().next().map_or(end, |(at, _)| *at);
+            self.world.run_until((now + grain).min(next).min(end))?;
+            self.look(scenario);
+        }
+    }
+
+    fn look(&mut self, scenario: &Scenario) {
+        let news = self.watch.look(&self.world);
+        let first = self.watch.reached.len() - news;
+        for index in first..self.watch.reached.len() {
+            let reached = self.watch.reached[index].clone();
+            self.reached(scenario, &reached);
+        }
+        let now = self.world.now();
+        if self.asks && now >= self.asked + ASK_EVERY {
+            self.asked = now;
+            self.watch.ask_for_holds(&mut self.world);
+        }
+    }
+
+    /// Events that wait for this are due.
+    fn reached(&mut self, scenario: &Scenario, reached: &super::watch::Reached) {
+        let mut due = Vec::new();
+        for waiting in &mut self.waiting {
+            let event = &scenario.events[waiting.event];
+            let Trigger::When(when) = &event.trigger else { continue };
+            let is_of = |of: &Targets| resolve(&self.world, of, None).contains(&reached.host);
+            if !waiting.left.contains(&reached.phase) || !when.of.as_ref().is_none_or(is_of) {
+                continue;
+            }
+            if !when.every {
+                waiting.left.retain(|phase| *phase != reached.phase);
+            }
+            let deed = Due {
+                event: Some(waiting.event + 1),
+                deed: event.deed.clone(),
+                it: Some(reached.host.clone()),
+                lasts: event.lasts.map(crate::deed::Span::duration),
+            };
+            due.push((self.world.now() + when.after.unwrap_or_default().duration(), deed));
+        }
+        self.waiting.retain(|waiting| !waiting.left.is_empty());
+        for (at, deed) in due {
+            self.add(at, deed);
+        }
+    }
+
+    fn act(&mut self, due: Due) {
+        let Due { event, deed, it, lasts } = due;
+        if let Some(event) = event {
+            let about = it.as_ref().map_or_else(String::new, |it| format!(", of {it}"));
+            self.world.tell(format!("— event {event}: {}{about}", deed.kind()));
+        }
+        // Whom it befalls is fixed now: the leader of then, not of when it ends.
+        let inverse = lasts.and_then(|lasts| Some((lasts, self.pinned(deed.inverse()?, it.as_ref()))));
+        let befallen = deed.act(&mut self.world, it.as_ref());
+        if event.is_some() && befallen > 0 {
+            *self.faults.entry(deed.kind().to_owned()).or_default() += 1;
+        }
+        if let Some((lasts, deed)) = inverse {
+            let at = self.world.now() + lasts;
+            self.add(at, Due { event: None, deed, it: None, lasts: None });
+        }
+    }
+
+    fn pinned(&self, mut deed: Deed, it: Option<&HostName>) -> Deed {
+        for targets in deed.targets_mut() {
+            let hosts = resolve(&self.world, targets, it);
+            targets.0 = hosts.into_iter().map(|host| Target::Host(host.to_string())).collect();
+        }
+        deed
+    }
+}
+
+/// A host that died while a brake held is watched, not recovered: that is not a loss by us.
+fn excuse(world: &World, lost: Violation) -> Result<(), Violation> {
+    let hosts = world.host_names();
+    let lives = |host: &HostName| {
+        host.as_str().starts_with("wit-")
+            || (world.host(host).is_some_and(|host| host.powered) && !world.nova.guests_on(host).is_empty())
+    };
+    let dead = hosts.iter().filter(|host| !lives(host)).count();
+    let disarmed = !world.ledger().arming.armed;
+    let several = dead * 100 > hosts.len() * 20 || dead >= 2;
+    if several || disarmed { Ok(()) } else { Err(lost) }
+}
