@@ -70,7 +70,8 @@ impl Dice {
         // Small clusters are as many as large ones, though there are fewer sizes of them: most of them are, in the field.
         let (least, most) = (*hosts.start(), (*hosts.end()).max(*hosts.start()));
         let middle = least + (most - least) / 4;
-        let hosts = if self.one_in(2) { least + self.below(middle - least + 1) } else { least + self.below(most - least + 1) };
+        let hosts =
+            if self.one_in(2) { least + self.below(middle - least + 1) } else { least + self.below(most - least + 1) };
         let witnesses = if self.one_in(4) { 1 } else { 0 };
         let fits = |voters: &usize| *voters <= hosts + witnesses;
         let voters: Vec<usize> = [3, 5, 7, 3].into_iter().filter(fits).collect();
@@ -83,6 +84,7 @@ impl Dice {
             paths: if self.one_in(PATHS_ONE_IN) { 2 + self.below(2) } else { 1 },
             armed: true,
             policy: PolicyWords::default(),
+            members: Vec::new(),
         }
     }
 
@@ -157,7 +159,14 @@ impl Dice {
 
     /// Something that befalls when a recovery reaches a phase.
     fn during(&mut self, cluster: &Cluster) -> Event {
-        let phase = self.of(&[Phase::Suspect, Phase::Unclean, Phase::Fencing, Phase::Fenced, Phase::Evacuating, Phase::Evacuating]);
+        let phase = self.of(&[
+            Phase::Suspect,
+            Phase::Unclean,
+            Phase::Fencing,
+            Phase::Fenced,
+            Phase::Evacuating,
+            Phase::Evacuating,
+        ]);
         let after = if self.one_in(3) { Span::default() } else { self.millis(1, 4_000) };
         let it = || Targets::one(Target::It);
         let deed = match self.below(8) {
@@ -197,7 +206,9 @@ impl Dice {
                 let words = WeatherWords { loss: Some(self.of(&[10, 30, 60])), ..WeatherWords::default() };
                 Deed::Weather(words)
             }
-            9 | 10 => Deed::Bmc { hosts, behaves: self.of(&[BmcWord::Silent, BmcWord::StaysOn, BmcWord::WrongPassword]) },
+            9 | 10 => {
+                Deed::Bmc { hosts, behaves: self.of(&[BmcWord::Silent, BmcWord::StaysOn, BmcWord::WrongPassword]) }
+            }
             11 => Deed::NovaDown {},
             12 => {
                 let words = WeatherWords { nova_errors: Some(50), ..WeatherWords::default() };
@@ -215,7 +226,8 @@ impl Dice {
             20 => Deed::DaemonStop { hosts },
             21 | 22 => Deed::Depose {},
             _ => {
-                let order = self.of(&[OrderWord::Disarm, OrderWord::MaintenanceOn, OrderWord::Resume, OrderWord::Release]);
+                let order =
+                    self.of(&[OrderWord::Disarm, OrderWord::MaintenanceOn, OrderWord::Resume, OrderWord::Release]);
                 Deed::Order { order, hosts: order.is_about_a_host().then_some(hosts) }
             }
         }

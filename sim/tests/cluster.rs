@@ -59,7 +59,12 @@ fn no_promise_is_broken_in_random_clusters() {
     let told: Vec<String> = report
         .violations
         .iter()
-        .map(|broken| format!("seed {}: {} at {} s: {}\n{}", broken.seed, broken.invariant, broken.at, broken.text, broken.scenario))
+        .map(|broken| {
+            format!(
+                "seed {}: {} at {} s: {}\n{}",
+                broken.seed, broken.invariant, broken.at, broken.text, broken.scenario
+            )
+        })
         .collect();
     assert!(told.is_empty(), "{} broken promises:\n{}", told.len(), told.join("\n"));
     for phase in ["recovered", "stuck"] {

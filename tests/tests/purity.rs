@@ -62,7 +62,10 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
             set(&["foca", "p256", "postcard", "rand", "rekindle-proto", "serde", "thiserror", "x509-cert"]),
         ),
         // toml: scenario files are text that the caller has read.
-        ("rekindle-sim", set(&["rand", "rekindle-coordinator", "rekindle-proto", "serde", "thiserror", "toml", "uuid"])),
+        (
+            "rekindle-sim",
+            set(&["rand", "rekindle-coordinator", "rekindle-proto", "serde", "thiserror", "toml", "uuid"]),
+        ),
         // sim only for the command `rekindle sim`.
         ("rekindle-agent", set(&["rekindle-coordinator", "rekindle-proto", "rekindle-sim"])),
         ("rekindle-tests", set(&["rekindle-agent", "rekindle-coordinator", "rekindle-proto", "rekindle-sim"])),

@@ -2,7 +2,7 @@
 
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::OperatorCommand;
-use rekindle_proto::fact::{MigrationStatus, NovaMigration};
+use rekindle_proto::fact::{MemberRole, MigrationStatus, NovaMigration};
 use rekindle_proto::id::{HostName, IncidentId};
 
 use super::target::number;
@@ -18,7 +18,9 @@ impl Deed {
     pub fn act(&self, world: &mut World, it: Option<&HostName>) -> usize {
         match self {
             Self::Kill { hosts } => living(world, hosts, it, |world, host| world.kill_host(host, false)),
-            Self::PowerLoss { hosts, standby: true } => powered(world, hosts, it, |world, host| world.kill_host(host, true)),
+            Self::PowerLoss { hosts, standby: true } => {
+                powered(world, hosts, it, |world, host| world.kill_host(host, true))
+            }
             Self::PowerLoss { hosts, standby: false } => powered(world, hosts, it, World::cut_supply),
             Self::PowerOn { hosts } => each(world, hosts, it, |world, host| {
                 if world.host(host).is_some_and(|host| host.bmc == Bmc::Silent) {
@@ -106,15 +108,15 @@ pub fn resolve(world: &World, targets: &Targets, it: Option<&HostName>) -> Vec<H
 /// The host of that number, however many digits its name is written with.
 #[must_use]
 pub fn host_matching(world: &World, name: &str) -> Option<HostName> {
-    world.host_names().into_iter().find(|host| same(host.as_str(), name))
+    world.host_names().into_iter().find(|host| host.as_str() == name || same(host.as_str(), name))
 }
 
 fn same(a: &str, b: &str) -> bool {
     ["cmp-", "wit-"].iter().any(|prefix| number(a, prefix).is_some_and(|a| number(b, prefix) == Some(a)))
 }
 
-fn is_witness(host: &HostName) -> bool {
-    host.as_str().starts_with("wit-")
+fn is_witness(world: &World, host: &HostName) -> bool {
+    world.ledger().roster.get(host).is_some_and(|entry| entry.role == MemberRole::Witness)
 }
 
 fn named(world: &World, target: &Target, it: Option<&HostName>) -> Vec<HostName> {
@@ -145,15 +147,15 @@ fn named(world: &World, target: &Target, it: Option<&HostName>) -> Vec<HostName>
         }
         Target::Followers => world.voters().into_iter().filter(|host| !leads(host)).collect(),
         Target::Voters => world.voters(),
-        Target::Hosts => all().filter(|host| !is_witness(host)).collect(),
-        Target::Witnesses => all().filter(is_witness).collect(),
+        Target::Hosts => all().filter(|host| !is_witness(world, host)).collect(),
+        Target::Witnesses => all().filter(|host| is_witness(world, host)).collect(),
         Target::All => all().collect(),
         Target::It => it.cloned().into_iter().collect(),
         Target::Destination => it.and_then(|host| destination(world, host)).into_iter().collect(),
         Target::Healthy => {
             let voters = world.voters();
             let fit = |host: &HostName| {
-                !is_witness(host)
+                !is_witness(world, host)
                     && !voters.contains(host)
                     && !world.is_dead(host)
                     && world.ledger().open_incident(host).is_none()
@@ -262,9 +264,8 @@ fn give(world: &mut World, order: OrderWord, hosts: Option<&Targets>, it: Option
 }
 
 fn command(world: &World, order: OrderWord, host: HostName) -> Option<OperatorCommand> {
-    let incident = |host: &HostName| -> Option<IncidentId> {
-        world.ledger().open_incident(host).map(|incident| incident.id)
-    };
+    let incident =
+        |host: &HostName| -> Option<IncidentId> { world.ledger().open_incident(host).map(|incident| incident.id) };
     match order {
         OrderWord::Arm => Some(OperatorCommand::Arm(true)),
         OrderWord::Disarm => Some(OperatorCommand::Arm(false)),

@@ -11,6 +11,7 @@ mod target;
 
 pub use act::{host_matching, resolve};
 pub use span::{SPAN_MAX_MS, Span, SpanError};
+pub(crate) use target::number as host_number;
 pub use target::{Target, TargetError, Targets};
 
 /// Something done to the world.
@@ -479,9 +480,7 @@ impl Deed {
             | Self::Elect { hosts } => vec![hosts],
             Self::CrossBmcs { hosts, with } => vec![hosts, with],
             Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![hosts, to],
-            Self::Split { hosts, from, .. } => {
-                std::iter::once(hosts).chain(from.as_mut()).collect()
-            }
+            Self::Split { hosts, from, .. } => std::iter::once(hosts).chain(from.as_mut()).collect(),
             Self::Order { hosts, .. } => hosts.iter_mut().collect(),
             Self::MendNetwork {}
             | Self::Weather(_)
@@ -501,7 +500,9 @@ impl Deed {
     #[must_use]
     pub fn path(&self) -> Option<PathWord> {
         match self {
-            Self::Cut { path, .. } | Self::Mend { path, .. } | Self::Split { path, .. } | Self::Block { path, .. } => *path,
+            Self::Cut { path, .. } | Self::Mend { path, .. } | Self::Split { path, .. } | Self::Block { path, .. } => {
+                *path
+            }
             Self::Kill { .. }
             | Self::PowerLoss { .. }
             | Self::PowerOn { .. }

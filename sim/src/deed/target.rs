@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rekindle_proto::id::HostName;
 use serde::{Deserialize, Serialize};
 
 /// Whom a deed befalls. Said as one string or as a list of strings.
@@ -22,7 +23,7 @@ enum OneOrMany {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Target {
-    /// `cmp-05` or `wit-1`: that one.
+    /// `cmp-05` or `wit-1`, or a member's own name: that one.
     Host(String),
     /// `cmp-01..cmp-20`: these, both ends included.
     Range(String, String),
@@ -77,11 +78,10 @@ impl Targets {
         Self(vec![target])
     }
 
-    /// Maps hypervisors beyond the end of a smaller cluster into it, from its end backwards: the victim of a scenario is
-    /// rarely its first host.
+    /// Maps hypervisors beyond the end of a smaller cluster into it.
     pub(crate) fn confine(&mut self, hosts: usize) {
         let inside = |name: &str| match number(name, "cmp-") {
-            Some(number) if number > hosts => format!("cmp-{:02}", hosts - (number - 1) % hosts),
+            Some(number) if number > hosts => format!("cmp-{:02}", 1 + (number - 1) % hosts),
             _ => name.to_owned(),
         };
         for target in &mut self.0 {
@@ -109,13 +109,9 @@ impl Targets {
         }
     }
 
-    /// Names in it that are no hosts of a cluster with so many hypervisors, witnesses and domains.
+    /// Words in it that name nobody, given who there is and how many domains there are.
     #[must_use]
-    pub fn strangers(&self, hosts: usize, witnesses: usize, domains: usize) -> Vec<String> {
-        let known = |name: &str| {
-            let of = |prefix: &str, count: usize| number(name, prefix).is_some_and(|number| (1..=count).contains(&number));
-            of("cmp-", hosts) || of("wit-", witnesses)
-        };
+    pub fn strangers(&self, known: impl Fn(&str) -> bool, domains: usize) -> Vec<String> {
         let mut strangers = Vec::new();
         for target in &self.0 {
             match target {
@@ -145,7 +141,7 @@ impl Targets {
 }
 
 /// The number in `cmp-05`, given `cmp-`.
-pub(super) fn number(name: &str, prefix: &str) -> Option<usize> {
+pub(crate) fn number(name: &str, prefix: &str) -> Option<usize> {
     let digits = name.strip_prefix(prefix)?;
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -180,7 +176,6 @@ impl FromStr for Target {
     type Err = TargetError;
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let refused = || TargetError(text.to_owned());
-        let is_host = |name: &str| number(name, "cmp-").or_else(|| number(name, "wit-")).is_some();
         Ok(match text {
             "leader" => Self::Leader,
             "follower" => Self::Follower,
@@ -201,10 +196,9 @@ impl FromStr for Target {
                     Self::Range(first.to_owned(), last.to_owned())
                 } else if let Some(domain) = number(text, "rack-") {
                     Self::Domain(u16::try_from(domain).map_err(|_| refused())?)
-                } else if is_host(text) {
-                    Self::Host(text.to_owned())
                 } else {
-                    return Err(refused());
+                    HostName::new(text).map_err(|_| refused())?;
+                    Self::Host(text.to_owned())
                 }
             }
         })
@@ -260,7 +254,7 @@ mod tests {
         for text in ["cmp-05", "wit-1", "cmp-01..cmp-20", "cmp-99..cmp-128", "rack-2", "it", "all"] {
             assert_eq!(text.parse::<Target>().expect(text).to_string(), text);
         }
-        for text in ["", "cmp-", "cmp-x", "nobody", "cmp-03..cmp-01", "cmp-01..", "cmp-01..wit-1", "rack-", "rack-99999", "Leader"] {
+        for text in ["", "no body", "cmp-03..cmp-01", "cmp-01..", "cmp-01..wit-1", "a..b", "rack-99999"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
@@ -268,9 +262,24 @@ mod tests {
     #[test]
     fn strangers_are_found() {
         let targets = |text: &[&str]| Targets(text.iter().map(|text| text.parse().expect("legal")).collect());
-        assert!(targets(&["cmp-05", "wit-1", "rack-2", "leader", "cmp-01..cmp-05"]).strangers(5, 1, 2).is_empty());
-        for (text, stranger) in [("cmp-06", "cmp-06"), ("wit-2", "wit-2"), ("rack-3", "rack-3"), ("cmp-00", "cmp-00")] {
-            assert_eq!(targets(&[text]).strangers(5, 1, 2), [stranger]);
+        let known = |name: &str| ["cmp-01", "cmp-05", "wit-1"].contains(&name);
+        assert!(targets(&["cmp-05", "wit-1", "rack-2", "leader", "cmp-01..cmp-05"]).strangers(known, 2).is_empty());
+        for text in ["cmp-06", "wit-2", "rack-3", "rack-0", "Leader"] {
+            assert_eq!(targets(&[text]).strangers(known, 2), [text]);
+        }
+    }
+
+    #[test]
+    fn a_smaller_cluster_has_room_for_all() {
+        for (text, hosts, inside) in [
+            ("cmp-09", 3, "cmp-03"),
+            ("cmp-07", 3, "cmp-01"),
+            ("cmp-02", 3, "cmp-02"),
+            ("cmp-05..cmp-09", 6, "cmp-02..cmp-06"),
+        ] {
+            let mut targets = Targets(vec![text.parse().expect("legal")]);
+            targets.confine(hosts);
+            assert_eq!(targets.to_string(), inside, "{text}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The rules of a scenario that its types do not say.
 
+use std::collections::BTreeSet;
+
 use rekindle_proto::status::Phase;
 
 use super::{Event, Expect, Scenario, ScenarioError, Trigger};
-use crate::deed::{Deed, Target, Targets};
+use crate::deed::{Deed, Target, Targets, host_number};
 
 /// Most hypervisors: what rekindle is built for.
 pub const HOSTS_MAX: usize = 2_000;
@@ -23,7 +25,12 @@ impl Scenario {
         let name_fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_name = !self.name.is_empty() && self.name.len() <= 64 && self.name.bytes().all(name_fits);
         must(is_name, "name", &self.name, "1 to 64 small letters, digits and dashes")?;
-        must(!self.about.trim().is_empty(), "about", "", "a paragraph that says what happens and what must come of it")?;
+        must(
+            !self.about.trim().is_empty(),
+            "about",
+            "",
+            "a paragraph that says what happens and what must come of it",
+        )?;
         must((1..=SEEDS_MAX).contains(&self.seeds), "seeds", self.seeds, "1 to 100000")?;
         self.check_cluster()?;
         for (name, percent) in self.weather.percentages() {
@@ -44,6 +51,10 @@ impl Scenario {
 
     fn check_cluster(&self) -> Result<(), ScenarioError> {
         let cluster = &self.cluster;
+        must((1..=3).contains(&cluster.paths), "cluster.paths", cluster.paths, "1 to 3: management, storage, tenant")?;
+        if !cluster.members.is_empty() {
+            return self.check_members();
+        }
         let members = cluster.hosts + cluster.witnesses;
         must((1..=HOSTS_MAX).contains(&cluster.hosts), "cluster.hosts", cluster.hosts, "1 to 2000 hypervisors")?;
         must(cluster.witnesses <= 7, "cluster.witnesses", cluster.witnesses, "at most 7: only voters are of use")?;
@@ -60,8 +71,22 @@ impl Scenario {
             cluster.domains,
             &format!("at most one a hypervisor, {}", cluster.hosts),
         )?;
-        must(cluster.servers <= SERVERS_MAX, "cluster.servers", cluster.servers, "at most 1000 on a hypervisor")?;
-        must((1..=3).contains(&cluster.paths), "cluster.paths", cluster.paths, "1 to 3: management, storage, tenant")
+        must(cluster.servers <= SERVERS_MAX, "cluster.servers", cluster.servers, "at most 1000 on a hypervisor")
+    }
+
+    fn check_members(&self) -> Result<(), ScenarioError> {
+        let members = &self.cluster.members;
+        must(members.len() <= HOSTS_MAX, "number of cluster.member", members.len(), "at most 2000")?;
+        let names: BTreeSet<_> = members.iter().map(|member| &member.host).collect();
+        must(names.len() == members.len(), "cluster.member", members.len(), "each name once")?;
+        let votes = members.iter().filter(|member| member.votes).count();
+        must((1..=7).contains(&votes), "cluster.member: votes", votes, "1 to 7 of them vote")?;
+        for member in members {
+            let thing = format!("cluster.member {}: servers", member.host);
+            must(member.servers <= SERVERS_MAX, &thing, member.servers, "at most 1000 on a hypervisor")?;
+            must(!member.witness || member.servers == 0, &thing, member.servers, "a witness has none")?;
+        }
+        Ok(())
     }
 
     fn check_event(&self, thing: &str, event: &Event) -> Result<(), ScenarioError> {
@@ -99,7 +124,12 @@ impl Scenario {
         }
         if let Some(path) = event.deed.path() {
             let paths = self.cluster.paths;
-            must(path.index() < paths, &format!("{thing}: path"), format!("{path:?}"), &format!("cluster.paths is {paths}"))?;
+            must(
+                path.index() < paths,
+                &format!("{thing}: path"),
+                format!("{path:?}"),
+                &format!("cluster.paths is {paths}"),
+            )?;
         }
         match &event.deed {
             Deed::Order { order, hosts } => must(
@@ -110,7 +140,12 @@ impl Scenario {
             ),
             Deed::Weather(words) => {
                 for (name, percent) in words.percentages() {
-                    must(percent.unwrap_or(0) <= 100, &format!("{thing}: {name}"), percent.unwrap_or(0), "0 to 100 percent")?;
+                    must(
+                        percent.unwrap_or(0) <= 100,
+                        &format!("{thing}: {name}"),
+                        percent.unwrap_or(0),
+                        "0 to 100 percent",
+                    )?;
                 }
                 Ok(())
             }
@@ -123,7 +158,12 @@ impl Scenario {
         for (key, targets) in [("hosts", &expect.hosts), ("fenced", &expect.fenced), ("recovered", &expect.recovered)] {
             let Some(targets) = targets else { continue };
             let thing = format!("{thing}: {key}");
-            must(targets.0.iter().all(is_lasting), &thing, targets, "hosts by name, range or domain: who leads changes")?;
+            must(
+                targets.0.iter().all(is_lasting),
+                &thing,
+                targets,
+                "hosts by name, range or domain: who leads changes",
+            )?;
             self.check_targets(&thing, targets)?;
         }
         let claims_of_hosts = expect.claims_of_hosts();
@@ -157,7 +197,16 @@ impl Scenario {
 
     fn check_targets(&self, thing: &str, targets: &Targets) -> Result<(), ScenarioError> {
         let cluster = &self.cluster;
-        let strangers = targets.strangers(cluster.hosts, cluster.witnesses, cluster.domains);
+        let known = |name: &str| match cluster.members.is_empty() {
+            true => {
+                let of = |prefix: &str, count: usize| {
+                    host_number(name, prefix).is_some_and(|number| (1..=count).contains(&number))
+                };
+                of("cmp-", cluster.hosts) || of("wit-", cluster.witnesses)
+            }
+            false => cluster.members.iter().any(|member| member.host.as_str() == name),
+        };
+        let strangers = targets.strangers(known, cluster.domains);
         must(
             strangers.is_empty(),
             thing,
@@ -173,7 +222,9 @@ impl Scenario {
 /// Whether it means the same hosts at all times.
 fn is_lasting(target: &Target) -> bool {
     match target {
-        Target::Host(_) | Target::Range(..) | Target::Domain(_) | Target::Hosts | Target::Witnesses | Target::All => true,
+        Target::Host(_) | Target::Range(..) | Target::Domain(_) | Target::Hosts | Target::Witnesses | Target::All => {
+            true
+        }
         Target::Leader
         | Target::Follower
         | Target::Followers

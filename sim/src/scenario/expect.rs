@@ -56,8 +56,7 @@ impl Expect {
         {
             missed.push(format!("{host}: expected {}, was {}", words(expected), words(&story)));
         }
-        let incidents: Vec<_> =
-            world.ledger().incidents.values().filter(|incident| incident.host == *host).collect();
+        let incidents: Vec<_> = world.ledger().incidents.values().filter(|incident| incident.host == *host).collect();
         let last = incidents.last();
         if let Some(expected) = self.ends
             && last.map(|incident| incident.phase) != Some(expected)
@@ -71,7 +70,8 @@ impl Expect {
         if let Some(expected) = &self.stuck {
             let stuck = last.filter(|incident| incident.phase == Phase::Stuck);
             let lines = stuck.map(|incident| &incident.story);
-            let told = lines.is_some_and(|lines| lines.iter().any(|line| line.text.as_str().contains(expected.as_str())));
+            let told =
+                lines.is_some_and(|lines| lines.iter().any(|line| line.text.as_str().contains(expected.as_str())));
             if !told {
                 let was = last.map_or_else(
                     || "no incident".to_owned(),

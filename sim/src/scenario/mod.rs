@@ -1,6 +1,7 @@
 //! Scenarios: what a cluster is, what befalls it and when, and what is to come of it. One TOML file each, written for
 //! operators (docs/simulator.md has the format); the random generator and the shrinker speak the same format.
 
+use rekindle_proto::id::{DomainName, HostName};
 use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ mod watch;
 pub use check::{EVENTS_MAX, HOSTS_MAX, SERVERS_MAX};
 pub use library::{find, library};
 pub use parse::{ScenarioError, TEXT_BYTES_MAX};
-pub use run::{Broken, Outcome, run};
+pub use run::{Broken, End, Outcome, run, run_asking};
 pub use watch::Watch;
 
 /// Nothing goes wrong by itself.
@@ -82,12 +83,44 @@ pub struct Cluster {
     /// Thresholds that differ from the defaults.
     #[serde(skip_serializing_if = "PolicyWords::is_default")]
     pub policy: PolicyWords,
+    /// The members by name, instead of `hosts`, `witnesses`, `voters` and `domains`: a live cluster's.
+    #[serde(rename = "member", skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+/// One member by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Member {
+    /// Its name.
+    pub host: HostName,
+    /// It has no servers and is never fenced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub witness: bool,
+    /// It votes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub votes: bool,
+    /// Its failure domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<DomainName>,
+    /// Servers on it.
+    #[serde(default)]
+    pub servers: usize,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        let policy = PolicyWords::default();
-        Self { hosts: 5, witnesses: 0, voters: 3, domains: 0, servers: 3, paths: 1, armed: true, policy }
+        Self {
+            hosts: 5,
+            witnesses: 0,
+            voters: 3,
+            domains: 0,
+            servers: 3,
+            paths: 1,
+            armed: true,
+            policy: PolicyWords::default(),
+            members: Vec::new(),
+        }
     }
 }
 
@@ -171,8 +204,11 @@ pub struct WhenPhase {
 
 /// One phase or several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a phase, or a list of phases: suspect, unclean, fencing, fenced, evacuating, recovered, \
-                               refuted, stuck")]
+#[serde(
+    untagged,
+    expecting = "a phase, or a list of phases: suspect, unclean, fencing, fenced, evacuating, recovered, \
+                               refuted, stuck"
+)]
 pub enum Phases {
     /// One.
     One(Phase),

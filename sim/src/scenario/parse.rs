@@ -39,7 +39,8 @@ impl Scenario {
                 rule: format!("a scenario has at most {TEXT_BYTES_MAX}"),
             });
         }
-        let scenario: Self = toml::from_str(text).map_err(|error| ScenarioError::Text(error.to_string().trim_end().to_owned()))?;
+        let scenario: Self =
+            toml::from_str(text).map_err(|error| ScenarioError::Text(error.to_string().trim_end().to_owned()))?;
         scenario.validate()?;
         Ok(scenario)
     }
@@ -60,9 +61,8 @@ pub(super) fn events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<E
     numbered
         .map(|(index, table)| {
             let word = table.get("do").map_or_else(String::new, |word| format!(" ({word})"));
-            event(table).map_err(|error| {
-                serde::de::Error::custom(format!("event {}{word}: {}", index + 1, error.trim_end()))
-            })
+            event(table)
+                .map_err(|error| serde::de::Error::custom(format!("event {}{word}: {}", index + 1, error.trim_end())))
         })
         .collect()
 }
@@ -93,7 +93,9 @@ fn event(mut table: toml::Table) -> Result<Event, String> {
     let trigger = match (at, phase.is_empty()) {
         (Some(at), true) => Trigger::At { at: Span::deserialize(at).map_err(|error| format!("at: {error}"))? },
         (None, false) => Trigger::When(WhenPhase::deserialize(phase).map_err(text)?),
-        (Some(_), false) => return Err("it has both `at` and `when` (or `of`, `after`, `every`): one of them".to_owned()),
+        (Some(_), false) => {
+            return Err("it has both `at` and `when` (or `of`, `after`, `every`): one of them".to_owned());
+        }
         (None, true) => return Err("it has no time: `at = \"30s\"`, or `when = \"fencing\"`".to_owned()),
     };
     let deed = Deed::deserialize(table).map_err(text)?;

@@ -1,12 +1,15 @@
 //! One scenario with one seed: its events at their times, the promises checked after every event of the world, then
 //! liveness, then what was expected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rekindle_coordinator::ledger::{Fate, ServerRecord};
 use rekindle_coordinator::policy::Policy;
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
+use rekindle_proto::status::Phase;
 
 use super::{Cluster, PolicyWords, Scenario, Trigger, Watch};
 use crate::deed::{Deed, Target, Targets, resolve};
@@ -55,6 +58,29 @@ pub struct Outcome {
     pub members: usize,
     /// The story, a line an event.
     pub story: Vec<String>,
+    /// Where the last incident of each host stands.
+    pub ends: Vec<End>,
+    /// Why hosts were held back; empty unless it was asked for.
+    pub holds: BTreeMap<HostName, BTreeSet<String>>,
+    /// Servers that run at the end.
+    pub running: usize,
+    /// Servers there are.
+    pub servers: usize,
+}
+
+/// Where an incident stands at the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Whose.
+    pub host: HostName,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its last word.
+    pub text: String,
+    /// Its servers that were recovered.
+    pub recovered: usize,
+    /// Its servers.
+    pub servers: usize,
 }
 
 impl Outcome {
@@ -68,9 +94,19 @@ impl Outcome {
 /// Runs a scenario with one seed.
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Outcome {
+    go(scenario, seed, scenario.expects.iter().any(|expect| expect.held.is_some()))
+}
+
+/// The same, and the leader is asked every second what it holds back.
+#[must_use]
+pub fn run_asking(scenario: &Scenario, seed: u64) -> Outcome {
+    go(scenario, seed, true)
+}
+
+fn go(scenario: &Scenario, seed: u64, asks: bool) -> Outcome {
     let world = World::build(&scenario.cluster.plan(seed, scenario.weather()));
     let mut run = Run {
-        asks: scenario.expects.iter().any(|expect| expect.held.is_some()),
+        asks,
         asked: Moment::ZERO,
         waiting: Vec::new(),
         due: BTreeMap::new(),
@@ -89,16 +125,37 @@ pub fn run(scenario: &Scenario, seed: u64) -> Outcome {
     } else {
         scenario.expects.iter().flat_map(|expect| expect.missed(&run.world, &run.watch)).collect()
     };
+    let servers: Vec<_> = run.world.nova.servers().map(|server| server.id).collect();
     Outcome {
+        running: servers.iter().filter(|server| run.world.nova.copies(**server) == 1).count(),
+        servers: servers.len(),
+        ends: ends(&run.world),
+        phases: run.watch.counts(),
+        holds: run.watch.holds,
         seed,
         broken,
         missed,
         faults: run.faults,
-        phases: run.watch.counts(),
         simulated: run.world.now().since(Moment::ZERO),
         members: run.world.host_names().len(),
         story: run.world.log().to_vec(),
     }
+}
+
+fn ends(world: &World) -> Vec<End> {
+    let mut ends = BTreeMap::new();
+    for incident in world.ledger().incidents.values() {
+        let recovered = |record: &&ServerRecord| matches!(record.fate, Some(Fate::Recovered { .. }));
+        let end = End {
+            host: incident.host.clone(),
+            phase: incident.phase,
+            text: incident.story.last().map(|line| line.text.to_string()).unwrap_or_default(),
+            recovered: incident.servers.values().filter(recovered).count(),
+            servers: incident.servers.len(),
+        };
+        ends.insert(incident.host.clone(), end);
+    }
+    ends.into_values().collect()
 }
 
 /// The invariant's name: the variant's, as the reports write it.
@@ -126,7 +183,7 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy } = *self;
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy, members: _ } = *self;
         Plan { seed, hosts, witnesses, voters, domains, servers, paths, weather, policy: policy.policy(), armed }
     }
 }
@@ -134,8 +191,15 @@ impl Cluster {
 impl PolicyWords {
     fn policy(&self) -> Policy {
         let mut policy = Policy::default();
-        let Self { probe_period, device_timeout, off_polls, fence_tries, evacuations_at_once, evacuate_tries, evacuate_settle } =
-            self;
+        let Self {
+            probe_period,
+            device_timeout,
+            off_polls,
+            fence_tries,
+            evacuations_at_once,
+            evacuate_tries,
+            evacuate_settle,
+        } = self;
         policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
         policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
         policy.off_polls = off_polls.unwrap_or(policy.off_polls);
@@ -151,7 +215,7 @@ impl PolicyWords {
 struct Waiting {
     event: usize,
     /// Phases it has not yet befallen at.
-    left: Vec<rekindle_proto::status::Phase>,
+    left: Vec<Phase>,
 }
 
 /// A deed at its time. `event` is its number in the file, none for what takes another back.
@@ -161,6 +225,8 @@ struct Due {
     deed: Deed,
     it: Option<HostName>,
     lasts: Option<Duration>,
+    /// It waited for a phase.
+    waited: bool,
 }
 
 struct Run {
@@ -197,7 +263,7 @@ impl Run {
             match &event.trigger {
                 Trigger::At { at } => {
                     let lasts = event.lasts.map(crate::deed::Span::duration);
-                    let due = Due { event: Some(index + 1), deed: event.deed.clone(), it: None, lasts };
+                    let due = Due { event: Some(index + 1), deed: event.deed.clone(), it: None, lasts, waited: false };
                     self.add(Moment::ZERO + at.duration(), due);
                 }
                 Trigger::When(when) => {
@@ -210,7 +276,7 @@ impl Run {
             }
         }
         if let Some(heal) = scenario.heal {
-            let due = Due { event: None, deed: Deed::Heal {}, it: None, lasts: None };
+            let due = Due { event: None, deed: Deed::Heal {}, it: None, lasts: None, waited: false };
             self.add(Moment::ZERO + heal.duration(), due);
         }
     }
@@ -269,6 +335,7 @@ impl Run {
                 deed: event.deed.clone(),
                 it: Some(reached.host.clone()),
                 lasts: event.lasts.map(crate::deed::Span::duration),
+                waited: true,
             };
             due.push((self.world.now() + when.after.unwrap_or_default().duration(), deed));
         }
@@ -279,7 +346,12 @@ impl Run {
     }
 
     fn act(&mut self, due: Due) {
-        let Due { event, deed, it, lasts } = due;
+        let Due { event, deed, it, lasts, waited: _ } = due;
+        if event.is_none() && deed == (Deed::Heal {}) {
+            // From here on it is about endings: what waits for a phase waits no more.
+            self.waiting.clear();
+            self.due.retain(|_, due| !due.waited);
+        }
         if let Some(event) = event {
             let about = it.as_ref().map_or_else(String::new, |it| format!(", of {it}"));
             self.world.tell(format!("— event {event}: {}{about}", deed.kind()));
@@ -292,7 +364,7 @@ impl Run {
         }
         if let Some((lasts, deed)) = inverse {
             let at = self.world.now() + lasts;
-            self.add(at, Due { event: None, deed, it: None, lasts: None });
+            self.add(at, Due { event: None, deed, it: None, lasts: None, waited: false });
         }
     }
 
@@ -309,7 +381,7 @@ impl Run {
 fn excuse(world: &World, lost: Violation) -> Result<(), Violation> {
     let hosts = world.host_names();
     let lives = |host: &HostName| {
-        host.as_str().starts_with("wit-")
+        world.ledger().roster.get(host).is_some_and(|entry| entry.role == MemberRole::Witness)
             || (world.host(host).is_some_and(|host| host.powered) && !world.nova.guests_on(host).is_empty())
     };
     let dead = hosts.iter().filter(|host| !lives(host)).count();

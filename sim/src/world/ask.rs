@@ -36,9 +36,10 @@ impl World {
         let hosts = status.hosts.iter().flat_map(|line| {
             line.notes.iter().filter(|note| note.as_str() != "leader").map(|note| (line.host.clone(), note.to_string()))
         });
-        let incidents = status.incidents.iter().flat_map(|incident| {
-            incident.held_by.iter().map(|why| (incident.line.host.clone(), why.to_string()))
-        });
+        let incidents = status
+            .incidents
+            .iter()
+            .flat_map(|incident| incident.held_by.iter().map(|why| (incident.line.host.clone(), why.to_string())));
         hosts.chain(incidents).collect()
     }
 }
