@@ -17,6 +17,7 @@
 //! | [`report`] | what came of many seeds |
 #![forbid(unsafe_code)]
 
+mod authority;
 pub mod deed;
 pub mod nova;
 pub mod oracle;

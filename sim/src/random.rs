@@ -47,6 +47,17 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
     }
 }
 
+/// How a BMC may misbehave and still promise something: not one that lies off, for that is outside of the promise.
+const BAD_BMCS: [BmcWord; 7] = [
+    BmcWord::Silent,
+    BmcWord::StaysOn,
+    BmcWord::WrongPassword,
+    BmcWord::SaysOn,
+    BmcWord::Busy,
+    BmcWord::Slow,
+    BmcWord::Late,
+];
+
 struct Dice(StdRng);
 
 impl Dice {
@@ -193,7 +204,7 @@ impl Dice {
     fn fault(&mut self, cluster: &Cluster) -> Deed {
         let hosts = self.victim(cluster);
         let path = (cluster.paths > 1 && self.one_in(2)).then(|| self.path(cluster));
-        match self.below(24) {
+        match self.below(27) {
             0 => Deed::Kill { hosts },
             1 => Deed::PowerLoss { hosts, standby: self.one_in(2) },
             2 => Deed::Reboot { hosts },
@@ -207,7 +218,7 @@ impl Dice {
                 Deed::Weather(words)
             }
             9 | 10 => {
-                Deed::Bmc { hosts, behaves: self.of(&[BmcWord::Silent, BmcWord::StaysOn, BmcWord::WrongPassword]) }
+                Deed::Bmc { hosts, behaves: self.of(&BAD_BMCS) }
             }
             11 => Deed::NovaDown {},
             12 => {
@@ -225,6 +236,9 @@ impl Dice {
             19 => Deed::DaemonCrash { hosts, stays: false },
             20 => Deed::DaemonStop { hosts },
             21 | 22 => Deed::Depose {},
+            23 => Deed::Suspend { hosts },
+            24 => Deed::CutServices { hosts },
+            25 => Deed::ClearForcedDown { hosts },
             _ => {
                 let order =
                     self.of(&[OrderWord::Disarm, OrderWord::MaintenanceOn, OrderWord::Resume, OrderWord::Release]);

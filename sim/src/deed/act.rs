@@ -11,6 +11,10 @@ use crate::world::{Bmc, Disk, Weather, World};
 
 /// How long a slow disk takes for a write, in milliseconds: longer than a heartbeat of Raft, shorter than an election.
 const SLOW_DISK_MS: u16 = 400;
+/// How long a slow BMC takes for an answer, in milliseconds: within the time-out of a device, five seconds.
+const SLOW_BMC_MS: u16 = 3_000;
+/// How late a late BMC does what it accepted, in seconds (the slow one of the red team's finding 12).
+const LATE_BMC_S: u16 = 20;
 
 impl Deed {
     /// Does it. `it` is the host whose incident an event waited for, if it waited for one. Returns how many hosts (or
@@ -23,21 +27,20 @@ impl Deed {
             }
             Self::PowerLoss { hosts, standby: false } => powered(world, hosts, it, World::cut_supply),
             Self::PowerOn { hosts } => each(world, hosts, it, |world, host| {
-                if world.host(host).is_some_and(|host| host.bmc == Bmc::Silent) {
-                    world.set_bmc(host, Bmc::Honest);
-                }
+                world.restore_supply(host);
                 world.press_power(host);
             }),
-            Self::Reboot { hosts } => powered(world, hosts, it, |world, host| {
-                world.kill_host(host, true);
-                world.press_power(host);
-            }),
+            Self::Reboot { hosts } => powered(world, hosts, it, World::reboot),
             Self::Freeze { hosts } => each(world, hosts, it, |world, host| world.freeze(host, true)),
             Self::Thaw { hosts } => each(world, hosts, it, |world, host| world.freeze(host, false)),
+            Self::Suspend { hosts } => each(world, hosts, it, |world, host| world.suspend(host, true)),
+            Self::Wake { hosts } => each(world, hosts, it, |world, host| world.suspend(host, false)),
             Self::Starve { hosts } => each(world, hosts, it, |world, host| world.starve(host, true)),
             Self::Feed { hosts } => each(world, hosts, it, |world, host| world.starve(host, false)),
             Self::Cut { hosts, path } => each(world, hosts, it, |world, host| cut(world, host, *path, true)),
             Self::Mend { hosts, path } => each(world, hosts, it, |world, host| cut(world, host, *path, false)),
+            Self::CutServices { hosts } => each(world, hosts, it, |world, host| world.cut_services(host, true)),
+            Self::MendServices { hosts } => each(world, hosts, it, |world, host| world.cut_services(host, false)),
             Self::Split { hosts, from, path, services } => {
                 let side = resolve(world, hosts, it);
                 let other = other_side(world, &side, from.as_ref(), it);
@@ -60,6 +63,7 @@ impl Deed {
             Self::CrossBmcs { hosts, with } => pair(world, hosts, with, it, World::cross_bmcs),
             Self::NovaDown {} => once(world, |world| world.set_nova(true)),
             Self::NovaUp {} => once(world, |world| world.set_nova(false)),
+            Self::ClearForcedDown { hosts } => each(world, hosts, it, World::clear_forced_down),
             Self::Migrate { hosts, to } => pair(world, hosts, to, it, |world, from, to| {
                 if let Some(server) = world.nova.guests_on(from).first().copied() {
                     world.migrate(server, to);
@@ -74,7 +78,7 @@ impl Deed {
                 DiskWord::Good => world.set_disk(host, Disk::Good),
                 DiskWord::Slow => world.set_disk(host, Disk::Slow(SLOW_DISK_MS)),
                 DiskWord::Full => world.set_disk(host, Disk::Full),
-                DiskWord::Torn => world.tear_last_write(host),
+                DiskWord::Torn => world.tear_next_write(host),
                 DiskWord::Lost => world.lose_disk(host),
             }),
             Self::Drift { hosts, ppm } => each(world, hosts, it, |world, host| world.drift(host, *ppm)),
@@ -82,9 +86,9 @@ impl Deed {
             Self::DaemonCrash { hosts, stays: true } => living(world, hosts, it, World::crash_daemon),
             Self::DaemonCrash { hosts, stays: false } => living(world, hosts, it, World::restart_daemon),
             Self::DaemonStop { hosts } => living(world, hosts, it, World::stop_daemon),
-            Self::DaemonStart { hosts } => start_daemons(world, hosts, it),
+            Self::DaemonStart { hosts } => living(world, hosts, it, World::start_again),
             Self::Depose {} => once(world, World::depose),
-            Self::Elect { hosts } => each(world, hosts, it, elect),
+            Self::Elect { hosts } => each(world, hosts, it, World::elect),
             Self::Order { order, hosts } => give(world, *order, hosts.as_ref(), it),
             Self::Heal {} => once(world, World::heal),
         }
@@ -166,7 +170,7 @@ fn named(world: &World, target: &Target, it: Option<&HostName>) -> Vec<HostName>
 }
 
 fn destination(world: &World, source: &HostName) -> Option<HostName> {
-    let Ok(NovaAnswer::Migrations(records)) = world.nova.read(&NovaRead::Migrations(source.clone())) else {
+    let Ok(NovaAnswer::Migrations(records)) = world.nova.read(&NovaRead::Migrations(source.clone()), world.now()) else {
         return None;
     };
     let from_there = |record: &NovaMigration| record.source.as_ref() == Some(source);
@@ -233,18 +237,6 @@ fn cut(world: &mut World, host: &HostName, path: Option<super::PathWord>, on: bo
     }
 }
 
-fn elect(world: &mut World, host: &HostName) {
-    if !world.is_dead(host) && world.voters().contains(host) && world.leader().as_ref() != Some(host) {
-        world.tell(format!("{host} is elected"));
-        world.raft.elect(Some(host.clone()));
-    }
-}
-
-/// Only where the daemon is not running on a machine that is: a dead host has no daemon to start.
-fn start_daemons(world: &mut World, hosts: &Targets, it: Option<&HostName>) -> usize {
-    each(world, hosts, it, World::start_again)
-}
-
 fn give(world: &mut World, order: OrderWord, hosts: Option<&Targets>, it: Option<&HostName>) -> usize {
     let reason = "a scenario's order";
     match order {
@@ -283,6 +275,10 @@ fn bmc(word: BmcWord) -> Bmc {
         BmcWord::StaysOn => Bmc::StaysOn,
         BmcWord::WrongPassword => Bmc::WrongPassword,
         BmcWord::SaysOff => Bmc::SaysOff,
+        BmcWord::SaysOn => Bmc::SaysOn,
+        BmcWord::Busy => Bmc::Busy,
+        BmcWord::Slow => Bmc::Slow(SLOW_BMC_MS),
+        BmcWord::Late => Bmc::Late(LATE_BMC_S),
     }
 }
 

@@ -41,13 +41,23 @@ pub enum Deed {
         /// Whose.
         hosts: Targets,
     },
-    /// Every process stops for a while (`SIGSTOP`, a hung hypervisor): guests are still there.
+    /// The daemon stops for a while (`SIGSTOP`, a host that swaps): its guests run on, its clock too.
     Freeze {
         /// Whose.
         hosts: Targets,
     },
-    /// Frozen processes go on as if nothing had been.
+    /// A frozen daemon goes on as if nothing had been.
     Thaw {
+        /// Whose.
+        hosts: Targets,
+    },
+    /// The whole machine stands still, its clock too: a paused virtual machine, firmware that takes its time.
+    Suspend {
+        /// Whose.
+        hosts: Targets,
+    },
+    /// A suspended machine goes on.
+    Wake {
         /// Whose.
         hosts: Targets,
     },
@@ -76,6 +86,16 @@ pub enum Deed {
         /// On this path only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<PathWord>,
+    },
+    /// The host reaches neither Nova nor the BMCs; the members it does.
+    CutServices {
+        /// Which.
+        hosts: Targets,
+    },
+    /// It reaches them again.
+    MendServices {
+        /// Which.
+        hosts: Targets,
     },
     /// Two sets no longer reach each other. Each still reaches itself; whoever is in neither reaches both.
     Split {
@@ -123,6 +143,11 @@ pub enum Deed {
     NovaDown {},
     /// Nova answers again.
     NovaUp {},
+    /// Somebody clears the forced-down mark of a compute service.
+    ClearForcedDown {
+        /// Whose.
+        hosts: Targets,
+    },
     /// A server of the host is live-migrated away, by a user or an operator.
     Migrate {
         /// From.
@@ -231,6 +256,14 @@ pub enum BmcWord {
     WrongPassword,
     /// It says off, always, and does nothing.
     SaysOff,
+    /// It switches off, and says on, always.
+    SaysOn,
+    /// It refuses two commands of three: node busy.
+    Busy,
+    /// It takes three seconds for every answer.
+    Slow,
+    /// It accepts at once, and does it twenty seconds later.
+    Late,
 }
 
 /// What an operator orders.
@@ -272,7 +305,7 @@ pub enum DiskWord {
     Slow,
     /// No write succeeds.
     Full,
-    /// The daemon dies in the middle of a write; the last entry is gone.
+    /// The daemon dies in the middle of its next write; what it wrote is gone.
     Torn,
     /// All of it is gone; the daemon comes back with an empty one.
     Lost,
@@ -340,10 +373,14 @@ impl Deed {
             Self::Reboot { .. } => "reboot",
             Self::Freeze { .. } => "freeze",
             Self::Thaw { .. } => "thaw",
+            Self::Suspend { .. } => "suspend",
+            Self::Wake { .. } => "wake",
             Self::Starve { .. } => "starve",
             Self::Feed { .. } => "feed",
             Self::Cut { .. } => "cut",
             Self::Mend { .. } => "mend",
+            Self::CutServices { .. } => "cut-services",
+            Self::MendServices { .. } => "mend-services",
             Self::Split { .. } => "split",
             Self::Block { .. } => "block",
             Self::MendNetwork {} => "mend-network",
@@ -352,6 +389,7 @@ impl Deed {
             Self::CrossBmcs { .. } => "cross-bmcs",
             Self::NovaDown {} => "nova-down",
             Self::NovaUp {} => "nova-up",
+            Self::ClearForcedDown { .. } => "clear-forced-down",
             Self::Migrate { .. } => "migrate",
             Self::GuestDies { .. } => "guest-dies",
             Self::Disk { .. } => "disk",
@@ -372,6 +410,8 @@ impl Deed {
     pub fn inverse(&self) -> Option<Self> {
         match self {
             Self::Freeze { hosts } => Some(Self::Thaw { hosts: hosts.clone() }),
+            Self::Suspend { hosts } => Some(Self::Wake { hosts: hosts.clone() }),
+            Self::CutServices { hosts } => Some(Self::MendServices { hosts: hosts.clone() }),
             Self::Starve { hosts } => Some(Self::Feed { hosts: hosts.clone() }),
             Self::Cut { hosts, path } => Some(Self::Mend { hosts: hosts.clone(), path: *path }),
             Self::Split { .. } | Self::Block { .. } => Some(Self::MendNetwork {}),
@@ -400,6 +440,9 @@ impl Deed {
             | Self::PowerOn { .. }
             | Self::Reboot { .. }
             | Self::Thaw { .. }
+            | Self::Wake { .. }
+            | Self::MendServices { .. }
+            | Self::ClearForcedDown { .. }
             | Self::Feed { .. }
             | Self::Mend { .. }
             | Self::MendNetwork {}
@@ -428,6 +471,11 @@ impl Deed {
             | Self::Reboot { hosts }
             | Self::Freeze { hosts }
             | Self::Thaw { hosts }
+            | Self::Suspend { hosts }
+            | Self::Wake { hosts }
+            | Self::CutServices { hosts }
+            | Self::MendServices { hosts }
+            | Self::ClearForcedDown { hosts }
             | Self::Starve { hosts }
             | Self::Feed { hosts }
             | Self::Cut { hosts, .. }
@@ -465,6 +513,11 @@ impl Deed {
             | Self::Reboot { hosts }
             | Self::Freeze { hosts }
             | Self::Thaw { hosts }
+            | Self::Suspend { hosts }
+            | Self::Wake { hosts }
+            | Self::CutServices { hosts }
+            | Self::MendServices { hosts }
+            | Self::ClearForcedDown { hosts }
             | Self::Starve { hosts }
             | Self::Feed { hosts }
             | Self::Cut { hosts, .. }
@@ -509,7 +562,12 @@ impl Deed {
             | Self::Reboot { .. }
             | Self::Freeze { .. }
             | Self::Thaw { .. }
+            | Self::Wake { .. }
+            | Self::MendServices { .. }
+            | Self::ClearForcedDown { .. }
             | Self::Starve { .. }
+            | Self::Suspend { .. }
+            | Self::CutServices { .. }
             | Self::Feed { .. }
             | Self::MendNetwork {}
             | Self::Weather(_)

@@ -7,14 +7,14 @@ use std::time::Duration;
 use rekindle_coordinator::ledger::{Fate, ServerRecord};
 use rekindle_coordinator::policy::Policy;
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::MemberRole;
+use rekindle_proto::fact::{MemberRole, NovaServer, RosterEntry};
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
 
 use super::{Cluster, PolicyWords, Scenario, Trigger, Watch};
 use crate::deed::{Deed, Target, Targets, resolve};
-use crate::oracle::{Violation, all_end, none_lost};
-use crate::world::{Plan, Weather, World};
+use crate::oracle::{Violation, all_end};
+use crate::world::{Plan, PlannedMember, Weather, World};
 
 /// How often the ledger is looked at: the grain of times in expectations.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -158,12 +158,12 @@ fn ends(world: &World) -> Vec<End> {
     ends.into_values().collect()
 }
 
-/// The invariant's name: the variant's, as the reports write it.
+/// The rule and, within it, what was seen: `I1 evacuated-without-proof`, `liveness never-ends`.
 fn invariant(violation: &Violation) -> String {
     let variant = format!("{violation:?}");
-    let mut name = String::new();
+    let mut name = format!("{} ", violation.invariant());
     for letter in variant.chars().take_while(char::is_ascii_alphanumeric) {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
+        if letter.is_ascii_uppercase() && !name.ends_with(' ') {
             name.push('-');
         }
         name.push(letter.to_ascii_lowercase());
@@ -183,8 +183,18 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy, members: _ } = *self;
-        Plan { seed, hosts, witnesses, voters, domains, servers, paths, weather, policy: policy.policy(), armed }
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy, ref members } = *self;
+        let members = members.iter().map(|member| PlannedMember {
+            entry: RosterEntry {
+                host: member.host.clone(),
+                role: if member.witness { MemberRole::Witness } else { MemberRole::Member },
+                domain: member.domain.clone(),
+            },
+            votes: member.votes,
+            servers: member.servers,
+        });
+        let members = members.collect();
+        Plan { seed, hosts, witnesses, voters, domains, servers, paths, weather, policy: policy.policy(), armed, members }
     }
 }
 
@@ -209,6 +219,11 @@ impl PolicyWords {
         policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
         policy
     }
+}
+
+/// Whether a hold is a guard's, and not only a moment's wait on the way to a verdict.
+fn is_brake(why: &str) -> bool {
+    !["it may still refute", "calling the roll", "waiting until it is settled"].iter().any(|wait| why.contains(wait))
 }
 
 /// An event that waits for phases.
@@ -251,11 +266,25 @@ impl Run {
             until = until + PATIENT_STEP;
             self.until(until, scenario)?;
         }
-        if !self.world.can_act() {
-            return Ok(());
+        match self.world.judge_liveness() {
+            Err(unnoticed @ Violation::NeverNoticed { .. }) => self.excuse_the_held(unnoticed),
+            verdict => verdict,
         }
-        all_end(&self.world.raft)?;
-        none_lost(&self.world.nova, &self.world.raft).or_else(|lost| excuse(&self.world, lost))
+    }
+
+    /// Whom a brake holds back, visibly, is not forgotten: a person sees in `status` why nothing is done.
+    fn excuse_the_held(&mut self, unnoticed: Violation) -> Result<(), Violation> {
+        let holds: BTreeSet<HostName> = self.world.holds().into_iter().filter(|(_, why)| is_brake(why)).map(|(host, _)| host).collect();
+        let open: BTreeSet<HostName> = self.world.ledger().incidents.values().map(|incident| incident.host.clone()).collect();
+        let lost = |server: &&NovaServer| server.vm_state.as_str() == "active" && self.world.nova.copies(server.id) == 0;
+        let hosts = self.world.nova.servers().filter(lost).filter_map(|server| server.host.clone());
+        let is_told = |host: &HostName| holds.contains(host) || open.contains(host) || !self.world.is_dead(host);
+        let mut forgotten = hosts.filter(|host| !is_told(host));
+        match forgotten.next() {
+            None => Ok(()),
+            Some(_) if matches!(&unnoticed, Violation::NeverNoticed { host } if !is_told(host)) => Err(unnoticed),
+            Some(host) => Err(Violation::NeverNoticed { host }),
+        }
     }
 
     fn plan(&mut self, scenario: &Scenario) {
@@ -375,17 +404,4 @@ impl Run {
         }
         deed
     }
-}
-
-/// A host that died while a brake held is watched, not recovered: that is not a loss by us.
-fn excuse(world: &World, lost: Violation) -> Result<(), Violation> {
-    let hosts = world.host_names();
-    let lives = |host: &HostName| {
-        world.ledger().roster.get(host).is_some_and(|entry| entry.role == MemberRole::Witness)
-            || (world.host(host).is_some_and(|host| host.powered) && !world.nova.guests_on(host).is_empty())
-    };
-    let dead = hosts.iter().filter(|host| !lives(host)).count();
-    let disarmed = !world.ledger().arming.armed;
-    let several = dead * 100 > hosts.len() * 20 || dead >= 2;
-    if several || disarmed { Ok(()) } else { Err(lost) }
 }

@@ -1,4 +1,4 @@
-//! Asking the leader, as an operator would.
+//! Asking the leader, as an operator would, with the answer at hand.
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 
@@ -8,12 +8,11 @@ use super::*;
 const QUESTION: CallId = CallId(u64::MAX);
 
 impl World {
-    /// Asks a running daemon. `None`: it does not run, or has to ask somebody else first.
-    pub fn ask(&mut self, name: &HostName, request: AdminRequest) -> Option<AdminReply> {
-        let now = self.clock();
-        let host = self.hosts.get_mut(name)?;
-        let start = host.starts;
-        let coordinator = host.coordinator.as_mut()?;
+    /// Asks a daemon that runs. `None`: it does not, or it would have to ask somebody else first.
+    pub fn inquire(&mut self, host: &HostName, request: AdminRequest) -> Option<AdminReply> {
+        let ix = self.ix(host).filter(|ix| self.speaks(*ix))?;
+        let now = self.clock(ix);
+        let coordinator = self.hosts[ix].coordinator.as_mut()?;
         coordinator.handle(now, Input::Query { call: QUESTION, request });
         let mut outputs = Vec::new();
         while let Some(output) = coordinator.poll_output() {
@@ -23,7 +22,7 @@ impl World {
         for output in outputs {
             match output {
                 Output::Answer { call: QUESTION, reply } => answer = Some(*reply),
-                other => self.output(name, start, other),
+                other => self.output(ix, other),
             }
         }
         answer
@@ -32,14 +31,13 @@ impl World {
     /// What the leader holds back, and why: suspects that are no incident yet, and open incidents.
     pub fn holds(&mut self) -> Vec<(HostName, String)> {
         let Some(leader) = self.leader() else { return Vec::new() };
-        let Some(AdminReply::Status { status }) = self.ask(&leader, AdminRequest::Status) else { return Vec::new() };
+        let Some(AdminReply::Status { status }) = self.inquire(&leader, AdminRequest::Status) else { return Vec::new() };
         let hosts = status.hosts.iter().flat_map(|line| {
             line.notes.iter().filter(|note| note.as_str() != "leader").map(|note| (line.host.clone(), note.to_string()))
         });
-        let incidents = status
-            .incidents
-            .iter()
-            .flat_map(|incident| incident.held_by.iter().map(|why| (incident.line.host.clone(), why.to_string())));
+        let incidents = status.incidents.iter().flat_map(|incident| {
+            incident.held_by.iter().map(|why| (incident.line.host.clone(), why.to_string()))
+        });
         hosts.chain(incidents).collect()
     }
 }
