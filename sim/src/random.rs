@@ -217,9 +217,7 @@ impl Dice {
                 let words = WeatherWords { loss: Some(self.of(&[10, 30, 60])), ..WeatherWords::default() };
                 Deed::Weather(words)
             }
-            9 | 10 => {
-                Deed::Bmc { hosts, behaves: self.of(&BAD_BMCS) }
-            }
+            9 | 10 => Deed::Bmc { hosts, behaves: self.of(&BAD_BMCS) },
             11 => Deed::NovaDown {},
             12 => {
                 let words = WeatherWords { nova_errors: Some(50), ..WeatherWords::default() };

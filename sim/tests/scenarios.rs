@@ -197,7 +197,11 @@ fn a_failure_is_shrunk_to_what_causes_it() {
     let shrunk =
         rekindle_sim::shrink::shrink(&scenario, 1, 120).expect("Nova never comes back: the incident never ends");
     let file = shrunk.scenario.to_toml().expect("TOML can say it");
-    assert_eq!(shrunk.outcome.broken.as_ref().map(|broken| broken.invariant.as_str()), Some("liveness never-ends"), "{file}");
+    assert_eq!(
+        shrunk.outcome.broken.as_ref().map(|broken| broken.invariant.as_str()),
+        Some("liveness never-ends"),
+        "{file}"
+    );
     let kinds: Vec<&str> = shrunk.scenario.events.iter().map(|event| event.deed.kind()).collect();
     assert_eq!(kinds, ["nova-down", "kill"], "{file}");
     assert!(shrunk.scenario.weather.is_calm() && shrunk.scenario.cluster.hosts < 9, "{file}");

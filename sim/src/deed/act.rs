@@ -170,7 +170,8 @@ fn named(world: &World, target: &Target, it: Option<&HostName>) -> Vec<HostName>
 }
 
 fn destination(world: &World, source: &HostName) -> Option<HostName> {
-    let Ok(NovaAnswer::Migrations(records)) = world.nova.read(&NovaRead::Migrations(source.clone()), world.now()) else {
+    let Ok(NovaAnswer::Migrations(records)) = world.nova.read(&NovaRead::Migrations(source.clone()), world.now())
+    else {
         return None;
     };
     let from_there = |record: &NovaMigration| record.source.as_ref() == Some(source);

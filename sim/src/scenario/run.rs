@@ -194,7 +194,19 @@ impl Cluster {
             servers: member.servers,
         });
         let members = members.collect();
-        Plan { seed, hosts, witnesses, voters, domains, servers, paths, weather, policy: policy.policy(), armed, members }
+        Plan {
+            seed,
+            hosts,
+            witnesses,
+            voters,
+            domains,
+            servers,
+            paths,
+            weather,
+            policy: policy.policy(),
+            armed,
+            members,
+        }
     }
 }
 
@@ -274,9 +286,12 @@ impl Run {
 
     /// Whom a brake holds back, visibly, is not forgotten: a person sees in `status` why nothing is done.
     fn excuse_the_held(&mut self, unnoticed: Violation) -> Result<(), Violation> {
-        let holds: BTreeSet<HostName> = self.world.holds().into_iter().filter(|(_, why)| is_brake(why)).map(|(host, _)| host).collect();
-        let open: BTreeSet<HostName> = self.world.ledger().incidents.values().map(|incident| incident.host.clone()).collect();
-        let lost = |server: &&NovaServer| server.vm_state.as_str() == "active" && self.world.nova.copies(server.id) == 0;
+        let holds: BTreeSet<HostName> =
+            self.world.holds().into_iter().filter(|(_, why)| is_brake(why)).map(|(host, _)| host).collect();
+        let open: BTreeSet<HostName> =
+            self.world.ledger().incidents.values().map(|incident| incident.host.clone()).collect();
+        let lost =
+            |server: &&NovaServer| server.vm_state.as_str() == "active" && self.world.nova.copies(server.id) == 0;
         let hosts = self.world.nova.servers().filter(lost).filter_map(|server| server.host.clone());
         let is_told = |host: &HostName| holds.contains(host) || open.contains(host) || !self.world.is_dead(host);
         let mut forgotten = hosts.filter(|host| !is_told(host));

@@ -31,13 +31,16 @@ impl World {
     /// What the leader holds back, and why: suspects that are no incident yet, and open incidents.
     pub fn holds(&mut self) -> Vec<(HostName, String)> {
         let Some(leader) = self.leader() else { return Vec::new() };
-        let Some(AdminReply::Status { status }) = self.inquire(&leader, AdminRequest::Status) else { return Vec::new() };
+        let Some(AdminReply::Status { status }) = self.inquire(&leader, AdminRequest::Status) else {
+            return Vec::new();
+        };
         let hosts = status.hosts.iter().flat_map(|line| {
             line.notes.iter().filter(|note| note.as_str() != "leader").map(|note| (line.host.clone(), note.to_string()))
         });
-        let incidents = status.incidents.iter().flat_map(|incident| {
-            incident.held_by.iter().map(|why| (incident.line.host.clone(), why.to_string()))
-        });
+        let incidents = status
+            .incidents
+            .iter()
+            .flat_map(|incident| incident.held_by.iter().map(|why| (incident.line.host.clone(), why.to_string())));
         hosts.chain(incidents).collect()
     }
 }
