@@ -172,10 +172,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.log.len()
-    }
-
     pub(crate) fn record(&self, index: usize) -> Option<&Arc<Record>> {
         self.log.get(index.checked_sub(1)?)
     }

@@ -39,6 +39,7 @@ fn phase(world: &World) -> Option<Phase> {
 /// A proof is voided while evacuate calls are on their way: proven again, the same leader must not send them again.
 #[test]
 fn a_voided_proof_does_not_call_an_intent_again() {
+    let mut voided = 0;
     for seed in 0..20 {
         let weather = Weather { slow_calls_percent: 100, lost_answers_percent: 100, ..CALM };
         let mut world = world(seed, weather);
@@ -49,11 +50,14 @@ fn a_voided_proof_does_not_call_an_intent_again() {
             open.any(|record| record.intent.is_some())
         });
         world.press_power(&victim());
-        run_until(&mut world, 60, |world| world.fenced.len() >= 2);
+        // Where every call came through before anybody noticed, there was nothing to void.
+        run_until(&mut world, 60, |world| world.fenced.len() >= 2 || phase(world) == Some(Phase::Recovered));
+        voided += usize::from(world.fenced.len() >= 2);
         run(&mut world, 400).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
         assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
         assert_eq!(world.nova.accepted.len(), 3, "one call a server");
     }
+    assert!(voided >= 5, "only {voided} seeds met the case");
 }
 
 /// A BMC that always says off, of a host that is only cut off: the host must not be taken for fenced.

@@ -38,6 +38,7 @@ impl World {
             net: network::Net::new(roster.len()),
             nova: Nova::default(),
             nova_down: false,
+            nova_inside_down: false,
             raft: History::new(ledger),
             voters: voters(plan, &roster),
             pending: BTreeMap::new(),

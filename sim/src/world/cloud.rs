@@ -200,7 +200,7 @@ impl World {
     }
 
     pub(super) fn nova_heartbeats(&mut self) {
-        let (nova_down, index, hosts, net) = (self.nova_down, &self.index, &self.hosts, &self.net);
+        let (nova_down, index, hosts, net) = (self.nova_inside_down, &self.index, &self.hosts, &self.net);
         let reaches = |host: &HostName| {
             index.get(host).is_some_and(|ix| !nova_down && hosts[*ix].has_kernel() && net.carries(*ix, *ix, 0))
         };

@@ -210,6 +210,14 @@ impl World {
         self.nova_down = down;
     }
 
+    /// Nova's own messages and database are away too: no compute service can report, and after a minute each is down in Nova's
+    /// eyes.
+    pub fn set_nova_inside(&mut self, down: bool) {
+        self.count(if down { "Nova's inside away" } else { "Nova's inside back" });
+        self.set_nova(down);
+        self.nova_inside_down = down;
+    }
+
     /// An operator clears Nova's forced-down mark of a host.
     pub fn clear_forced_down(&mut self, host: &HostName) {
         self.tell(format!("the compute service of {host} is no longer forced down"));
@@ -319,6 +327,7 @@ impl World {
     pub fn heal(&mut self) {
         self.tell("everything heals");
         self.nova_down = false;
+        self.nova_inside_down = false;
         self.weather = Weather::CALM;
         self.net.mend();
         for ix in 0..self.hosts.len() {

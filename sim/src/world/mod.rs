@@ -108,6 +108,7 @@ pub struct World {
     pub nova: Nova,
     /// Nova (or Keystone) answers nothing.
     pub nova_down: bool,
+    nova_inside_down: bool,
     /// What has been agreed.
     pub raft: History,
     voters: Vec<Ix>,
