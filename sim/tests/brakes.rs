@@ -27,7 +27,7 @@ fn last(world: &World, count: usize) -> Vec<HostName> {
 
 fn cut(world: &mut World, hosts: &[HostName], cut: bool) {
     for host in hosts {
-        world.host_mut(host).expect("enrolled").cut = cut;
+        world.cut(host, cut);
     }
 }
 
@@ -108,7 +108,7 @@ fn a_dead_rack_is_wholly_recovered() {
     let mut most = 0;
     for step in 0..72 {
         if step == 30 {
-            let leader = world.raft.leader().cloned().expect("elected");
+            let leader = world.leader().expect("elected");
             world.restart_daemon(&leader);
         }
         run(&mut world, 10);
@@ -156,7 +156,7 @@ fn a_datacentre_that_comes_back_is_not_fenced() {
         assert_eq!(world.raft.ledger().epoch.number, epoch + 1, "seed {seed}: one loss of power, one epoch");
         let open = world.raft.ledger().open_incidents().next().expect("it is not lost");
         assert_eq!((open.phase, open.proof.is_some()), (Phase::Fencing, false), "seed {seed}: to be proven again");
-        let leader = world.raft.leader().cloned().expect("elected");
+        let leader = world.leader().expect("elected");
         world.restart_daemon(&leader);
         run(&mut world, 200);
         for host in &slow {

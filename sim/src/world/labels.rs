@@ -7,14 +7,15 @@ use super::*;
 impl World {
     /// Gives hosts a domain label. Only before anything has happened: the roster is what the log begins with.
     pub fn label(&mut self, hosts: &[HostName], domain: &DomainName) {
-        let ledger = self.raft.first_ledger_mut();
-        for host in hosts {
-            if let Some(entry) = ledger.roster.get_mut(host) {
-                entry.domain = Some(domain.clone());
+        self.raft.arrange(|ledger| {
+            for host in hosts {
+                if let Some(entry) = ledger.roster.get_mut(host) {
+                    entry.domain = Some(domain.clone());
+                }
             }
-        }
-        for voter in self.raft.voters().clone() {
-            self.start_daemon(&voter);
+        });
+        for voter in self.voters.clone() {
+            self.start_daemon(voter);
         }
     }
 }
