@@ -414,7 +414,8 @@ impl Nova {
     /// The rebuild's guest starts, or it fails, or its destination is dead (then nobody says anything). A failed one may leave
     /// its guest running, where Nova does not look (measured on Nova 34).
     pub fn finish(&mut self, rebuild: &Rebuild, fails: bool, leaves_copy: bool) {
-        if !self.services.get(&rebuild.dest).is_some_and(|service| service.alive) {
+        let is_over = self.migration_mut(rebuild.migration).is_none_or(|record| record.status.is_final());
+        if is_over || !self.services.get(&rebuild.dest).is_some_and(|service| service.alive) {
             return;
         }
         if !fails || leaves_copy {
