@@ -55,7 +55,13 @@ impl Coordinator {
             | LeaderCommand::CloseIntent { .. }
             | LeaderCommand::Close { .. }
             | LeaderCommand::Stick { .. }
-            | LeaderCommand::GuestIntent { .. } => return,
+            | LeaderCommand::GuestIntent { .. }
+            | LeaderCommand::Elapse { .. }
+            | LeaderCommand::EndProbation { .. }
+            | LeaderCommand::BeginReboot { .. }
+            | LeaderCommand::StartInPlace { .. }
+            | LeaderCommand::CloseReboot { .. }
+            | LeaderCommand::StickReboot { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
     }

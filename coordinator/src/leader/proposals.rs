@@ -33,6 +33,14 @@ pub(super) enum Key {
     Guest(IncidentId),
     /// An operator's order: the query to be answered.
     Order(CallId),
+    /// Time that has passed.
+    Time,
+    /// The end of a new host's probation.
+    Probation(HostName),
+    /// A host's goodbye, or its return.
+    Absence(HostName),
+    /// A reboot's phase.
+    Reboot(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +106,15 @@ impl Leader {
         match &key {
             Key::Order(query) => return Some((*query, result)),
             Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
-            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) => {}
+            Key::Open(_)
+            | Key::Incident(_)
+            | Key::Server(..)
+            | Key::Pulse(_)
+            | Key::Guest(_)
+            | Key::Time
+            | Key::Probation(_)
+            | Key::Absence(_)
+            | Key::Reboot(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

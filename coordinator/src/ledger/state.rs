@@ -7,7 +7,11 @@ use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, Op
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::absence::Absence;
+use super::clock::{DisarmLimit, LedgerTime};
+use super::flap::Flap;
 use super::incident::{GuestIncident, Incident};
+use super::reboot::Reboot;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,14 @@ pub struct Ledger {
     pub last_incident: IncidentId,
     /// Orders already applied, oldest first.
     pub nonces: VecDeque<[u8; 16]>,
+    /// Time that leaders have seen pass while something waited.
+    pub time: LedgerTime,
+    /// When a disarm ends by itself.
+    pub disarm_limit: Option<DisarmLimit>,
+    /// Enrolled, and not yet counted: neither targets nor part of [`Ledger::roster`].
+    pub probation: BTreeMap<HostName, RosterEntry>,
+    /// Hosts that came back in another boot, open and closed.
+    pub reboots: BTreeMap<IncidentId, Reboot>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -58,6 +70,12 @@ pub struct HostRecord {
     pub quarantine: Option<IncidentId>,
     /// Its last own word.
     pub pulse: Option<Pulse>,
+    /// It said goodbye, and has not come back.
+    pub absence: Option<Absence>,
+    /// How often it went down and came up lately.
+    pub flap: Flap,
+    /// The boot whose guests an incident has dealt with: that it is over is no news.
+    pub accounted: Option<BootId>,
 }
 
 /// A host's own word about itself.
@@ -89,6 +107,10 @@ impl Ledger {
             guest_incidents: BTreeMap::new(),
             last_incident: IncidentId(0),
             nonces: VecDeque::new(),
+            time: LedgerTime::default(),
+            disarm_limit: None,
+            probation: BTreeMap::new(),
+            reboots: BTreeMap::new(),
         }
     }
 

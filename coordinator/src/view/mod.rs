@@ -1,6 +1,7 @@
 //! What is shown to operators: built from the same state the decisions are made on.
 
 mod incident;
+mod standing;
 mod status;
 mod why;
 

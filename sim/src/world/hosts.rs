@@ -71,7 +71,7 @@ impl World {
     /// The daemon of a living host is told to stop, and says goodbye; its guests run on.
     pub fn stop_daemon(&mut self, host: &HostName) {
         self.tell(format!("rekindled of {host} stops"));
-        self.input(host, Input::Stopping);
+        self.input(host, Input::Stopping { why: rekindle_proto::fact::StopReason::Daemon });
         if let Some(host) = self.hosts.get_mut(host) {
             host.coordinator = None;
             host.starts += 1;
