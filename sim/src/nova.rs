@@ -111,6 +111,15 @@ impl Nova {
         }
     }
 
+    /// A host runs again, in a new boot, and nobody starts its guests: `resume_guests_state_on_host_boot = false`, Nova's
+    /// default.
+    pub fn host_returned_empty(&mut self, host: &HostName) {
+        if let Some(service) = self.services.get_mut(host) {
+            service.alive = true;
+            service.heartbeat += 1;
+        }
+    }
+
     /// Every service that lives and can reach Nova reports.
     pub fn heartbeat(&mut self, reaches: impl Fn(&HostName) -> bool) {
         for (host, service) in &mut self.services {

@@ -13,7 +13,7 @@ mod run;
 #[cfg(test)]
 pub(crate) mod samples;
 
-pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
+pub use args::{Cli, Command, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
 

@@ -26,6 +26,7 @@ use crate::nova::{Nova, Rebuild};
 use crate::oracle::{Violation, never_twice, once_per_intent};
 use crate::raft::Raft;
 
+mod absence;
 mod acts;
 mod cloud;
 mod elections;

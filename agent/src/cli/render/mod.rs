@@ -10,7 +10,7 @@ use rekindle_proto::id::WallTime;
 use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 
 pub use incident::{incident, incidents};
-pub use status::{headline, status};
+pub use status::{headline, hosts, status};
 use table::{Cell, table};
 
 use crate::telemetry::plain;
