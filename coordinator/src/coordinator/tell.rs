@@ -27,7 +27,8 @@ impl Coordinator {
             }));
         }
         for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
-            let text = Text::new(format!("its process died on {}", guest.host));
+            let what = guest.story.first().map_or("it failed", |line| line.text.as_str());
+            let text = Text::new(format!("{what} on {}", guest.host));
             self.out.push(Output::Event(Event::Server { incident: guest.id, server: guest.server, text, bad: true }));
         }
     }

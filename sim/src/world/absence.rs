@@ -12,6 +12,12 @@ impl World {
         self.kill_host(host, why == StopReason::PowerOff);
     }
 
+    /// A host's hypervisor lists its guests, as it does every minute.
+    pub fn list_guests(&mut self, host: &HostName) {
+        let list = self.guest_list(host);
+        self.input(host, Input::Guests { list });
+    }
+
     /// A host that has power runs again, in a new boot, without its guests: nobody starts them by himself.
     pub fn boot_without_guests(&mut self, name: &HostName) {
         let Some(host) = self.hosts.get_mut(name) else { return };

@@ -1,15 +1,17 @@
 //! Hosts that come and go.
 
-use rekindle_proto::id::{BootId, HostName};
+use rekindle_proto::id::HostName;
 
 use super::super::flap::Flap;
 use super::super::state::Ledger;
 
 impl Ledger {
     /// A host went down and came up, or was fenced: an incident of it was closed, or its boot changed.
-    pub(super) fn came_up(&mut self, host: &HostName, before: Option<BootId>) {
+    pub(super) fn came_up(&mut self, host: &HostName) {
         let now = self.time;
         if let Some(record) = self.hosts.get_mut(host) {
+            // The boot of before: nothing is noted of a host while its incident is open.
+            let before = record.pulse.as_ref().map(|pulse| pulse.boot);
             record.flap.note(now, before);
         }
     }

@@ -168,8 +168,8 @@ impl Ledger {
         incident.turn(Phase::Refuted, when.at, why.clone())?;
         incident.ended = Some(when.at);
         incident.end_attempt(why);
-        let (host, boot) = (incident.host.clone(), incident.boot);
-        self.came_up(&host, boot);
+        let host = incident.host.clone();
+        self.came_up(&host);
         Ok(Outcome::done(format!("incident {id} refuted")))
     }
 

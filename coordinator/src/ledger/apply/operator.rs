@@ -126,7 +126,7 @@ impl Ledger {
                 None => return self.release_living(by, host),
             },
         };
-        let ended = self.open_incident(host).map(|open| open.boot);
+        let ends = self.open_incident(host).is_some();
         if let Some(incident) = self.incidents.get_mut(&id) {
             incident.may_be_released(by.at)?;
             if incident.is_open() {
@@ -138,9 +138,9 @@ impl Ledger {
         if let Some(record) = self.hosts.get_mut(host) {
             record.quarantine = None;
         }
-        if let Some(boot) = ended {
+        if ends {
             self.account_for(host);
-            self.came_up(host, boot);
+            self.came_up(host);
         }
         self.release_flap(host);
         Ok(Outcome::done(format!("{host} is protected again")))

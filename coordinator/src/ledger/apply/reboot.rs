@@ -28,7 +28,7 @@ impl Ledger {
         }
         let mut ran: Vec<ServerId> =
             pulse.guests.guests.iter().filter(|guest| guest.running).map(|guest| guest.server).collect();
-        self.came_up(host, Some(before));
+        self.came_up(host);
         let open = self.open_reboot(host).map(|open| open.id);
         if let Some(id) = open {
             let reboot = self.reboots.get_mut(&id)?;
@@ -95,7 +95,7 @@ impl Ledger {
         let guest = open.unwrap_or(next);
         record.guest = Some(guest);
         if open.is_none() {
-            let text = format!("its host rebooted ({id}): to be started in place");
+            let text = format!("to be started in place after reboot {id}");
             let line = StoryLine { at, phase: Phase::Unclean, text: text.into(), operator: None };
             let incident = GuestIncident {
                 id: guest,

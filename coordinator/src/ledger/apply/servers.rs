@@ -128,10 +128,10 @@ impl Ledger {
         incident.turn(Phase::Recovered, at, text)?;
         incident.ended = Some(at);
         incident.proof = None;
-        let (host, boot) = (incident.host.clone(), incident.boot);
+        let host = incident.host.clone();
         self.hosts.entry(host.clone()).or_default().quarantine = Some(id);
         self.account_for(&host);
-        self.came_up(&host, boot);
+        self.came_up(&host);
         Ok(Outcome::done(format!("{host} recovered; it is quarantined until an operator releases it")))
     }
 }
