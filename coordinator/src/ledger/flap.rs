@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn the_flap_table() {
         // When it went down and came up, in minutes; in which boot it was before; which of these begins a quarantine.
-        let rows: [(&[(u64, u128)], Option<usize>); 6] = [
+        type Times = &'static [(u64, u128)];
+        let rows: [(Times, Option<usize>); 6] = [
             (&[(0, 1)], None),
             (&[(0, 1), (29, 2)], Some(1)),
             (&[(0, 1), (30, 2)], None),

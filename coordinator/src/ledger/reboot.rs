@@ -2,9 +2,10 @@
 //!
 //! A record of its own, not an [`super::Incident`]: no order to power off, and no evacuation, can name it.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_proto::fact::Text;
+use rekindle_proto::fact::{GUESTS_MAX, Guest, GuestList, Text};
 use rekindle_proto::id::{BootId, HostName, IncidentId, OperatorName, ServerId, WallTime};
 use rekindle_proto::status::{Phase, StoryLine};
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,26 @@ impl Ledger {
     #[must_use]
     pub fn open_reboot(&self, host: &HostName) -> Option<&Reboot> {
         self.reboots.values().find(|reboot| reboot.is_open() && reboot.host == *host)
+    }
+
+    /// What the ledger holds of a host's guests after this word of it. While its guests are being started after a reboot, those
+    /// it does not list (yet) are kept as not running: where their disks lie must not be forgotten, or they would be left
+    /// behind if the host failed again.
+    #[must_use]
+    pub fn guests_said<'a>(&self, host: &HostName, list: &'a GuestList) -> Cow<'a, GuestList> {
+        let known = self.hosts.get(host).and_then(|record| record.pulse.as_ref());
+        let (Some(reboot), Some(known)) = (self.open_reboot(host), known) else { return Cow::Borrowed(list) };
+        let listed: BTreeSet<ServerId> = list.guests.iter().map(|guest| guest.server).collect();
+        let kept = known
+            .guests
+            .guests
+            .iter()
+            .filter(|guest| !listed.contains(&guest.server))
+            .filter(|guest| !list.complete || reboot.ran.contains(&guest.server))
+            .map(|guest| Guest { running: false, ..guest.clone() });
+        let mut guests: Vec<Guest> = list.guests.iter().cloned().chain(kept).take(GUESTS_MAX).collect();
+        guests.sort();
+        Cow::Owned(GuestList { complete: list.complete, guests })
     }
 
     /// Open reboots, oldest first.

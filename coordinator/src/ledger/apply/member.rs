@@ -45,8 +45,9 @@ impl Ledger {
             return Err(Outcome::refused(format!("{} guests; at most {GUESTS_MAX}", guests.guests.len())));
         }
         let rebooted = self.note_boot(at, host, boot);
+        let said = self.guests_said(host, guests).into_owned();
         let record = self.hosts.entry(host.clone()).or_default();
-        record.pulse = Some(Pulse { at, boot, system_uuid, guests: guests.clone() });
+        record.pulse = Some(Pulse { at, boot, system_uuid, guests: said });
         let text = format!("{host}: {} guests", guests.guests.len()).into();
         Ok(Outcome::Applied { incident: rebooted, text })
     }

@@ -248,6 +248,27 @@ fn another_boot_is_a_failure_with_what_ran_before() {
     assert_eq!(log.ledger.flap_hold(&host("x")), None, "one down and up, not two");
 }
 
+/// Found by the simulator: a host that reboots, and dies before its hypervisor has said anything, must not have its guests
+/// left behind as of unknown disks.
+#[test]
+fn what_is_known_of_disks_outlives_a_reboot() {
+    let mut log = Log::rebooted();
+    let held = |log: &Log| -> Vec<(bool, DiskPlacement)> {
+        let pulse = log.ledger.hosts[&host("x")].pulse.as_ref().expect("one");
+        pulse.guests.guests.iter().map(|guest| (guest.running, guest.disks)).collect()
+    };
+    assert_eq!(held(&log), [(false, DiskPlacement::Shared); 3]);
+    log.says("x", second(), &[2]);
+    let mut running: Vec<bool> = held(&log).into_iter().map(|(running, _)| running).collect();
+    running.sort_unstable();
+    assert_eq!(running, [false, false, true]);
+    // Once it is over, its own list is the whole truth again.
+    log.leader(LeaderCommand::BeginReboot { incident: ONE, servers: vec![] }).expect("begun");
+    log.leader(LeaderCommand::CloseReboot { incident: ONE }).expect("closed");
+    log.says("x", second(), &[2]);
+    assert_eq!(held(&log), [(true, DiskPlacement::Shared)]);
+}
+
 #[test]
 fn guests_are_started_in_order_and_a_few_at_once() {
     let mut log = Log::armed();
