@@ -68,7 +68,7 @@ fn another_leader_goes_on_starting_guests() {
     run(&mut world, 60);
     world.boot_without_guests(&victim());
     run(&mut world, 14);
-    let leader = world.raft.leader().cloned().expect("somebody leads");
+    let leader = world.leader().expect("somebody leads");
     world.stop_daemon(&leader);
     run(&mut world, 5);
     world.start_again(&leader);

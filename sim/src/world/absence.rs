@@ -7,25 +7,23 @@ use super::*;
 impl World {
     /// A host is told to reboot or to power off: its daemon says so, then everything on it ends.
     pub fn shut_down(&mut self, host: &HostName, why: StopReason) {
+        let Some(ix) = self.ix(host) else { return };
         self.tell(format!("{host} shuts down: {why}"));
-        self.input(host, Input::Stopping { why });
+        self.input(ix, Input::Stopping { why });
         self.kill_host(host, why == StopReason::PowerOff);
     }
 
-    /// A host's hypervisor lists its guests, as it does every minute.
-    pub fn list_guests(&mut self, host: &HostName) {
-        let list = self.guest_list(host);
-        self.input(host, Input::Guests { list });
-    }
-
-    /// A host that has power runs again, in a new boot, without its guests: nobody starts them by himself.
+    /// A host runs again, in a new boot, without its guests: nobody starts them by himself.
     pub fn boot_without_guests(&mut self, name: &HostName) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+        let Some(ix) = self.ix(name) else { return };
+        let host = &mut self.hosts[ix];
         host.powered = true;
-        host.starts += 1;
+        host.kernel = true;
+        host.start += 1;
         host.boot = BootId(Uuid::from_u128(host.boot.0.as_u128() + (1 << 64)));
         self.tell(format!("{name} has booted, without its guests"));
-        self.nova.host_returned_empty(name);
-        self.start_daemon(name);
+        let now = self.now;
+        self.nova.host_returned_empty(name, now);
+        self.start_daemon(ix);
     }
 }
