@@ -6,6 +6,7 @@ use std::time::Duration;
 use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 
+use crate::ledger::OnShutdown;
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
@@ -86,6 +87,8 @@ pub struct Policy {
     pub evacuate_settle: Duration,
     /// What to do with servers whose disks die with the host.
     pub local_disk: LocalDisk,
+    /// What is done about a host that said that it reboots or powers off.
+    pub on_shutdown: OnShutdown,
 }
 
 impl Default for Policy {
@@ -102,6 +105,7 @@ impl Default for Policy {
             evacuate_tries: 3,
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
+            on_shutdown: OnShutdown::Wait(Duration::from_secs(600)),
         }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) fn busy() -> StatusDoc {
         ],
         incidents: vec![story()],
         alarms: vec![Text::new("nova: slow, 2.1 s a call")],
+        strangers: Vec::new(),
+        armed_again_in_ms: None,
     }
 }
 
@@ -110,6 +112,7 @@ pub(crate) fn story() -> IncidentDoc {
             recovered: 1,
             left_behind: 1,
             servers: 3,
+            rebooted: false,
         },
         story: vec![
             told(0, Phase::Suspect, "cmp-05: no answer"),

@@ -90,7 +90,13 @@ fn refuse_order(
             OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
                 refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
             }
+            OperatorCommand::Forget { host } if setup.voters.contains(&host) => {
+                refused(format!("{host} votes: give its vote to another first"))
+            }
             OperatorCommand::Init { .. }
+            | OperatorCommand::DisarmFor { .. }
+            | OperatorCommand::Enroll { .. }
+            | OperatorCommand::Forget { .. }
             | OperatorCommand::Arm(_)
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }

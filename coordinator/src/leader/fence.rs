@@ -316,8 +316,7 @@ impl Leader {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {
-                        "it rebooted by itself before any off order; its guests are not started in place by this version: \
-                         start them"
+                        "it rebooted by itself before any off order: no fence; its guests are started in place"
                     };
                     if !same_boot {
                         cx.out.warn(Some(&peer.host), why);

@@ -76,6 +76,9 @@ impl Leader {
         if self.suspects.contains_key(host) || !cx.ledger.roster.contains_key(host) || *host == cx.setup.host {
             return;
         }
+        if self.is_explained(cx, host) {
+            return;
+        }
         let record = cx.ledger.host(host);
         let is_known = cx.ledger.open_incident(host).is_some() || record.is_some_and(|host| host.quarantine.is_some());
         let cooling = self.refutations.get(host).and_then(|times| times.last());
@@ -132,13 +135,13 @@ impl Leader {
         }
     }
 
-    /// The host lives. With another boot than before, its guests died nevertheless; starting them in place comes later.
+    /// The host lives. With another boot than before, its guests died nevertheless: its first statement in the new boot opens
+    /// the reboot that starts them in place.
     fn refute(&mut self, cx: &mut Context<'_>, host: &HostName, boot: BootId, why: &str) {
         let Some(case) = self.suspects.remove(host) else { return };
         let now = cx.now.mono;
         if case.suspicion.boot.is_some_and(|known| known != boot) {
-            let text = "it rebooted: rekindle does not restart its guests in place yet, look at them";
-            cx.out.warn(Some(host), text);
+            cx.out.warn(Some(host), "it rebooted by itself: its guests are started in place");
         }
         cx.out.push(Output::Event(Event::Phase {
             incident: None,
@@ -170,7 +173,7 @@ impl Leader {
         }
         let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
         for host in hosts {
-            if cx.ledger.open_incident(&host).is_some() {
+            if cx.ledger.open_incident(&host).is_some() || self.is_explained(cx, &host) {
                 self.suspects.remove(&host);
                 continue;
             }
@@ -214,13 +217,14 @@ impl Leader {
             chosen = case.asked.keys().filter(|member| !answered(member)).take(ASKED_AT_ONCE).cloned().collect();
         }
         let path = cx.main_path();
+        let knows_goodbye = cx.goodbye(host).is_some();
         for member in chosen {
             let call = cx.out.call();
             let addresses = vec![(path.clone(), address)];
             if member == cx.setup.host {
                 self.own_examinations.push(OwnExamination { question: call, target: host.clone(), addresses });
             } else {
-                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses });
+                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses, knows_goodbye });
             }
             if let Some(case) = self.suspects.get_mut(host) {
                 case.asked.insert(member, call);
@@ -246,9 +250,6 @@ impl Leader {
         }
         if !cx.ledger.is_hypervisor(host) {
             return Err("a witness runs no guests: nothing to recover".into());
-        }
-        if cx.heard.is_absent(host) {
-            return Err("absent: its daemon was stopped on purpose; nothing is done about its silence".into());
         }
         self.cold_start(cx, host)?;
         let Some(case) = self.suspects.get(host) else { return Ok(()) };

@@ -4,9 +4,12 @@
 use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::fact::{DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
+use rekindle_proto::fact::{
+    DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, StopReason, Text,
+};
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
+    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +79,18 @@ pub enum MemberStatement {
         server: ServerId,
         /// How.
         event: GuestEvent,
+    },
+    /// My daemon stops, and says why. My silence is no failure.
+    Absent {
+        /// In this life.
+        life: Incarnation,
+        /// Why.
+        why: StopReason,
+    },
+    /// I am back, in a later life than the one that said goodbye.
+    Returned {
+        /// In this life.
+        life: Incarnation,
     },
 }
 
@@ -241,6 +256,42 @@ pub enum LeaderCommand {
         /// Which host.
         host: HostName,
     },
+    /// Time has passed, on the leader's monotonic clock, while something waited for it.
+    Elapse {
+        /// How much, in milliseconds; at most [`super::ELAPSE_MAX_MS`].
+        ms: u32,
+    },
+    /// A new host was heard long enough: it counts from now on.
+    EndProbation {
+        /// Which.
+        host: HostName,
+    },
+    /// The compute service of a host that rebooted reports again, and its own list of guests is here.
+    BeginReboot {
+        /// Which reboot.
+        incident: IncidentId,
+        /// What does not run and did, with its priority.
+        servers: Vec<(ServerId, u8)>,
+    },
+    /// A guest of a reboot is to be started, by a guest incident of its own.
+    StartInPlace {
+        /// Which reboot.
+        incident: IncidentId,
+        /// Which server.
+        server: ServerId,
+    },
+    /// Every server of a reboot runs, or has its reason.
+    CloseReboot {
+        /// Which reboot.
+        incident: IncidentId,
+    },
+    /// A reboot needs a person.
+    StickReboot {
+        /// Which reboot.
+        incident: IncidentId,
+        /// Why, and what to check.
+        why: Text,
+    },
 }
 
 /// On whose word a host was judged gone.
@@ -386,5 +437,20 @@ pub enum OperatorCommand {
     LiftBrake {
         /// Whose.
         target: LiftTarget,
+    },
+    /// Only watch, for a time; then act again.
+    DisarmFor {
+        /// How long, in milliseconds of the ledger's time.
+        ms: u64,
+    },
+    /// Enrol a host or witness. It is on probation first.
+    Enroll {
+        /// Who, as what, where.
+        entry: RosterEntry,
+    },
+    /// Take a host or witness off the roster.
+    Forget {
+        /// Which.
+        host: HostName,
     },
 }

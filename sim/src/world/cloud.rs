@@ -183,7 +183,7 @@ impl World {
     }
 
     /// libvirt tells the host's daemon that something has changed.
-    fn list_guests(&mut self, host: &HostName) {
+    pub fn list_guests(&mut self, host: &HostName) {
         let Some(ix) = self.ix(host) else { return };
         let (list, start) = (self.guest_list(ix), self.hosts[ix].start);
         self.later(ix, start, Duration::from_millis(5), Input::Guests { list });

@@ -74,6 +74,12 @@ impl Ledger {
                 self.mark_epoch(*number, *elapsed_ms, seen, voters)
             }
             LeaderCommand::DropLift { host } => self.drop_lift(host),
+            LeaderCommand::Elapse { ms } => self.elapse(at, *ms),
+            LeaderCommand::EndProbation { host } => self.end_probation(host),
+            LeaderCommand::BeginReboot { incident, servers } => self.begin_reboot(at, *incident, servers),
+            LeaderCommand::StartInPlace { incident, server } => self.start_in_place(at, *incident, *server),
+            LeaderCommand::CloseReboot { incident } => self.close_reboot(at, *incident),
+            LeaderCommand::StickReboot { incident, why } => self.stick_reboot(at, *incident, why),
         }
     }
 
@@ -95,7 +101,8 @@ impl Ledger {
             began: suspected_at,
             ended: None,
             phase: Phase::Suspect,
-            verdict: verdict.clone(),
+            // The ledger's own count: what is opened now counts against no smaller roster later.
+            verdict: VerdictRecord { roster: u32::try_from(self.roster.len()).unwrap_or(u32::MAX), ..verdict.clone() },
             attempts: Vec::new(),
             attempts_before_resume: 0,
             proof: None,
@@ -119,6 +126,7 @@ impl Ledger {
         self.last_incident = id;
         self.incidents.insert(id, incident);
         self.bind_lift(at, host, id);
+        self.supersede_reboot(at, host, id);
         self.forget_old_incidents();
         Ok(Outcome::Applied { incident: Some(id), text: format!("incident {id} of {host} opened").into() })
     }
@@ -176,6 +184,8 @@ impl Ledger {
         incident.turn(Phase::Refuted, when.at, why.clone())?;
         incident.ended = Some(when.at);
         incident.end_attempt(why);
+        let host = incident.host.clone();
+        self.came_up(&host);
         Ok(Outcome::done(format!("incident {id} refuted")))
     }
 
@@ -309,6 +319,7 @@ impl Ledger {
         guest.ended = Some(at);
         let phase = if recovered { Phase::Recovered } else { Phase::Stuck };
         tell(&mut guest.story, StoryLine { at, phase, text: why.clone(), operator: None });
+        self.note_started(at, id, recovered, why);
         Ok(Outcome::done("guest settled"))
     }
 

@@ -1,5 +1,7 @@
 //! Every rule by its refusal, and that the same entries give the same ledger.
 
+mod standing;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_proto::fact::{
