@@ -37,6 +37,7 @@ mod cloud;
 mod faults;
 mod hosts;
 mod judge;
+mod labels;
 mod network;
 mod plan;
 mod power;
