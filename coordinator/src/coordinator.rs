@@ -18,6 +18,7 @@ use crate::member::{Member, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
+use crate::voter::Voter;
 
 use queries::order_reply;
 
@@ -33,6 +34,7 @@ pub struct Coordinator {
     heard: HeardBook,
     member: Member,
     leader: Option<Leader>,
+    voter: Voter,
     out: Outbox,
 }
 
@@ -61,6 +63,7 @@ impl Coordinator {
             heard: HeardBook::default(),
             member: Member::new(now.mono),
             leader: None,
+            voter: Voter::new(now.mono),
             out: Outbox::new(setup.seed),
             setup,
         }
@@ -93,11 +96,14 @@ impl Coordinator {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         let leader = self.leader.as_ref().and_then(Leader::next_deadline);
-        [self.membership.next_deadline(), self.member.next_deadline(), leader].into_iter().flatten().min()
+        [self.duties_deadline(), leader].into_iter().flatten().min()
     }
 
     /// The only entrance.
     pub fn handle(&mut self, now: Now, input: Input) {
+        if let Some(due) = self.duties_deadline() {
+            self.voter.was_late(now.mono, now.mono.since(due));
+        }
         match input {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, &peer),
@@ -134,12 +140,14 @@ impl Coordinator {
                     self.member.announce_now(now.mono);
                 }
             }
+            Input::DeviceRead { call, reading, .. } if self.voter.take_reading(now.mono, call, &reading) => {}
             Input::DeviceRead { call, reading, finished } => {
                 self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
             }
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }
+            Input::Nova { call, result } if self.voter.take_nova(now.mono, call, &result) => {}
             Input::Nova { call, result } => {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
             }
@@ -170,7 +178,10 @@ impl Coordinator {
             let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
             self.take_yields(now, yields);
         }
+        self.drive_voter(now);
+        let ill = self.voter.bars_acts().cloned();
         let tests = self.with_leader(now, |leader, cx| {
+            leader.note_health(ill);
             leader.drive(cx);
             leader.finished_fence_tests(cx.now.mono)
         });
@@ -178,6 +189,32 @@ impl Coordinator {
             self.answer(query, AdminReply::FenceTest { devices });
         }
         self.take_own_questions(now);
+    }
+
+    /// When the next duty is due that has nothing to do with leading.
+    fn duties_deadline(&self) -> Option<Moment> {
+        let voter = if self.is_voter() { self.voter.next_deadline() } else { None };
+        [self.membership.next_deadline(), self.member.next_deadline(), voter].into_iter().flatten().min()
+    }
+
+    fn is_voter(&self) -> bool {
+        self.setup.voters.contains(&self.setup.host)
+    }
+
+    /// Gives leadership up, or stands again, as our own health has it.
+    fn drive_voter(&mut self, now: Now) {
+        if !self.is_voter() {
+            return;
+        }
+        let Self { setup, ledger, membership, heard, out, voter, .. } = self;
+        let changed = voter.drive(&mut context(setup, ledger, membership, heard, out, now));
+        let Some(stands) = changed else { return };
+        self.out.push(Output::Candidacy(stands));
+        let (term, leader) = self.voter.hint().clone();
+        if leader.as_ref() == Some(&self.setup.host) {
+            // Raft may believe in us for some time yet: nothing is done as leader, or something is again.
+            self.leadership(now, term, leader);
+        }
     }
 
     fn drain_membership(&mut self, now: Now) {
@@ -277,6 +314,11 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
             }
             Message::GuestChangeNoted { server } => self.member.guest_noted(server),
+            Message::Fitness { fit } => {
+                if self.setup.voters.contains(&from.host) {
+                    self.voter.take_word(&from.host, fit, now.mono);
+                }
+            }
             Message::Goodbye => {
                 self.heard.said_goodbye(from);
                 self.touch();
@@ -308,6 +350,9 @@ impl Coordinator {
     }
 
     fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
+        self.voter.take_hint(term, leader.clone());
+        // Who has given leadership up does not lead, whatever Raft still believes.
+        let leader = leader.filter(|leader| *leader != self.setup.host || self.voter.stands());
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
             let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);

@@ -262,6 +262,9 @@ pub enum Output {
     },
     /// Tell the world what happened: log, metrics.
     Event(Event),
+    /// Stand for leadership (`true`), or give it up and do not stand: no Raft heartbeats, no candidacy. We still vote and
+    /// keep the log. Until it is said, a voter stands.
+    Candidacy(bool),
 }
 
 /// A question to Nova that changes nothing.

@@ -139,6 +139,12 @@ pub enum Message {
     },
     /// To all, on the speaker's own connection: my daemon stops because it was told to. My silence is no failure.
     Goodbye,
+    /// Voter to voters, when it changes and several times a minute: whether I would be fit to lead. A hint: it moves who
+    /// stands for election, never who wins it.
+    Fitness {
+        /// Nova and the fence devices answer me, and my own loop is on time.
+        fit: bool,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

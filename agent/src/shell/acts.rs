@@ -75,6 +75,11 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             }
         }
         Output::Relay { call, to, member, request } => shell.relay(call, to, member, &request),
+        Output::Candidacy(stands) => {
+            if let Some(ledger) = &shell.ledger {
+                ledger.stand(stands);
+            }
+        }
         Output::Event(event) => {
             shell.metrics.event(&event);
             log_event(&event);

@@ -132,10 +132,10 @@ impl Leader {
 
     /// Grants a permit to act on a host, or starts what is missing for one.
     pub(super) fn permit(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<Permit, Hold> {
-        let granted =
-            Permit::grant(cx.now, self.term, self.checker.confirmed, self.roll.last.as_ref(), cx.ledger, host);
+        let (checked, roll) = (self.checker.confirmed, self.roll.last.as_ref());
+        let granted = Permit::grant(cx.now, self.term, self.ill.as_ref(), checked, roll, cx.ledger, host);
         match &granted {
-            Ok(_) | Err(Hold::Brake(_)) => {}
+            Ok(_) | Err(Hold::Brake(_) | Hold::Unfit(_)) => {}
             Err(Hold::CheckStale) => self.want_check(cx),
             Err(Hold::RollStale) => self.want_roll(cx),
             Err(Hold::MassFailure { .. }) => {

@@ -28,6 +28,7 @@ use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
 use crate::time::Moment;
+use crate::voter::Ailment;
 
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
@@ -74,6 +75,8 @@ pub(crate) struct Leader {
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
+    /// Why this leader must not act, though it leads (I3).
+    ill: Option<Ailment>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -108,6 +111,7 @@ impl Leader {
             holds: BTreeMap::new(),
             wake: None,
             dirty: true,
+            ill: None,
         };
         leader.want_check(cx);
         leader
@@ -153,6 +157,19 @@ impl Leader {
     /// Something may have changed: look again at the end of this `handle`.
     pub(crate) fn touch(&mut self) {
         self.dirty = true;
+    }
+
+    /// Whether we are fit to act, by our own signs (I3).
+    pub(crate) fn note_health(&mut self, ill: Option<Ailment>) {
+        if self.ill.is_some() != ill.is_some() {
+            self.touch();
+        }
+        self.ill = ill;
+    }
+
+    /// Why this leader does not act.
+    pub(crate) fn ill(&self) -> Option<&Ailment> {
+        self.ill.as_ref()
     }
 
     /// Takes every step that is due.

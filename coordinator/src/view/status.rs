@@ -131,6 +131,12 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         alarms.push("no leader is known here: this is one member's own view".into());
         return alarms;
     };
+    if let Some(ailment) = leader.ill() {
+        alarms.push(Text::new(format!(
+            "{} leads, is not fit to act, and no fitter voter is there to lead: {ailment}",
+            cx.setup.host
+        )));
+    }
     if !cx.ledger.arming.armed {
         alarms.push("disarmed: failures are watched, nothing is done about them".into());
     }

@@ -74,6 +74,13 @@ impl World {
                 self.later(name, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
             Output::Answer { .. } | Output::Relay { .. } => {}
+            Output::Candidacy(stands) => {
+                self.tell(format!("{name} {} for leadership", if stands { "stands" } else { "does not stand" }));
+                if let Some(host) = self.hosts.get_mut(name) {
+                    host.stands = stands;
+                }
+                self.check_leader();
+            }
             Output::Event(event) => self.tell_event(name, &event),
         }
     }

@@ -9,7 +9,7 @@ impl World {
     }
 
     pub(super) fn reaches_nova(&self, host: &HostName) -> bool {
-        !self.nova_down && self.hosts.get(host).is_some_and(|host| !host.cut)
+        !self.nova_down && self.hosts.get(host).is_some_and(|host| !host.cut && !host.nova_cut)
     }
 
     pub(super) fn nova_read(&mut self, name: &HostName, call: CallId, request: &NovaRead) {

@@ -53,9 +53,7 @@ impl World {
     }
 
     pub(super) fn check(&mut self, host: &HostName, start: u64, call: CallId) {
-        let holds = self.raft.leader() == Some(host)
-            && self.is_current(host, start)
-            && self.raft.has_majority(host, |a, b| self.connected(a, b));
+        let holds = self.raft.leader() == Some(host) && self.is_current(host, start) && self.may_lead(host);
         let (after, result) = if holds {
             (Duration::from_micros(50), Ok(self.raft.term()))
         } else {
@@ -68,11 +66,16 @@ impl World {
     /// The leader may be gone: an election is due.
     pub(super) fn check_leader(&mut self) {
         let leader = self.raft.leader().cloned();
-        let holds = leader.is_some_and(|leader| self.raft.has_majority(&leader, |a, b| self.connected(a, b)));
+        let holds = leader.is_some_and(|leader| self.may_lead(&leader));
         if !holds && self.election.is_none() {
             let after = self.millis(1_500, 3_000);
             self.election = Some(self.now + after);
         }
+    }
+
+    fn may_lead(&self, voter: &HostName) -> bool {
+        self.hosts.get(voter).is_some_and(|host| host.stands)
+            && self.raft.has_majority(voter, |a, b| self.connected(a, b))
     }
 
     pub(super) fn elect(&mut self) {
@@ -83,13 +86,13 @@ impl World {
         if self.election.is_some_and(|due| due <= self.now) {
             self.election = None;
             let leader = self.raft.leader().cloned();
-            let holds = leader.is_some_and(|leader| self.raft.has_majority(&leader, |a, b| self.connected(a, b)));
+            let holds = leader.is_some_and(|leader| self.may_lead(&leader));
             if !holds {
                 let able: Vec<HostName> = self
                     .raft
                     .voters()
                     .iter()
-                    .filter(|voter| self.is_up(voter) && self.raft.has_majority(voter, |a, b| self.connected(a, b)))
+                    .filter(|voter| self.is_up(voter) && self.may_lead(voter))
                     .cloned()
                     .collect();
                 if !able.is_empty() {

@@ -31,6 +31,10 @@ pub struct Host {
     pub frozen: bool,
     /// Its network is cut from everybody's.
     pub cut: bool,
+    /// Its way to Nova is cut.
+    pub nova_cut: bool,
+    /// Its voter may lead.
+    pub(super) stands: bool,
     /// How its BMC behaves.
     pub bmc: Bmc,
     pub(super) starts: u64,
@@ -109,6 +113,7 @@ impl World {
         host.starts += 1;
         host.incarnation = Incarnation(host.incarnation.0.max(now.mono.as_micros()) + 1);
         host.tick = None;
+        host.stands = true;
         host.met.clear();
         let devices = vec![DeviceRule {
             hosts: "*".to_owned(),

@@ -167,6 +167,8 @@ impl World {
                     powered: true,
                     frozen: false,
                     cut: false,
+                    nova_cut: false,
+                    stands: true,
                     bmc: Bmc::Honest,
                     starts: 0,
                     tick: None,
