@@ -1,5 +1,6 @@
 //! The one entrance and the one exit.
 
+mod duties;
 mod queries;
 mod tell;
 
@@ -12,7 +13,7 @@ use rekindle_proto::status::Phase;
 
 use crate::context::{Context, HeardBook, Outbox};
 use crate::io::{Event, Input, Output, Peer};
-use crate::leader::Leader;
+use crate::leader::{Leader, LeaseAnswer};
 use crate::ledger::{Entry, Ledger, Position, Statement};
 use crate::member::{Member, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
@@ -161,7 +162,13 @@ impl Coordinator {
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
-            Input::Stopping => self.with_member(now, |member, cx| member.say_goodbye(cx)),
+            Input::Watchdog { device } => {
+                self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
+            }
+            Input::Stopping => {
+                self.member.withdraw_watchdog(now.mono);
+                self.with_member(now, |member, cx| member.say_goodbye(cx));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -189,32 +196,6 @@ impl Coordinator {
             self.answer(query, AdminReply::FenceTest { devices });
         }
         self.take_own_questions(now);
-    }
-
-    /// When the next duty is due that has nothing to do with leading.
-    fn duties_deadline(&self) -> Option<Moment> {
-        let voter = if self.is_voter() { self.voter.next_deadline() } else { None };
-        [self.membership.next_deadline(), self.member.next_deadline(), voter].into_iter().flatten().min()
-    }
-
-    fn is_voter(&self) -> bool {
-        self.setup.voters.contains(&self.setup.host)
-    }
-
-    /// Gives leadership up, or stands again, as our own health has it.
-    fn drive_voter(&mut self, now: Now) {
-        if !self.is_voter() {
-            return;
-        }
-        let Self { setup, ledger, membership, heard, out, voter, .. } = self;
-        let changed = voter.drive(&mut context(setup, ledger, membership, heard, out, now));
-        let Some(stands) = changed else { return };
-        self.out.push(Output::Candidacy(stands));
-        let (term, leader) = self.voter.hint().clone();
-        if leader.as_ref() == Some(&self.setup.host) {
-            // Raft may believe in us for some time yet: nothing is done as leader, or something is again.
-            self.leadership(now, term, leader);
-        }
     }
 
     fn drain_membership(&mut self, now: Now) {
@@ -319,6 +300,14 @@ impl Coordinator {
                     self.voter.take_word(&from.host, fit, now.mono);
                 }
             }
+            Message::LeaseAsk { call, watchdog } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, Some(watchdog)));
+            }
+            Message::LeaseWithdraw { call } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, None));
+            }
+            Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
+            Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Goodbye => {
                 self.heard.said_goodbye(from);
                 self.touch();
@@ -380,6 +369,7 @@ impl Coordinator {
                 Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
                 Yield::Pulse(guests) => leader.pulse(&us.host, us.boot, cx.setup.system_uuid, guests),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
+                Yield::Lease(call, watchdog) => leader.lease_question(cx, &us, call, watchdog),
             });
         }
     }
@@ -389,6 +379,7 @@ impl Coordinator {
         let Some(leader) = &mut self.leader else { return };
         let examinations = leader.take_own_examinations();
         let questions = leader.take_own_guest_questions();
+        let leases = leader.take_own_leases();
         for server in leader.take_own_guest_notes() {
             self.member.guest_noted(server);
         }
@@ -396,6 +387,9 @@ impl Coordinator {
             let call = self.out.call();
             let crate::leader::OwnExamination { question, target, addresses } = examination;
             self.member.testifier.begin(call, None, question, target, addresses, now.mono);
+        }
+        for answer in &leases {
+            self.take_lease(now, answer);
         }
         for (call, servers) in questions {
             self.with_member(now, |member, cx| member.ask_guests(cx, None, call, servers));

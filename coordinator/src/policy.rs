@@ -75,6 +75,9 @@ pub struct Policy {
     pub evacuate_settle: Duration,
     /// What to do with servers whose disks die with the host.
     pub local_disk: LocalDisk,
+    /// Whether hosts live under their own watchdog, and one that ran out is proof, after all fence devices. Off: nobody is
+    /// ever reset because a network failed.
+    pub self_fence: bool,
 }
 
 impl Default for Policy {
@@ -91,6 +94,7 @@ impl Default for Policy {
             evacuate_tries: 3,
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
+            self_fence: false,
         }
     }
 }

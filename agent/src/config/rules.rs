@@ -308,6 +308,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             Some(LocalDiskWord::Leave) => LocalDisk::Leave,
             None => default.local_disk,
         },
+        self_fence: fencing.self_fence.unwrap_or(default.self_fence),
     }
 }
 

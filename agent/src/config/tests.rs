@@ -103,6 +103,7 @@ const KEYS: [(&str, &str); 36] = [
     ("device_timeout", "fencing"),
     ("off_polls", "fencing"),
     ("fence_tries", "fencing"),
+    ("self_fence", "fencing"),
     ("hosts", "fence_device"),
     ("level", "fence_device"),
     ("driver", "fence_device"),

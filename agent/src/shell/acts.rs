@@ -80,6 +80,8 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 ledger.stand(stands);
             }
         }
+        // No adapter tells of a device yet, so that none is ever ordered.
+        Output::Watchdog(order) => tracing::error!(?order, "an order to a watchdog that is not configured"),
         Output::Event(event) => {
             shell.metrics.event(&event);
             log_event(&event);

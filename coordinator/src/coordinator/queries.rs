@@ -91,7 +91,8 @@ fn refuse_order(
             | OperatorCommand::Arm(_)
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }
-            | OperatorCommand::Release { .. } => None,
+            | OperatorCommand::Release { .. }
+            | OperatorCommand::ConfirmOff { .. } => None,
         },
     }
 }

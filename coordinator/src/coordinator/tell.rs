@@ -50,6 +50,8 @@ impl Coordinator {
             | LeaderCommand::FenceFailed { .. }
             | LeaderCommand::ConfirmFence { .. }
             | LeaderCommand::VoidProof { .. }
+            | LeaderCommand::OffSettled { .. }
+            | LeaderCommand::ConfirmWatchdog { .. }
             | LeaderCommand::BeginEvacuation { .. }
             | LeaderCommand::EvacuateIntent { .. }
             | LeaderCommand::CloseIntent { .. }

@@ -16,6 +16,7 @@ mod proposals;
 mod pulses;
 mod servers;
 mod suspects;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -39,6 +40,8 @@ use proposals::{Key, Proposals};
 use pulses::Pulses;
 use servers::IntentState;
 use suspects::SuspectCase;
+pub(crate) use watchdog::LeaseAnswer;
+use watchdog::Leases;
 
 pub(crate) use suspects::OwnExamination;
 
@@ -77,6 +80,7 @@ pub(crate) struct Leader {
     dirty: bool,
     /// Why this leader must not act, though it leads (I3).
     ill: Option<Ailment>,
+    leases: Leases,
 }
 
 /// To whom an answer of Nova belongs.
@@ -112,6 +116,7 @@ impl Leader {
             wake: None,
             dirty: true,
             ill: None,
+            leases: Leases::new(cx.now.mono),
         };
         leader.want_check(cx);
         leader
@@ -192,6 +197,8 @@ impl Leader {
         self.drive_incidents(cx);
         self.drive_guests(cx);
         self.drive_devices(cx);
+        self.drive_leases(cx);
+        self.drive_off_settled(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {

@@ -33,6 +33,10 @@ pub(super) enum Key {
     Guest(IncidentId),
     /// An operator's order: the query to be answered.
     Order(CallId),
+    /// A member's watchdog.
+    Watchdog(HostName),
+    /// The end of an incident's off orders.
+    OffSettled(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +103,7 @@ impl Leader {
             Key::Order(query) => return Some((*query, result)),
             Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
             Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -2,13 +2,17 @@
 //! member's own statement, whoever forwards it.
 
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::fact::{DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
+use rekindle_proto::fact::{
+    DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text, Watchdog,
+};
 use rekindle_proto::id::{
     BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::evidence::WatchdogEvidence;
+use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
 /// One entry.
@@ -71,6 +75,18 @@ pub enum MemberStatement {
         server: ServerId,
         /// How.
         event: GuestEvent,
+    },
+    /// From now on my watchdog resets me unless I feed it under a lease. Committed before the first feed.
+    ArmWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+        /// Which.
+        watchdog: Watchdog,
+    },
+    /// I am about to disarm it. Committed before I do.
+    WithdrawWatchdog {
+        /// When I asked.
+        stamp: Stamp,
     },
 }
 
@@ -206,6 +222,20 @@ pub enum LeaderCommand {
         recovered: bool,
         /// What happened.
         why: Text,
+    },
+    /// Nothing of this off order can have an effect any more: the leader has waited for it on its own monotonic clock.
+    OffSettled {
+        /// Of which incident.
+        incident: IncidentId,
+        /// The last attempt.
+        attempt: u32,
+    },
+    /// The host's own armed watchdog has certainly run out.
+    ConfirmWatchdog {
+        /// Which incident.
+        incident: IncidentId,
+        /// The evidence.
+        evidence: WatchdogEvidence,
     },
 }
 
@@ -347,5 +377,12 @@ pub enum OperatorCommand {
     Release {
         /// Which host.
         host: HostName,
+    },
+    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
+    ConfirmOff {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What I looked at. Never empty.
+        checked: Text,
     },
 }

@@ -7,8 +7,10 @@
 mod apply;
 mod authority;
 mod entry;
+mod evidence;
 mod incident;
 mod state;
+mod watchdog;
 
 pub use apply::{Outcome, Position};
 pub use authority::{
@@ -18,8 +20,10 @@ pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, Statement, TestimonyRecord, VerdictRecord,
 };
+pub use evidence::{Evidence, StatementEvidence, WatchdogEvidence};
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
 pub use state::{Arming, HostRecord, Ledger, Pulse};
+pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
 pub const LEDGER_FORMAT: u32 = 1;
@@ -54,5 +58,6 @@ pub const GUEST_INCIDENTS_OPEN_MAX: usize = 64;
 /// The window of [`GUEST_RESTARTS_MAX`], in milliseconds.
 pub const GUEST_WINDOW_MS: u64 = 30 * 60 * 1_000;
 
-/// After the last not-after of any off order, before a host may be released, in milliseconds: slow BMCs execute late (I5).
+/// After an off order's time is over, before its host may be powered on, released or readmitted, in milliseconds: slow BMCs
+/// execute late (I5). The leader counts it on its own monotonic clock, and says so with `OffSettled`.
 pub const OFF_SETTLE_MS: u64 = 60 * 1_000;

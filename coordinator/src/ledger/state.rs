@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
 use super::incident::{GuestIncident, Incident};
+use super::watchdog::WatchdogRecord;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub struct HostRecord {
     pub quarantine: Option<IncidentId>,
     /// Its last own word.
     pub pulse: Option<Pulse>,
+    /// Its watchdog, if it ever armed one.
+    pub watchdog: Option<WatchdogRecord>,
 }
 
 /// A host's own word about itself.

@@ -68,7 +68,9 @@ pub enum Ailment {
 impl fmt::Display for Ailment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LocalHealth(score) => write!(f, "local health {score} of 8 (8 is worst; at most {LOCAL_HEALTH_WORST})"),
+            Self::LocalHealth(score) => {
+                write!(f, "local health {score} of 8 (8 is worst; at most {LOCAL_HEALTH_WORST})")
+            }
             Self::LoopLate(by) => write!(f, "its loop ran {} ms late", by.as_millis()),
             Self::NovaAway(error) => write!(f, "Nova does not answer it: {error}"),
             Self::DevicesAway(asked) => write!(f, "{asked} fence devices of living hosts in a row did not answer it"),

@@ -261,8 +261,7 @@ impl Voter {
         }
         self.said = Some(fit);
         self.word_due = now + WORD_EVERY;
-        let others: Vec<HostName> =
-            cx.setup.voters.iter().filter(|voter| **voter != cx.setup.host).cloned().collect();
+        let others: Vec<HostName> = cx.setup.voters.iter().filter(|voter| **voter != cx.setup.host).cloned().collect();
         for voter in others {
             cx.send(&voter, Message::Fitness { fit });
         }

@@ -81,6 +81,7 @@ impl World {
                 }
                 self.check_leader();
             }
+            Output::Watchdog(order) => self.watchdog(name, order),
             Output::Event(event) => self.tell_event(name, &event),
         }
     }

@@ -33,6 +33,10 @@ pub struct Host {
     pub cut: bool,
     /// Its way to Nova is cut.
     pub nova_cut: bool,
+    /// It hears the others, and is not heard by them.
+    pub mute: bool,
+    /// When its watchdog was last fed, if it is armed.
+    pub(super) fed: Option<Moment>,
     /// Its voter may lead.
     pub(super) stands: bool,
     /// How its BMC behaves.
@@ -145,6 +149,9 @@ impl World {
         }
         let list = self.guest_list(name);
         self.input(name, Input::Guests { list });
+        if let Some(device) = self.watchdog_device() {
+            self.input(name, Input::Watchdog { device: Some(device) });
+        }
         self.input(name, Input::Tick);
     }
 

@@ -32,6 +32,7 @@ mod elections;
 mod hosts;
 mod network;
 mod power;
+mod watchdog;
 
 pub use hosts::{Bmc, Host};
 
@@ -55,6 +56,7 @@ enum Happening {
     Die(HostName),
     Heartbeat,
     Election,
+    Watchdog(HostName, BootId, Moment),
 }
 
 /// How the simulated network and cloud misbehave all the time.
@@ -168,6 +170,8 @@ impl World {
                     frozen: false,
                     cut: false,
                     nova_cut: false,
+                    mute: false,
+                    fed: None,
                     stands: true,
                     bmc: Bmc::Honest,
                     starts: 0,
@@ -301,6 +305,7 @@ impl World {
                 self.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
             }
             Happening::Election => self.elect(),
+            Happening::Watchdog(host, boot, fed) => self.watchdog_runs_out(&host, boot, fed),
         }
     }
 

@@ -48,6 +48,7 @@ impl World {
         let Some(target) = self.addresses.get(&to).cloned() else { return };
         if member.is_some_and(|member| member != MemberId::of(&target))
             || target == *from
+            || self.hosts.get(from).is_some_and(|host| host.mute)
             || !self.connected(from, &target)
         {
             return;

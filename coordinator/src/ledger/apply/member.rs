@@ -28,6 +28,8 @@ impl Ledger {
         match statement {
             MemberStatement::Pulse { system_uuid, guests } => self.pulse(at, host, boot, *system_uuid, guests),
             MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, *server),
+            MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),
+            MemberStatement::WithdrawWatchdog { stamp } => self.withdraw_watchdog(host, *stamp),
         }
     }
 

@@ -13,6 +13,7 @@ mod operator;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::collections::BTreeSet;
 
