@@ -151,7 +151,7 @@ impl Incident {
         }
         if !self.is_off_settled() {
             return Err(Outcome::refused(format!(
-                "an off order of incident {} may still be under way: its leader waits for it, a minute and a half at most;                  again after a change of leader (I5)",
+                "an off order of incident {} may still be under way: its leader waits for it, a minute and a half at most; again after a change of leader (I5)",
                 self.id
             )));
         }

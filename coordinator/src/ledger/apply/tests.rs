@@ -38,8 +38,7 @@ fn boot() -> BootId {
     BootId(Uuid::from_u128(1))
 }
 
-const UNSETTLED: &str = "an off order of incident 1 may still be under way: its leader waits for it, a minute and a half \
-                         at most; again after a change of leader (I5)";
+const UNSETTLED: &str = "an off order of incident 1 may still be under way: its leader waits for it, a minute and a half at most; again after a change of leader (I5)";
 
 /// A ledger under test: entries are a second apart.
 #[derive(Clone)]
