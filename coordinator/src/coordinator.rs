@@ -1,5 +1,6 @@
 //! The one entrance and the one exit.
 
+mod duties;
 mod queries;
 mod tell;
 
@@ -12,12 +13,13 @@ use rekindle_proto::status::Phase;
 
 use crate::context::{Context, HeardBook, Outbox};
 use crate::io::{Event, Input, Output, Peer};
-use crate::leader::Leader;
+use crate::leader::{Leader, LeaseAnswer};
 use crate::ledger::{Entry, Ledger, Position, Statement};
 use crate::member::{Member, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
+use crate::voter::Voter;
 
 use queries::order_reply;
 
@@ -33,6 +35,7 @@ pub struct Coordinator {
     heard: HeardBook,
     member: Member,
     leader: Option<Leader>,
+    voter: Voter,
     out: Outbox,
 }
 
@@ -61,6 +64,7 @@ impl Coordinator {
             heard: HeardBook::default(),
             member: Member::new(now.mono),
             leader: None,
+            voter: Voter::new(now.mono),
             out: Outbox::new(setup.seed),
             setup,
         }
@@ -93,11 +97,14 @@ impl Coordinator {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         let leader = self.leader.as_ref().and_then(Leader::next_deadline);
-        [self.membership.next_deadline(), self.member.next_deadline(), leader].into_iter().flatten().min()
+        [self.duties_deadline(), leader].into_iter().flatten().min()
     }
 
     /// The only entrance.
     pub fn handle(&mut self, now: Now, input: Input) {
+        if let Some(due) = self.duties_deadline() {
+            self.voter.was_late(now.mono, now.mono.since(due));
+        }
         match input {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, &peer),
@@ -134,12 +141,14 @@ impl Coordinator {
                     self.member.announce_now(now.mono);
                 }
             }
+            Input::DeviceRead { call, reading, .. } if self.voter.take_reading(now.mono, call, &reading) => {}
             Input::DeviceRead { call, reading, finished } => {
                 self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
             }
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }
+            Input::Nova { call, result } if self.voter.take_nova(now.mono, call, &result) => {}
             Input::Nova { call, result } => {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
             }
@@ -153,7 +162,13 @@ impl Coordinator {
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
-            Input::Stopping { why } => self.with_member(now, |member, cx| member.say_goodbye(cx, why)),
+            Input::Watchdog { device } => {
+                self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
+            }
+            Input::Stopping { why } => {
+                self.member.withdraw_watchdog(now.mono);
+                self.with_member(now, |member, cx| member.say_goodbye(cx, why));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -170,7 +185,10 @@ impl Coordinator {
             let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
             self.take_yields(now, yields);
         }
+        self.drive_voter(now);
+        let ill = self.voter.bars_acts().cloned();
         let tests = self.with_leader(now, |leader, cx| {
+            leader.note_health(ill);
             leader.drive(cx);
             leader.finished_fence_tests(cx.now.mono)
         });
@@ -287,6 +305,19 @@ impl Coordinator {
                 self.heard.said_goodbye(from, why);
                 self.touch();
             }
+            Message::Fitness { fit } => {
+                if self.setup.voters.contains(&from.host) {
+                    self.voter.take_word(&from.host, fit, now.mono);
+                }
+            }
+            Message::LeaseAsk { call, watchdog } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, Some(watchdog)));
+            }
+            Message::LeaseWithdraw { call } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, None));
+            }
+            Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
+            Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Leading { term } => {
                 // Only voters lead; whoever else says so is not believed.
                 if self.setup.voters.contains(&from.host) {
@@ -314,6 +345,9 @@ impl Coordinator {
     }
 
     fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
+        self.voter.take_hint(term, leader.clone());
+        // Who has given leadership up does not lead, whatever Raft still believes.
+        let leader = leader.filter(|leader| *leader != self.setup.host || self.voter.stands());
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
             let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);
@@ -341,6 +375,7 @@ impl Coordinator {
                 Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
                 Yield::Pulse(guests) => leader.pulse(&us.host, us.boot, cx.setup.system_uuid, guests),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
+                Yield::Lease(call, watchdog) => leader.lease_question(cx, &us, call, watchdog),
             });
         }
     }
@@ -350,6 +385,7 @@ impl Coordinator {
         let Some(leader) = &mut self.leader else { return };
         let examinations = leader.take_own_examinations();
         let questions = leader.take_own_guest_questions();
+        let leases = leader.take_own_leases();
         for server in leader.take_own_guest_notes() {
             self.member.guest_noted(server);
         }
@@ -357,6 +393,9 @@ impl Coordinator {
             let call = self.out.call();
             let crate::leader::OwnExamination { question, target, addresses } = examination;
             self.member.testifier.begin(call, None, question, target, addresses, now.mono);
+        }
+        for answer in &leases {
+            self.take_lease(now, answer);
         }
         for (call, servers) in questions {
             self.with_member(now, |member, cx| member.ask_guests(cx, None, call, servers));

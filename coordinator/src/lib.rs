@@ -31,7 +31,7 @@
 //! | [`recovery`] | what is to become of each server |
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`policy`] | thresholds |
-//! | `leader`, `member` | the steps that follow: of the leader, of everybody |
+//! | `leader`, `member`, `voter` | the steps that follow: of the leader, of everybody, of those who may lead |
 #![forbid(unsafe_code)]
 
 pub mod brake;
@@ -50,5 +50,7 @@ pub mod recovery;
 pub mod time;
 pub mod verdict;
 mod view;
+mod voter;
 
 pub use coordinator::Coordinator;
+pub use voter::Ailment;

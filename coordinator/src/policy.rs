@@ -89,6 +89,9 @@ pub struct Policy {
     pub local_disk: LocalDisk,
     /// What is done about a host that said that it reboots or powers off.
     pub on_shutdown: OnShutdown,
+    /// Whether hosts live under their own watchdog, and one that ran out is proof, after all fence devices. Off: nobody is
+    /// ever reset because a network failed.
+    pub self_fence: bool,
 }
 
 impl Default for Policy {
@@ -106,6 +109,7 @@ impl Default for Policy {
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
             on_shutdown: OnShutdown::Wait(Duration::from_secs(600)),
+            self_fence: false,
         }
     }
 }

@@ -352,6 +352,17 @@ impl fmt::Display for MemberRole {
     }
 }
 
+/// A host's watchdog device, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// What its driver calls it.
+    pub device: Text,
+    /// A timer of the kernel itself: it stops with it, and proves nothing.
+    pub soft: bool,
+    /// It resets the host this many milliseconds after it was last fed.
+    pub timeout_ms: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::fact::{GuestEvent, GuestList, PathFinding, StopReason, Text};
+use crate::fact::{GuestEvent, GuestList, PathFinding, StopReason, Text, Watchdog};
 use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
@@ -146,6 +146,34 @@ pub enum Message {
     Goodbye {
         /// Why.
         why: StopReason,
+    },
+    /// Voter to voters, when it changes and several times a minute: whether I would be fit to lead. A hint: it moves who
+    /// stands for election, never who wins it.
+    Fitness {
+        /// Nova and the fence devices answer me, and my own loop is on time.
+        fit: bool,
+    },
+    /// Member to leader: may I go on feeding my watchdog? Whether it is armed is thereby asked too.
+    LeaseAsk {
+        /// To be repeated. Grows with every question of one life.
+        call: CallId,
+        /// Which watchdog.
+        watchdog: Watchdog,
+    },
+    /// Leader to member: a quorum has confirmed me after you asked, and the ledger knows your watchdog as armed.
+    LeaseGrant {
+        /// From the question.
+        call: CallId,
+    },
+    /// Member to leader: I want to disarm my watchdog. It is fed until this is answered.
+    LeaseWithdraw {
+        /// To be repeated.
+        call: CallId,
+    },
+    /// Leader to member: the ledger no longer counts on your watchdog.
+    LeaseWithdrawn {
+        /// From the question.
+        call: CallId,
     },
 }
 

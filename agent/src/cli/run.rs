@@ -77,12 +77,26 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
         | Command::Maintenance { .. }
         | Command::Resume { .. }
         | Command::Release { .. }
-        | Command::Brake { command: Some(_), .. } => submit(cli, out).await,
+        | Command::Brake { command: Some(_), .. } => {
+            let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
+            submit(cli, command, reason, out).await
+        }
+        Command::FenceConfirm { host, i_checked_that, why } => {
+            // The word is about this incident, and about no later one.
+            let status = picture(socket).await?;
+            let Some(open) = status.incidents.iter().find(|incident| incident.line.host == *host) else {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    format!("{host} has no open incident: there is nothing to confirm"),
+                ));
+            };
+            let command = OperatorCommand::ConfirmOff { incident: open.line.id, checked: i_checked_that.trim().into() };
+            submit(cli, command, &why.reason, out).await
+        }
     }
 }
 
-async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
-    let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
+async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut impl Write) -> Result<Exit, Failure> {
     let order = order::signed(&cli.operator_cert, &cli.operator_key, command, reason)?;
     let reply = ask(&cli.socket, &AdminRequest::Submit { order }, ORDER_WITHIN)
         .await
@@ -137,6 +151,7 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Why { .. }
         | Command::FenceTest { .. }
         | Command::Host(HostCommand::List { .. })
+        | Command::FenceConfirm { .. }
         | Command::Pki(_)
         | Command::Sim(_) => return Ok(None),
     }))

@@ -82,6 +82,7 @@ pub(super) struct FencingTable {
     pub(super) device_timeout: Option<String>,
     pub(super) off_polls: Option<i64>,
     pub(super) fence_tries: Option<i64>,
+    pub(super) self_fence: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -309,6 +309,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             Some(LocalDiskWord::Leave) => LocalDisk::Leave,
             None => default.local_disk,
         },
+        self_fence: fencing.self_fence.unwrap_or(default.self_fence),
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
     }
 }

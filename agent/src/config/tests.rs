@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 37] = [
+const KEYS: [(&str, &str); 38] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -103,6 +103,7 @@ const KEYS: [(&str, &str); 37] = [
     ("device_timeout", "fencing"),
     ("off_polls", "fencing"),
     ("fence_tries", "fencing"),
+    ("self_fence", "fencing"),
     ("hosts", "fence_device"),
     ("level", "fence_device"),
     ("driver", "fence_device"),

@@ -44,6 +44,7 @@ fn open(ledger: &mut Ledger, number: usize, phase: Phase, roster: u32) -> Incide
             verdict,
             attempts: Vec::new(),
             attempts_before_resume: 0,
+            off_settled: 0,
             proof: None,
             voided: 0,
             heartbeat: None,

@@ -110,6 +110,7 @@ fn refuse_order(
                 }
                 refused(format!("{host} is not silent: nothing holds a verdict on it"))
             }
+            OperatorCommand::ConfirmOff { .. } => None,
         },
     }
 }

@@ -51,6 +51,8 @@ impl Coordinator {
             | LeaderCommand::FenceFailed { .. }
             | LeaderCommand::ConfirmFence { .. }
             | LeaderCommand::VoidProof { .. }
+            | LeaderCommand::OffSettled { .. }
+            | LeaderCommand::ConfirmWatchdog { .. }
             | LeaderCommand::BeginEvacuation { .. }
             | LeaderCommand::EvacuateIntent { .. }
             | LeaderCommand::CloseIntent { .. }

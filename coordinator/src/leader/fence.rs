@@ -10,6 +10,7 @@ use rekindle_proto::status::Phase;
 use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
+use super::watchdog::ByWatchdog;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
 use crate::io::{Output, Peer};
@@ -127,9 +128,31 @@ impl Leader {
                 self.command(cx, Key::Incident(id), command);
             }
             Choice::Reading => {}
-            Choice::None(why) => {
+            Choice::None(why) => self.last_level(cx, incident, &why),
+        }
+    }
+
+    /// No device can prove it off: its own watchdog, where that is allowed; else a person.
+    fn last_level(&mut self, cx: &mut Context<'_>, incident: &Incident, why: &Text) {
+        let id = incident.id;
+        match self.by_watchdog(cx, incident) {
+            ByWatchdog::No(not) => {
+                let not = if cx.setup.policy.self_fence {
+                    format!("; no proof by its watchdog: {not}")
+                } else {
+                    String::new()
+                };
+                let why = Text::new(format!("{why}{not}"));
                 self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
             }
+            ByWatchdog::Wait(until) => {
+                let left = until.since(cx.now.mono).as_secs();
+                self.hold(cx.now.mono, id, format!("waiting {left} s more for its watchdog to have run out; {why}"));
+            }
+            ByWatchdog::Proven(command) => match self.permit(cx, &incident.host) {
+                Ok(_permit) => self.command(cx, Key::Incident(id), command),
+                Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
+            },
         }
     }
 
@@ -343,6 +366,6 @@ enum Choice {
 }
 
 /// How long one attempt may take: its polls, and one command that hangs.
-fn attempt_lasts(cx: &Context<'_>) -> Duration {
+pub(super) fn attempt_lasts(cx: &Context<'_>) -> Duration {
     Duration::from_secs(u64::from(cx.setup.policy.off_polls)) + cx.setup.policy.device_timeout
 }

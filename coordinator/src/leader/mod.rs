@@ -21,6 +21,7 @@ mod rebooted;
 mod roster;
 mod servers;
 mod suspects;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
 use crate::time::Moment;
+use crate::voter::Ailment;
 
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
@@ -48,6 +50,8 @@ use rebooted::RebootCase;
 use roster::RosterWatch;
 use servers::IntentState;
 use suspects::SuspectCase;
+pub(crate) use watchdog::LeaseAnswer;
+use watchdog::Leases;
 
 pub(crate) use suspects::OwnExamination;
 
@@ -89,6 +93,9 @@ pub(crate) struct Leader {
     time: TimeKeeper,
     roster: RosterWatch,
     reboots: BTreeMap<IncidentId, RebootCase>,
+    /// Why this leader must not act, though it leads (I3).
+    ill: Option<Ailment>,
+    leases: Leases,
 }
 
 /// To whom an answer of Nova belongs.
@@ -129,6 +136,8 @@ impl Leader {
             time: TimeKeeper::default(),
             roster: RosterWatch::new(cx.now.mono),
             reboots: BTreeMap::new(),
+            ill: None,
+            leases: Leases::new(cx.now.mono),
         };
         leader.want_check(cx);
         leader
@@ -176,6 +185,19 @@ impl Leader {
         self.dirty = true;
     }
 
+    /// Whether we are fit to act, by our own signs (I3).
+    pub(crate) fn note_health(&mut self, ill: Option<Ailment>) {
+        if self.ill.is_some() != ill.is_some() {
+            self.touch();
+        }
+        self.ill = ill;
+    }
+
+    /// Why this leader does not act.
+    pub(crate) fn ill(&self) -> Option<&Ailment> {
+        self.ill.as_ref()
+    }
+
     /// Takes every step that is due.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         let due = self.wake.is_some_and(|wake| wake <= cx.now.mono);
@@ -205,6 +227,8 @@ impl Leader {
         self.drive_reboots(cx);
         self.drive_guests(cx);
         self.drive_devices(cx);
+        self.drive_leases(cx);
+        self.drive_off_settled(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {

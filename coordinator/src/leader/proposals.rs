@@ -45,6 +45,10 @@ pub(super) enum Key {
     Absence(HostName),
     /// A reboot's phase.
     Reboot(IncidentId),
+    /// A member's watchdog.
+    Watchdog(HostName),
+    /// The end of an incident's off orders.
+    OffSettled(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +125,7 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{
-    DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, StopReason, Text,
+    DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term,
@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
 use super::epoch::VoterBoot;
+use super::evidence::WatchdogEvidence;
 use super::lift::LiftTarget;
 use super::rate::RateClaim;
+use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
 /// One entry.
@@ -91,6 +93,18 @@ pub enum MemberStatement {
     Returned {
         /// In this life.
         life: Incarnation,
+    },
+    /// From now on my watchdog resets me unless I feed it under a lease. Committed before the first feed.
+    ArmWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+        /// Which.
+        watchdog: Watchdog,
+    },
+    /// I am about to disarm it. Committed before I do.
+    WithdrawWatchdog {
+        /// When I asked.
+        stamp: Stamp,
     },
 }
 
@@ -292,6 +306,20 @@ pub enum LeaderCommand {
         /// Why, and what to check.
         why: Text,
     },
+    /// Nothing of this off order can have an effect any more: the leader has waited for it on its own monotonic clock.
+    OffSettled {
+        /// Of which incident.
+        incident: IncidentId,
+        /// The last attempt.
+        attempt: u32,
+    },
+    /// The host's own armed watchdog has certainly run out.
+    ConfirmWatchdog {
+        /// Which incident.
+        incident: IncidentId,
+        /// The evidence.
+        evidence: WatchdogEvidence,
+    },
 }
 
 /// On whose word a host was judged gone.
@@ -452,5 +480,12 @@ pub enum OperatorCommand {
     Forget {
         /// Which.
         host: HostName,
+    },
+    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
+    ConfirmOff {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What I looked at. Never empty.
+        checked: Text,
     },
 }

@@ -16,6 +16,7 @@ use super::incident::{GuestIncident, Incident};
 use super::lift::Lift;
 use super::rate::FenceRate;
 use super::reboot::Reboot;
+use super::watchdog::WatchdogRecord;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,8 @@ pub struct HostRecord {
     pub flap: Flap,
     /// The boot whose guests an incident has dealt with: that it is over is no news.
     pub accounted: Option<BootId>,
+    /// Its watchdog, if it ever armed one.
+    pub watchdog: Option<WatchdogRecord>,
 }
 
 /// A host's own word about itself.

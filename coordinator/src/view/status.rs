@@ -140,6 +140,12 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         alarms.push("no leader is known here: this is one member's own view".into());
         return alarms;
     };
+    if let Some(ailment) = leader.ill() {
+        alarms.push(Text::new(format!(
+            "{} leads, is not fit to act, and no fitter voter is there to lead: {ailment}",
+            cx.setup.host
+        )));
+    }
     if !cx.ledger.arming.armed {
         let again = cx.ledger.armed_again_in_ms().map(|ms| format!("; armed again in {} min", ms.div_ceil(60_000)));
         alarms.push(Text::new(format!(

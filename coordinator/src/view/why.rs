@@ -25,6 +25,7 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         quorum(cx, host),
         testimony(cx, host),
         device(leader, host),
+        leader_health(leader),
     ];
     guards.extend(super::brake::guards(cx, leader, host));
     guards.extend(standing::guards(cx, leader, host));
@@ -123,6 +124,13 @@ fn device(leader: &Leader, host: &HostName) -> GuardLine {
             guard("fence-device", true, Text::new(format!("level {level}: {}, bound", names.join(" and "))))
         }
         None => guard("fence-device", false, Text::new(unbound(level).unwrap_or_default())),
+    }
+}
+
+fn leader_health(leader: &Leader) -> GuardLine {
+    match leader.ill() {
+        None => guard("leader-health", true, "the leader is fit to act"),
+        Some(ailment) => guard("leader-health", false, Text::new(format!("the leader is not fit to act: {ailment}"))),
     }
 }
 

@@ -107,6 +107,7 @@ impl World {
             raft_tick: None,
             disk: Disk::Good,
             tears_next: false,
+            fed: None,
         });
     }
 

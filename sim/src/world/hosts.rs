@@ -66,6 +66,8 @@ pub struct Host {
     pub(super) raft_tick: Option<Moment>,
     pub(super) disk: Disk,
     pub(super) tears_next: bool,
+    /// When its watchdog was last fed, if it is armed.
+    pub(super) fed: Option<Moment>,
 }
 
 impl Host {
@@ -200,6 +202,9 @@ impl World {
         self.start_raft(ix);
         let list = self.guest_list(ix);
         self.input(ix, Input::Guests { list });
+        if let Some(device) = self.watchdog_device() {
+            self.input(ix, Input::Watchdog { device: Some(device) });
+        }
         self.input(ix, Input::Tick);
         if self.hosts[ix].starved {
             let start = self.hosts[ix].start;

@@ -44,6 +44,7 @@ mod plan;
 mod power;
 mod queue;
 mod voters;
+mod watchdog;
 
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
@@ -94,6 +95,7 @@ enum Happening {
     StartDaemon { host: u32, start: u32 },
     Die(u32),
     Heartbeat,
+    Watchdog { host: u32, boot: BootId, fed: Moment },
     Query { host: u32, start: u32, call: CallId, request: Box<AdminRequest> },
 }
 
@@ -248,6 +250,7 @@ impl World {
                 self.kill_host(&name, false);
             }
             Happening::Heartbeat => self.nova_heartbeats(),
+            Happening::Watchdog { host, boot, fed } => self.watchdog_runs_out(host as Ix, boot, fed),
             Happening::Query { host, start, call, request } => {
                 self.arrive(host as Ix, start, false, Input::Query { call, request: *request });
             }

@@ -163,6 +163,7 @@ impl Heard {
             | Input::GuestsChecked { .. }
             | Input::Guest { .. }
             | Input::Stopping { .. }
+            | Input::Watchdog { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }

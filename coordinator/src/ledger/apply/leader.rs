@@ -8,6 +8,7 @@ use rekindle_proto::status::{Phase, StoryLine};
 
 use super::super::FENCE_ATTEMPTS_MAX;
 use super::super::entry::{LeaderCommand, ProofRecord, VerdictRecord};
+use super::super::evidence::Evidence;
 use super::super::incident::{FenceAttempt, Incident, Proof, tell};
 use super::super::rate::RateClaim;
 use super::super::state::Ledger;
@@ -80,6 +81,8 @@ impl Ledger {
             LeaderCommand::StartInPlace { incident, server } => self.start_in_place(at, *incident, *server),
             LeaderCommand::CloseReboot { incident } => self.close_reboot(at, *incident),
             LeaderCommand::StickReboot { incident, why } => self.stick_reboot(at, *incident, why),
+            LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
+            LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
         }
     }
 
@@ -110,6 +113,7 @@ impl Ledger {
             heartbeat: None,
             servers: BTreeMap::new(),
             story: Vec::new(),
+            off_settled: 0,
         };
         incident.tell(suspected_at, "no answer to a probe", None);
         let accusers: Vec<&str> = verdict.testimonies.iter().map(|record| record.accuser.as_str()).collect();
@@ -263,21 +267,37 @@ impl Ledger {
         }
         let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
         incident.turn(Phase::Fenced, when.at, format!("off, read twice: {}", names.join(" and ")))?;
-        incident.proof = Some(Proof { attempt, record: proof.clone(), at: when.at });
+        incident.proof = Some(Proof { attempt, evidence: Evidence::Devices(proof.clone()), at: when.at });
         Ok(Outcome::done(format!("{} is proven off", incident.host)))
     }
 
     fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
-        if incident.proof.is_none() {
+        let Some(proof) = &incident.proof else {
             return Err(Outcome::refused("there is no proof to void"));
-        }
+        };
+        let (host, by_watchdog) = (incident.host.clone(), matches!(proof.evidence, Evidence::Watchdog(_)));
         incident.turn(Phase::Fencing, at, format!("the proof is void: {why}"))?;
         incident.proof = None;
         incident.voided = incident.voided.saturating_add(1);
         incident.heartbeat = None;
         incident.end_attempt(why);
+        if by_watchdog {
+            self.distrust_watchdog(&host);
+        }
         Ok(Outcome::done("proof voided"))
+    }
+
+    /// Closed incidents too: what matters is the host, which may be waiting for its release.
+    fn off_settled(&mut self, id: IncidentId, attempt: u32) -> Applied {
+        let Some(incident) = self.incidents.get_mut(&id) else {
+            return Err(Outcome::refused(format!("no incident {id}")));
+        };
+        if incident.last_attempt().is_none_or(|last| last.attempt != attempt) {
+            return Err(Outcome::refused(format!("attempt {attempt} is not the last: its successor is waited for")));
+        }
+        incident.off_settled = attempt;
+        Ok(Outcome::done(format!("no off order of incident {id} is under way")))
     }
 
     fn stick(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {

@@ -30,6 +30,8 @@ impl Ledger {
             MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, *server),
             MemberStatement::Absent { life, why } => self.absent(at, host, boot, *life, *why),
             MemberStatement::Returned { life } => self.returned(host, *life),
+            MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),
+            MemberStatement::WithdrawWatchdog { stamp } => self.withdraw_watchdog(host, *stamp),
         }
     }
 

@@ -22,6 +22,7 @@ mod roster;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::collections::BTreeSet;
 
