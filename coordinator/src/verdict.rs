@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_proto::fact::{PathFinding, RosterEntry};
-use rekindle_proto::id::{BootId, DomainName, HostName, WallTime};
+use rekindle_proto::fact::{LifeSign, PathFinding, RosterEntry};
+use rekindle_proto::id::{BootId, DomainName, HostName, PathName, WallTime};
 
 use crate::ledger::{TestimonyRecord, VerdictRecord};
 use crate::time::Moment;
@@ -113,8 +113,12 @@ pub struct Suspicion {
     pub began_wall: WallTime,
     /// Roster members heard since it began, ourselves included.
     pub heard: BTreeSet<HostName>,
-    /// Who found it silent on every path, and how.
+    /// Who found it silent on every path (or on the one path that counts), and how.
     pub testimonies: BTreeMap<HostName, Vec<PathFinding>>,
+    /// The one path that counts, if the operator's matrix lets it suffice.
+    pub path: Option<PathName>,
+    /// What each of them found to live there.
+    pub signs: BTreeMap<HostName, Vec<LifeSign>>,
 }
 
 impl Suspicion {
@@ -122,7 +126,7 @@ impl Suspicion {
     #[must_use]
     pub fn new(host: HostName, boot: Option<BootId>, began: Moment, began_wall: WallTime, us: &HostName) -> Self {
         let heard = BTreeSet::from([us.clone()]);
-        Self { host, boot, began, began_wall, heard, testimonies: BTreeMap::new() }
+        Self { host, boot, began, began_wall, heard, testimonies: BTreeMap::new(), path: None, signs: BTreeMap::new() }
     }
 
     /// Counts what there is.
@@ -162,7 +166,10 @@ impl Suspicion {
         }
         let testimonies = given
             .into_iter()
-            .map(|(accuser, findings)| TestimonyRecord { accuser: accuser.clone(), findings: findings.clone() })
+            .map(|(accuser, findings)| {
+                let signs = self.signs.get(accuser).cloned().unwrap_or_default();
+                TestimonyRecord { accuser: accuser.clone(), findings: findings.clone(), signs }
+            })
             .collect();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let record = VerdictRecord {
@@ -171,6 +178,7 @@ impl Suspicion {
             testimonies,
             present: count(present),
             roster: count(roster.len()),
+            path: self.path.clone(),
         };
         Ok(Verdict { host: self.host.clone(), boot: self.boot, suspected_at: self.began_wall, record })
     }

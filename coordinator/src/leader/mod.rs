@@ -12,6 +12,8 @@ mod fence;
 mod guests;
 mod holds;
 mod lease;
+mod life;
+mod path_cases;
 mod proposals;
 mod pulses;
 mod servers;
@@ -20,8 +22,8 @@ mod suspects;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceReading, NovaError, PathFinding, Text};
-use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
+use rekindle_proto::fact::{DeviceReading, LifeSign, NovaError, PathFinding, Text};
+use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, PathName, ServerId, SystemUuid, Term};
 use rekindle_proto::status::Phase;
 
 use crate::context::Context;
@@ -34,12 +36,14 @@ use devices::DeviceCalls;
 use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
+use life::LifeDesk;
+use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use servers::IntentState;
 use suspects::SuspectCase;
 
-pub(crate) use suspects::OwnExamination;
+pub(crate) use suspects::{OwnExamination, SuspectView};
 
 /// How long what holds an act is waited for before it is looked at again.
 const HOLD_RETRY: Duration = Duration::from_secs(1);
@@ -69,6 +73,8 @@ pub(crate) struct Leader {
     evacuations: BTreeMap<IncidentId, Evacuation>,
     guests: BTreeMap<IncidentId, GuestCase>,
     nova: BTreeMap<CallId, NovaCall>,
+    life: LifeDesk,
+    paths: PathDesk,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
     /// The earliest moment at which anything is due.
@@ -81,6 +87,8 @@ pub(crate) struct Leader {
 enum NovaCall {
     Evacuation(IncidentId, evacuation::Ask),
     Guest(IncidentId, guests::Ask),
+    /// The heartbeat of a suspect.
+    Life(HostName),
 }
 
 impl Leader {
@@ -105,6 +113,8 @@ impl Leader {
             evacuations: BTreeMap::new(),
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
+            life: LifeDesk::default(),
+            paths: PathDesk::default(),
             holds: BTreeMap::new(),
             wake: None,
             dirty: true,
@@ -171,7 +181,9 @@ impl Leader {
         self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
         self.drive_pulses(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
+        self.drive_paths(cx);
         self.drive_suspects(cx);
+        self.drive_life(cx);
         self.drive_incidents(cx);
         self.drive_guests(cx);
         self.drive_devices(cx);
@@ -215,14 +227,15 @@ impl Leader {
     }
 
     /// A peer was heard. Cheap: it runs for every datagram.
-    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer) {
-        self.heard_by_suspects(cx, peer);
+    /// `path`: on which network, if that is known.
+    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer, path: Option<&PathName>) {
+        self.heard_by_suspects(cx, peer, path);
         if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {
             cx.out.warn(Some(&peer.host), "a fence device reads off while the host is heard: it is not used");
             self.read_again(cx.now.mono, &peer.host);
         }
         if let Some(incident) = cx.ledger.open_incident(&peer.host) {
-            self.heard_by_incident(cx, incident.id, peer);
+            self.heard_by_incident(cx, incident.id, peer, path);
         }
     }
 
@@ -233,8 +246,10 @@ impl Leader {
         target: &HostName,
         question: CallId,
         findings: Vec<PathFinding>,
+        signs: &[LifeSign],
     ) {
-        self.take_testimony(cx, accuser, target, question, findings);
+        self.take_control(cx, accuser, target, question, signs);
+        self.take_testimony(cx, accuser, target, question, findings, signs);
         self.touch();
     }
 
@@ -253,6 +268,7 @@ impl Leader {
         match self.nova.remove(&call) {
             None => {}
             Some(NovaCall::Evacuation(incident, ask)) => self.take_nova(cx, incident, ask, result),
+            Some(NovaCall::Life(host)) => self.take_heartbeat(cx, &host, result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
         }
         self.touch();

@@ -61,6 +61,9 @@ pub struct Incident {
     pub servers: BTreeMap<ServerId, ServerRecord>,
     /// What happened, in order; at most [`STORY_LINES_MAX`].
     pub story: Vec<StoryLine>,
+    /// Stuck only because something lives there although its daemon is silent: looked at again and again, never an end.
+    #[serde(default)]
+    pub awaits_signs: bool,
 }
 
 /// One committed order to power off.

@@ -8,6 +8,7 @@
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
 mod leader;
+mod life;
 mod member;
 mod operator;
 mod servers;

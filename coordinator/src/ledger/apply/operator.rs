@@ -99,6 +99,7 @@ impl Ledger {
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Stuck)?;
         incident.turn(Phase::Fencing, by.at, "resumed: to be proven again")?;
+        incident.awaits_signs = false;
         incident.tell(by.at, by.reason.clone(), Some(by.operator.clone()));
         incident.attempts_before_resume = u32::try_from(incident.attempts.len()).unwrap_or(u32::MAX);
         incident.voided = 0;
