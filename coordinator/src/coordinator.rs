@@ -109,10 +109,10 @@ impl Coordinator {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, &peer),
             Input::Datagram { from, path, bytes } => {
-                self.heard(now, &from, Some(&path));
+                let member = self.heard(now, &from, Some(&path));
                 self.member.testifier.heard(&from.host, &path, from.boot);
                 if let Some(gossip) = self.gossip(&path)
-                    && let Err(error) = gossip.datagram(now.mono, MemberId::of(&from.host), &bytes)
+                    && let Err(error) = gossip.datagram(now.mono, member, &bytes)
                 {
                     self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
                 }
@@ -265,9 +265,11 @@ impl Coordinator {
     }
 
     /// `path`: on which network, if that is known.
-    fn heard(&mut self, now: Now, peer: &Peer, path: Option<&PathName>) {
-        self.heard.note(peer, now.mono, path.is_none_or(|path| path == self.membership.path()));
+    fn heard(&mut self, now: Now, peer: &Peer, path: Option<&PathName>) -> MemberId {
+        let on_first = path.is_none_or(|path| path == self.membership.path());
+        let member = self.heard.note(peer, now.mono, on_first);
         self.with_leader(now, |leader, cx| leader.heard(cx, peer, path));
+        member
     }
 
     fn message(&mut self, now: Now, from: &Peer, message: Message) {
@@ -275,7 +277,7 @@ impl Coordinator {
         self.member.testifier.heard(&from.host, &path, from.boot);
         match message {
             Message::PushPull { answer, state } => {
-                let member = MemberId::of(&from.host);
+                let member = self.heard.member(&from.host);
                 if let Err(error) = self.membership.merge_state(now.mono, member, &state) {
                     self.out.warn(Some(&from.host), format!("its membership state was dropped: {error}"));
                 }
@@ -298,7 +300,7 @@ impl Coordinator {
             }
             Message::Probe { call, path } => {
                 let boot = self.setup.boot;
-                let member = MemberId::of(&from.host);
+                let member = self.heard.member(&from.host);
                 let known = self.gossip(&path).and_then(|gossip| gossip.member(member)).map(|view| view.address);
                 let to = known.unwrap_or(from.address);
                 let message = Message::ProbeAck { call, path: path.clone(), boot };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use rekindle_proto::id::{HostName, MemberId, PathName};
+use rekindle_proto::id::{HostName, PathName};
 
 use crate::context::Context;
 use crate::membership::{MemberState, Membership};
@@ -81,20 +81,23 @@ impl Context<'_> {
 
     /// A host on each path, as we hear it; `None`: never seen there.
     pub(crate) fn path_states(&self, host: &HostName) -> impl Iterator<Item = (&PathName, Option<MemberState>)> {
-        let member = MemberId::of(host);
+        let member = self.heard.member(host);
         self.gossips().map(move |gossip| (gossip.path(), gossip.member(member).map(|view| view.state)))
     }
 
     /// Whether a further path hears it, whatever the first one says.
     pub(crate) fn is_heard_further(&self, host: &HostName) -> bool {
-        let member = MemberId::of(host);
+        if self.further.is_empty() {
+            return false;
+        }
+        let member = self.heard.member(host);
         let is_alive = |gossip: &Membership| gossip.member(member).is_some_and(|view| view.state == MemberState::Alive);
         self.further.iter().any(is_alive)
     }
 
     /// Further paths on which this host is down and we are not alone: not our loss, as far as we can tell.
     pub(crate) fn paths_down(&self, host: &HostName) -> Vec<&PathName> {
-        let member = MemberId::of(host);
+        let member = self.heard.member(host);
         let is_down = |gossip: &&Membership| {
             gossip.member(member).is_some_and(|view| view.state == MemberState::Down) && !hears_nobody(gossip)
         };

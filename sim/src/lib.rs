@@ -13,6 +13,7 @@
 //! | [`scenario`] | seeded faults, then healing, then judgement |
 #![forbid(unsafe_code)]
 
+mod authority;
 pub mod nova;
 pub mod oracle;
 pub mod raft;

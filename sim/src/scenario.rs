@@ -87,7 +87,7 @@ fn story(world: &mut World, faults: &mut Vec<&'static str>) -> Result<(), Violat
         faults.push(inflict(world));
     }
     world.run_until(chaos_ends)?;
-    heal(world);
+    world.heal();
     let mut until = chaos_ends + HEALING;
     world.run_until(until)?;
     while all_end(&world.raft).is_err() && until < chaos_ends + PATIENCE && world.can_act() {
@@ -114,7 +114,7 @@ fn lives(world: &World, host: &HostName) -> bool {
 
 fn inflict(world: &mut World) -> &'static str {
     let hosts = world.host_names();
-    let leader = world.raft.leader().cloned();
+    let leader = world.leader();
     let victim = match (world.random(3), leader) {
         (0, Some(leader)) => leader,
         _ => hosts[world.random(hosts.len())].clone(),
@@ -137,17 +137,11 @@ fn inflict(world: &mut World) -> &'static str {
             "power"
         }
         3 => {
-            world.tell(format!("{victim} freezes"));
-            if let Some(host) = world.host_mut(&victim) {
-                host.frozen = true;
-            }
+            world.freeze(&victim, true);
             "freeze"
         }
         4 => {
-            world.tell(format!("{victim} is cut off"));
-            if let Some(host) = world.host_mut(&victim) {
-                host.cut = true;
-            }
+            world.cut(&victim, true);
             "cut"
         }
         5 => {
@@ -156,16 +150,12 @@ fn inflict(world: &mut World) -> &'static str {
         }
         6 => {
             let behaviour = [Bmc::Silent, Bmc::StaysOn, Bmc::WrongPassword][world.random(3)];
-            world.tell(format!("the BMC of {victim} is {behaviour:?}; then it dies"));
-            if let Some(host) = world.host_mut(&victim) {
-                host.bmc = behaviour;
-            }
+            world.set_bmc(&victim, behaviour);
             world.kill_host(&victim, false);
             "crash with a bad BMC"
         }
         7 => {
-            world.tell("Nova is away");
-            world.nova_down = true;
+            world.set_nova(true);
             world.kill_host(&victim, false);
             "crash while Nova is away"
         }
@@ -175,22 +165,6 @@ fn inflict(world: &mut World) -> &'static str {
                 world.kill_guest(*guest);
             }
             "guest"
-        }
-    }
-}
-
-fn heal(world: &mut World) {
-    world.tell("everything heals");
-    world.nova_down = false;
-    world.weather.meddling_percent = 0;
-    world.weather.dying_destination = false;
-    for host in world.host_names() {
-        if let Some(host) = world.host_mut(&host) {
-            host.frozen = false;
-            host.cut = false;
-            if !host.powered && host.bmc == Bmc::Silent {
-                host.bmc = Bmc::Honest;
-            }
         }
     }
 }

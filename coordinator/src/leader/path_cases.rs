@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, HostName, MemberId, PathName};
+use rekindle_proto::id::{CallId, HostName, PathName};
 use rekindle_proto::message::Message;
 
 use super::Leader;
@@ -152,7 +152,7 @@ impl Leader {
         let call = cx.out.call();
         let us = cx.setup.host.clone();
         for host in cx.ledger.roster.keys().filter(|host| **host != us) {
-            let member = MemberId::of(host);
+            let member = cx.heard.member(host);
             if let Some(view) = gossip.member(member) {
                 let message = Message::Probe { call, path: path.clone() };
                 cx.out.push(Output::Message { to: view.address, member: Some(member), path: path.clone(), message });
@@ -197,7 +197,7 @@ fn lost_path(cx: &Context<'_>, host: &HostName) -> Option<PathName> {
 impl Context<'_> {
     fn state_on(&self, host: &HostName, path: &PathName) -> Option<MemberState> {
         let gossip = self.gossips().find(|gossip: &&Membership| gossip.path() == path)?;
-        gossip.member(MemberId::of(host)).map(|view| view.state)
+        gossip.member(self.heard.member(host)).map(|view| view.state)
     }
 
     pub(super) fn is_alive_on(&self, host: &HostName, path: &PathName) -> bool {
