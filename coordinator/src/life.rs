@@ -109,16 +109,11 @@ impl LifeBook {
             .collect();
         witnesses.dedup();
         let kernel = dead_are_silent && witnesses.len() >= KERNEL_WITNESSES;
-        if !kernel {
-            self.kernel_since = None;
-        }
+        self.kernel_since = kernel.then(|| self.kernel_since.unwrap_or(now));
         if self.userland_is_fresh(now) {
             return Life::Alive(LifeGrade::Userland);
         }
-        if !kernel {
-            return Life::None;
-        }
-        let since = *self.kernel_since.get_or_insert(now);
+        let Some(since) = self.kernel_since else { return Life::None };
         let since = self.userland.map_or(since, |seen| seen.max(since));
         if now.since(since) < LAPSE { Life::Alive(LifeGrade::Kernel) } else { Life::Lapsed }
     }
