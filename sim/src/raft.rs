@@ -564,6 +564,12 @@ impl History {
         &self.ledger
     }
 
+    /// Changes the state the log begins with. Only before anything has happened.
+    pub(crate) fn arrange(&mut self, change: impl FnOnce(&mut Ledger)) {
+        change(&mut self.first);
+        self.ledger = self.first.clone();
+    }
+
     /// How many places are agreed.
     #[must_use]
     pub fn len(&self) -> usize {

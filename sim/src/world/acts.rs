@@ -78,8 +78,11 @@ impl World {
         let leads = self.hosts[ix].node.as_ref().is_some_and(|node| node.role == crate::raft::Role::Leader);
         let name = &self.hosts[ix].name;
         match event {
-            Event::Phase { host, phase, text, .. } if leads => {
+            Event::Phase { host, phase, text, incident } if leads => {
                 let line = format!("[{name}] {host} {phase}: {text}");
+                if incident.is_none() {
+                    self.suspicions.push((self.now, host.clone(), *phase));
+                }
                 self.tell(line);
             }
             Event::Server { server, text, .. } if leads => {

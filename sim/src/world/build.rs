@@ -52,6 +52,7 @@ impl World {
             violation: None,
             oracle: Oracle::default(),
             fenced: Vec::new(),
+            suspicions: Vec::new(),
             counters: BTreeMap::new(),
             operator: Some(Box::new(authority)),
             queries: 0,
@@ -70,7 +71,7 @@ impl World {
         let name = entry.host.clone();
         if entry.role == MemberRole::Member {
             self.nova.add_host(name.clone());
-            for server in 0..plan.servers {
+            for server in 0..plan.members.get(ix).map_or(plan.servers, |member| member.servers) {
                 let id = ServerId(Uuid::from_u128((ix as u128 + 1) << 64 | (server as u128 + 1)));
                 self.nova.boot(id, &format!("vm-{ix}-{server}"), &name);
             }
@@ -140,6 +141,9 @@ impl World {
 }
 
 fn roster(plan: &Plan) -> Vec<RosterEntry> {
+    if !plan.members.is_empty() {
+        return plan.members.iter().map(|member| member.entry.clone()).collect();
+    }
     let name = |text: String| HostName::new(&text).expect("a legal name");
     let hypervisor = |number: usize| RosterEntry {
         host: name(format!("cmp-{:02}", number + 1)),
@@ -159,6 +163,9 @@ fn roster(plan: &Plan) -> Vec<RosterEntry> {
 
 /// Witnesses first, then hypervisors, of one domain after the other.
 fn voters(plan: &Plan, roster: &[RosterEntry]) -> Vec<Ix> {
+    if !plan.members.is_empty() {
+        return (0..roster.len()).filter(|ix| plan.members[*ix].votes).collect();
+    }
     let mut order: Vec<(usize, usize, Ix)> = Vec::new();
     let mut of_domain: BTreeMap<Option<&DomainName>, usize> = BTreeMap::new();
     for (ix, entry) in roster.iter().enumerate() {

@@ -131,6 +131,10 @@ impl World {
         let rebuild = self.nova.evacuate(server, self.now, |candidates| choice % candidates)?;
         self.count("evacuations");
         self.oracle_evacuated(server);
+        // Nova takes a host for alive for a minute after its death.
+        if let Some((_, source)) = self.nova.accepted.last().filter(|_| self.is_dead(&rebuild.dest)) {
+            self.oracle.cause(&source.clone(), "a destination of its servers was dead");
+        }
         if self.weather.dying_destination {
             self.weather.dying_destination = false;
             if let Some(dest) = self.ix(&rebuild.dest) {

@@ -1,5 +1,7 @@
 //! Hosts: their power, their kernels, their daemons.
 
+use rekindle_proto::fact::MigrationStatus;
+
 use super::*;
 
 /// How a BMC behaves.
@@ -131,6 +133,13 @@ impl World {
         host.kernel = false;
         host.end_process();
         let name = host.name.clone();
+        // What is being built here is never finished: whoever waits for it is stuck for this.
+        if let Ok(NovaAnswer::Migrations(records)) = self.nova.read(&NovaRead::Migrations(name.clone()), now) {
+            let open = records.into_iter().filter(|record| record.status == MigrationStatus::UnderWay);
+            for source in open.filter(|record| record.dest.as_ref() == Some(&name)).filter_map(|record| record.source) {
+                self.oracle.cause(&source, "a destination of its servers died");
+            }
+        }
         self.nova.host_died(&name, now);
         self.recount();
     }

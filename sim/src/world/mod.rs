@@ -23,6 +23,7 @@ use rekindle_proto::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, MemberId, PathName, ServerId, SystemUuid, WallTime,
 };
 use rekindle_proto::message::Message;
+use rekindle_proto::status::Phase;
 use uuid::Uuid;
 
 use crate::nova::{Nova, Stage};
@@ -30,11 +31,13 @@ use crate::oracle::{Oracle, Violation};
 use crate::raft::{History, Node, Word};
 
 mod acts;
+mod ask;
 mod build;
 mod cloud;
 mod faults;
 mod hosts;
 mod judge;
+mod labels;
 mod life;
 mod network;
 mod plan;
@@ -44,7 +47,7 @@ mod voters;
 
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
-pub use plan::{Plan, Weather};
+pub use plan::{Plan, PlannedMember, Weather};
 
 use queue::{Clock, Queue};
 
@@ -125,6 +128,8 @@ pub struct World {
     pub oracle: Oracle,
     /// Hosts that were powered off by a fence, and when.
     pub fenced: Vec<(Moment, HostName)>,
+    /// Suspicions that leaders told of, and refutations before any incident.
+    pub suspicions: Vec<(Moment, HostName, Phase)>,
     counters: BTreeMap<&'static str, u64>,
     operator: Option<Box<crate::authority::Authority>>,
     queries: u64,

@@ -1,6 +1,7 @@
 //! What a world is made of before anything happens in it, and what goes wrong in it by itself.
 
 use rekindle_coordinator::policy::Policy;
+use rekindle_proto::fact::RosterEntry;
 
 /// Everything a world is built from. One plan, one world; one world and the same deeds, one log.
 #[derive(Debug, Clone)]
@@ -25,6 +26,19 @@ pub struct Plan {
     pub policy: Policy,
     /// Whether the cluster is armed from the start.
     pub armed: bool,
+    /// The members by name, if not empty: instead of hosts, witnesses, voters, domains and servers.
+    pub members: Vec<PlannedMember>,
+}
+
+/// One member of a cluster that is given by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedMember {
+    /// Its line in the roster.
+    pub entry: RosterEntry,
+    /// Whether it votes.
+    pub votes: bool,
+    /// Servers on it.
+    pub servers: usize,
 }
 
 impl Default for Plan {
@@ -40,6 +54,7 @@ impl Default for Plan {
             weather: Weather::CALM,
             policy: Policy::default(),
             armed: true,
+            members: Vec::new(),
         }
     }
 }
