@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{
-    DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
+    DeviceName, GuestEvent, GuestList, LifeSign, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term,
-    WallTime,
+    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, PathName, ServerId, SystemUuid,
+    Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -236,6 +236,29 @@ pub enum LeaderCommand {
         /// What.
         power: GuestPower,
     },
+    /// A quorum of testimony says that the daemon is gone, and signs of life say that the host is not, or contradict its
+    /// device: an incident that begins stuck. Nothing is fenced.
+    OpenStuck {
+        /// Which host.
+        host: HostName,
+        /// In which boot it was last heard.
+        boot: Option<BootId>,
+        /// When it was first suspected.
+        suspected_at: WallTime,
+        /// On whose word.
+        verdict: VerdictRecord,
+        /// The signs, and what to check.
+        why: Text,
+    },
+    /// A host that was stuck for its signs of life was heard again, or has lost the last of them.
+    EndSigns {
+        /// Which incident.
+        incident: IncidentId,
+        /// Whether its daemon speaks; if not, it is fenced like any other.
+        heard: bool,
+        /// What happened.
+        why: Text,
+    },
     /// A failed guest's fate is known.
     SettleGuest {
         /// Which guest incident.
@@ -335,6 +358,9 @@ pub struct VerdictRecord {
     pub present: u32,
     /// Roster size at that moment.
     pub roster: u32,
+    /// The one network on which all of this was counted, if the operator's matrix lets it suffice; `None`: every network.
+    #[serde(default)]
+    pub path: Option<PathName>,
 }
 
 /// One member's testimony.
@@ -344,6 +370,9 @@ pub struct TestimonyRecord {
     pub accuser: HostName,
     /// What it found, per path.
     pub findings: Vec<PathFinding>,
+    /// What it found to live there.
+    #[serde(default)]
+    pub signs: Vec<LifeSign>,
 }
 
 /// The evidence that a host is off.

@@ -152,7 +152,8 @@ impl Heard {
                 assert!(self.checked.insert(call, result).is_none(), "{call} answered twice");
             }
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
-            Input::Tick
+            Input::LifeFound { .. }
+            | Input::Tick
             | Input::Connected { .. }
             | Input::Datagram { .. }
             | Input::Message { .. }

@@ -108,6 +108,7 @@ impl Ledger {
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Stuck)?;
         incident.resume(by.at, "resumed: to be proven again")?;
+        incident.awaits_signs = false;
         incident.tell(by.at, by.reason.clone(), Some(by.operator.clone()));
         Ok(Outcome::done("resumed"))
     }
