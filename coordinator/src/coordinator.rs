@@ -123,7 +123,7 @@ impl Coordinator {
             }
             Input::Restored { ledger } => {
                 self.ledger = *ledger;
-                self.heard.learn_names(self.ledger.roster.keys());
+                self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
                 self.touch();
             }
             Input::Committed { index, term, entry } => self.committed(now, Position { index, term }, &entry),
@@ -165,9 +165,9 @@ impl Coordinator {
             Input::Watchdog { device } => {
                 self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
             }
-            Input::Stopping => {
+            Input::Stopping { why } => {
                 self.member.withdraw_watchdog(now.mono);
-                self.with_member(now, |member, cx| member.say_goodbye(cx));
+                self.with_member(now, |member, cx| member.say_goodbye(cx, why));
             }
             Input::Query { call, request } => self.query(now, call, request),
         }
@@ -262,9 +262,9 @@ impl Coordinator {
             Message::Suspicion { target } => {
                 self.with_leader(now, |leader, cx| leader.suspect(cx, &target));
             }
-            // Its silence is explained: who knows that is no witness of a failure, whatever the leader has not heard.
-            Message::AskTestimony { target, .. } if self.heard.is_absent(&target) => {}
-            Message::AskTestimony { call, target, addresses } => {
+            // Its silence is explained: who knows that is no witness of a failure, unless the leader knows it too.
+            Message::AskTestimony { target, knows_goodbye: false, .. } if self.heard.is_absent(&target) => {}
+            Message::AskTestimony { call, target, addresses, knows_goodbye: _ } => {
                 let own = self.out.call();
                 self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
             }
@@ -278,8 +278,13 @@ impl Coordinator {
                 self.out.push(Output::Message { to: from.address, member, path, message });
             }
             Message::ProbeAck { call: _, path, boot } => self.member.testifier.heard(&from.host, &path, boot),
-            Message::RollCall { call } => self.context(now).send(&from.host, Message::Present { call }),
-            Message::Present { call } => {
+            Message::RollCall { call } => {
+                let age = self.setup.boot_age(now.mono);
+                let boot_age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                self.context(now).send(&from.host, Message::Present { call, boot_age_ms });
+            }
+            Message::Present { call, boot_age_ms } => {
+                self.with_leader(now, |leader, cx| leader.note_boot(cx, from, boot_age_ms));
                 self.with_leader(now, |leader, cx| leader.present(cx, &from.host, call));
             }
             Message::AskGuests { call, servers } => {
@@ -309,8 +314,8 @@ impl Coordinator {
             }
             Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
             Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
-            Message::Goodbye => {
-                self.heard.said_goodbye(from);
+            Message::Goodbye { why } => {
+                self.heard.said_goodbye(from, why);
                 self.touch();
             }
             Message::Leading { term } => {
@@ -334,7 +339,7 @@ impl Coordinator {
             self.tell_servers(entry);
         }
         if matches!(entry.statement, Statement::Operator(_)) {
-            self.heard.learn_names(self.ledger.roster.keys());
+            self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
         }
         self.touch();
     }

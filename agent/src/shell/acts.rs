@@ -183,6 +183,7 @@ impl Shell {
             | AdminReply::Incident { .. }
             | AdminReply::Why { .. }
             | AdminReply::FenceTest { .. }
+            | AdminReply::Brakes { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }

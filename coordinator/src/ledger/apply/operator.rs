@@ -56,6 +56,10 @@ impl Ledger {
             OperatorCommand::Resume { incident } => self.resume(by, *incident),
             OperatorCommand::Release { host } => self.release(by, host),
             OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
+            OperatorCommand::LiftBrake { target } => self.lift_brake(by.at, by.operator, by.reason, target),
+            OperatorCommand::DisarmFor { ms } => self.disarm_for(by, *ms),
+            OperatorCommand::Enroll { entry } => self.enroll(entry),
+            OperatorCommand::Forget { host } => self.forget(host),
         }
     }
 
@@ -79,10 +83,11 @@ impl Ledger {
         Ok(Outcome::done(format!("{} members enrolled; disarmed until `rekindle arm`", roster.len())))
     }
 
-    fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
+    pub(super) fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
         if self.roster.is_empty() {
             return Err(Outcome::refused("there is no roster yet: rekindle init"));
         }
+        self.disarm_limit = None;
         self.arming = Arming { armed, at: by.at, by: Some(by.operator.clone()), reason: by.reason.clone() };
         Ok(Outcome::done(if armed { "armed" } else { "disarmed" }))
     }
@@ -97,6 +102,9 @@ impl Ledger {
     }
 
     fn resume(&mut self, by: &By<'_>, id: IncidentId) -> Applied {
+        if self.reboots.contains_key(&id) {
+            return self.resume_reboot(by, id);
+        }
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Stuck)?;
         incident.resume(by.at, "resumed: to be proven again")?;
@@ -110,9 +118,10 @@ impl Ledger {
             Some(open) => open.id,
             None => match self.hosts.get(host).and_then(|record| record.quarantine) {
                 Some(id) => id,
-                None => return Err(Outcome::refused(format!("{host} is not quarantined"))),
+                None => return self.release_living(by, host),
             },
         };
+        let ends = self.open_incident(host).is_some();
         if let Some(incident) = self.incidents.get_mut(&id) {
             incident.may_be_released()?;
             if incident.is_open() {
@@ -124,6 +133,11 @@ impl Ledger {
         if let Some(record) = self.hosts.get_mut(host) {
             record.quarantine = None;
         }
+        if ends {
+            self.account_for(host);
+            self.came_up(host);
+        }
+        self.release_flap(host);
         Ok(Outcome::done(format!("{host} is protected again")))
     }
 }
