@@ -84,13 +84,12 @@ impl SelfFence {
     fn feed(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
         match self.lease_until {
-            Some(until) if now < until => {
-                if self.next_feed <= now {
-                    self.next_feed = now + FEED_EVERY;
-                    self.fed = true;
-                    cx.out.push(Output::Watchdog(WatchdogOrder::Feed));
-                }
+            Some(until) if now < until && self.next_feed <= now => {
+                self.next_feed = now + FEED_EVERY;
+                self.fed = true;
+                cx.out.push(Output::Watchdog(WatchdogOrder::Feed));
             }
+            Some(until) if now < until => {}
             Some(_) => {
                 self.lease_until = None;
                 if self.fed {

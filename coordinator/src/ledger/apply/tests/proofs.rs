@@ -47,7 +47,7 @@ fn which_watchdog_proves_what() {
     let other = BootId(Uuid::from_u128(2));
     let not_armed = "no watchdog of x is armed in the boot it was last heard in";
     // (said of the watchdog before, heard in which boot, the boot of the evidence, waited, refusal)
-    let rows: Vec<(Vec<MemberStatement>, Option<BootId>, BootId, u64, &str)> = vec![
+    let rows = [
         (vec![arm(1, 1)], Some(boot()), boot(), 60_000, ""),
         (vec![arm(1, 1)], Some(boot()), boot(), 59_999, "waited 59999 ms; 60000 are needed"),
         (vec![], Some(boot()), boot(), 60_000, not_armed),
