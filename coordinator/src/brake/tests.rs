@@ -52,7 +52,6 @@ fn open(ledger: &mut Ledger, number: usize, phase: Phase, roster: u32) -> Incide
             heartbeat: None,
             servers: BTreeMap::new(),
             story: Vec::new(),
-            off_settled: 0,
         },
     );
     id
