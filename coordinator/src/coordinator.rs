@@ -116,7 +116,7 @@ impl Coordinator {
             }
             Input::Restored { ledger } => {
                 self.ledger = *ledger;
-                self.heard.learn_names(self.ledger.roster.keys());
+                self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
                 self.touch();
             }
             Input::Committed { index, term, entry } => self.committed(now, Position { index, term }, &entry),
@@ -153,7 +153,7 @@ impl Coordinator {
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
-            Input::Stopping => self.with_member(now, |member, cx| member.say_goodbye(cx)),
+            Input::Stopping { why } => self.with_member(now, |member, cx| member.say_goodbye(cx, why)),
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -244,9 +244,9 @@ impl Coordinator {
             Message::Suspicion { target } => {
                 self.with_leader(now, |leader, cx| leader.suspect(cx, &target));
             }
-            // Its silence is explained: who knows that is no witness of a failure, whatever the leader has not heard.
-            Message::AskTestimony { target, .. } if self.heard.is_absent(&target) => {}
-            Message::AskTestimony { call, target, addresses } => {
+            // Its silence is explained: who knows that is no witness of a failure, unless the leader knows it too.
+            Message::AskTestimony { target, knows_goodbye: false, .. } if self.heard.is_absent(&target) => {}
+            Message::AskTestimony { call, target, addresses, knows_goodbye: _ } => {
                 let own = self.out.call();
                 self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
             }
@@ -260,8 +260,13 @@ impl Coordinator {
                 self.out.push(Output::Message { to: from.address, member, path, message });
             }
             Message::ProbeAck { call: _, path, boot } => self.member.testifier.heard(&from.host, &path, boot),
-            Message::RollCall { call } => self.context(now).send(&from.host, Message::Present { call }),
-            Message::Present { call } => {
+            Message::RollCall { call } => {
+                let age = self.setup.boot_age(now.mono);
+                let boot_age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                self.context(now).send(&from.host, Message::Present { call, boot_age_ms });
+            }
+            Message::Present { call, boot_age_ms } => {
+                self.with_leader(now, |leader, cx| leader.note_boot(cx, from, boot_age_ms));
                 self.with_leader(now, |leader, cx| leader.present(cx, &from.host, call));
             }
             Message::AskGuests { call, servers } => {
@@ -278,8 +283,8 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
             }
             Message::GuestChangeNoted { server } => self.member.guest_noted(server),
-            Message::Goodbye => {
-                self.heard.said_goodbye(from);
+            Message::Goodbye { why } => {
+                self.heard.said_goodbye(from, why);
                 self.touch();
             }
             Message::Leading { term } => {
@@ -303,7 +308,7 @@ impl Coordinator {
             self.tell_servers(entry);
         }
         if matches!(entry.statement, Statement::Operator(_)) {
-            self.heard.learn_names(self.ledger.roster.keys());
+            self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
         }
         self.touch();
     }

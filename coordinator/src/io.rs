@@ -9,7 +9,7 @@ use std::time::Duration;
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{
     DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
-    Text,
+    StopReason, Text,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -140,7 +140,10 @@ pub enum Input {
         event: GuestEvent,
     },
     /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
-    Stopping,
+    Stopping {
+        /// Why, by the init system's word.
+        why: StopReason,
+    },
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].

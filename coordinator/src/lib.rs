@@ -26,6 +26,7 @@
 //! | [`membership`] | who is alive, as far as gossip knows |
 //! | [`verdict`] | whether a quorum says that a host is gone |
 //! | [`permit`] | whether an act may begin now: brakes, roll call, leadership |
+//! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
 //! | [`ledger`] | what is agreed, and who may change it |
@@ -33,6 +34,7 @@
 //! | `leader`, `member` | the steps that follow: of the leader, of everybody |
 #![forbid(unsafe_code)]
 
+pub mod brake;
 mod context;
 mod coordinator;
 pub mod fencing;

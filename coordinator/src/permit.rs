@@ -9,9 +9,9 @@ use std::time::Duration;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{HostName, Term};
 
+use crate::brake::{self, Brake};
 use crate::ledger::Ledger;
 use crate::time::{Moment, Now};
-use crate::verdict::brake_needs;
 
 /// Oldest quorum answer an act may rest on (I3).
 pub const CHECK_AGE_MAX: Duration = Duration::from_millis(500);
@@ -64,9 +64,9 @@ impl Permit {
         }
         let roll = roll.filter(|roll| now.mono.since(roll.called) < ROLL_AGE_MAX).ok_or(Hold::RollStale)?;
         let present = roll.present.iter().filter(|host| ledger.roster.contains_key(*host)).count();
-        let needed = brake_needs(ledger.roster.len());
-        if present < needed {
-            return Err(Hold::MassFailure { present, roster: ledger.roster.len(), needed });
+        let held = brake::mass_failure(present, brake::roster_base(ledger, host));
+        if let Some(brake) = held.filter(|_| ledger.lift_of(host).is_none()) {
+            return Err(Hold::MassFailure(brake));
         }
         let checked = checked.filter(|checked| checked.term == term).ok_or(Hold::CheckStale)?;
         let begin_before = checked.finished + CHECK_AGE_MAX;
@@ -84,15 +84,8 @@ pub enum Hold {
     #[error("{0}")]
     Brake(Text),
     /// The mass-failure stop.
-    #[error("mass-failure stop: {present} of {roster} answered the roll call; {needed} are needed")]
-    MassFailure {
-        /// How many answered.
-        present: usize,
-        /// Roster size.
-        roster: usize,
-        /// How many must.
-        needed: usize,
-    },
+    #[error("{0}")]
+    MassFailure(Brake),
     /// The roll has to be called (again).
     #[error("waiting for the roll call")]
     RollStale,

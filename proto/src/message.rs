@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::fact::{GuestEvent, GuestList, PathFinding, Text};
+use crate::fact::{GuestEvent, GuestList, PathFinding, StopReason, Text};
 use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
@@ -63,6 +63,9 @@ pub enum Message {
         target: HostName,
         /// Where it listens, per path.
         addresses: Vec<(PathName, SocketAddr)>,
+        /// The leader knows of the target's goodbye, and asks nevertheless. If not, who heard a goodbye says nothing: the
+        /// silence is explained.
+        knows_goodbye: bool,
     },
     /// The answer to [`Message::AskTestimony`].
     Testimony {
@@ -98,6 +101,8 @@ pub enum Message {
     Present {
         /// From the question.
         call: CallId,
+        /// How long ago the speaker's machine booted, in milliseconds, on its monotonic clock.
+        boot_age_ms: u64,
     },
     /// Leader to member: which of these guests run on you, by your hypervisor's own word?
     AskGuests {
@@ -138,7 +143,10 @@ pub enum Message {
         term: Term,
     },
     /// To all, on the speaker's own connection: my daemon stops because it was told to. My silence is no failure.
-    Goodbye,
+    Goodbye {
+        /// Why.
+        why: StopReason,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

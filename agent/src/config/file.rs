@@ -103,6 +103,7 @@ pub(super) struct RecoveryTable {
     pub(super) evacuate_tries: Option<i64>,
     pub(super) evacuate_settle: Option<String>,
     pub(super) local_disk: Option<LocalDiskWord>,
+    pub(super) on_shutdown: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

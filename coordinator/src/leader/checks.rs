@@ -138,7 +138,7 @@ impl Leader {
             Ok(_) | Err(Hold::Brake(_)) => {}
             Err(Hold::CheckStale) => self.want_check(cx),
             Err(Hold::RollStale) => self.want_roll(cx),
-            Err(Hold::MassFailure { .. }) => {
+            Err(Hold::MassFailure(_)) => {
                 // Count again, at a pace: those missing may have come back.
                 if self.roll.last.as_ref().is_none_or(|roll| cx.now.mono.since(roll.called) >= ROLL_WAIT + RETRY_AFTER)
                 {

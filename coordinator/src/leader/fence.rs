@@ -26,11 +26,6 @@ const PREREAD_AGE_MAX: Duration = Duration::from_secs(10);
 /// Readings of a device that never told its GUID, before its level is passed over.
 const PREREADS_MAX: u32 = 3;
 
-/// Fences begun within [`RATE_WINDOW`]; more wait. (The ledger-held rate comes with the storm rules.)
-const FENCES_AT_ONCE: usize = 3;
-/// See [`FENCES_AT_ONCE`].
-const RATE_WINDOW: Duration = Duration::from_secs(60);
-
 /// Leaders that may each spend their tries on one level of one incident.
 const LEADERS_MAX: usize = 4;
 
@@ -105,15 +100,7 @@ impl Leader {
                 return;
             }
         }
-        let rate = self.fences.values().filter(|fence| {
-            let begun = fence.run.as_ref().map(FenceRun::begun);
-            begun.is_some_and(|begun| now.since(begun) < RATE_WINDOW)
-        });
-        if rate.count() >= FENCES_AT_ONCE {
-            self.hold(now, id, format!("fence rate: {FENCES_AT_ONCE} hosts are being fenced"));
-            return;
-        }
-        if let Some(brake) = cx.ledger.brakes_of(&incident.host) {
+        if let Err(brake) = self.brakes_at_fence(cx, id, &incident.host) {
             self.hold(now, id, brake);
             return;
         }
@@ -135,6 +122,7 @@ impl Leader {
                     level,
                     devices,
                     not_after,
+                    rate: self.rate_claim(cx),
                 };
                 self.command(cx, Key::Incident(id), command);
             }
@@ -328,8 +316,7 @@ impl Leader {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {
-                        "it rebooted by itself before any off order; its guests are not started in place by this version: \
-                         start them"
+                        "it rebooted by itself before any off order: no fence; its guests are started in place"
                     };
                     if !same_boot {
                         cx.out.warn(Some(&peer.host), why);

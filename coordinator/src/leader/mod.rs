@@ -4,9 +4,12 @@
 //! looks at the ledger, at gossip and at what the adapters have answered, and takes every next step that is due. It keeps
 //! no list of steps: a new leader begins with nothing but the ledger and goes on where the last one stopped (I5).
 
+mod absence;
 mod checks;
 mod denials;
 mod devices;
+mod elapse;
+mod epoch;
 mod evacuation;
 mod fence;
 mod guests;
@@ -14,6 +17,8 @@ mod holds;
 mod lease;
 mod proposals;
 mod pulses;
+mod rebooted;
+mod roster;
 mod servers;
 mod suspects;
 
@@ -31,11 +36,16 @@ use crate::time::Moment;
 
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
+use elapse::TimeKeeper;
+use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
+use holds::Brakes;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
+use rebooted::RebootCase;
+use roster::RosterWatch;
 use servers::IntentState;
 use suspects::SuspectCase;
 
@@ -71,9 +81,14 @@ pub(crate) struct Leader {
     nova: BTreeMap<CallId, NovaCall>,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
+    epoch: EpochWatch,
+    brakes: Brakes,
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
+    time: TimeKeeper,
+    roster: RosterWatch,
+    reboots: BTreeMap<IncidentId, RebootCase>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -81,6 +96,7 @@ pub(crate) struct Leader {
 enum NovaCall {
     Evacuation(IncidentId, evacuation::Ask),
     Guest(IncidentId, guests::Ask),
+    Reboot(IncidentId),
 }
 
 impl Leader {
@@ -106,8 +122,13 @@ impl Leader {
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
             holds: BTreeMap::new(),
+            epoch: EpochWatch::default(),
+            brakes: Brakes::default(),
             wake: None,
             dirty: true,
+            time: TimeKeeper::default(),
+            roster: RosterWatch::new(cx.now.mono),
+            reboots: BTreeMap::new(),
         };
         leader.want_check(cx);
         leader
@@ -168,11 +189,20 @@ impl Leader {
         if !self.checker.ever_confirmed() {
             return;
         }
-        self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
+        self.devices.enroll(cx.ledger.targets(), &cx.setup.devices);
+        self.drive_time(cx);
+        self.drive_absence(cx);
+        self.drive_probation(cx);
         self.drive_pulses(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
+        // Whatever was proven before a loss of power is void: that must be settled before anything is done.
+        if !self.drive_epoch(cx) {
+            return;
+        }
+        self.watch_brakes(cx);
         self.drive_suspects(cx);
         self.drive_incidents(cx);
+        self.drive_reboots(cx);
         self.drive_guests(cx);
         self.drive_devices(cx);
     }
@@ -188,7 +218,11 @@ impl Leader {
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
         let guests = &cx.ledger.guest_incidents;
-        self.holds.retain(|id, _| open.contains(id) || guests.get(id).is_some_and(|guest| guest.recovered.is_none()));
+        let reboots = &cx.ledger.reboots;
+        let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
+        self.holds.retain(|id, _| {
+            open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.recovered.is_none())
+        });
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             match incident.phase {
@@ -217,6 +251,7 @@ impl Leader {
     /// A peer was heard. Cheap: it runs for every datagram.
     pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer) {
         self.heard_by_suspects(cx, peer);
+        self.heard_on_probation(cx, &peer.host);
         if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {
             cx.out.warn(Some(&peer.host), "a fence device reads off while the host is heard: it is not used");
             self.read_again(cx.now.mono, &peer.host);
@@ -254,6 +289,7 @@ impl Leader {
             None => {}
             Some(NovaCall::Evacuation(incident, ask)) => self.take_nova(cx, incident, ask, result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
+            Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
         }
         self.touch();
     }

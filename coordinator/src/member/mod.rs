@@ -6,7 +6,7 @@ mod testify;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList};
+use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList, StopReason};
 use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
 use rekindle_proto::message::Message;
 
@@ -244,9 +244,9 @@ impl Member {
     }
 
     /// To everybody alive: the silence to come is no failure.
-    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>) {
+    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>, why: StopReason) {
         for host in others_alive(cx) {
-            cx.send(&host, Message::Goodbye);
+            cx.send(&host, Message::Goodbye { why });
         }
     }
 

@@ -85,6 +85,7 @@ impl World {
             role: entry.role,
             addresses,
             boot,
+            booted: None,
             incarnation: Incarnation(0),
             uuid: SystemUuid(Uuid::from_u128(0xabcd_0000 + ix as u128 + 1)),
             powered: true,
@@ -135,6 +136,7 @@ impl World {
             devices: vec![rule("*", "{host}-bmc")],
             policy: self.policy.clone(),
             seed,
+            booted: host.booted,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::nova::{Nova, Stage};
 use crate::oracle::{Oracle, Violation};
 use crate::raft::{History, Node, Word};
 
+mod absence;
 mod acts;
 mod ask;
 mod build;

@@ -15,10 +15,10 @@ use super::super::{NONCES_MAX, OFF_SETTLE_MS, ORDER_AGE_MAX_MS, ROSTER_MAX};
 use super::{Applied, Outcome};
 
 /// Who ordered something, when, and why.
-struct By<'a> {
-    operator: &'a OperatorName,
-    at: WallTime,
-    reason: &'a Text,
+pub(super) struct By<'a> {
+    pub(super) operator: &'a OperatorName,
+    pub(super) at: WallTime,
+    pub(super) reason: &'a Text,
 }
 
 impl Ledger {
@@ -55,6 +55,10 @@ impl Ledger {
             OperatorCommand::Maintenance { host, on } => self.maintenance(by, host, *on),
             OperatorCommand::Resume { incident } => self.resume(by, *incident),
             OperatorCommand::Release { host } => self.release(by, host),
+            OperatorCommand::LiftBrake { target } => self.lift_brake(by.at, by.operator, by.reason, target),
+            OperatorCommand::DisarmFor { ms } => self.disarm_for(by, *ms),
+            OperatorCommand::Enroll { entry } => self.enroll(entry),
+            OperatorCommand::Forget { host } => self.forget(host),
         }
     }
 
@@ -78,10 +82,11 @@ impl Ledger {
         Ok(Outcome::done(format!("{} members enrolled; disarmed until `rekindle arm`", roster.len())))
     }
 
-    fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
+    pub(super) fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
         if self.roster.is_empty() {
             return Err(Outcome::refused("there is no roster yet: rekindle init"));
         }
+        self.disarm_limit = None;
         self.arming = Arming { armed, at: by.at, by: Some(by.operator.clone()), reason: by.reason.clone() };
         Ok(Outcome::done(if armed { "armed" } else { "disarmed" }))
     }
@@ -96,6 +101,9 @@ impl Ledger {
     }
 
     fn resume(&mut self, by: &By<'_>, id: IncidentId) -> Applied {
+        if self.reboots.contains_key(&id) {
+            return self.resume_reboot(by, id);
+        }
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Stuck)?;
         incident.turn(Phase::Fencing, by.at, "resumed: to be proven again")?;
@@ -116,9 +124,10 @@ impl Ledger {
             Some(open) => open.id,
             None => match self.hosts.get(host).and_then(|record| record.quarantine) {
                 Some(id) => id,
-                None => return Err(Outcome::refused(format!("{host} is not quarantined"))),
+                None => return self.release_living(by, host),
             },
         };
+        let ends = self.open_incident(host).is_some();
         if let Some(incident) = self.incidents.get_mut(&id) {
             incident.may_be_released(by.at)?;
             if incident.is_open() {
@@ -130,6 +139,11 @@ impl Ledger {
         if let Some(record) = self.hosts.get_mut(host) {
             record.quarantine = None;
         }
+        if ends {
+            self.account_for(host);
+            self.came_up(host);
+        }
+        self.release_flap(host);
         Ok(Outcome::done(format!("{host} is protected again")))
     }
 }

@@ -1,5 +1,7 @@
 //! Every rule by its refusal, and that the same entries give the same ledger.
 
+mod standing;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_proto::fact::{
@@ -8,11 +10,14 @@ use rekindle_proto::fact::{
 use rekindle_proto::id::{BootId, ClusterName, LeadershipId, MigrationId, OperatorName};
 use uuid::Uuid;
 
+mod epoch;
+
 use super::super::authority::VerifiedOrder;
 use super::super::entry::{
     Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, TestimonyRecord, VerdictRecord,
 };
+use super::super::rate::RateClaim;
 use super::*;
 use crate::order::GuestPower;
 
@@ -145,7 +150,7 @@ fn verdict(eligible: u32, needed: u32, accusers: &str, present: u32) -> VerdictR
 }
 
 fn open_by(name: &str, verdict: VerdictRecord) -> LeaderCommand {
-    LeaderCommand::OpenIncident { host: host(name), boot: None, suspected_at: WallTime(0), verdict }
+    LeaderCommand::OpenIncident { host: host(name), boot: None, suspected_at: WallTime(0), verdict, needed_by: None }
 }
 
 fn open(name: &str) -> LeaderCommand {
@@ -159,7 +164,15 @@ fn fence(attempt: u32) -> LeaderCommand {
 
 fn fence_by(attempt: u32, devices: &[&str]) -> LeaderCommand {
     let devices = devices.iter().map(|name| device(name)).collect();
-    LeaderCommand::FenceIntent { incident: ONE, attempt, author: US, level: 1, devices, not_after: WallTime(1_025_000) }
+    LeaderCommand::FenceIntent {
+        incident: ONE,
+        attempt,
+        author: US,
+        level: 1,
+        devices,
+        not_after: WallTime(1_025_000),
+        rate: RateClaim::default(),
+    }
 }
 
 fn fence_failed(attempt: u32) -> LeaderCommand {
@@ -603,6 +616,7 @@ fn any_command(rng: &mut StdRng) -> LeaderCommand {
             level: 1,
             devices: vec![device("bmc")],
             not_after: WallTime(0),
+            rate: RateClaim::default(),
         },
         4 => LeaderCommand::FenceFailed { incident, attempt, why: "silent".into() },
         5 | 6 => {
