@@ -62,17 +62,15 @@ impl Membership {
     /// life and SWIM incarnation.
     pub(super) fn is_old_news(&self, packet: &Packet) -> bool {
         let header = &packet.header;
-        let known = || {
-            let at = self.seen_at.get(&header.src.member)?;
-            self.seen.get(*at)
-        };
         packet.updates.is_empty()
             && header.message != Message::TurnUndead
-            && known().is_some_and(|known| {
-                known.id() == &header.src
-                    && known.incarnation() == header.src_incarnation
-                    && known.state() == State::Alive
-            })
+            && self.is_known(&Member::new(header.src, header.src_incarnation, State::Alive))
+    }
+
+    /// Whether foca holds exactly this of a member already.
+    pub(super) fn is_known(&self, member: &Member<Identity>) -> bool {
+        let place = self.seen_at.get(&member.id().member);
+        place.and_then(|place| self.seen.get(*place)).is_some_and(|known| known == member)
     }
 
     /// Runs one of foca's timers.
@@ -236,7 +234,7 @@ impl Membership {
         let mut changed = BTreeMap::new();
         let mut places = 0;
         for (place, member) in foca.iter_membership_state().enumerate() {
-            places = place + 1;
+            places += 1;
             let is_disowned = !disowned.is_empty() && disowned.contains_key(&member.id().member);
             match seen.get_mut(place) {
                 Some(known) if known == member && !is_disowned => continue,
