@@ -207,6 +207,16 @@ impl Nova {
         queue
     }
 
+    /// A host runs again, in a new boot, and nobody starts its guests: `resume_guests_state_on_host_boot = false`, Nova's
+    /// default.
+    pub fn host_returned_empty(&mut self, host: &HostName, now: Moment) {
+        if let Some(service) = self.services.get_mut(host) {
+            service.alive = true;
+            service.heartbeat += 1;
+            service.reported = now;
+        }
+    }
+
     /// Every service that lives and can reach Nova reports.
     pub fn heartbeat(&mut self, now: Moment, reaches: impl Fn(&HostName) -> bool) {
         for (host, service) in &mut self.services {
