@@ -106,7 +106,7 @@ fn a_dead_rack_is_wholly_recovered() {
         world.kill_host(host, false);
     }
     let mut most = 0;
-    for step in 0..48 {
+    for step in 0..54 {
         if step == 20 {
             let leader = world.leader().expect("elected");
             world.restart_daemon(&leader);
@@ -123,8 +123,8 @@ fn a_dead_rack_is_wholly_recovered() {
     keeps_the_rate(&fences);
     let (first, last) = (fences[0], fences[19]);
     assert!((120..140).contains(&first), "{fences:?}");
-    // 60 s + 17 · 10 s, and what a change of leader may cost.
-    assert!((230..320).contains(&(last - first)), "{} s: {fences:?}", last - first);
+    // 60 s + 17 · 10 s; and a new leader holds those still silent for another 120 s, from when it first saw them so.
+    assert!((230..370).contains(&(last - first)), "{} s: {fences:?}", last - first);
 }
 
 /// Everything loses its power at once, in the middle of a recovery, and comes back; some racks boot minutes later than
