@@ -14,7 +14,7 @@ mod run;
 pub(crate) mod samples;
 mod sim;
 
-pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
+pub use args::{Cli, Command, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
 pub use sim::SimCommand;

@@ -32,6 +32,8 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         devices: devices.into(),
         guests: Some(guests),
         notes: Vec::new(),
+        paths: Vec::new(),
+        signs: Vec::new(),
     }
 }
 
@@ -74,6 +76,8 @@ pub(crate) fn busy() -> StatusDoc {
         ],
         incidents: vec![story()],
         alarms: vec![Text::new("nova: slow, 2.1 s a call")],
+        strangers: Vec::new(),
+        armed_again_in_ms: None,
     }
 }
 
@@ -110,6 +114,7 @@ pub(crate) fn story() -> IncidentDoc {
             recovered: 1,
             left_behind: 1,
             servers: 3,
+            rebooted: false,
         },
         story: vec![
             told(0, Phase::Suspect, "cmp-05: no answer"),

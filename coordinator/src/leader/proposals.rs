@@ -37,6 +37,18 @@ pub(super) enum Key {
     Lift(HostName),
     /// An operator's order: the query to be answered.
     Order(CallId),
+    /// Time that has passed.
+    Time,
+    /// The end of a new host's probation.
+    Probation(HostName),
+    /// A host's goodbye, or its return.
+    Absence(HostName),
+    /// A reboot's phase.
+    Reboot(IncidentId),
+    /// A member's watchdog.
+    Watchdog(HostName),
+    /// The end of an incident's off orders.
+    OffSettled(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +120,12 @@ impl Leader {
             | Key::Pulse(_)
             | Key::Guest(_)
             | Key::Epoch
-            | Key::Lift(_) => {}
+            | Key::Lift(_)
+            | Key::Time
+            | Key::Probation(_)
+            | Key::Absence(_)
+            | Key::Reboot(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

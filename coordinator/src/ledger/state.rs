@@ -8,10 +8,15 @@ use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, Op
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::absence::Absence;
+use super::clock::{DisarmLimit, LedgerTime};
 use super::epoch::Epoch;
+use super::flap::Flap;
 use super::incident::{GuestIncident, Incident};
 use super::lift::Lift;
 use super::rate::FenceRate;
+use super::reboot::Reboot;
+use super::watchdog::WatchdogRecord;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +52,14 @@ pub struct Ledger {
     /// Where each host listened when it was last seen in a new epoch: one that does not come back from a loss of power must
     /// be asked for somewhere.
     pub addresses: BTreeMap<HostName, SocketAddr>,
+    /// Time that leaders have seen pass while something waited.
+    pub time: LedgerTime,
+    /// When a disarm ends by itself.
+    pub disarm_limit: Option<DisarmLimit>,
+    /// Enrolled, and not yet counted: neither targets nor part of [`Ledger::roster`].
+    pub probation: BTreeMap<HostName, RosterEntry>,
+    /// Hosts that came back in another boot, open and closed.
+    pub reboots: BTreeMap<IncidentId, Reboot>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -71,6 +84,14 @@ pub struct HostRecord {
     pub quarantine: Option<IncidentId>,
     /// Its last own word.
     pub pulse: Option<Pulse>,
+    /// It said goodbye, and has not come back.
+    pub absence: Option<Absence>,
+    /// How often it went down and came up lately.
+    pub flap: Flap,
+    /// The boot whose guests an incident has dealt with: that it is over is no news.
+    pub accounted: Option<BootId>,
+    /// Its watchdog, if it ever armed one.
+    pub watchdog: Option<WatchdogRecord>,
 }
 
 /// A host's own word about itself.
@@ -106,6 +127,10 @@ impl Ledger {
             rate: FenceRate::default(),
             lifts: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            time: LedgerTime::default(),
+            disarm_limit: None,
+            probation: BTreeMap::new(),
+            reboots: BTreeMap::new(),
         }
     }
 

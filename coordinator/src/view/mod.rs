@@ -2,6 +2,7 @@
 
 mod brake;
 mod incident;
+mod standing;
 mod status;
 mod why;
 

@@ -12,7 +12,7 @@ use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 
 pub use brake::brakes;
 pub use incident::{incident, incidents};
-pub use status::{headline, status};
+pub use status::{headline, hosts, status};
 use table::{Cell, table};
 
 use crate::telemetry::plain;

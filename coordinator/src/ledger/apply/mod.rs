@@ -6,15 +6,24 @@
 //! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
 //! | `member` | a member may say of itself: its pulse, its failed guests |
 //! | `epoch` | begin and age of epochs, brakes lifted |
+//! | `clock` | time that has passed: what ends by itself |
+//! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
+mod absence;
+mod clock;
 mod epoch;
+mod flap;
 mod leader;
+mod life;
 mod member;
 mod operator;
+mod reboot;
+mod roster;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::collections::BTreeSet;
 
@@ -136,6 +145,7 @@ impl Ledger {
         for id in settled.iter().take(settled.len().saturating_sub(CLOSED_INCIDENTS_MAX)) {
             self.guest_incidents.remove(id);
         }
+        self.forget_old_reboots();
     }
 }
 
