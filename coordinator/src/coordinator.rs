@@ -150,6 +150,7 @@ impl Coordinator {
                 let yields = self.with_member(now, |member, cx| member.guests_checked(cx, call, running));
                 self.take_yields(now, yields);
             }
+            Input::Gate { report } => self.member.take_gate(now.mono, report),
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
@@ -281,6 +282,9 @@ impl Coordinator {
                 self.heard.said_goodbye(from);
                 self.touch();
             }
+            Message::Gate { report } => {
+                self.with_leader(now, |leader, _| leader.gate_word(&from.host, from.boot, report));
+            }
             Message::Leading { term } => {
                 // Only voters lead; whoever else says so is not believed.
                 if self.setup.voters.contains(&from.host) {
@@ -334,6 +338,7 @@ impl Coordinator {
                 }
                 Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
                 Yield::Pulse(guests) => leader.pulse(&us.host, us.boot, cx.setup.system_uuid, guests),
+                Yield::Gate(report) => leader.gate_word(&us.host, us.boot, report),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
             });
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
+    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
     Text,
 };
 use rekindle_proto::id::{
@@ -138,6 +138,11 @@ pub enum Input {
         server: ServerId,
         /// What.
         event: GuestEvent,
+    },
+    /// The local boot gate, at start and when it changes.
+    Gate {
+        /// What it is and does.
+        report: GateReport,
     },
     /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
     Stopping,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::fact::{GuestEvent, GuestList, PathFinding, Text};
+use crate::fact::{GateReport, GuestEvent, GuestList, PathFinding, Text};
 use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
@@ -139,6 +139,11 @@ pub enum Message {
     },
     /// To all, on the speaker's own connection: my daemon stops because it was told to. My silence is no failure.
     Goodbye,
+    /// Member to leader, when it changes and every minute: my boot gate.
+    Gate {
+        /// What it is and does.
+        report: GateReport,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{MemberRole, PowerState, Text};
+use crate::fact::{GateReport, MemberRole, PowerState, Text};
 use crate::id::{
     BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, Term, WallTime,
 };
@@ -105,6 +105,22 @@ pub struct HostLine {
     pub guests: Option<u32>,
     /// Remarks, `leader` among them.
     pub notes: Vec<Text>,
+    /// Its boot gate, by its own last word; `None`: it has not said.
+    #[serde(default)]
+    pub gate: Option<GateReport>,
+}
+
+/// The answer to a boot gate: may guests start on that host, in that boot?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateDoc {
+    /// Which host.
+    pub host: HostName,
+    /// In which boot. An answer about another boot opens nothing.
+    pub boot: BootId,
+    /// Whether guests may start.
+    pub open: bool,
+    /// Why, and if not, what has to happen first.
+    pub why: Text,
 }
 
 /// Gossip as one member sees it.

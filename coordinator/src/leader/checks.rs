@@ -26,12 +26,19 @@ const CHECK_LOST_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Checker {
     asked: Option<(CallId, Moment)>,
     confirmed: Option<Linearized>,
+    /// When the confirmed check was begun: what was committed before is applied here.
+    confirmed_since: Option<Moment>,
     not_before: Option<Moment>,
 }
 
 impl Checker {
     pub(super) fn ever_confirmed(&self) -> bool {
         self.confirmed.is_some()
+    }
+
+    /// When the last confirmed check was begun.
+    pub(super) fn confirmed_since(&self) -> Option<Moment> {
+        self.confirmed_since
     }
 }
 
@@ -70,9 +77,10 @@ impl Leader {
         if self.checker.asked.is_none_or(|(asked, _)| asked != call) {
             return;
         }
-        self.checker.asked = None;
+        let begun = self.checker.asked.take().map(|(_, begun)| begun);
         match result {
             Ok(term) if term == self.term => {
+                self.checker.confirmed_since = begun;
                 self.checker.confirmed = Some(Linearized { term, finished });
                 self.checker.not_before = None;
             }

@@ -9,6 +9,7 @@ mod denials;
 mod devices;
 mod evacuation;
 mod fence;
+mod gates;
 mod guests;
 mod holds;
 mod lease;
@@ -33,6 +34,7 @@ use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
 use evacuation::Evacuation;
 use fence::Fence;
+use gates::Gates;
 use guests::GuestCase;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
@@ -69,6 +71,7 @@ pub(crate) struct Leader {
     evacuations: BTreeMap<IncidentId, Evacuation>,
     guests: BTreeMap<IncidentId, GuestCase>,
     nova: BTreeMap<CallId, NovaCall>,
+    gates: Gates,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
     /// The earliest moment at which anything is due.
@@ -105,6 +108,7 @@ impl Leader {
             evacuations: BTreeMap::new(),
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
+            gates: Gates::default(),
             holds: BTreeMap::new(),
             wake: None,
             dirty: true,
@@ -170,6 +174,7 @@ impl Leader {
         }
         self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
         self.drive_pulses(cx);
+        self.drive_gates(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
         self.drive_suspects(cx);
         self.drive_incidents(cx);

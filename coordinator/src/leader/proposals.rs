@@ -27,6 +27,8 @@ pub(super) enum Key {
     Server(IncidentId, ServerId),
     /// A member's word about itself.
     Pulse(HostName),
+    /// A member's word about its boot gate.
+    Gate(HostName),
     /// A failed guest, to be opened.
     GuestFailed(HostName, ServerId),
     /// A guest incident's step.
@@ -98,7 +100,7 @@ impl Leader {
         match &key {
             Key::Order(query) => return Some((*query, result)),
             Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
-            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) => {}
+            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Gate(_) | Key::Guest(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -2,7 +2,7 @@
 //! member's own statement, whoever forwards it.
 
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::fact::{DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
+use rekindle_proto::fact::{DeviceName, GateReport, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
 use rekindle_proto::id::{
     BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };
@@ -71,6 +71,11 @@ pub enum MemberStatement {
         server: ServerId,
         /// How.
         event: GuestEvent,
+    },
+    /// My boot gate. Also taken while I have an open incident: it says nothing of my guests.
+    Gate {
+        /// What it is and does.
+        report: GateReport,
     },
 }
 

@@ -7,6 +7,7 @@
 mod apply;
 mod authority;
 mod entry;
+mod gate;
 mod incident;
 mod state;
 
@@ -18,8 +19,9 @@ pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, Statement, TestimonyRecord, VerdictRecord,
 };
+pub use gate::{GateAnswer, gate_of, unsettled};
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
-pub use state::{Arming, HostRecord, Ledger, Pulse};
+pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
 pub const LEDGER_FORMAT: u32 = 1;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rekindle_proto::fact::{GuestList, MemberRole, RosterEntry, Text};
+use rekindle_proto::fact::{GateReport, GuestList, MemberRole, RosterEntry, Text};
 use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, SystemUuid, WallTime};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,19 @@ pub struct HostRecord {
     pub quarantine: Option<IncidentId>,
     /// Its last own word.
     pub pulse: Option<Pulse>,
+    /// Its last word about its boot gate.
+    pub gate: Option<GateWord>,
+}
+
+/// A host's own word about its boot gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateWord {
+    /// When.
+    pub at: WallTime,
+    /// In which boot.
+    pub boot: BootId,
+    /// What.
+    pub report: GateReport,
 }
 
 /// A host's own word about itself.

@@ -6,7 +6,7 @@ mod testify;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList};
+use rekindle_proto::fact::{GUESTS_MAX, GateReport, GuestEvent, GuestList};
 use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
 use rekindle_proto::message::Message;
 
@@ -46,6 +46,7 @@ const QUESTIONS_MAX: usize = 16;
 pub(crate) struct Member {
     pub(crate) testifier: Testifier,
     guests: Option<GuestList>,
+    gate: Option<GateReport>,
     reports: BTreeMap<ServerId, (GuestEvent, Moment)>,
     /// By our own call: who asked which guests run here, under which number; `None`: ourselves, as leader.
     questions: BTreeMap<CallId, (Option<HostName>, CallId)>,
@@ -71,6 +72,7 @@ pub(crate) enum Yield {
     GuestsAnswer(CallId, Option<Vec<ServerId>>),
     Pulse(GuestList),
     GuestFailed(ServerId, GuestEvent),
+    Gate(GateReport),
 }
 
 impl Member {
@@ -78,6 +80,7 @@ impl Member {
         Self {
             testifier: Testifier::default(),
             guests: None,
+            gate: None,
             reports: BTreeMap::new(),
             questions: BTreeMap::new(),
             leader: None,
@@ -132,6 +135,14 @@ impl Member {
             self.next_pulse = cx.now.mono;
         }
         self.guests = Some(list);
+    }
+
+    /// Our boot gate, as it is now.
+    pub(crate) fn take_gate(&mut self, now: Moment, report: GateReport) {
+        if self.gate.as_ref() != Some(&report) {
+            self.next_pulse = now;
+        }
+        self.gate = Some(report);
     }
 
     /// The hypervisor's answer to a question about guests: to whoever asked.
@@ -265,9 +276,13 @@ impl Member {
         let guests = self.guests.clone().unwrap_or_default();
         if leads {
             yields.push(Yield::Pulse(guests));
+            yields.extend(self.gate.clone().map(Yield::Gate));
         } else if let Some(leader) = &leader {
             let system_uuid = cx.setup.system_uuid;
             cx.send(leader, Message::Statement { system_uuid, guests });
+            if let Some(report) = self.gate.clone() {
+                cx.send(leader, Message::Gate { report });
+            }
         }
         self.told = leader;
     }

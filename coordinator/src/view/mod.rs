@@ -1,5 +1,6 @@
 //! What is shown to operators: built from the same state the decisions are made on.
 
+mod gate;
 mod incident;
 mod status;
 mod why;

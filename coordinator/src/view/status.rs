@@ -82,6 +82,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
         notes.push("leader".into());
     }
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
+    notes.extend(super::gate::note(cx.ledger, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());
     HostLine {
         host: host.clone(),
@@ -100,6 +101,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
             u32::try_from(pulse.guests.guests.iter().filter(|guest| guest.running).count()).unwrap_or(u32::MAX)
         }),
         notes,
+        gate: super::gate::report(cx.ledger, host).cloned(),
     }
 }
 
@@ -151,6 +153,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    alarms.extend(super::gate::alarms(cx.ledger));
     alarms.extend(left_alone(cx));
     alarms
 }

@@ -24,6 +24,7 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         quorum(cx, host),
         testimony(cx, host),
         device(leader, host),
+        super::gate::guard(cx.ledger, host),
     ];
     let protected = guards.iter().all(|guard| guard.passes);
     let plan = if protected { plan(cx, leader, host) } else { Vec::new() };

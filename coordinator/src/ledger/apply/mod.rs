@@ -3,10 +3,12 @@
 //!
 //! | module | applies what |
 //! |---|---|
+//! | `gate` | a member may say of its boot gate |
 //! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
 //! | `member` | a member may say of itself: its pulse, its failed guests |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
+mod gate;
 mod leader;
 mod member;
 mod operator;
