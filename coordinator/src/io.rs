@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
-    Text,
+    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer,
+    NovaService, Text,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,

@@ -183,7 +183,7 @@ pub struct GateReport {
 
 /// What a boot gate did in this boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "gate")]
+#[serde(rename_all = "kebab-case")]
 pub enum GateState {
     /// It has not run in this boot: whatever starts guests was not held.
     #[default]

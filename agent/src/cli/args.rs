@@ -132,6 +132,9 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
+    /// The boot gate of this host: what keeps a fenced host from starting guests that run elsewhere.
+    #[command(subcommand)]
+    Gate(GateCommand),
     /// Make the cluster's CA and issue certificates. Asks no daemon.
     #[command(subcommand)]
     Pki(PkiCommand),
@@ -152,6 +155,32 @@ pub enum Switch {
     On,
     /// Out of maintenance.
     Off,
+}
+
+/// The boot gate.
+#[derive(Debug, Subcommand)]
+pub enum GateCommand {
+    /// Wait until guests may start on this host, however long that is. What rekindle-gate.service runs.
+    Wait {
+        /// Where the gate keeps its state.
+        #[arg(long, default_value = crate::gate::RUN_DIR, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Open it by hand, for this boot: you know that no guest of this host runs, or is being built, elsewhere.
+    Open {
+        /// Where the gate keeps its state.
+        #[arg(long, default_value = crate::gate::RUN_DIR, value_name = "DIR")]
+        state: PathBuf,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Whether it is installed, what it did in this boot, and what the ledger says. Exit code 0 if it is open.
+    Status {
+        /// Where the gate keeps its state.
+        #[arg(long, default_value = crate::gate::RUN_DIR, value_name = "DIR")]
+        state: PathBuf,
+    },
 }
 
 /// Certificates.

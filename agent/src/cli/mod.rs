@@ -5,6 +5,7 @@
 
 mod args;
 mod exit;
+mod gate;
 mod order;
 mod pki;
 pub mod render;
@@ -13,7 +14,7 @@ mod run;
 #[cfg(test)]
 pub(crate) mod samples;
 
-pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
+pub use args::{Cli, Command, GateCommand, PkiCommand, Reason, Role, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
 

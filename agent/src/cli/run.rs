@@ -60,6 +60,7 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             Ok(if all { Exit::Done } else { Exit::Refused })
         }
         Command::Pki(command) => pki_command(command, out),
+        Command::Gate(command) => super::gate::run(socket, command, out).await,
         Command::Init { .. }
         | Command::Arm(_)
         | Command::Disarm(_)
@@ -83,6 +84,7 @@ async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         | AdminReply::Incidents { .. }
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
+        | AdminReply::Gate { .. }
         | AdminReply::FenceTest { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
@@ -105,6 +107,7 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
+        | Command::Gate(_)
         | Command::Pki(_) => return Ok(None),
     }))
 }
@@ -117,6 +120,7 @@ async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Gate { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }
@@ -219,7 +223,7 @@ fn compact(document: &impl Serialize) -> Result<String, Failure> {
     Ok(text + "\n")
 }
 
-fn line(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
+pub(super) fn line(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     write(out, &format!("{text}\n"))
 }
 

@@ -29,6 +29,7 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         devices: devices.into(),
         guests: Some(guests),
         notes: Vec::new(),
+        gate: None,
     }
 }
 

@@ -176,6 +176,7 @@ impl Shell {
             | AdminReply::Incident { .. }
             | AdminReply::Why { .. }
             | AdminReply::FenceTest { .. }
+            | AdminReply::Gate { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }

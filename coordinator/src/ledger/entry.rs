@@ -2,7 +2,9 @@
 //! member's own statement, whoever forwards it.
 
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::fact::{DeviceName, GateReport, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
+use rekindle_proto::fact::{
+    DeviceName, GateReport, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text,
+};
 use rekindle_proto::id::{
     BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };

@@ -111,8 +111,7 @@ mod tests {
             .enumerate()
             .map(|(number, row)| (ServerId(Uuid::from_u128(number as u128 + 1)), record(row)))
             .collect();
-        let verdict =
-            VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3 };
+        let verdict = VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3 };
         Incident {
             id: IncidentId(id),
             host: host(of),
@@ -155,7 +154,12 @@ mod tests {
                 "closed: incident 1 of a is open, evacuating, 1 servers not settled",
             ),
             // A person is needed: not opened by itself, however long it takes.
-            ("a", vec![incident(1, "a", Phase::Stuck, &[(None, false)])], true, "closed: incident 1 of a is open, stuck"),
+            (
+                "a",
+                vec![incident(1, "a", Phase::Stuck, &[(None, false)])],
+                true,
+                "closed: incident 1 of a is open, stuck",
+            ),
             (
                 "a",
                 vec![incident(1, "a", Phase::Recovered, &[(moved.clone(), false)])],

@@ -29,8 +29,8 @@ pub(super) fn guard(ledger: &Ledger, host: &HostName) -> GuardLine {
 
 /// A note of `status`: where it matters now.
 pub(super) fn note(ledger: &Ledger, host: &HostName) -> Option<Text> {
-    let failed = ledger.open_incident(host).is_some()
-        || ledger.host(host).is_some_and(|record| record.quarantine.is_some());
+    let failed =
+        ledger.open_incident(host).is_some() || ledger.host(host).is_some_and(|record| record.quarantine.is_some());
     match report(ledger, host) {
         Some(GateReport { state: GateState::Closed { .. }, .. }) => Some("gate closed".into()),
         Some(GateReport { state: GateState::OpenedByHand { by, .. }, .. }) => {

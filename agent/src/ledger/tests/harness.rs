@@ -153,6 +153,7 @@ impl Heard {
             }
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
             Input::Tick
+            | Input::Gate { .. }
             | Input::Connected { .. }
             | Input::Datagram { .. }
             | Input::Message { .. }
