@@ -39,25 +39,50 @@ pub struct Report {
     pub log: Vec<String>,
 }
 
-/// Runs one random scenario: 3 to 9 hosts, up to three faults, then healing.
+/// Runs one random scenario: 3 to 9 hosts, up to three faults, then healing. Hosts of odd seeds have boot gates.
 #[must_use]
 pub fn random(seed: u64) -> Report {
+    let gates = seed % 2 == 1;
+    drawn(seed, gates, |weather| {
+        // Without a gate nothing keeps them apart.
+        if weather.meddling_percent != 0 && !gates {
+            weather.leftover_percent = 0;
+        }
+    })
+}
+
+/// The same seed, but always with people who power fenced hosts on, and with rebuilds that fail and leave copies: what boot
+/// gates are for.
+#[must_use]
+pub fn meddled(seed: u64, gates: bool) -> Report {
+    drawn(seed, gates, |weather| {
+        weather.meddling_percent = 80;
+        weather.failed_rebuilds_percent = 50;
+        weather.leftover_percent = 60;
+    })
+}
+
+fn drawn(seed: u64, gates: bool, change: impl Fn(&mut Weather)) -> Report {
     let mut plan = World::new(seed, 3, 1, 0, CALM);
     let hosts = 3 + plan.random(7);
     let voters = if hosts >= 5 { 5 } else { 3 };
     let meddling_percent = [0, 0, 50][plan.random(3)];
-    let weather = Weather {
+    let mut weather = Weather {
         loss_percent: [0, 0, 1, 5][plan.random(4)],
         lost_answers_percent: [0, 0, 20][plan.random(3)],
         failed_rebuilds_percent: [0, 0, 20][plan.random(3)],
         slow_calls_percent: [0, 0, 30][plan.random(3)],
         lost_commits_percent: [0, 0, 5][plan.random(3)],
         meddling_percent,
-        leftover_percent: if meddling_percent == 0 { 40 } else { 0 },
+        leftover_percent: 40,
         dying_destination: plan.random(4) == 0,
     };
     let servers = 1 + plan.random(6);
+    change(&mut weather);
     let mut world = World::new(seed.wrapping_add(1), hosts, voters, servers, weather);
+    if gates {
+        world.install_gates();
+    }
     let mut faults = Vec::new();
     let violation = story(&mut world, &mut faults).err();
     let count =

@@ -1,18 +1,20 @@
 #!/bin/bash
 # systemd/rekindled.service as it is, under a real systemd: does the daemon live with everything the unit takes away from
 # it, and does systemd do with it what the unit says? One voter (cmp-01) and one member (cmp-02), each by that unit, and a
-# simulated BMC, all in namespaces of their own.
+# simulated BMC, all in namespaces of their own. And systemd/rekindle-gate.service: does it hold what it has to hold?
 #
 #   run.sh [DIR]     DIR holds rekindled and rekindle (target/debug)
 #
-# As root. REKINDLE_UNIT=FILE tries another unit. Prints "ok ..." and "FAILED ...", and "N passed, M failed" at the end.
+# As root. REKINDLE_UNIT=FILE and REKINDLE_GATE=FILE try other units. Prints "ok ..." and "FAILED ...", and "N passed, M failed" at the end.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 BIN=$(realpath -m "${1:-target/debug}")
 UNIT=${REKINDLE_UNIT:-systemd/rekindled.service}
+GATE=${REKINDLE_GATE:-systemd/rekindle-gate.service}
 PATH=$PATH:/usr/sbin:/sbin
 GUID=a1234567-89ab-cdef-a123-456789abcdef
+GUID2=b1234567-89ab-cdef-a123-456789abcdef
 
 PASSED=0 FAILED=0 D='' OUTER='' INIT='' GROUP='' COUNTED=''
 
@@ -87,35 +89,48 @@ driver = "ipmi-tool"
 address = "127.0.0.1:6231"
 username = "rekindle"
 password_file = "bmc.password"
+cipher_suite = 3
+[[fence_device]]
+hosts = "cmp-03"
+driver = "ipmi-tool"
+address = "127.0.0.1:6232"
+username = "rekindle"
+password_file = "bmc.password"
 TOML
 }
 
-write_bmc() { # DIR
+write_bmc() { # DIR PORT GUID; its power is what DIR/power says
+  local here=${1#"$D/files"}
+  mkdir -p "$1/state"
+  echo 1 >"$1/power"
   cat >"$1/lan.conf" <<CONF
-name "bmc-cmp-01"
+name "bmc-$2"
 set_working_mc 0x20
   startlan 1
-    addr 127.0.0.1 6230
+    addr 127.0.0.1 $2
     priv_limit admin
     allowed_auths_operator none md2 md5 straight
     allowed_auths_admin none md2 md5 straight
-    guid ${GUID//-/}
+    guid ${3//-/}
   endlan
-  chassis_control "/opt/bmc/chassis"
+  chassis_control "$here/chassis"
   user 1 true "" "" user 10 none md2 md5 straight
   user 2 true "rekindle" "simulated" operator 10 none md2 md5 straight
 CONF
   printf '%s\n' 'mc_setbmc 0x20' 'mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr' \
     'sel_enable 0x20 1000 0x0a' 'mc_enable 0x20' >"$1/emu"
   # shellcheck disable=SC2016
-  printf '%s\n' '#!/bin/sh' '[ "$1" = get ] || exit 0' 'shift' 'for what; do echo "$what:1"; done' >"$1/chassis"
+  printf '%s\n' '#!/bin/sh' 'case "$1 $2" in' "\"set power\") echo \"\$3\" >$here/power ;;" \
+    "get\\ *) shift; for what; do echo \"\$what:\$(cat $here/power)\"; done ;;" esac >"$1/chassis"
   chmod +x "$1/chassis"
+  printf '[Service]\nExecStart=/usr/bin/ipmi_sim -n -c %s/lan.conf -f %s/emu -s %s/state\n' "$here" "$here" "$here" \
+    >"$D/files/etc/systemd/system/bmc-$2.service"
 }
 
 # What docs/install.md has an operator put there, and the two helpers.
 furnish() {
   local files=$D/files
-  mkdir -p "$D"/{above,root} "$files"/etc/{systemd/system,sysusers.d,tmpfiles.d,rekindle} "$files/opt/bmc/state"
+  mkdir -p "$D"/{above,root} "$files"/etc/{systemd/system,sysusers.d,tmpfiles.d,rekindle} "$files/opt"
   chmod 755 "$D" "$files" "$files/opt"
   echo "$GUID" >"$D/product_uuid"
   install -m 0644 "$UNIT" "$files/etc/systemd/system/rekindled.service"
@@ -126,25 +141,48 @@ furnish() {
     "$BIN/rekindle" pki init --cluster unit --dir "$pki"
     "$BIN/rekindle" pki issue cmp-01 --dir "$pki" --out "$etc"
     "$BIN/rekindle" pki issue cmp-02 --dir "$pki" --out "$etc"
+    "$BIN/rekindle" pki issue cmp-03 --dir "$pki" --out "$etc"
     "$BIN/rekindle" pki issue --role operator operator --dir "$pki" --out "$etc"
   } >/dev/null
   cp "$pki/ca.pem" "$etc/"
   (umask 077 && echo simulated >"$etc/bmc.password")
   rekindle_toml cmp-01 127.0.0.1 </dev/null >"$etc/rekindle.toml"
-  rekindle_toml cmp-02 127.0.0.2 >"$etc/peer.toml" <<'TOML'
+  rekindle_toml cmp-02 127.0.0.2 >"$etc/peer.toml" <<TOML
 state_dir = "/var/lib/peer"
 admin_socket = "/run/peer/admin.sock"
+system_uuid = "$GUID2"
 TOML
-  printf '[[host]]\nhost = "cmp-01"\n[[host]]\nhost = "cmp-02"\n' >"$etc/roster.toml"
-  write_bmc "$files/opt/bmc"
-  printf '[Service]\nExecStart=/usr/bin/ipmi_sim -n -c /opt/bmc/lan.conf -f /opt/bmc/emu -s /opt/bmc/state\n' \
-    >"$files/etc/systemd/system/bmc.service"
+  rekindle_toml cmp-03 127.0.0.3 >"$etc/third.toml" <<'TOML'
+state_dir = "/var/lib/third"
+admin_socket = "/run/third/admin.sock"
+system_uuid = "c1234567-89ab-cdef-a123-456789abcdef"
+TOML
+  printf '[[host]]\nhost = "cmp-%s"\n' 01 02 03 >"$etc/roster.toml"
+  write_bmc "$files/opt/bmc1" 6230 "$GUID"
+  write_bmc "$files/opt/bmc2" 6231 "$GUID2"
   # The same unit again, with places of its own; an empty assignment puts their modes back to systemd's 0755, too.
-  cp "$files/etc/systemd/system/rekindled.service" "$files/etc/systemd/system/peer.service"
-  mkdir "$files/etc/systemd/system/peer.service.d"
-  printf '%s\n' '[Service]' ExecStart= 'ExecStart=/usr/bin/rekindled --config /etc/rekindle/peer.toml' RuntimeDirectory= \
-    RuntimeDirectory=peer RuntimeDirectoryMode=0750 StateDirectory= StateDirectory=peer StateDirectoryMode=0700 \
-    >"$files/etc/systemd/system/peer.service.d/place.conf"
+  local other
+  for other in peer third; do
+    cp "$files/etc/systemd/system/rekindled.service" "$files/etc/systemd/system/$other.service"
+    mkdir "$files/etc/systemd/system/$other.service.d"
+    printf '%s\n' '[Service]' ExecStart= "ExecStart=/usr/bin/rekindled --config /etc/rekindle/$other.toml" \
+      RuntimeDirectory= RuntimeDirectory=$other RuntimeDirectoryMode=0750 StateDirectory= StateDirectory=$other \
+      StateDirectoryMode=0700 WatchdogSec=0 >"$files/etc/systemd/system/$other.service.d/place.conf"
+  done
+  furnish_gates "$files/etc/systemd/system"
+}
+
+# The gate as it is, before a stand-in for nova-compute; and the same for cmp-02, which has no host of its own here.
+furnish_gates() { # DIR
+  install -m 0644 "$GATE" "$1/rekindle-gate.service"
+  sed -e '/^\(Before\|RequiredBy\|WantedBy\)=/d' -e 's/^RuntimeDirectory=.*/RuntimeDirectory=peer-gate/' \
+    -e 's|^ExecStart=.*|ExecStart=/usr/bin/rekindle --socket /run/peer/admin.sock gate wait --state /run/peer-gate|' \
+    -e 's/^\[Install\]/&\nRequiredBy=peer-compute.service/' -e 's/^\[Unit\]/&\nBefore=peer-compute.service/' \
+    "$GATE" >"$1/peer-gate.service"
+  local unit
+  for unit in nova-compute peer-compute; do
+    printf '[Service]\nExecStart=/bin/sleep infinity\n' >"$1/$unit.service"
+  done
 }
 
 boot() {
@@ -215,7 +253,7 @@ installing() {
   is "systemd-sysusers makes the group" inside systemd-sysusers
   is "systemd-tmpfiles makes /etc/rekindle" inside systemd-tmpfiles --create rekindle.conf
   is "/etc/rekindle is root's, and the group may look" same "$(inside stat -c '%U:%G %a' /etc/rekindle)" "root:rekindle 750"
-  inside systemctl start bmc
+  inside systemctl start bmc-6230 bmc-6231
 }
 
 starting() {
@@ -231,7 +269,7 @@ starting() {
   is "once active it answers at the socket" rc 2 inside rekindle status
   is "it is active" prop ActiveState active
   is "roster" until_so 10 inside rekindle init --roster /etc/rekindle/roster.toml
-  inside systemctl start peer
+  inside systemctl start peer third
   is "another member sees it alive" until_so 20 peer_sees alive
 }
 
@@ -256,7 +294,7 @@ fencing() {
   said=$(inside rekindle fence-test 2>&1 || true)
   is "ipmitool reads the power of a BMC" has '^cmp-01 .*ipmi-tool@127.0.0.1:6230 +on ' "$said"
   is "and binds it: the DMI's UUID is readable" lacks '^cmp-01 .*not bound' "$said"
-  is "a silent BMC is silent, in ipmitool's words" has '^cmp-02 .*did not answer.*Unable to establish IPMI' "$said"
+  is "a silent BMC is silent, in ipmitool's words" has '^cmp-03 .*did not answer.*Unable to establish IPMI' "$said"
   is "nothing was not permitted" lacks 'permi|cannot be run|not on PATH|seccomp|EPERM|bad system call' "$said"
   is "nor says the log so" lacks 'not permitted|permission denied|cannot be read' "$(journal -o cat)"
 }
@@ -345,12 +383,55 @@ stopping() {
   inside systemctl kill --signal=KILL peer
   inside systemctl stop peer
   # Silent without a word, until it is called dead: the goodbye below must not look the same.
-  is "one that is killed is not taken for one that was stopped" until_so 20 leader_sees down
+  is "one that is killed is not taken for one that was stopped" until_so 20 leader_sees '(suspect|down)'
   inside systemctl start peer
   is "it comes back" until_so 20 leader_sees alive
   inside systemctl stop peer
   is "one that is stopped said goodbye first" until_so 5 leader_sees absent
 }
+# The gate: nothing that starts guests runs before a quorate ledger says so, whatever happens to the gate itself.
+gating() {
+  local said
+  is "the gate's unit can be enabled" inside systemctl enable -q rekindle-gate peer-gate
+  is "what starts guests requires it" has rekindle-gate.service "$(of Requires nova-compute)"
+  inside systemctl stop rekindled
+  inside systemctl start --no-block nova-compute
+  is "no daemon: it says that it waits, and why" until_so 10 gate_says rekindle-gate 'CLOSED.*no daemon at'
+  is "and holds" same "$(held nova-compute rekindle-gate)" "inactive activating"
+  inside systemctl kill --signal=KILL rekindle-gate
+  is "killed, it is there again" until_so 10 gate_says rekindle-gate 'Scheduled restart job' # RestartSec=1
+  is "and asks again" until_so 10 gate_waits_again
+  is "and still holds" same "$(held nova-compute rekindle-gate)" "inactive activating"
+  inside systemctl start --no-block nova-compute # what waited was told that it failed
+  is "whoever starts it again waits again" same "$(held nova-compute rekindle-gate)" "inactive activating"
+  inside systemctl start rekindled peer
+  is "it opens on a leader's word" until_so 30 gate_says rekindle-gate 'boot gate: open: no open incident'
+  is "and what it held starts" until_so 10 active nova-compute
+  is "nobody stops it by accident" rc 4 inside systemctl stop rekindle-gate
+  is "the cluster knows of it" until_so 20 gate_known '"installed":true,"state":"opened-by-ledger"'
+  is "members are alive" until_so 20 leader_sees alive
+  is "armed" inside rekindle arm --reason "a drill"
+  inside systemctl kill --signal=STOP peer
+  is "a host that falls silent is fenced" until_so 60 leader_sees '(fenced|evacuating|stuck)'
+  is "by its BMC" same "$(inside cat /opt/bmc2/power)" 0
+  inside systemctl kill --signal=CONT peer
+  inside systemctl start --no-block peer-compute
+  is "its own gate stays closed" until_so 30 gate_says peer-gate 'CLOSED.*incident 1 of cmp-02 is open'
+  is "and holds, too" same "$(held peer-compute peer-gate)" "inactive activating"
+  is "nobody but root opens it" rc 1 inside setpriv --reuid=nobody --clear-groups --regid=rekindle \
+    rekindle --socket /run/peer/admin.sock gate open --state /run/peer-gate --reason "let me"
+  is "not without a reason" rc 1 inside rekindle gate open --state /run/peer-gate --reason " "
+  is "and it still holds" same "$(held peer-compute peer-gate)" "inactive activating"
+  said=$(inside rekindle --socket /run/peer/admin.sock gate open --state /run/peer-gate --reason "seen to it" 2>&1)
+  is "opened by hand, it says what the ledger would have said" has 'THE LEDGER WOULD NOT HAVE: incident 1' "$said"
+  is "it is loud in the journal" until_so 10 gate_says peer-gate 'OPENED BY HAND by .*seen to it'
+  is "and what it held starts by a person's word" until_so 10 active peer-compute
+}
+held() { echo "$(of ActiveState "$1") $(of ActiveState "$2")"; }
+active() { [[ $(of ActiveState "$1") == active ]]; }
+gate_says() { has "$2" "$(inside journalctl -u "$1" -o cat --no-pager)"; }
+gate_waits_again() { [[ $(of SubState rekindle-gate) == start && $(of NRestarts rekindle-gate) -ge 1 ]]; }
+gate_known() { has "$1" "$(inside rekindle status --json | tr -d ' \n')"; }
 leader_sees() { has "^cmp-02 +$1 " "$(inside rekindle status || true)"; }
 
 look_first
@@ -359,7 +440,7 @@ trap 'exit 130' INT TERM
 D=$(mktemp -d)
 furnish
 boot
-for part in installing starting permissions fencing logging reloading killed hanging failing stopping; do "$part"; done
+for part in installing starting permissions fencing logging reloading killed hanging failing stopping gating; do "$part"; done
 [[ $FAILED == 0 ]] || { say "the last of its log:"; journal | tail -n 40; } >&2
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 COUNTED=yes

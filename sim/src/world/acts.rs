@@ -73,7 +73,8 @@ impl World {
                 let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
                 self.later(name, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
-            Output::Answer { .. } | Output::Relay { .. } => {}
+            Output::Answer { reply, .. } => self.answer(&reply),
+            Output::Relay { to, request, .. } => self.relay(name, to, &request),
             Output::Event(event) => self.tell_event(name, &event),
         }
     }

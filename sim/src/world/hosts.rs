@@ -36,6 +36,10 @@ pub struct Host {
     pub(super) starts: u64,
     pub(super) tick: Option<Moment>,
     pub(super) met: BTreeSet<(HostName, u64)>,
+    /// It has a boot gate.
+    pub gate: bool,
+    /// The boot in which its gate was opened.
+    pub(super) opened: Option<BootId>,
 }
 
 impl World {

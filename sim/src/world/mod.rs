@@ -29,6 +29,7 @@ use crate::raft::Raft;
 mod acts;
 mod cloud;
 mod elections;
+mod gate;
 mod hosts;
 mod network;
 mod power;
@@ -52,6 +53,7 @@ enum Happening {
     Finish(Rebuild),
     PressPower(HostName),
     Boot(HostName, u64),
+    AskGate(HostName, BootId),
     Die(HostName),
     Heartbeat,
     Election,
@@ -66,9 +68,9 @@ pub struct Weather {
     pub lost_answers_percent: u8,
     /// Part of all rebuilds that fail, in percent.
     pub failed_rebuilds_percent: u8,
-    /// Part of all failed rebuilds that leave their guest running, in percent. Not together with `meddling_percent`: a host
-    /// that a person powers on while it cannot be fenced boots its guests beside such a copy, and only the boot gate (I7),
-    /// which is not built yet, can keep it from that.
+    /// Part of all failed rebuilds that leave their guest running, in percent. Together with `meddling_percent` only where
+    /// hosts have boot gates (I7): without one, a host that a person powers on while it cannot be fenced boots its guests
+    /// beside such a copy, and nothing can keep it from that.
     pub leftover_percent: u8,
     /// Part of all evacuate calls that take up to ten seconds to arrive, in percent.
     pub slow_calls_percent: u8,
@@ -170,6 +172,8 @@ impl World {
                     bmc: Bmc::Honest,
                     starts: 0,
                     tick: None,
+                    gate: false,
+                    opened: None,
                     met: BTreeSet::new(),
                 },
             );
@@ -278,6 +282,7 @@ impl World {
             Happening::Evacuate(asker, start, call, server) => self.evacuate(&asker, start, call, server),
             Happening::PressPower(host) => self.press_power(&host),
             Happening::Boot(host, start) => self.boot(&host, start),
+            Happening::AskGate(host, boot) => self.ask_gate(&host, boot),
             Happening::Die(host) => self.kill_host(&host, false),
             Happening::Finish(rebuild) => {
                 let fails = self.percent(self.weather.failed_rebuilds_percent);

@@ -75,7 +75,7 @@ impl World {
         }
         host.boot = BootId(Uuid::from_u128(host.boot.0.as_u128() + (1 << 64)));
         self.tell(format!("{name} has booted"));
-        self.nova.host_returned(name);
+        self.guests_may_start(name);
         self.start_daemon(name);
     }
 }
