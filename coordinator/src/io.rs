@@ -18,7 +18,7 @@ use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
 use crate::ledger::{Entry, Ledger, Outcome};
-use crate::order::{EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
+use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
@@ -139,6 +139,15 @@ pub enum Input {
         /// What.
         event: GuestEvent,
     },
+    /// The answer to [`Output::DestroyGuest`].
+    GuestDestroyed {
+        /// Which call.
+        call: CallId,
+        /// Which guest.
+        server: ServerId,
+        /// Whether it is gone, or why not.
+        result: Result<(), Text>,
+    },
     /// The local boot gate, at start and when it changes.
     Gate {
         /// What it is and does.
@@ -247,6 +256,8 @@ pub enum Output {
         /// Which.
         servers: Vec<ServerId>,
     },
+    /// End a guest's process on the local hypervisor, without a word to the guest. [`Input::GuestDestroyed`] follows.
+    DestroyGuest(DestroyOrder),
     /// Answer an operator.
     Answer {
         /// From the query.

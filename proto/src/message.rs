@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::fact::{GateReport, GuestEvent, GuestList, PathFinding, Text};
-use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
+use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, IncidentId, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
 pub const ALPN: &[u8] = b"rekindle/1";
@@ -143,6 +143,16 @@ pub enum Message {
     Gate {
         /// What it is and does.
         report: GateReport,
+    },
+    /// Leader to member, at once after its [`Message::GuestsAnswer`]: this guest of yours runs elsewhere, by the ledger and by
+    /// Nova; destroy it.
+    DestroyGuest {
+        /// The question that was answered.
+        question: CallId,
+        /// Which incident moved it.
+        incident: IncidentId,
+        /// Which guest.
+        server: ServerId,
     },
 }
 

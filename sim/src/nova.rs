@@ -229,6 +229,26 @@ impl Nova {
         }
     }
 
+    /// One copy of a server ends.
+    pub fn copy_ends(&mut self, server: ServerId, host: &HostName) {
+        if let Some(hosts) = self.running.get_mut(&server) {
+            hosts.remove(host);
+        }
+    }
+
+    /// A copy starts where Nova does not have the server: a start that waited in the host's queue, or libvirt's own doing.
+    pub fn copy_starts(&mut self, server: ServerId, host: &HostName) {
+        self.running.entry(server).or_default().insert(host.clone());
+    }
+
+    /// A server was moved, orderly, and runs there.
+    pub fn moved(&mut self, server: ServerId, host: &HostName) {
+        self.running.insert(server, BTreeSet::from([host.clone()]));
+        if let Some(record) = self.servers.get_mut(&server) {
+            record.host = Some(host.clone());
+        }
+    }
+
     /// Stops or starts a server where it is.
     pub fn power(&mut self, server: ServerId, start: bool) {
         let Some(record) = self.servers.get_mut(&server) else { return };

@@ -100,6 +100,9 @@ impl Leader {
         running: Option<&[ServerId]>,
     ) {
         let now = cx.now.mono;
+        if self.take_lost_word(now, from, call, running) {
+            return;
+        }
         for evacuation in self.evacuations.values_mut() {
             let denials = &mut evacuation.denials;
             let is_asked = denials.calls.get(&call).is_some_and(|(host, ..)| host == from);

@@ -13,6 +13,7 @@ mod gates;
 mod guests;
 mod holds;
 mod lease;
+mod lost;
 mod proposals;
 mod pulses;
 mod servers;
@@ -36,6 +37,7 @@ use evacuation::Evacuation;
 use fence::Fence;
 use gates::Gates;
 use guests::GuestCase;
+use lost::Lost;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use servers::IntentState;
@@ -72,6 +74,7 @@ pub(crate) struct Leader {
     guests: BTreeMap<IncidentId, GuestCase>,
     nova: BTreeMap<CallId, NovaCall>,
     gates: Gates,
+    lost: Lost,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
     /// The earliest moment at which anything is due.
@@ -84,6 +87,7 @@ pub(crate) struct Leader {
 enum NovaCall {
     Evacuation(IncidentId, evacuation::Ask),
     Guest(IncidentId, guests::Ask),
+    Lost(HostName, ServerId),
 }
 
 impl Leader {
@@ -109,6 +113,7 @@ impl Leader {
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
             gates: Gates::default(),
+            lost: Lost::default(),
             holds: BTreeMap::new(),
             wake: None,
             dirty: true,
@@ -179,6 +184,7 @@ impl Leader {
         self.drive_suspects(cx);
         self.drive_incidents(cx);
         self.drive_guests(cx);
+        self.drive_lost(cx);
         self.drive_devices(cx);
     }
 
@@ -258,6 +264,7 @@ impl Leader {
         match self.nova.remove(&call) {
             None => {}
             Some(NovaCall::Evacuation(incident, ask)) => self.take_nova(cx, incident, ask, result),
+            Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
         }
         self.touch();

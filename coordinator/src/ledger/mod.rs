@@ -9,6 +9,7 @@ mod authority;
 mod entry;
 mod gate;
 mod incident;
+mod lost;
 mod state;
 
 pub use apply::{Outcome, Position};
@@ -21,6 +22,7 @@ pub use entry::{
 };
 pub use gate::{GateAnswer, gate_of, unsettled};
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
+pub use lost::LostGuest;
 pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{GUESTS_MAX, GateReport, GuestEvent, GuestList};
-use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
+use rekindle_proto::id::{CallId, HostName, Incarnation, IncidentId, ServerId, Term};
 use rekindle_proto::message::Message;
 
 use crate::context::Context;
 use crate::io::{Output, Peer};
 use crate::membership::MemberState;
+use crate::order::{DestroyOrder, LeadersWord};
 use crate::time::Moment;
 
 use testify::Testifier;
@@ -26,6 +27,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Failed guests remembered for the leader: more at once is the host's own failure.
 const REPORTS_MAX: usize = 256;
+
+/// How long our answer about a guest may be acted upon.
+const WORD_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Between two rounds of dialling the seeds while we are alone.
 const DIAL_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +54,8 @@ pub(crate) struct Member {
     reports: BTreeMap<ServerId, (GuestEvent, Moment)>,
     /// By our own call: who asked which guests run here, under which number; `None`: ourselves, as leader.
     questions: BTreeMap<CallId, (Option<HostName>, CallId)>,
+    /// Our last answer about our guests: who asked, under which number, when.
+    answered: Option<(HostName, CallId, Moment)>,
     leader: Option<LeaderHint>,
     told: Option<HostName>,
     next_pulse: Moment,
@@ -83,6 +89,7 @@ impl Member {
             gate: None,
             reports: BTreeMap::new(),
             questions: BTreeMap::new(),
+            answered: None,
             leader: None,
             told: None,
             next_pulse: now,
@@ -157,6 +164,7 @@ impl Member {
             Some((None, question)) => vec![Yield::GuestsAnswer(question, running)],
             Some((Some(host), question)) => {
                 cx.send(&host, Message::GuestsAnswer { call: question, running });
+                self.answered = Some((host, question, cx.now.mono));
                 Vec::new()
             }
         }
@@ -177,6 +185,29 @@ impl Member {
             }
         }
         cx.out.push(Output::ListGuests);
+    }
+
+    /// The leader says that a guest of ours runs elsewhere. Heeded only as the answer to what we said a moment ago: a word
+    /// that was long on its way may be about another day.
+    pub(crate) fn destroy(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &HostName,
+        question: CallId,
+        incident: IncidentId,
+        server: ServerId,
+    ) {
+        let now = cx.now.mono;
+        let fresh = |(asker, call, at): &&(HostName, CallId, Moment)| {
+            asker == from && *call == question && now.since(*at) < WORD_AGE_MAX
+        };
+        let Some((_, _, at)) = self.answered.as_ref().filter(fresh) else { return };
+        if self.leader(now) != Some(from) {
+            return;
+        }
+        let call = cx.out.call();
+        let order = DestroyOrder::told(call, LeadersWord { incident, server }, *at + WORD_AGE_MAX);
+        cx.out.push(Output::DestroyGuest(order));
     }
 
     pub(crate) fn guest_noted(&mut self, server: ServerId) {

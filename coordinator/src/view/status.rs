@@ -154,6 +154,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         }
     }
     alarms.extend(super::gate::alarms(cx.ledger));
+    alarms.extend(leader.lost_alarms());
     alarms.extend(left_alone(cx));
     alarms
 }

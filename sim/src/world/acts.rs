@@ -73,6 +73,14 @@ impl World {
                 let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
                 self.later(name, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
+            Output::DestroyGuest(order) => {
+                let (call, server) = (order.call(), order.server());
+                self.tell(format!("{server} is destroyed on {name}"));
+                self.nova.copy_ends(server, name);
+                let list = self.guest_list(name);
+                self.later(name, Duration::from_millis(20), Input::Guests { list });
+                self.later(name, Duration::from_millis(20), Input::GuestDestroyed { call, server, result: Ok(()) });
+            }
             Output::Answer { reply, .. } => self.answer(&reply),
             Output::Relay { to, request, .. } => self.relay(name, to, &request),
             Output::Event(event) => self.tell_event(name, &event),

@@ -51,6 +51,12 @@ impl World {
         }
     }
 
+    /// What runs on a host has changed behind everybody's back; its libvirt says so.
+    pub fn relist(&mut self, host: &HostName) {
+        let list = self.guest_list(host);
+        self.later(host, Duration::from_millis(20), Input::Guests { list });
+    }
+
     /// A guest's process dies on a healthy host; libvirt says so.
     pub fn kill_guest(&mut self, server: ServerId) {
         let Some(host) = self.nova.servers().find(|record| record.id == server).and_then(|record| record.host.clone())

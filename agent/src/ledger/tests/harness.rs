@@ -154,6 +154,7 @@ impl Heard {
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
             Input::Tick
             | Input::Gate { .. }
+            | Input::GuestDestroyed { .. }
             | Input::Connected { .. }
             | Input::Datagram { .. }
             | Input::Message { .. }
