@@ -13,7 +13,7 @@ LOGS=target/test-logs
 PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' ONLY='' STAGES=''
 case ${1:-} in
   "") ;;
-  long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} ;;
+  long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} REKINDLE_CHAOS_SEEDS=${REKINDLE_CHAOS_SEEDS:-12} ;;
   only) ONLY=${2:?which stage?} ;;
   *) die "usage: test.sh [long | only STAGE]" ;;
 esac
@@ -80,12 +80,14 @@ tests imports 2 --test purity
 tests unit 10 --lib --bins
 tests doc 10 --doc
 tests simulation 15 --test cluster
+tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon
 # As "demo", with what is built.
 stage systemd 4 tests/systemd/run.sh target/debug
+tests chaos 10 --test chaos
 tests libvirt 10 --test libvirt --test libvirt_cluster
 stage cloud-setup 15 tests/cloud/cloud.sh install
 tests cloud 15 --test cloud

@@ -24,6 +24,8 @@ use crate::time::Moment;
 const RETURN_WINDOW: Duration = Duration::from_secs(300);
 /// Between two looks at a guest that is not certain yet.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How long a permit is waited for once the host has spoken: well below the time for which it heeds us (5 s).
+const HOLD_WAIT: Duration = Duration::from_secs(2);
 /// An answer that has not come in this time is asked for again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Guests followed at once: more stale guests at once are no accident, and the first are told.
@@ -41,6 +43,8 @@ struct Case {
     boot: BootId,
     step: Step,
     asked: Option<Moment>,
+    /// Until when a permit is waited for.
+    held: Option<Moment>,
     next: Moment,
     /// What is waited for, for people. Empty while all goes its way.
     text: Text,
@@ -69,7 +73,8 @@ impl Leader {
             let key = (host.clone(), guest.server);
             let is_lost = LostGuest::of(cx.ledger, host, boot, guest.server).is_some();
             if is_lost && !self.lost.cases.contains_key(&key) && self.lost.cases.len() < CASES_MAX {
-                let case = Case { boot, step: Step::AskServer, asked: None, next: now, text: Text::default() };
+                let case =
+                    Case { boot, step: Step::AskServer, asked: None, held: None, next: now, text: Text::default() };
                 self.lost.cases.insert(key, case);
             }
         }
@@ -147,10 +152,15 @@ impl Leader {
         let permit = match self.permit(cx, host) {
             Ok(permit) => permit,
             Err(hold) => {
-                // The host's word grows old meanwhile: it is asked again.
-                self.wait_for_lost(now, &key, hold.to_string());
-                if let Some(case) = self.lost.cases.get_mut(&key) {
-                    case.step = Step::AskHost(None);
+                let Some(case) = self.lost.cases.get_mut(&key) else { return };
+                case.text = Text::new(hold.to_string());
+                // What is missing has been asked for, and comes within this time, or is a brake. The host's word grows old
+                // meanwhile: then everything is asked again.
+                let until = *case.held.get_or_insert(now + HOLD_WAIT);
+                if now < until {
+                    self.wake_at(until);
+                } else {
+                    self.wait_for_lost(now, &key, hold.to_string());
                 }
                 return;
             }
@@ -236,6 +246,7 @@ impl Leader {
     fn wait_for_lost(&mut self, now: Moment, key: &(HostName, ServerId), text: impl Into<Text>) {
         if let Some(case) = self.lost.cases.get_mut(key) {
             case.step = Step::AskServer;
+            case.held = None;
             case.next = now + LOOK_EVERY;
             case.text = text.into();
         }
