@@ -75,7 +75,7 @@ fn off_before_evacuated(cluster: &Cluster) -> Result<()> {
 
 fn has_power_at(cluster: &Cluster, host: &HostName, at: Instant) -> Result<bool> {
     let record = cluster.host(host.as_str())?.bmc().record();
-    let changes = record.iter().filter(|line| line.when.at <= at).filter_map(|line| match line.kind {
+    let mut changes = record.iter().filter(|line| line.when.at <= at).filter_map(|line| match line.kind {
         BmcRecordKind::PowerOff => Some(false),
         BmcRecordKind::PowerOn => Some(true),
         BmcRecordKind::SessionOpened
@@ -85,7 +85,7 @@ fn has_power_at(cluster: &Cluster, host: &HostName, at: Instant) -> Result<bool>
         | BmcRecordKind::Ordered(_)
         | BmcRecordKind::Refused(_) => None,
     });
-    Ok(changes.last().unwrap_or(true))
+    Ok(changes.next_back().unwrap_or(true))
 }
 
 /// I9: whatever happened, no daemon fell over its own feet.
