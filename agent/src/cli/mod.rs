@@ -13,10 +13,12 @@ mod roster;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
+mod sim;
 
 pub use args::{Cli, Command, GateCommand, PkiCommand, Reason, Role, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
+pub use sim::SimCommand;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

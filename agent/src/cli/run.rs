@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{Cli, Command, PkiCommand, Switch};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, roster};
+use super::{Exit, Failure, order, pki, roster, sim};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
@@ -61,6 +61,7 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
         }
         Command::Pki(command) => pki_command(command, out),
         Command::Gate(command) => super::gate::run(socket, command, out).await,
+        Command::Sim(command) => sim::run(socket, command, out).await,
         Command::Init { .. }
         | Command::Arm(_)
         | Command::Disarm(_)
@@ -108,11 +109,12 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Why { .. }
         | Command::FenceTest { .. }
         | Command::Gate(_)
-        | Command::Pki(_) => return Ok(None),
+        | Command::Pki(_)
+        | Command::Sim(_) => return Ok(None),
     }))
 }
 
-async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
+pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
     match question(socket, &AdminRequest::Status, ASK_WITHIN).await? {
         AdminReply::Status { status } => Ok(status),
         AdminReply::Members { .. }
@@ -227,7 +229,7 @@ pub(super) fn line(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     write(out, &format!("{text}\n"))
 }
 
-fn write(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
+pub(super) fn write(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::here(&error))?;
     Ok(Exit::Done)
 }

@@ -1,5 +1,5 @@
-//! Boot gates: a host that has one starts no guest before its gate is opened, which takes a leader's word, carried over the
-//! very messages the daemon uses.
+//! Boot gates: a host that has one starts no compute service before its gate is opened, which takes a leader's word, carried
+//! by the very questions and answers the daemon uses.
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 
@@ -9,60 +9,41 @@ use super::*;
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 impl World {
-    /// Installs a gate on every host: from its next boot on it holds.
-    pub fn install_gates(&mut self) {
-        for host in self.hosts.values_mut() {
-            host.gate = true;
-        }
-    }
-
-    /// A booted host's guests: at once without a gate, else once it is opened.
-    pub(super) fn guests_may_start(&mut self, name: &HostName) {
-        let Some(host) = self.hosts.get(name) else { return };
-        if host.gate {
-            self.schedule(ASK_EVERY, Happening::AskGate(name.clone(), host.boot));
+    /// The compute service of a host that has booted: at once without a gate, else once it is opened.
+    pub(super) fn guests_may_start(&mut self, ix: Ix) {
+        if self.hosts[ix].gate {
+            let boot = self.hosts[ix].boot;
+            self.schedule(ASK_EVERY, Happening::AskGate { host: ix as u32, boot });
         } else {
-            self.nova.host_returned(name);
+            self.start_compute(ix);
         }
     }
 
     /// The gate of that boot asks its own daemon, until it is opened or the boot is over.
-    pub(super) fn ask_gate(&mut self, name: &HostName, boot: BootId) {
-        if !self.waits(name, boot) {
+    pub(super) fn ask_gate(&mut self, ix: Ix, boot: BootId) {
+        if !self.waits(ix, boot) {
             return;
         }
-        self.sequence += 1;
-        let call = CallId(self.sequence);
-        self.input(name, Input::Query { call, request: AdminRequest::Gate { host: None, boot: None } });
-        self.schedule(ASK_EVERY, Happening::AskGate(name.clone(), boot));
-    }
-
-    /// A daemon that does not lead carries the question on.
-    pub(super) fn relay(&mut self, from: &HostName, to: SocketAddr, request: &AdminRequest) {
-        let Some(target) = self.addresses.get(&to).cloned().filter(|target| self.connected(from, target)) else {
-            return;
-        };
-        self.sequence += 1;
-        let (call, delay) = (CallId(self.sequence), self.millis(1, 40));
-        self.later(&target, delay, Input::Query { call, request: request.clone() });
+        self.queries += 1;
+        let (call, start) = (CallId(self.queries), self.hosts[ix].start);
+        let request = Box::new(AdminRequest::Gate { host: None, boot: None });
+        self.schedule(Duration::ZERO, Happening::Query { host: ix as u32, start, call, request });
+        self.schedule(ASK_EVERY, Happening::AskGate { host: ix as u32, boot });
     }
 
     /// The leader's word. It names host and boot: about another boot it opens nothing.
-    pub(super) fn answer(&mut self, reply: &AdminReply) {
+    pub(super) fn gate_answers(&mut self, reply: &AdminReply) {
         let AdminReply::Gate { gate } = reply else { return };
-        if gate.open && self.waits(&gate.host, gate.boot) {
-            self.tell(format!("the gate of {} opens: {}", gate.host, gate.why));
-            if let Some(host) = self.hosts.get_mut(&gate.host) {
-                host.opened = Some(gate.boot);
-            }
-            self.nova.host_returned(&gate.host);
-            let list = self.guest_list(&gate.host);
-            self.later(&gate.host, Duration::from_millis(5), Input::Guests { list });
-        }
+        let Some(ix) = self.ix(&gate.host).filter(|ix| gate.open && self.waits(*ix, gate.boot)) else { return };
+        self.tell(format!("the gate of {} opens: {}", gate.host, gate.why));
+        self.count("gates opened");
+        self.hosts[ix].opened = Some(gate.boot);
+        self.start_compute(ix);
+        self.relist(&gate.host);
     }
 
-    fn waits(&self, name: &HostName, boot: BootId) -> bool {
-        self.lives(name)
-            && self.hosts.get(name).is_some_and(|host| host.gate && host.boot == boot && host.opened != Some(boot))
+    fn waits(&self, ix: Ix, boot: BootId) -> bool {
+        let host = &self.hosts[ix];
+        host.gate && host.has_kernel() && host.boot == boot && host.opened != Some(boot)
     }
 }
