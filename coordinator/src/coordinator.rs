@@ -1,5 +1,6 @@
 //! The one entrance and the one exit.
 
+mod duties;
 mod queries;
 mod tell;
 
@@ -12,12 +13,13 @@ use rekindle_proto::status::Phase;
 
 use crate::context::{Context, HeardBook, Outbox};
 use crate::io::{Event, Input, Output, Peer};
-use crate::leader::Leader;
+use crate::leader::{Leader, LeaseAnswer};
 use crate::ledger::{Entry, Ledger, Position, Statement};
 use crate::member::{Member, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
+use crate::voter::Voter;
 
 use queries::order_reply;
 
@@ -33,6 +35,7 @@ pub struct Coordinator {
     heard: HeardBook,
     member: Member,
     leader: Option<Leader>,
+    voter: Voter,
     out: Outbox,
 }
 
@@ -61,6 +64,7 @@ impl Coordinator {
             heard: HeardBook::default(),
             member: Member::new(now.mono),
             leader: None,
+            voter: Voter::new(now.mono),
             out: Outbox::new(setup.seed),
             setup,
         }
@@ -93,11 +97,14 @@ impl Coordinator {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         let leader = self.leader.as_ref().and_then(Leader::next_deadline);
-        [self.membership.next_deadline(), self.member.next_deadline(), leader].into_iter().flatten().min()
+        [self.duties_deadline(), leader].into_iter().flatten().min()
     }
 
     /// The only entrance.
     pub fn handle(&mut self, now: Now, input: Input) {
+        if let Some(due) = self.duties_deadline() {
+            self.voter.was_late(now.mono, now.mono.since(due));
+        }
         match input {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, &peer),
@@ -116,7 +123,7 @@ impl Coordinator {
             }
             Input::Restored { ledger } => {
                 self.ledger = *ledger;
-                self.heard.learn_names(self.ledger.roster.keys());
+                self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
                 self.touch();
             }
             Input::Committed { index, term, entry } => self.committed(now, Position { index, term }, &entry),
@@ -134,12 +141,14 @@ impl Coordinator {
                     self.member.announce_now(now.mono);
                 }
             }
+            Input::DeviceRead { call, reading, .. } if self.voter.take_reading(now.mono, call, &reading) => {}
             Input::DeviceRead { call, reading, finished } => {
                 self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
             }
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }
+            Input::Nova { call, result } if self.voter.take_nova(now.mono, call, &result) => {}
             Input::Nova { call, result } => {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
             }
@@ -162,7 +171,13 @@ impl Coordinator {
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
-            Input::Stopping => self.with_member(now, |member, cx| member.say_goodbye(cx)),
+            Input::Watchdog { device } => {
+                self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
+            }
+            Input::Stopping { why } => {
+                self.member.withdraw_watchdog(now.mono);
+                self.with_member(now, |member, cx| member.say_goodbye(cx, why));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -179,7 +194,10 @@ impl Coordinator {
             let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
             self.take_yields(now, yields);
         }
+        self.drive_voter(now);
+        let ill = self.voter.bars_acts().cloned();
         let tests = self.with_leader(now, |leader, cx| {
+            leader.note_health(ill);
             leader.drive(cx);
             leader.finished_fence_tests(cx.now.mono)
         });
@@ -253,9 +271,9 @@ impl Coordinator {
             Message::Suspicion { target } => {
                 self.with_leader(now, |leader, cx| leader.suspect(cx, &target));
             }
-            // Its silence is explained: who knows that is no witness of a failure, whatever the leader has not heard.
-            Message::AskTestimony { target, .. } if self.heard.is_absent(&target) => {}
-            Message::AskTestimony { call, target, addresses } => {
+            // Its silence is explained: who knows that is no witness of a failure, unless the leader knows it too.
+            Message::AskTestimony { target, knows_goodbye: false, .. } if self.heard.is_absent(&target) => {}
+            Message::AskTestimony { call, target, addresses, knows_goodbye: _ } => {
                 let own = self.out.call();
                 self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
             }
@@ -269,8 +287,13 @@ impl Coordinator {
                 self.out.push(Output::Message { to: from.address, member, path, message });
             }
             Message::ProbeAck { call: _, path, boot } => self.member.testifier.heard(&from.host, &path, boot),
-            Message::RollCall { call } => self.context(now).send(&from.host, Message::Present { call }),
-            Message::Present { call } => {
+            Message::RollCall { call } => {
+                let age = self.setup.boot_age(now.mono);
+                let boot_age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                self.context(now).send(&from.host, Message::Present { call, boot_age_ms });
+            }
+            Message::Present { call, boot_age_ms } => {
+                self.with_leader(now, |leader, cx| leader.note_boot(cx, from, boot_age_ms));
                 self.with_leader(now, |leader, cx| leader.present(cx, &from.host, call));
             }
             Message::AskGuests { call, servers } => {
@@ -287,8 +310,8 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
             }
             Message::GuestChangeNoted { server } => self.member.guest_noted(server),
-            Message::Goodbye => {
-                self.heard.said_goodbye(from);
+            Message::Goodbye { why } => {
+                self.heard.said_goodbye(from, why);
                 self.touch();
             }
             Message::DestroyGuest { question, incident, server } => {
@@ -297,6 +320,19 @@ impl Coordinator {
             Message::Gate { report } => {
                 self.with_leader(now, |leader, _| leader.gate_word(&from.host, from.boot, report));
             }
+            Message::Fitness { fit } => {
+                if self.setup.voters.contains(&from.host) {
+                    self.voter.take_word(&from.host, fit, now.mono);
+                }
+            }
+            Message::LeaseAsk { call, watchdog } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, Some(watchdog)));
+            }
+            Message::LeaseWithdraw { call } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, None));
+            }
+            Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
+            Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Leading { term } => {
                 // Only voters lead; whoever else says so is not believed.
                 if self.setup.voters.contains(&from.host) {
@@ -318,12 +354,15 @@ impl Coordinator {
             self.tell_servers(entry);
         }
         if matches!(entry.statement, Statement::Operator(_)) {
-            self.heard.learn_names(self.ledger.roster.keys());
+            self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
         }
         self.touch();
     }
 
     fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
+        self.voter.take_hint(term, leader.clone());
+        // Who has given leadership up does not lead, whatever Raft still believes.
+        let leader = leader.filter(|leader| *leader != self.setup.host || self.voter.stands());
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
             let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);
@@ -352,6 +391,7 @@ impl Coordinator {
                 Yield::Pulse(guests) => leader.pulse(cx, &us.host, us.boot, cx.setup.system_uuid, guests),
                 Yield::Gate(report) => leader.gate_word(&us.host, us.boot, report),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
+                Yield::Lease(call, watchdog) => leader.lease_question(cx, &us, call, watchdog),
             });
         }
     }
@@ -361,6 +401,7 @@ impl Coordinator {
         let Some(leader) = &mut self.leader else { return };
         let examinations = leader.take_own_examinations();
         let questions = leader.take_own_guest_questions();
+        let leases = leader.take_own_leases();
         for server in leader.take_own_guest_notes() {
             self.member.guest_noted(server);
         }
@@ -368,6 +409,9 @@ impl Coordinator {
             let call = self.out.call();
             let crate::leader::OwnExamination { question, target, addresses } = examination;
             self.member.testifier.begin(call, None, question, target, addresses, now.mono);
+        }
+        for answer in &leases {
+            self.take_lease(now, answer);
         }
         for (call, servers) in questions {
             self.with_member(now, |member, cx| member.ask_guests(cx, None, call, servers));

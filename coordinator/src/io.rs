@@ -9,7 +9,7 @@ use std::time::Duration;
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{
     DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer,
-    NovaService, Text,
+    NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -153,8 +153,16 @@ pub enum Input {
         /// What it is and does.
         report: GateReport,
     },
+    /// At start: the hardware watchdog of this host that may be armed, if there is one.
+    Watchdog {
+        /// Which.
+        device: Option<Watchdog>,
+    },
     /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
-    Stopping,
+    Stopping {
+        /// Why, by the init system's word.
+        why: StopReason,
+    },
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].
@@ -278,6 +286,22 @@ pub enum Output {
     },
     /// Tell the world what happened: log, metrics.
     Event(Event),
+    /// Stand for leadership (`true`), or give it up and do not stand: no Raft heartbeats, no candidacy. We still vote and
+    /// keep the log. Until it is said, a voter stands.
+    Candidacy(bool),
+    /// Feed the host's watchdog, or no longer. Ignored where none is configured.
+    Watchdog(WatchdogOrder),
+}
+
+/// What is to become of the host's watchdog. Given only by a member that asked for leases ([`Input::Watchdog`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchdogOrder {
+    /// Feed it now; the first time, arm it.
+    Feed,
+    /// Feed it no more: the host will be reset. Only told; not feeding is what does it.
+    Stop,
+    /// Disarm it: the ledger no longer counts on it.
+    Disarm,
 }
 
 /// A question to Nova that changes nothing.

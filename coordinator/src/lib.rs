@@ -26,13 +26,15 @@
 //! | [`membership`] | who is alive, as far as gossip knows |
 //! | [`verdict`] | whether a quorum says that a host is gone |
 //! | [`permit`] | whether an act may begin now: brakes, roll call, leadership |
+//! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`policy`] | thresholds |
-//! | `leader`, `member` | the steps that follow: of the leader, of everybody |
+//! | `leader`, `member`, `voter` | the steps that follow: of the leader, of everybody, of those who may lead |
 #![forbid(unsafe_code)]
 
+pub mod brake;
 mod context;
 mod coordinator;
 pub mod fencing;
@@ -48,5 +50,7 @@ pub mod recovery;
 pub mod time;
 pub mod verdict;
 mod view;
+mod voter;
 
 pub use coordinator::Coordinator;
+pub use voter::Ailment;

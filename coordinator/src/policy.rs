@@ -6,6 +6,9 @@ use std::time::Duration;
 use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 
+use crate::ledger::OnShutdown;
+use crate::time::Moment;
+
 /// Who we are and with whom we belong: fixed for the process' life.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -35,9 +38,18 @@ pub struct Setup {
     pub policy: Policy,
     /// Seed of every random choice; logged at start.
     pub seed: u64,
+    /// When this machine booted, on its own monotonic clock (a daemon's restart is no boot). `None`: long before that clock
+    /// began.
+    pub booted: Option<Moment>,
 }
 
 impl Setup {
+    /// How long ago this machine booted.
+    #[must_use]
+    pub fn boot_age(&self, now: Moment) -> Duration {
+        self.booted.map_or(Duration::MAX, |booted| now.since(booted))
+    }
+
     /// The path of everything that is not a probe: the first.
     ///
     /// # Panics
@@ -75,6 +87,11 @@ pub struct Policy {
     pub evacuate_settle: Duration,
     /// What to do with servers whose disks die with the host.
     pub local_disk: LocalDisk,
+    /// What is done about a host that said that it reboots or powers off.
+    pub on_shutdown: OnShutdown,
+    /// Whether hosts live under their own watchdog, and one that ran out is proof, after all fence devices. Off: nobody is
+    /// ever reset because a network failed.
+    pub self_fence: bool,
 }
 
 impl Default for Policy {
@@ -91,6 +108,8 @@ impl Default for Policy {
             evacuate_tries: 3,
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
+            on_shutdown: OnShutdown::Wait(Duration::from_secs(600)),
+            self_fence: false,
         }
     }
 }

@@ -115,6 +115,8 @@ pub struct Suspicion {
     pub heard: BTreeSet<HostName>,
     /// Who found it silent on every path, and how.
     pub testimonies: BTreeMap<HostName, Vec<PathFinding>>,
+    /// An operator lifted the mass-failure stop for this host. Testimony is needed as ever.
+    pub lifted: bool,
 }
 
 impl Suspicion {
@@ -122,7 +124,7 @@ impl Suspicion {
     #[must_use]
     pub fn new(host: HostName, boot: Option<BootId>, began: Moment, began_wall: WallTime, us: &HostName) -> Self {
         let heard = BTreeSet::from([us.clone()]);
-        Self { host, boot, began, began_wall, heard, testimonies: BTreeMap::new() }
+        Self { host, boot, began, began_wall, heard, testimonies: BTreeMap::new(), lifted: false }
     }
 
     /// Counts what there is.
@@ -157,7 +159,7 @@ impl Suspicion {
         }
         let present = present.iter().filter(|host| roster.contains_key(*host) && **host != self.host).count();
         let must = brake_needs(roster.len());
-        if present < must {
+        if present < must && !self.lifted {
             return Err(NoVerdict::TooFewPresent { present, roster: roster.len(), needed: must });
         }
         let testimonies = given

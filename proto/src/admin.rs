@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::brake::BrakesDoc;
 use crate::fact::Text;
 use crate::id::{BootId, HostName, IncidentId};
 use crate::status::{FenceTestLine, GateDoc, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
@@ -48,6 +49,8 @@ pub enum AdminRequest {
         /// `None`: that daemon's present boot.
         boot: Option<BootId>,
     },
+    /// Every brake, and who is held.
+    Brakes,
 }
 
 /// An operator's order with the means to check it, as kept in the ledger.
@@ -114,6 +117,11 @@ pub enum AdminReply {
         kind: AdminErrorKind,
         /// What happened and what to do, in words.
         text: Text,
+    },
+    /// To [`AdminRequest::Brakes`].
+    Brakes {
+        /// Each with its figures.
+        brakes: Box<BrakesDoc>,
     },
 }
 

@@ -204,6 +204,28 @@ pub enum GateState {
     },
 }
 
+/// Why a daemon stops, as its own host's init system says. What is not known is the least of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// Only the daemon: the host, and its guests, run on.
+    Daemon,
+    /// The host reboots: it will be back.
+    Reboot,
+    /// The host powers off.
+    PowerOff,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Daemon => "its daemon was stopped",
+            Self::Reboot => "it was told to reboot",
+            Self::PowerOff => "it was told to power off",
+        })
+    }
+}
+
 /// A Nova compute service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NovaService {
@@ -360,6 +382,17 @@ impl fmt::Display for MemberRole {
             Self::Witness => "witness",
         })
     }
+}
+
+/// A host's watchdog device, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// What its driver calls it.
+    pub device: Text,
+    /// A timer of the kernel itself: it stops with it, and proves nothing.
+    pub soft: bool,
+    /// It resets the host this many milliseconds after it was last fed.
+    pub timeout_ms: u64,
 }
 
 #[cfg(test)]

@@ -78,6 +78,12 @@ pub struct StatusDoc {
     pub incidents: Vec<IncidentDoc>,
     /// What an operator should know now: brakes that hold, devices that fail, Nova out of reach.
     pub alarms: Vec<Text>,
+    /// Members heard, with a certificate of this cluster, that nobody has enrolled: they only propose themselves.
+    #[serde(default)]
+    pub strangers: Vec<HostName>,
+    /// Disarmed for a time: how long until the cluster is armed again by itself, in milliseconds.
+    #[serde(default)]
+    pub armed_again_in_ms: Option<u64>,
 }
 
 /// One host in `status`.
@@ -89,7 +95,7 @@ pub struct HostLine {
     pub role: MemberRole,
     /// Its failure domain.
     pub domain: Option<DomainName>,
-    /// `alive`, `suspect`, `down`, `absent`, `unseen`, or an incident's phase, or `quarantined`.
+    /// `alive`, `suspect`, `down`, `absent`, `unseen`, `probation`, or an incident's phase, or `quarantined`.
     pub state: Text,
     /// Since when, in milliseconds before [`StatusDoc::at`].
     pub for_ms: Option<u64>,
@@ -168,6 +174,9 @@ pub struct IncidentLine {
     pub left_behind: u32,
     /// Servers concerned.
     pub servers: u32,
+    /// The host came back in another boot: its guests are started in place, `evacuating` means that this is under way.
+    #[serde(default)]
+    pub rebooted: bool,
 }
 
 /// The story of one incident.

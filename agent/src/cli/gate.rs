@@ -77,6 +77,7 @@ async fn asked(socket: &Path, boot: BootId) -> Result<GateDoc, Text> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Brakes { .. }
         | AdminReply::Committed { .. } => return Err("the daemon answered another question".into()),
     };
     if gate.boot != boot {

@@ -15,7 +15,7 @@ mod run;
 pub(crate) mod samples;
 mod sim;
 
-pub use args::{Cli, Command, GateCommand, PkiCommand, Reason, Role, Switch};
+pub use args::{Cli, Command, GateCommand, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
 pub use sim::SimCommand;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use rekindle_coordinator::ledger::OperatorCommand;
 use rekindle_proto::admin::{AdminReply, AdminRequest};
-use rekindle_proto::status::StatusDoc;
+use rekindle_proto::fact::{MemberRole, RosterEntry};
+use rekindle_proto::id::HostName;
+use rekindle_proto::status::{HostLine, StatusDoc};
 use serde::Serialize;
 
-use super::args::{Cli, Command, PkiCommand, Switch};
+use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch};
 use super::render::{self, Paint};
 use super::{Exit, Failure, order, pki, roster, sim};
 use crate::admin::ask;
@@ -59,20 +61,43 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             let all = !devices.is_empty() && devices.iter().all(|device| device.bound && device.power.is_some());
             Ok(if all { Exit::Done } else { Exit::Refused })
         }
+        Command::Brake { json, command: None } => {
+            let AdminReply::Brakes { brakes } = question(socket, &AdminRequest::Brakes, ASK_WITHIN).await? else {
+                return Err(unexpected());
+            };
+            show(out, *json, &brakes, || render::brakes(&brakes, paint))
+        }
+        Command::Host(HostCommand::List { json }) => host_list(socket, out, *json, paint).await,
         Command::Pki(command) => pki_command(command, out),
         Command::Gate(command) => super::gate::run(socket, command, out).await,
         Command::Sim(command) => sim::run(socket, command, out).await,
         Command::Init { .. }
         | Command::Arm(_)
-        | Command::Disarm(_)
+        | Command::Disarm { .. }
+        | Command::Host(HostCommand::Enroll { .. } | HostCommand::Forget { .. })
         | Command::Maintenance { .. }
         | Command::Resume { .. }
-        | Command::Release { .. } => submit(cli, out).await,
+        | Command::Release { .. }
+        | Command::Brake { command: Some(_), .. } => {
+            let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
+            submit(cli, command, reason, out).await
+        }
+        Command::FenceConfirm { host, i_checked_that, why } => {
+            // The word is about this incident, and about no later one.
+            let status = picture(socket).await?;
+            let Some(open) = status.incidents.iter().find(|incident| incident.line.host == *host) else {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    format!("{host} has no open incident: there is nothing to confirm"),
+                ));
+            };
+            let command = OperatorCommand::ConfirmOff { incident: open.line.id, checked: i_checked_that.trim().into() };
+            submit(cli, command, &why.reason, out).await
+        }
     }
 }
 
-async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
-    let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
+async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut impl Write) -> Result<Exit, Failure> {
     let order = order::signed(&cli.operator_cert, &cli.operator_key, command, reason)?;
     let reply = ask(&cli.socket, &AdminRequest::Submit { order }, ORDER_WITHIN)
         .await
@@ -86,7 +111,8 @@ async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::Gate { .. }
-        | AdminReply::FenceTest { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
+        | AdminReply::FenceTest { .. }
+        | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
 
@@ -97,18 +123,38 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
             (OperatorCommand::Init { roster: roster::read(roster)?, ca: pki::certificate(ca)? }, reason)
         }
         Command::Arm(why) => (OperatorCommand::Arm(true), &why.reason),
-        Command::Disarm(why) => (OperatorCommand::Arm(false), &why.reason),
+        Command::Disarm { lasts: None, why } => (OperatorCommand::Arm(false), &why.reason),
+        Command::Disarm { lasts: Some(lasts), why } => {
+            (OperatorCommand::DisarmFor { ms: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) }, &why.reason)
+        }
+        Command::Host(HostCommand::Enroll { host, role, domain, why }) => {
+            let role = match role {
+                RosterRole::Member => MemberRole::Member,
+                RosterRole::Witness => MemberRole::Witness,
+            };
+            let entry = RosterEntry { host: host.clone(), role, domain: domain.clone() };
+            (OperatorCommand::Enroll { entry }, &why.reason)
+        }
+        Command::Host(HostCommand::Forget { host, why }) => {
+            (OperatorCommand::Forget { host: host.clone() }, &why.reason)
+        }
         Command::Maintenance { switch, host, why } => {
             (OperatorCommand::Maintenance { host: host.clone(), on: *switch == Switch::On }, &why.reason)
         }
         Command::Resume { incident, why } => (OperatorCommand::Resume { incident: *incident }, &why.reason),
         Command::Release { host, why } => (OperatorCommand::Release { host: host.clone() }, &why.reason),
+        Command::Brake { command: Some(BrakeCommand::Lift { target, why }), .. } => {
+            (OperatorCommand::LiftBrake { target: target.clone() }, &why.reason)
+        }
         Command::Status { .. }
+        | Command::Brake { command: None, .. }
         | Command::Members { .. }
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
         | Command::Gate(_)
+        | Command::Host(HostCommand::List { .. })
+        | Command::FenceConfirm { .. }
         | Command::Pki(_)
         | Command::Sim(_) => return Ok(None),
     }))
@@ -123,6 +169,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
         | AdminReply::Gate { .. }
+        | AdminReply::Brakes { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }
@@ -132,6 +179,19 @@ async fn status(socket: &Path, out: &mut impl Write, json: bool, paint: Paint) -
     let status = picture(socket).await?;
     show(out, json, &status, || render::status(&status, paint))?;
     Ok(Exit::of_status(&status))
+}
+
+async fn host_list(socket: &Path, out: &mut impl Write, json: bool, paint: Paint) -> Result<Exit, Failure> {
+    let status = picture(socket).await?;
+    let list = HostList { hosts: &status.hosts, strangers: &status.strangers };
+    show(out, json, &list, || render::hosts(&status, paint))
+}
+
+/// What `rekindle host list --json` prints: the part of the status that is the roster.
+#[derive(Serialize)]
+struct HostList<'a> {
+    hosts: &'a [HostLine],
+    strangers: &'a [HostName],
 }
 
 /// Draws until Ctrl-C, also while there is no daemon: that is when one watches.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use rekindle_coordinator::ledger::{OperatorCommand, OperatorOrder, verify_order};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest, SignedOrder};
-use rekindle_proto::id::ClusterName;
+use rekindle_proto::fact::{MemberRole, RosterEntry};
+use rekindle_proto::id::{ClusterName, DomainName};
 use rekindle_proto::status::Phase;
 use tokio::sync::mpsc;
 
@@ -51,6 +52,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
             AdminReply::FenceTest { devices }
         }
         AdminRequest::Gate { .. } => return None,
+        AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(samples::brakes()) },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },
     })
 }
@@ -113,7 +115,7 @@ async fn every_question_shows_its_document() {
         (&["sim", "what-if", "--kill", "cmp-02", "--power"], 1, "cmp-02: stuck"),
     ] {
         let (end, out) = daemon.run(words).await;
-        assert_eq!(code(&end), exit, "{words:?}: {end:?}");
+        assert_eq!(code(&end), exit, "{words:?}: {end:?} {out}");
         assert!(out.contains(says), "{words:?}: {out}");
     }
     let (end, out) = daemon.run(&["incident", "15"]).await;
@@ -155,6 +157,26 @@ async fn orders_are_signed_and_carried() {
             OperatorCommand::Maintenance { host: host.clone(), on: false },
             "x",
         ),
+        (&["disarm", "--for", "30m", "--reason", "x"], OperatorCommand::DisarmFor { ms: 1_800_000 }, "x"),
+        (
+            &["host", "enroll", "cmp-04", "--domain", "rack-1", "--reason", "x"],
+            OperatorCommand::Enroll {
+                entry: RosterEntry {
+                    host: host.clone(),
+                    role: MemberRole::Member,
+                    domain: Some(DomainName::new("rack-1").expect("legal")),
+                },
+            },
+            "x",
+        ),
+        (
+            &["host", "enroll", "cmp-04", "--role", "witness", "--reason", "x"],
+            OperatorCommand::Enroll {
+                entry: RosterEntry { host: host.clone(), role: MemberRole::Witness, domain: None },
+            },
+            "x",
+        ),
+        (&["host", "forget", "cmp-04", "--reason", "x"], OperatorCommand::Forget { host: host.clone() }, "x"),
         (&["resume", "14", "--reason", "x"], OperatorCommand::Resume { incident }, "x"),
         (&["release", "cmp-04", "--reason", "x"], OperatorCommand::Release { host }, "x"),
     ] {

@@ -82,6 +82,7 @@ pub(super) struct FencingTable {
     pub(super) device_timeout: Option<String>,
     pub(super) off_polls: Option<i64>,
     pub(super) fence_tries: Option<i64>,
+    pub(super) self_fence: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,6 +104,7 @@ pub(super) struct RecoveryTable {
     pub(super) evacuate_tries: Option<i64>,
     pub(super) evacuate_settle: Option<String>,
     pub(super) local_disk: Option<LocalDiskWord>,
+    pub(super) on_shutdown: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rekindle_coordinator::ledger::OnShutdown;
 use rekindle_coordinator::policy::{LocalDisk, Policy};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
@@ -308,6 +309,29 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             Some(LocalDiskWord::Leave) => LocalDisk::Leave,
             None => default.local_disk,
         },
+        self_fence: fencing.self_fence.unwrap_or(default.self_fence),
+        on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
+    }
+}
+
+/// `"wait 10m"`, `"recover"` or `"ignore"`.
+fn on_shutdown(on: &mut Checker, given: Option<&str>, default: OnShutdown) -> OnShutdown {
+    let key = "recovery.on_shutdown";
+    match given {
+        None => default,
+        Some("recover") => OnShutdown::Recover,
+        Some("ignore") => OnShutdown::Ignore,
+        Some(given) => {
+            let Some(wait) = given.strip_prefix("wait ") else {
+                let why = "a host that says that it reboots is waited for, recovered at once, or left alone";
+                on.refuse(key, "must be \"wait DURATION\", \"recover\" or \"ignore\"", why);
+                return default;
+            };
+            let OnShutdown::Wait(default) = default else { return default };
+            let bounds = (Duration::from_secs(10), Duration::from_secs(24 * 3_600));
+            let why = "a server needs minutes to boot; after a day nobody is waiting for it any more";
+            OnShutdown::Wait(on.duration(key, Some(wait.trim()), default, bounds, why))
+        }
     }
 }
 

@@ -84,6 +84,13 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             }
         }
         Output::Relay { call, to, member, request } => shell.relay(call, to, member, &request),
+        Output::Candidacy(stands) => {
+            if let Some(ledger) = &shell.ledger {
+                ledger.stand(stands);
+            }
+        }
+        // No adapter tells of a device yet, so that none is ever ordered.
+        Output::Watchdog(order) => tracing::error!(?order, "an order to a watchdog that is not configured"),
         Output::Event(event) => {
             shell.metrics.event(&event);
             log_event(&event);
@@ -186,6 +193,7 @@ impl Shell {
             | AdminReply::Why { .. }
             | AdminReply::FenceTest { .. }
             | AdminReply::Gate { .. }
+            | AdminReply::Brakes { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }

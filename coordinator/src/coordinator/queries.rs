@@ -6,7 +6,8 @@ use rekindle_proto::id::{CallId, MemberId};
 
 use super::{Coordinator, context};
 use crate::io::{Output, ProposeError};
-use crate::ledger::{Ledger, OperatorCommand, Outcome, verify_order};
+use crate::leader::Leader;
+use crate::ledger::{Ledger, LiftTarget, OperatorCommand, Outcome, verify_order};
 use crate::policy::Setup;
 use crate::time::Now;
 use crate::view;
@@ -29,6 +30,7 @@ impl Coordinator {
             | AdminRequest::Incident { .. }
             | AdminRequest::Why { .. }
             | AdminRequest::FenceTest { .. }
+            | AdminRequest::Brakes
             | AdminRequest::Submit { .. } => request,
         };
         if self.confirmed_term().is_none() {
@@ -43,6 +45,7 @@ impl Coordinator {
             }
             AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
             AdminRequest::Incident { id } => view::incident(&cx, leader, id),
+            AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(view::brakes(&cx, leader)) },
             AdminRequest::Why { host } => view::why(&cx, leader, &host),
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
@@ -53,7 +56,7 @@ impl Coordinator {
                 leader.ask_gate(&mut cx, call, host, boot);
                 return;
             }
-            AdminRequest::Submit { order } => match refuse_order(setup, ledger, &order, now) {
+            AdminRequest::Submit { order } => match refuse_order(setup, ledger, leader, &order, now) {
                 Some(refusal) => refusal,
                 None => {
                     leader.submit(&mut cx, call, order);
@@ -95,6 +98,7 @@ impl Coordinator {
 fn refuse_order(
     setup: &Setup,
     ledger: &Ledger,
+    leader: &Leader,
     order: &rekindle_proto::admin::SignedOrder,
     now: Now,
 ) -> Option<AdminReply> {
@@ -105,11 +109,27 @@ fn refuse_order(
             OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
                 refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
             }
+            OperatorCommand::Forget { host } if setup.voters.contains(&host) => {
+                refused(format!("{host} votes: give its vote to another first"))
+            }
             OperatorCommand::Init { .. }
+            | OperatorCommand::DisarmFor { .. }
+            | OperatorCommand::Enroll { .. }
+            | OperatorCommand::Forget { .. }
             | OperatorCommand::Arm(_)
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }
-            | OperatorCommand::Release { .. } => None,
+            | OperatorCommand::Release { .. }
+            | OperatorCommand::LiftBrake { target: LiftTarget::Incident(_) } => None,
+            // Before there is an incident, only a verdict that is being held: nobody's brakes are lifted in advance.
+            OperatorCommand::LiftBrake { target: LiftTarget::Host(host) } => {
+                let silent = leader.suspects().any(|suspect| *suspect.host == host);
+                if silent || ledger.open_incident(&host).is_some() {
+                    return None;
+                }
+                refused(format!("{host} is not silent: nothing holds a verdict on it"))
+            }
+            OperatorCommand::ConfirmOff { .. } => None,
         },
     }
 }

@@ -94,13 +94,17 @@ impl Leader {
     /// question.
     pub(crate) fn guests_answer(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         from: &HostName,
         call: CallId,
         running: Option<&[ServerId]>,
     ) {
         let now = cx.now.mono;
         if self.take_lost_word(now, from, call, running) {
+            return;
+        }
+        if self.reboot_answer(cx, from, call, running) {
+            self.touch();
             return;
         }
         for evacuation in self.evacuations.values_mut() {

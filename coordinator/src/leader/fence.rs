@@ -10,6 +10,7 @@ use rekindle_proto::status::Phase;
 use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
+use super::watchdog::ByWatchdog;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
 use crate::io::{Output, Peer};
@@ -25,11 +26,6 @@ const PREREAD_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Readings of a device that never told its GUID, before its level is passed over.
 const PREREADS_MAX: u32 = 3;
-
-/// Fences begun within [`RATE_WINDOW`]; more wait. (The ledger-held rate comes with the storm rules.)
-const FENCES_AT_ONCE: usize = 3;
-/// See [`FENCES_AT_ONCE`].
-const RATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Leaders that may each spend their tries on one level of one incident.
 const LEADERS_MAX: usize = 4;
@@ -105,15 +101,7 @@ impl Leader {
                 return;
             }
         }
-        let rate = self.fences.values().filter(|fence| {
-            let begun = fence.run.as_ref().map(FenceRun::begun);
-            begun.is_some_and(|begun| now.since(begun) < RATE_WINDOW)
-        });
-        if rate.count() >= FENCES_AT_ONCE {
-            self.hold(now, id, format!("fence rate: {FENCES_AT_ONCE} hosts are being fenced"));
-            return;
-        }
-        if let Some(brake) = cx.ledger.brakes_of(&incident.host) {
+        if let Err(brake) = self.brakes_at_fence(cx, id, &incident.host) {
             self.hold(now, id, brake);
             return;
         }
@@ -135,13 +123,36 @@ impl Leader {
                     level,
                     devices,
                     not_after,
+                    rate: self.rate_claim(cx),
                 };
                 self.command(cx, Key::Incident(id), command);
             }
             Choice::Reading => {}
-            Choice::None(why) => {
+            Choice::None(why) => self.last_level(cx, incident, &why),
+        }
+    }
+
+    /// No device can prove it off: its own watchdog, where that is allowed; else a person.
+    fn last_level(&mut self, cx: &mut Context<'_>, incident: &Incident, why: &Text) {
+        let id = incident.id;
+        match self.by_watchdog(cx, incident) {
+            ByWatchdog::No(not) => {
+                let not = if cx.setup.policy.self_fence {
+                    format!("; no proof by its watchdog: {not}")
+                } else {
+                    String::new()
+                };
+                let why = Text::new(format!("{why}{not}"));
                 self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
             }
+            ByWatchdog::Wait(until) => {
+                let left = until.since(cx.now.mono).as_secs();
+                self.hold(cx.now.mono, id, format!("waiting {left} s more for its watchdog to have run out; {why}"));
+            }
+            ByWatchdog::Proven(command) => match self.permit(cx, &incident.host) {
+                Ok(_permit) => self.command(cx, Key::Incident(id), command),
+                Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
+            },
         }
     }
 
@@ -328,8 +339,7 @@ impl Leader {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {
-                        "it rebooted by itself before any off order; its guests are not started in place by this version: \
-                         start them"
+                        "it rebooted by itself before any off order: no fence; its guests are started in place"
                     };
                     if !same_boot {
                         cx.out.warn(Some(&peer.host), why);
@@ -356,6 +366,6 @@ enum Choice {
 }
 
 /// How long one attempt may take: its polls, and one command that hangs.
-fn attempt_lasts(cx: &Context<'_>) -> Duration {
+pub(super) fn attempt_lasts(cx: &Context<'_>) -> Duration {
     Duration::from_secs(u64::from(cx.setup.policy.off_polls)) + cx.setup.policy.device_timeout
 }

@@ -13,6 +13,7 @@ use super::proposals::Key;
 use crate::context::Context;
 use crate::io::Output;
 use crate::ledger::{Entry, GateAnswer, MemberStatement, ROSTER_MAX, Statement, gate_of};
+use crate::permit::CHECK_AGE_MAX;
 use crate::time::Moment;
 
 /// Gates waiting for an answer: every host of the largest roster boots after an outage. A host has one place.
@@ -77,9 +78,12 @@ impl Leader {
     fn answer_gates(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
         self.gates.asking.retain(|_, ask| now.since(ask.at) < ASK_PATIENCE);
-        let confirmed = self.checker.confirmed_since();
-        let answered = |ask: &Ask| confirmed.is_some_and(|begun| begun >= ask.at);
-        for (host, ask) in self.gates.asking.iter().filter(|(_, ask)| answered(ask)) {
+        let asking = std::mem::take(&mut self.gates.asking);
+        let (answered, waiting) =
+            asking.into_iter().partition(|(_, ask)| self.is_confirmed_since(ask.at, now, CHECK_AGE_MAX));
+        let answered: BTreeMap<HostName, Ask> = answered;
+        self.gates.asking = waiting;
+        for (host, ask) in &answered {
             let (open, why) = match gate_of(cx.ledger, host, ask.boot) {
                 GateAnswer::Open { why } => (true, why),
                 GateAnswer::Closed { why } => (false, why),
@@ -87,7 +91,6 @@ impl Leader {
             let gate = GateDoc { host: host.clone(), boot: ask.boot, open, why };
             cx.out.push(Output::Answer { call: ask.query, reply: Box::new(AdminReply::Gate { gate }) });
         }
-        self.gates.asking.retain(|_, ask| !answered(ask));
         if !self.gates.asking.is_empty() {
             self.want_check(cx);
         }

@@ -10,7 +10,8 @@ use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
 use super::proposals::Key;
-use super::{HOLD_RETRY, Leader, holds};
+use super::{HOLD_RETRY, Leader};
+use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
 use crate::ledger::LeaderCommand;
@@ -75,6 +76,9 @@ impl Leader {
         if self.suspects.contains_key(host) || !cx.ledger.roster.contains_key(host) || *host == cx.setup.host {
             return;
         }
+        if self.is_explained(cx, host) {
+            return;
+        }
         let record = cx.ledger.host(host);
         let is_known = cx.ledger.open_incident(host).is_some() || record.is_some_and(|host| host.quarantine.is_some());
         let cooling = self.refutations.get(host).and_then(|times| times.last());
@@ -131,13 +135,13 @@ impl Leader {
         }
     }
 
-    /// The host lives. With another boot than before, its guests died nevertheless; starting them in place comes later.
+    /// The host lives. With another boot than before, its guests died nevertheless: its first statement in the new boot opens
+    /// the reboot that starts them in place.
     fn refute(&mut self, cx: &mut Context<'_>, host: &HostName, boot: BootId, why: &str) {
         let Some(case) = self.suspects.remove(host) else { return };
         let now = cx.now.mono;
         if case.suspicion.boot.is_some_and(|known| known != boot) {
-            let text = "it rebooted: rekindle does not restart its guests in place yet, look at them";
-            cx.out.warn(Some(host), text);
+            cx.out.warn(Some(host), "it rebooted by itself: its guests are started in place");
         }
         cx.out.push(Output::Event(Event::Phase {
             incident: None,
@@ -157,14 +161,19 @@ impl Leader {
     }
 
     pub(super) fn drive_suspects(&mut self, cx: &mut Context<'_>) {
-        let silent: Vec<HostName> =
-            cx.ledger.roster.keys().filter(|host| is_silent_in_gossip(cx, host)).cloned().collect();
+        let silent: Vec<HostName> = cx
+            .ledger
+            .roster
+            .keys()
+            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .cloned()
+            .collect();
         for host in &silent {
             self.suspect(cx, host);
         }
         let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
         for host in hosts {
-            if cx.ledger.open_incident(&host).is_some() {
+            if cx.ledger.open_incident(&host).is_some() || self.is_explained(cx, &host) {
                 self.suspects.remove(&host);
                 continue;
             }
@@ -208,13 +217,14 @@ impl Leader {
             chosen = case.asked.keys().filter(|member| !answered(member)).take(ASKED_AT_ONCE).cloned().collect();
         }
         let path = cx.main_path();
+        let knows_goodbye = cx.goodbye(host).is_some();
         for member in chosen {
             let call = cx.out.call();
             let addresses = vec![(path.clone(), address)];
             if member == cx.setup.host {
                 self.own_examinations.push(OwnExamination { question: call, target: host.clone(), addresses });
             } else {
-                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses });
+                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses, knows_goodbye });
             }
             if let Some(case) = self.suspects.get_mut(host) {
                 case.asked.insert(member, call);
@@ -228,7 +238,9 @@ impl Leader {
 
     /// Opens an incident if everything is there for it; else says what is missing.
     fn judge(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<(), Text> {
-        let Some(case) = self.suspects.get(host) else { return Ok(()) };
+        self.release_brakes(host);
+        let Some(case) = self.suspects.get_mut(host) else { return Ok(()) };
+        case.suspicion.lifted = cx.ledger.lift_of(host).is_some();
         let began = case.suspicion.began;
         let matured = began + cx.membership.suspicion_time();
         let is_down = cx.member(host).is_some_and(|view| view.state == MemberState::Down);
@@ -239,10 +251,8 @@ impl Leader {
         if !cx.ledger.is_hypervisor(host) {
             return Err("a witness runs no guests: nothing to recover".into());
         }
-        if cx.heard.is_absent(host) {
-            return Err("absent: its daemon was stopped on purpose; nothing is done about its silence".into());
-        }
         self.cold_start(cx, host)?;
+        let Some(case) = self.suspects.get(host) else { return Ok(()) };
         // Testimony first: while it is not enough, the roll need not be called.
         if let Err(missing @ (NoVerdict::TooFewTestimonies { .. } | NoVerdict::TooFewEligible { .. })) =
             case.suspicion.judge(&cx.ledger.roster, &case.suspicion.heard)
@@ -254,19 +264,22 @@ impl Leader {
         }
         let Some(roll) = self.roll_since(began) else { return Err("calling the roll".into()) };
         let Some(case) = self.suspects.get(host) else { return Ok(()) };
-        let verdict =
-            case.suspicion.judge(&cx.ledger.roster, &roll.present).map_err(|missing| Text::new(missing.to_string()))?;
+        let verdict = match case.suspicion.judge(&cx.ledger.roster, &roll.present) {
+            Ok(verdict) => verdict,
+            Err(NoVerdict::TooFewPresent { present, roster, needed }) => {
+                return self.obey(cx, host, Some(Brake::MassFailure { present, roster, needed }));
+            }
+            Err(missing) => return Err(Text::new(missing.to_string())),
+        };
         self.unsettled_others(cx, host)?;
-        self.is_event(cx, host)?;
-        holds::domain_cap(cx, host)?;
-        if let Some(brake) = cx.ledger.brakes_of(host) {
-            return Err(brake);
-        }
+        let needed_by = self.needed_by(host);
+        self.brakes_at_verdict(cx, host, needed_by)?;
         let command = LeaderCommand::OpenIncident {
             host: verdict.host().clone(),
             boot: verdict.boot(),
             suspected_at: verdict.suspected_at(),
             verdict: verdict.record().clone(),
+            needed_by,
         };
         self.command(cx, Key::Open(host.clone()), command);
         Ok(())
@@ -288,6 +301,11 @@ impl SuspectCase {
             self.suspicion.testimonies.remove(&accuser);
         }
     }
+}
+
+/// It did not come back from a loss of power, and gossip never heard of it since.
+fn is_overdue(cx: &Context<'_>, host: &HostName) -> bool {
+    cx.member(host).is_none() && cx.heard.get(host).is_none() && brake::is_overdue(cx.ledger, host)
 }
 
 /// Down or suspect in gossip, and the ledger does not yet deal with it.

@@ -1,16 +1,25 @@
 //! What may be written to the ledger, by whom. The submitter is the type: a member's entry can hold nothing but that
 //! member's own statement, whoever forwards it.
 
+use std::net::SocketAddr;
+
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{
-    DeviceName, GateReport, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text,
+    DeviceName, GateReport, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, StopReason, Text,
+    Watchdog,
 };
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
+    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::epoch::VoterBoot;
+use super::evidence::WatchdogEvidence;
+use super::lift::LiftTarget;
+use super::rate::RateClaim;
+use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
 /// One entry.
@@ -74,6 +83,30 @@ pub enum MemberStatement {
         /// How.
         event: GuestEvent,
     },
+    /// My daemon stops, and says why. My silence is no failure.
+    Absent {
+        /// In this life.
+        life: Incarnation,
+        /// Why.
+        why: StopReason,
+    },
+    /// I am back, in a later life than the one that said goodbye.
+    Returned {
+        /// In this life.
+        life: Incarnation,
+    },
+    /// From now on my watchdog resets me unless I feed it under a lease. Committed before the first feed.
+    ArmWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+        /// Which.
+        watchdog: Watchdog,
+    },
+    /// I am about to disarm it. Committed before I do.
+    WithdrawWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+    },
     /// My boot gate. Also taken while I have an open incident: it says nothing of my guests.
     Gate {
         /// What it is and does.
@@ -94,6 +127,8 @@ pub enum LeaderCommand {
         suspected_at: WallTime,
         /// On whose word.
         verdict: VerdictRecord,
+        /// An evacuation that waits until this host is proven off: the per-domain cap does not hold it.
+        needed_by: Option<IncidentId>,
     },
     /// It was heard before any off command.
     Refute {
@@ -116,6 +151,8 @@ pub enum LeaderCommand {
         devices: Vec<DeviceName>,
         /// No effect of this order is begun after this moment.
         not_after: WallTime,
+        /// How long was waited since the last fence that counted.
+        rate: RateClaim,
     },
     /// An attempt ended without proof.
     FenceFailed {
@@ -213,6 +250,81 @@ pub enum LeaderCommand {
         recovered: bool,
         /// What happened.
         why: Text,
+    },
+    /// Power was lost (or this is the first leader): what was proven before is void.
+    BeginEpoch {
+        /// The next number.
+        number: u64,
+        /// Why, for people.
+        why: Text,
+        /// The voters' boots that say so. Need not say anything for the first epoch.
+        voters: Vec<VoterBoot>,
+    },
+    /// That much of the epoch has passed, and these were heard alive in it.
+    MarkEpoch {
+        /// Which epoch.
+        number: u64,
+        /// How much of it has certainly passed, in milliseconds.
+        elapsed_ms: u64,
+        /// Roster members not yet in the ledger as seen, and where they listen.
+        seen: Vec<(HostName, SocketAddr)>,
+        /// Voters that booted with the others, only later.
+        voters: Vec<VoterBoot>,
+    },
+    /// A host whose brakes were lifted is heard alive before there was an incident.
+    DropLift {
+        /// Which host.
+        host: HostName,
+    },
+    /// Time has passed, on the leader's monotonic clock, while something waited for it.
+    Elapse {
+        /// How much, in milliseconds; at most [`super::ELAPSE_MAX_MS`].
+        ms: u32,
+    },
+    /// A new host was heard long enough: it counts from now on.
+    EndProbation {
+        /// Which.
+        host: HostName,
+    },
+    /// The compute service of a host that rebooted reports again, and its own list of guests is here.
+    BeginReboot {
+        /// Which reboot.
+        incident: IncidentId,
+        /// What does not run and did, with its priority.
+        servers: Vec<(ServerId, u8)>,
+    },
+    /// A guest of a reboot is to be started, by a guest incident of its own.
+    StartInPlace {
+        /// Which reboot.
+        incident: IncidentId,
+        /// Which server.
+        server: ServerId,
+    },
+    /// Every server of a reboot runs, or has its reason.
+    CloseReboot {
+        /// Which reboot.
+        incident: IncidentId,
+    },
+    /// A reboot needs a person.
+    StickReboot {
+        /// Which reboot.
+        incident: IncidentId,
+        /// Why, and what to check.
+        why: Text,
+    },
+    /// Nothing of this off order can have an effect any more: the leader has waited for it on its own monotonic clock.
+    OffSettled {
+        /// Of which incident.
+        incident: IncidentId,
+        /// The last attempt.
+        attempt: u32,
+    },
+    /// The host's own armed watchdog has certainly run out.
+    ConfirmWatchdog {
+        /// Which incident.
+        incident: IncidentId,
+        /// The evidence.
+        evidence: WatchdogEvidence,
     },
 }
 
@@ -354,5 +466,32 @@ pub enum OperatorCommand {
     Release {
         /// Which host.
         host: HostName,
+    },
+    /// Let no brake but disarmed and maintenance hold one incident.
+    LiftBrake {
+        /// Whose.
+        target: LiftTarget,
+    },
+    /// Only watch, for a time; then act again.
+    DisarmFor {
+        /// How long, in milliseconds of the ledger's time.
+        ms: u64,
+    },
+    /// Enrol a host or witness. It is on probation first.
+    Enroll {
+        /// Who, as what, where.
+        entry: RosterEntry,
+    },
+    /// Take a host or witness off the roster.
+    Forget {
+        /// Which.
+        host: HostName,
+    },
+    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
+    ConfirmOff {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What I looked at. Never empty.
+        checked: Text,
     },
 }

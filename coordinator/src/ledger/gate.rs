@@ -29,6 +29,9 @@ pub enum GateAnswer {
 }
 
 /// May guests start on this host, in this boot? Fail-closed: what the ledger does not know stays off.
+///
+/// A quarantine for flapping, and a reboot whose guests are being started in place, hold nothing here: no server of the host
+/// was moved, and its compute service must run for them to start.
 #[must_use]
 pub fn gate_of(ledger: &Ledger, host: &HostName, boot: BootId) -> GateAnswer {
     let closed = |why: String| GateAnswer::Closed { why: Text::new(why) };
@@ -127,6 +130,7 @@ mod tests {
             heartbeat: None,
             servers,
             story: Vec::new(),
+            off_settled: 0,
         }
     }
 

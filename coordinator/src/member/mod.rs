@@ -2,11 +2,12 @@
 //! joins by its seeds.
 
 mod testify;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{GUESTS_MAX, GateReport, GuestEvent, GuestList};
+use rekindle_proto::fact::{GUESTS_MAX, GateReport, GuestEvent, GuestList, StopReason, Watchdog};
 use rekindle_proto::id::{CallId, HostName, Incarnation, IncidentId, ServerId, Term};
 use rekindle_proto::message::Message;
 
@@ -18,6 +19,7 @@ use crate::time::Moment;
 
 use testify::Testifier;
 pub(crate) use testify::Testimony;
+use watchdog::SelfFence;
 
 /// Between two statements to the leader that say nothing new.
 const PULSE_EVERY: Duration = Duration::from_secs(60);
@@ -62,6 +64,7 @@ pub(crate) struct Member {
     next_dial: Moment,
     next_leading: Moment,
     exchanged: BTreeMap<HostName, Incarnation>,
+    pub(crate) self_fence: SelfFence,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +82,8 @@ pub(crate) enum Yield {
     Pulse(GuestList),
     GuestFailed(ServerId, GuestEvent),
     Gate(GateReport),
+    /// A question about our own watchdog.
+    Lease(CallId, Option<Watchdog>),
 }
 
 impl Member {
@@ -96,6 +101,7 @@ impl Member {
             next_dial: now,
             next_leading: now,
             exchanged: BTreeMap::new(),
+            self_fence: SelfFence::default(),
         }
     }
 
@@ -236,7 +242,7 @@ impl Member {
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let reports = self.reports.values().map(|(_, due)| *due).min();
         let fixed = self.next_pulse.min(self.next_dial).min(self.next_leading);
-        [reports, self.testifier.next_deadline(), Some(fixed)].into_iter().flatten().min()
+        [reports, self.testifier.next_deadline(), self.watchdog_deadline(), Some(fixed)].into_iter().flatten().min()
     }
 
     /// Does what is due. `leads`: the term in which this very member leads.
@@ -272,6 +278,7 @@ impl Member {
             self.say_pulse(cx, leads.is_some(), leader, &mut yields);
         }
         self.report(cx, leads.is_some(), &mut yields);
+        self.drive_watchdog(cx, leads.is_some(), &mut yields);
         yields
     }
 
@@ -286,9 +293,9 @@ impl Member {
     }
 
     /// To everybody alive: the silence to come is no failure.
-    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>) {
+    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>, why: StopReason) {
         for host in others_alive(cx) {
-            cx.send(&host, Message::Goodbye);
+            cx.send(&host, Message::Goodbye { why });
         }
     }
 

@@ -374,6 +374,12 @@ impl Membership {
         self.views.get(&id)
     }
 
+    /// How much we doubt ourselves, from 0 (healthy) to 8: Lifeguard's local health.
+    #[must_use]
+    pub fn local_health(&self) -> u32 {
+        self.health.score()
+    }
+
     /// Our own life number. It rises when we learn that we were declared down, or of a later life of ours than this.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {

@@ -7,6 +7,7 @@ use rekindle_proto::id::{HostName, ServerId};
 use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, Phase, StatusDoc};
 
 use super::incident::incident_doc;
+use super::standing::{self, reboot_doc, strangers};
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry};
 use crate::leader::Leader;
@@ -39,7 +40,11 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
     let roster = cx.ledger.roster.len();
     let alive = cx.ledger.roster.keys().filter(|host| cx.is_alive(host)).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let incidents = cx.ledger.open_incidents().map(|incident| incident_doc(leader, incident)).collect();
+    let dead = cx.ledger.open_incidents().map(|incident| incident_doc(leader, incident));
+    let incidents = dead.chain(cx.ledger.open_reboots().map(|reboot| reboot_doc(leader, reboot))).collect();
+    let mut hosts: Vec<HostLine> =
+        cx.ledger.enrolled().map(|entry| host_line(cx, member, leader, &entry.host)).collect();
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
     StatusDoc {
         cluster: cx.setup.cluster.clone(),
         told_by: cx.setup.host.clone(),
@@ -55,14 +60,16 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         roster: count(roster),
         needed: count(brake_needs(roster)),
         voters: cx.setup.voters.clone(),
-        hosts: cx.ledger.roster.keys().map(|host| host_line(cx, member, leader, host)).collect(),
+        hosts,
         incidents,
         alarms: alarms(cx, leader),
+        strangers: strangers(cx),
+        armed_again_in_ms: cx.ledger.armed_again_in_ms(),
     }
 }
 
 fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &HostName) -> HostLine {
-    let entry = cx.ledger.roster.get(host);
+    let entry = cx.ledger.entry_of(host);
     let record = cx.ledger.host(host);
     let view = cx.member(host);
     let us = *host == cx.setup.host;
@@ -71,8 +78,8 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     let quarantined = record.and_then(|record| record.quarantine).is_some();
     let state: Text = match (incident, &suspect, quarantined, view) {
         (Some(incident), ..) => Text::new(incident.phase.to_string()),
-        (None, ..) if cx.heard.is_absent(host) => "absent".into(),
         (None, Some(_), ..) => Text::new(Phase::Suspect.to_string()),
+        (None, None, ..) if cx.goodbye(host).is_some() => "absent".into(),
         (None, None, true, _) => "quarantined".into(),
         (None, None, false, Some(view)) => state_word(view.state).into(),
         (None, None, false, None) => if us { "alive" } else { "unseen" }.into(),
@@ -81,10 +88,11 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     if member.leader(cx.now.mono) == Some(host) {
         notes.push("leader".into());
     }
+    notes.extend(standing::notes(cx, leader, host));
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
     notes.extend(super::gate::note(cx.ledger, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());
-    HostLine {
+    let line = HostLine {
         host: host.clone(),
         role: entry.map_or(MemberRole::Member, |entry| entry.role),
         domain: entry.and_then(|entry| entry.domain.clone()),
@@ -102,7 +110,8 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
         }),
         notes,
         gate: super::gate::report(cx.ledger, host).cloned(),
-    }
+    };
+    standing::mark_probation(cx, line)
 }
 
 fn devices_word(entries: Vec<&DeviceEntry>) -> Text {
@@ -133,13 +142,21 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         alarms.push("no leader is known here: this is one member's own view".into());
         return alarms;
     };
+    if let Some(ailment) = leader.ill() {
+        alarms.push(Text::new(format!(
+            "{} leads, is not fit to act, and no fitter voter is there to lead: {ailment}",
+            cx.setup.host
+        )));
+    }
     if !cx.ledger.arming.armed {
-        alarms.push("disarmed: failures are watched, nothing is done about them".into());
+        let again = cx.ledger.armed_again_in_ms().map(|ms| format!("; armed again in {} min", ms.div_ceil(60_000)));
+        alarms.push(Text::new(format!(
+            "disarmed: failures are watched, nothing is done about them{}",
+            again.unwrap_or_default()
+        )));
     }
-    for host in cx.ledger.roster.keys().filter(|host| cx.heard.is_absent(host)) {
-        alarms.push(Text::new(format!("{host} is absent: its daemon was stopped on purpose, and it is not protected")));
-    }
-    for host in cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)) {
+    alarms.extend(standing::alarms(cx, leader));
+    for host in cx.ledger.targets() {
         let devices = leader.device_book().of(host);
         let broken = devices.iter().find_map(|entry| match (&entry.binding, &entry.last) {
             (Binding::Refused(why), _) => Some(format!("{}: {why}", entry.plan.name)),
@@ -155,6 +172,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
     }
     alarms.extend(super::gate::alarms(cx.ledger));
     alarms.extend(leader.lost_alarms());
+    alarms.extend(super::brake::alarms(leader));
     alarms.extend(left_alone(cx));
     alarms
 }

@@ -1,21 +1,22 @@
 //! What would happen if this host died now; and if nothing, why not.
 
 use rekindle_proto::admin::{AdminErrorKind, AdminReply};
-use rekindle_proto::fact::Text;
+use rekindle_proto::fact::{MemberRole, Text};
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::{GuardLine, WhyDoc};
 
+use super::standing;
 use crate::context::Context;
 use crate::fencing::Binding;
 use crate::leader::Leader;
 use crate::verdict::{brake_needs, testimonies_needed};
 
 pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminReply {
-    if !cx.ledger.roster.contains_key(host) {
+    if cx.ledger.entry_of(host).is_none() {
         let text = Text::new(format!("{host} is not in the roster"));
         return AdminReply::Error { kind: AdminErrorKind::NotFound, text };
     }
-    let guards = vec![
+    let mut guards = vec![
         role(cx, host),
         armed(cx),
         maintenance(cx, host),
@@ -25,7 +26,10 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         testimony(cx, host),
         device(leader, host),
         super::gate::guard(cx.ledger, host),
+        leader_health(leader),
     ];
+    guards.extend(super::brake::guards(cx, leader, host));
+    guards.extend(standing::guards(cx, leader, host));
     let protected = guards.iter().all(|guard| guard.passes);
     let plan = if protected { plan(cx, leader, host) } else { Vec::new() };
     AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan }) }
@@ -36,13 +40,17 @@ fn guard(name: &str, passes: bool, text: impl Into<Text>) -> GuardLine {
 }
 
 fn role(cx: &Context<'_>, host: &HostName) -> GuardLine {
-    let hypervisor = cx.ledger.is_hypervisor(host);
+    let hypervisor = cx.ledger.entry_of(host).is_some_and(|entry| entry.role == MemberRole::Member);
     guard("role", hypervisor, if hypervisor { "hypervisor" } else { "a witness runs no guests and is never fenced" })
 }
 
 fn armed(cx: &Context<'_>) -> GuardLine {
     let arming = &cx.ledger.arming;
-    let word = if arming.armed { "armed" } else { "disarmed" };
+    let word = match cx.ledger.armed_again_in_ms() {
+        _ if arming.armed => "armed".to_owned(),
+        Some(ms) => format!("disarmed for {} min more", ms.div_ceil(60_000)),
+        None => "disarmed".to_owned(),
+    };
     guard("armed", arming.armed, Text::new(format!("{word}: {}", arming.reason)))
 }
 
@@ -68,9 +76,6 @@ fn incident(cx: &Context<'_>, host: &HostName) -> GuardLine {
 }
 
 fn heard(cx: &Context<'_>, host: &HostName) -> GuardLine {
-    if cx.heard.is_absent(host) {
-        return guard("heard", false, "absent: its daemon was stopped on purpose; start it again");
-    }
     match cx.ledger.host(host).and_then(|record| record.pulse.as_ref()) {
         None => guard("heard", false, "it has never been heard since it was enrolled: no target of a cold start"),
         Some(pulse) => {
@@ -120,6 +125,13 @@ fn device(leader: &Leader, host: &HostName) -> GuardLine {
             guard("fence-device", true, Text::new(format!("level {level}: {}, bound", names.join(" and "))))
         }
         None => guard("fence-device", false, Text::new(unbound(level).unwrap_or_default())),
+    }
+}
+
+fn leader_health(leader: &Leader) -> GuardLine {
+    match leader.ill() {
+        None => guard("leader-health", true, "the leader is fit to act"),
+        Some(ailment) => guard("leader-health", false, Text::new(format!("the leader is not fit to act: {ailment}"))),
     }
 }
 

@@ -69,6 +69,8 @@ impl World {
                     self.schedule(delay, query);
                 }
             }
+            Output::Candidacy(stands) => self.stands(ix, stands),
+            Output::Watchdog(order) => self.watchdog(ix, order),
             Output::Event(event) => self.tell_event(ix, &event),
         }
     }

@@ -85,6 +85,7 @@ impl World {
             role: entry.role,
             addresses,
             boot,
+            booted: None,
             incarnation: Incarnation(0),
             uuid: SystemUuid(Uuid::from_u128(0xabcd_0000 + ix as u128 + 1)),
             powered: true,
@@ -108,6 +109,7 @@ impl World {
             tears_next: false,
             gate: plan.gates,
             opened: None,
+            fed: None,
         });
     }
 
@@ -137,6 +139,7 @@ impl World {
             devices: vec![rule("*", "{host}-bmc")],
             policy: self.policy.clone(),
             seed,
+            booted: host.booted,
         }
     }
 }

@@ -107,11 +107,6 @@ impl World {
             return;
         }
         self.evacuate_arrives(server, Some((ix as u32, start, call)));
-        if self.percent(self.weather.doubled_calls_percent) {
-            self.count("doubled evacuate calls");
-            self.oracle.doubled += 1;
-            let _ = self.nova_evacuates(server);
-        }
     }
 
     /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
@@ -144,8 +139,13 @@ impl World {
             }
         }
         let after = self.millis(100, 600);
-        let dest = rebuild.dest.clone();
-        self.schedule(after, Happening::Nova(Box::new(Stage::Cast(dest, Cast::Rebuild(rebuild)))));
+        let cast = Stage::Cast(rebuild.dest.clone(), Cast::Rebuild(rebuild));
+        if self.percent(self.weather.doubled_calls_percent) {
+            self.count("casts delivered twice");
+            let again = after + self.millis(10, 6_000);
+            self.schedule(again, Happening::Nova(Box::new(cast.clone())));
+        }
+        self.schedule(after, Happening::Nova(Box::new(cast)));
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// libvirt tells the host's daemon that something has changed.
-    fn list_guests(&mut self, host: &HostName) {
+    pub fn list_guests(&mut self, host: &HostName) {
         let Some(ix) = self.ix(host) else { return };
         let (list, start) = (self.guest_list(ix), self.hosts[ix].start);
         self.later(ix, start, Duration::from_millis(5), Input::Guests { list });

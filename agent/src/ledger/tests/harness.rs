@@ -164,7 +164,8 @@ impl Heard {
             | Input::Guests { .. }
             | Input::GuestsChecked { .. }
             | Input::Guest { .. }
-            | Input::Stopping
+            | Input::Stopping { .. }
+            | Input::Watchdog { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }
