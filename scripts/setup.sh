@@ -44,6 +44,7 @@ debian_packages() {
     need qemu-system-x86 has qemu-system-x86_64
     need python3 has python3
     need systemd has systemd-analyze
+    need dbus has dbus-daemon
   fi
   [[ ${#MISSING[@]} -gt 0 ]] || return 0
   has apt-get >/dev/null || die "missing, by their Debian names: ${MISSING[*]}; install them, and run this again"

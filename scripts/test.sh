@@ -46,6 +46,9 @@ stage() {
   # The counts on cargo's own closing lines.
   read -r passed failed < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*/\1 \2/p' "$LOGS/$name.log" |
     awk '{p += $1; f += $2} END {print p + 0, f + 0}')
+  # Or on a script's own.
+  [[ $passed != 0 || $failed != 0 ]] ||
+    read -r passed failed < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$LOGS/$name.log" | tail -n 1; echo "0 0")
   if [[ $rc != 0 ]]; then
     verdict="FAILED ($([[ $rc == 124 || $rc == 137 ]] && echo "not done within $minutes minutes" || echo "exit $rc"))"
     # A stage that is no test, or did not compile, counts as one.
@@ -82,6 +85,8 @@ tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon
+# As "demo", with what is built.
+stage systemd 4 tests/systemd/run.sh target/debug
 tests chaos 10 --test chaos
 tests libvirt 10 --test libvirt --test libvirt_cluster
 stage cloud-setup 15 tests/cloud/cloud.sh install

@@ -166,6 +166,15 @@ impl Coordinator {
                 let yields = self.with_member(now, |member, cx| member.guests_checked(cx, call, running));
                 self.take_yields(now, yields);
             }
+            Input::GuestDestroyed { call: _, server, result } => {
+                let text = match result {
+                    Ok(()) => format!("{server} was destroyed here: it runs elsewhere"),
+                    Err(error) => format!("{server} runs elsewhere, and could not be destroyed here: {error}"),
+                };
+                self.out.warn(Some(&self.setup.host), text);
+                self.out.push(Output::ListGuests);
+            }
+            Input::Gate { report } => self.member.take_gate(now.mono, report),
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
@@ -345,7 +354,7 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guests_answer(cx, &from.host, call, running.as_deref()));
             }
             Message::Statement { system_uuid, guests } => {
-                self.with_leader(now, |leader, _| leader.pulse(&from.host, from.boot, system_uuid, guests));
+                self.with_leader(now, |leader, cx| leader.pulse(cx, &from.host, from.boot, system_uuid, guests));
             }
             Message::GuestChanged { server, event } => {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
@@ -358,6 +367,12 @@ impl Coordinator {
             Message::Goodbye { why } => {
                 self.heard.said_goodbye(from, why);
                 self.touch();
+            }
+            Message::DestroyGuest { question, incident, server } => {
+                self.with_member(now, |member, cx| member.destroy(cx, &from.host, question, incident, server));
+            }
+            Message::Gate { report } => {
+                self.with_leader(now, |leader, _| leader.gate_word(&from.host, from.boot, report));
             }
             Message::Fitness { fit } => {
                 if self.setup.voters.contains(&from.host) {
@@ -442,8 +457,9 @@ impl Coordinator {
                     leader.testimony(cx, &us.host, &target, question, findings, &signs);
                 }
                 Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
-                Yield::Pulse(guests) => leader.pulse(&us.host, us.boot, cx.setup.system_uuid, guests),
+                Yield::Pulse(guests) => leader.pulse(cx, &us.host, us.boot, cx.setup.system_uuid, guests),
                 Yield::PathsLost(paths) => leader.paths_lost(cx, &us.host, &paths),
+                Yield::Gate(report) => leader.gate_word(&us.host, us.boot, report),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
                 Yield::Lease(call, watchdog) => leader.lease_question(cx, &us, call, watchdog),
             });

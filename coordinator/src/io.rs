@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration, NovaServer,
-    NovaService, StopReason, Text, Watchdog,
+    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration,
+    NovaServer, NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -18,7 +18,7 @@ use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
 use crate::ledger::{Entry, Ledger, Outcome};
-use crate::order::{EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
+use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
@@ -138,6 +138,20 @@ pub enum Input {
         server: ServerId,
         /// What.
         event: GuestEvent,
+    },
+    /// The answer to [`Output::DestroyGuest`].
+    GuestDestroyed {
+        /// Which call.
+        call: CallId,
+        /// Which guest.
+        server: ServerId,
+        /// Whether it is gone, or why not.
+        result: Result<(), Text>,
+    },
+    /// The local boot gate, at start and when it changes.
+    Gate {
+        /// What it is and does.
+        report: GateReport,
     },
     /// At start: the hardware watchdog of this host that may be armed, if there is one.
     Watchdog {
@@ -272,6 +286,8 @@ pub enum Output {
         /// How long it may take.
         within: Duration,
     },
+    /// End a guest's process on the local hypervisor, without a word to the guest. [`Input::GuestDestroyed`] follows.
+    DestroyGuest(DestroyOrder),
     /// Answer an operator.
     Answer {
         /// From the query.

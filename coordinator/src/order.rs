@@ -23,7 +23,7 @@ use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use serde::{Deserialize, Serialize};
 
 use crate::fencing::FenceProof;
-use crate::ledger::Incident;
+use crate::ledger::{Incident, LostGuest};
 use crate::permit::Permit;
 use crate::recovery::CommittedIntent;
 use crate::time::Moment;
@@ -209,4 +209,53 @@ impl GuestPowerOrder {
     pub fn begin_before(&self) -> Moment {
         self.begin_before
     }
+}
+
+/// End the process of a guest that this host lost, on this host.
+#[derive(Debug)]
+pub struct DestroyOrder {
+    call: CallId,
+    incident: IncidentId,
+    server: ServerId,
+    begin_before: Moment,
+}
+
+impl DestroyOrder {
+    /// By the leader, on its own host.
+    pub(crate) fn new(call: CallId, permit: Permit, lost: &LostGuest) -> Self {
+        Self { call, incident: lost.incident(), server: lost.server(), begin_before: permit.begin_before() }
+    }
+
+    /// By the leader's word, which answers what this member said a moment ago.
+    pub(crate) fn told(call: CallId, word: LeadersWord, begin_before: Moment) -> Self {
+        Self { call, incident: word.incident, server: word.server, begin_before }
+    }
+
+    /// To be repeated in [`crate::io::Input::GuestDestroyed`].
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.call
+    }
+    /// Which incident moved it away.
+    #[must_use]
+    pub fn incident(&self) -> IncidentId {
+        self.incident
+    }
+    /// Which guest.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+    /// Not to be begun at or after this moment.
+    #[must_use]
+    pub fn begin_before(&self) -> Moment {
+        self.begin_before
+    }
+}
+
+/// The leader's word, from a committed fact and Nova's answer, that a guest of ours runs elsewhere.
+#[derive(Debug)]
+pub(crate) struct LeadersWord {
+    pub(crate) incident: IncidentId,
+    pub(crate) server: ServerId,
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::brake::BrakesDoc;
 use crate::fact::Text;
-use crate::id::{HostName, IncidentId};
-use crate::status::{FenceTestLine, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
+use crate::id::{BootId, HostName, IncidentId};
+use crate::status::{FenceTestLine, GateDoc, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
 
 /// Longest request or reply line on the socket, in bytes: the status of 2,000 hosts.
 pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -40,6 +40,14 @@ pub enum AdminRequest {
     Submit {
         /// The signed order.
         order: SignedOrder,
+    },
+    /// May guests start on this host, in this boot (I7)? Asked by the boot gate of its own daemon; answered by the leader
+    /// after a quorum has confirmed it, never from one member's own copy of the ledger.
+    Gate {
+        /// `None`: the host of the daemon that is asked. Filled in before it is carried to the leader.
+        host: Option<HostName>,
+        /// `None`: that daemon's present boot.
+        boot: Option<BootId>,
     },
     /// Every brake, and who is held.
     Brakes,
@@ -97,6 +105,11 @@ pub enum AdminReply {
     Committed {
         /// What it did, in words.
         text: Text,
+    },
+    /// To [`AdminRequest::Gate`].
+    Gate {
+        /// Whether guests may start, and why.
+        gate: GateDoc,
     },
     /// Refused or failed.
     Error {

@@ -172,6 +172,38 @@ pub enum GuestEvent {
     Undefined,
 }
 
+/// What a host says of its boot gate.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GateReport {
+    /// Whether what starts guests there requires the gate, in this boot and the next.
+    pub installed: bool,
+    /// What it did in this boot.
+    pub state: GateState,
+}
+
+/// What a boot gate did in this boot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// It has not run in this boot: whatever starts guests was not held.
+    #[default]
+    NotRun,
+    /// It holds what starts guests.
+    Closed {
+        /// Why.
+        why: Text,
+    },
+    /// It was opened on the word of a quorate ledger.
+    OpenedByLedger,
+    /// It was opened by a person.
+    OpenedByHand {
+        /// Who, as far as that host could tell.
+        by: Text,
+        /// Why, in that person's words.
+        reason: Text,
+    },
+}
+
 /// Why a daemon stops, as its own host's init system says. What is not known is the least of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::fact::{GuestEvent, GuestList, LifeSign, PathFinding, StopReason, Text, Watchdog};
-use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
+use crate::fact::{GateReport, GuestEvent, GuestList, LifeSign, PathFinding, StopReason, Text, Watchdog};
+use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, IncidentId, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
 pub const ALPN: &[u8] = b"rekindle/1";
@@ -190,6 +190,21 @@ pub enum Message {
     PathsLost {
         /// Which; none: all carry again.
         paths: Vec<PathName>,
+    },
+    /// Member to leader, when it changes and every minute: my boot gate.
+    Gate {
+        /// What it is and does.
+        report: GateReport,
+    },
+    /// Leader to member, at once after its [`Message::GuestsAnswer`]: this guest of yours runs elsewhere, by the ledger and by
+    /// Nova; destroy it.
+    DestroyGuest {
+        /// The question that was answered.
+        question: CallId,
+        /// Which incident moved it.
+        incident: IncidentId,
+        /// Which guest.
+        server: ServerId,
     },
 }
 

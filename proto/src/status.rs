@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{MemberRole, PowerState, Text};
+use crate::fact::{GateReport, MemberRole, PowerState, Text};
 use crate::id::{
     BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, PathName, ServerId, Term,
     WallTime,
@@ -118,6 +118,9 @@ pub struct HostLine {
     /// Signs of life although its daemon does not answer, and who saw them.
     #[serde(default)]
     pub signs: Vec<Text>,
+    /// Its boot gate, by its own last word; `None`: it has not said.
+    #[serde(default)]
+    pub gate: Option<GateReport>,
 }
 
 /// One host on one network.
@@ -129,6 +132,19 @@ pub struct PathLine {
     pub state: Text,
     /// The host says itself that it hears nobody there.
     pub lost: bool,
+}
+
+/// The answer to a boot gate: may guests start on that host, in that boot?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateDoc {
+    /// Which host.
+    pub host: HostName,
+    /// In which boot. An answer about another boot opens nothing.
+    pub boot: BootId,
+    /// Whether guests may start.
+    pub open: bool,
+    /// Why, and if not, what has to happen first.
+    pub why: Text,
 }
 
 /// Gossip as one member sees it.

@@ -450,6 +450,27 @@ impl Nova {
         }
     }
 
+    /// One copy of a server ends.
+    pub fn copy_ends(&mut self, server: ServerId, host: &HostName) {
+        self.ends(server, host);
+    }
+
+    /// A copy starts where Nova does not have the server: a start that waited in the host's queue, or libvirt's own doing.
+    pub fn copy_starts(&mut self, server: ServerId, host: &HostName) {
+        self.runs(server, host);
+    }
+
+    /// A server was moved, orderly, and runs there.
+    pub fn moved(&mut self, server: ServerId, host: &HostName) {
+        for other in self.running.get(&server).cloned().unwrap_or_default() {
+            self.ends(server, &other);
+        }
+        self.runs(server, host);
+        if let Some(record) = self.servers.get_mut(&server) {
+            record.host = Some(host.clone());
+        }
+    }
+
     /// An accepted stop or start: the state is written at once, the cast goes to where the server is.
     pub fn power(&mut self, server: ServerId, start: bool) -> Option<(HostName, Cast)> {
         let record = self.servers.get_mut(&server)?;

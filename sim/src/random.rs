@@ -30,8 +30,10 @@ const LEADER_MINDS_SERVICES: bool = false;
 #[must_use]
 pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
     let mut dice = Dice(StdRng::seed_from_u64(seed));
-    let cluster = dice.cluster(hosts);
-    let weather = dice.weather();
+    // Every second seed, without a throw of the dice.
+    let gates = seed % 2 == 1;
+    let cluster = Cluster { gates, ..dice.cluster(hosts) };
+    let weather = dice.weather(gates);
     let mut events = Vec::new();
     for _ in 0..1 + dice.below(EVENTS_MOST) {
         dice.bundle(&cluster, &mut events);
@@ -98,12 +100,13 @@ impl Dice {
             servers: 1 + self.below(6),
             paths: if self.one_in(PATHS_ONE_IN) { 2 + self.below(2) } else { 1 },
             armed: true,
+            gates: false,
             policy: PolicyWords::default(),
             members: Vec::new(),
         }
     }
 
-    fn weather(&mut self) -> WeatherWords {
+    fn weather(&mut self, gates: bool) -> WeatherWords {
         let meddling = self.of(&[None, None, Some(50)]);
         let mut sometimes = |one_in: usize, percent: u8| if self.one_in(one_in) { Some(percent) } else { None };
         WeatherWords {
@@ -121,8 +124,8 @@ impl Dice {
             delay_ms: if self.one_in(6) { Some(40) } else { None },
             dying_destination: if self.one_in(4) { Some(true) } else { None },
             meddling,
-            // Not together: see the world's own weather.
-            leftovers: if meddling.is_none() { Some(40) } else { None },
+            // Together only behind gates: see the world's own weather.
+            leftovers: if meddling.is_none() || gates { Some(40) } else { None },
         }
     }
 

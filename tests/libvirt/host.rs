@@ -141,6 +141,21 @@ impl Host {
         self.await_libvirtd();
     }
 
+    /// Makes or removes a file below the host's /run.
+    pub(crate) fn note(&self, file: &str, there: bool) {
+        let path = self.dir.path().join("run").join(file);
+        if there {
+            fs::write(path, b"").expect("written");
+        } else if path.exists() {
+            fs::remove_file(path).expect("removed");
+        }
+    }
+
+    /// Whether that file is there.
+    pub(crate) fn is_noted(&self, file: &str) -> bool {
+        self.dir.path().join("run").join(file).exists()
+    }
+
     /// Lets a stopped libvirtd go on, and waits until it answers. libvirtd 9.0 was seen to crash there, once in some
     /// twenty times: then it is started again, as systemd would.
     pub(crate) fn resume_libvirtd(&self) {

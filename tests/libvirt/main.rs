@@ -166,3 +166,28 @@ async fn a_libvirtd_that_hangs_proves_nothing() {
     assert_eq!(watch.hypervisor.running_among(&[server], PATIENCE).await, Some(vec![server]));
     assert_eq!(watch.of(server), [], "nothing happened to it");
 }
+
+/// With the boot gate nothing but Nova starts a guest: libvirt takes the file for its own note that it has done its autostarts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_boot_gate_s_file_keeps_libvirt_from_autostarts() {
+    let tmpfiles = include_str!("../../systemd/rekindle-gate.tmpfiles");
+    let noted = tmpfiles.lines().find_map(|line| line.strip_prefix("f /run/")).expect("a file");
+    let note = noted.split(' ').next().expect("its path");
+    let host = Host::start();
+    host.start_guest("eager", Guest::Sleeper);
+    host.virsh(&["autostart", "eager"]);
+    let state = || host.virsh(&["domstate", "eager"]).trim().to_owned();
+    for (is_noted, expected) in [(false, "running"), (true, "shut off")] {
+        host.virsh(&["destroy", "eager"]);
+        host.signal_libvirtd("KILL");
+        host.note(note, is_noted);
+        host.restart_libvirtd();
+        assert_eq!(state(), expected, "{note} there: {is_noted}");
+        if !is_noted {
+            assert!(host.is_noted(note), "libvirt itself leaves {note}");
+        } else {
+            host.virsh(&["start", "eager"]);
+            assert_eq!(state(), "running", "asked for, it starts");
+        }
+    }
+}

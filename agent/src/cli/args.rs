@@ -143,6 +143,9 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
+    /// The boot gate of this host: what keeps a fenced host from starting guests that run elsewhere.
+    #[command(subcommand)]
+    Gate(GateCommand),
     /// Every brake with its figures, and who is held by it; or lift the brakes for one incident.
     #[command(args_conflicts_with_subcommands = true)]
     Brake {
@@ -262,6 +265,32 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     let duration = parsed.filter(|duration| *duration >= Duration::from_secs(1));
     duration.ok_or_else(|| "write a number and its unit, at least a second: \"30m\", \"2h\"".to_owned())
+}
+
+/// The boot gate.
+#[derive(Debug, Subcommand)]
+pub enum GateCommand {
+    /// Wait until guests may start on this host, however long that is. What rekindle-gate.service runs.
+    Wait {
+        /// Where the gate keeps its state.
+        #[arg(long, default_value = crate::gate::RUN_DIR, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Open it by hand, for this boot: you know that no guest of this host runs, or is being built, elsewhere.
+    Open {
+        /// Where the gate keeps its state.
+        #[arg(long, default_value = crate::gate::RUN_DIR, value_name = "DIR")]
+        state: PathBuf,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Whether it is installed, what it did in this boot, and what the ledger says. Exit code 0 if it is open.
+    Status {
+        /// Where the gate keeps its state.
+        #[arg(long, default_value = crate::gate::RUN_DIR, value_name = "DIR")]
+        state: PathBuf,
+    },
 }
 
 /// Certificates.

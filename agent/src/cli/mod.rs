@@ -5,6 +5,7 @@
 
 mod args;
 mod exit;
+mod gate;
 mod order;
 mod pki;
 pub mod render;
@@ -14,7 +15,7 @@ mod run;
 pub(crate) mod samples;
 mod sim;
 
-pub use args::{Cli, Command, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch};
+pub use args::{Cli, Command, GateCommand, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch};
 pub use exit::{Exit, Failure};
 pub use run::run;
 pub use sim::SimCommand;

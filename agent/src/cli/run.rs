@@ -69,6 +69,7 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
         }
         Command::Host(HostCommand::List { json }) => host_list(socket, out, *json, paint).await,
         Command::Pki(command) => pki_command(command, out),
+        Command::Gate(command) => super::gate::run(socket, command, out).await,
         Command::Sim(command) => sim::run(socket, command, out).await,
         Command::Init { .. }
         | Command::Arm(_)
@@ -109,6 +110,7 @@ async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut imp
         | AdminReply::Incidents { .. }
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
+        | AdminReply::Gate { .. }
         | AdminReply::FenceTest { .. }
         | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
@@ -150,6 +152,7 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
+        | Command::Gate(_)
         | Command::Host(HostCommand::List { .. })
         | Command::FenceConfirm { .. }
         | Command::Pki(_)
@@ -165,6 +168,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Gate { .. }
         | AdminReply::Brakes { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
@@ -281,7 +285,7 @@ fn compact(document: &impl Serialize) -> Result<String, Failure> {
     Ok(text + "\n")
 }
 
-fn line(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
+pub(super) fn line(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     write(out, &format!("{text}\n"))
 }
 

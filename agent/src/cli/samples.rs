@@ -34,6 +34,7 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         notes: Vec::new(),
         paths: Vec::new(),
         signs: Vec::new(),
+        gate: None,
     }
 }
 

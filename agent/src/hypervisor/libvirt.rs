@@ -85,6 +85,34 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// Ends the process of a guest, if it runs: on a connection of its own, the only one that may change anything. `begin`
+    /// is asked in the last moment.
+    pub(super) async fn destroy(
+        self,
+        server: ServerId,
+        begin: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<(), HypervisorError> {
+        call(&self.questions, &self.uri, "destroy a guest", CONNECT_WITHIN, move |uri| {
+            let connect =
+                Connect::open(Some(uri)).map_err(|error| failed(uri, "connect to destroy a guest", &error))?;
+            let active = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+            for domain in active.map_err(|error| failed(uri, "list running guests", &error))? {
+                let uuid = domain.uuid().map_err(|error| failed(uri, "read a guest's UUID", &error))?;
+                if uuid == server.0 {
+                    if !begin() {
+                        return Err(HypervisorError::TooLate);
+                    }
+                    return domain.destroy().map_err(|error| failed(uri, "destroy a guest", &error));
+                }
+            }
+            // It does not run: that is what was wanted.
+            Ok(())
+        })
+        .await
+    }
+}
+
 /// Starts the event loop (once a process) and the watcher.
 pub(super) fn start(
     uri: String,

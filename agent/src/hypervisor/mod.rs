@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The watcher only reads: it opens libvirt read-only, and cannot change a guest even by mistake. It reconnects for
-//! ever, and tells from the list after a reconnect what it missed. Guests are restarted by Nova, never from here.
+//! ever, and tells from the list after a reconnect what it missed. Guests are restarted by Nova, never from here; the one
+//! thing done to a guest is [`Hypervisor::destroy`], by an order of the coordinator, on a connection of its own.
 //!
 //! | file | is |
 //! |---|---|
@@ -41,6 +42,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rekindle_coordinator::order::DestroyOrder;
 use rekindle_proto::fact::{GuestEvent, GuestList, Text};
 use rekindle_proto::id::ServerId;
 use tokio::sync::{Notify, mpsc};
@@ -131,6 +133,12 @@ pub enum HypervisorError {
         /// What is wrong.
         why: String,
     },
+    /// An order to destroy a guest had passed its time: nothing was done.
+    #[error("the order came too late and was not carried out")]
+    TooLate,
+    /// Guests there are not ours to end.
+    #[error("rekindled ends guests through libvirt alone: end this one where it runs")]
+    NotLibvirt,
 }
 
 /// First pause before connecting again: a restarted libvirtd is back within a second or two.
@@ -146,6 +154,9 @@ pub struct Hypervisor {
     list: Arc<Notify>,
     watcher: Option<tokio::task::JoinHandle<()>>,
 }
+
+/// An act under way.
+type Act = std::pin::Pin<Box<dyn Future<Output = Result<(), HypervisorError>> + Send>>;
 
 #[derive(Debug)]
 enum Source {
@@ -213,6 +224,29 @@ impl Hypervisor {
             Source::Socket(path) => Box::pin(socket::running(path.clone(), servers)),
         };
         async move { tokio::time::timeout(within, ask).await.ok().flatten() }
+    }
+
+    /// Ends the process of a guest that runs elsewhere, at once and without a word to it. One that does not run is no error.
+    ///
+    /// The future gives [`HypervisorError`] if it may still run: the hypervisor refused, did not answer, or is not libvirt; or
+    /// the order's time had passed.
+    pub fn destroy(
+        &self,
+        order: &DestroyOrder,
+    ) -> impl Future<Output = Result<(), HypervisorError>> + Send + 'static + use<> {
+        let begin_before = order.begin_before();
+        self.destroy_guest(order.server(), move || crate::clock::moment() < begin_before)
+    }
+
+    fn destroy_guest(&self, server: ServerId, begin: impl FnOnce() -> bool + Send + 'static) -> Act {
+        match &self.source {
+            #[cfg(feature = "libvirt")]
+            Source::Libvirt(asker) => Box::pin(asker.clone().destroy(server, begin)),
+            Source::Off(_) | Source::Socket(_) => {
+                tracing::debug!(%server, in_time = begin(), "a guest is not destroyed: no libvirt here");
+                Box::pin(async { Err(HypervisorError::NotLibvirt) })
+            }
+        }
     }
 
     /// Tries the hypervisor once, for `rekindled --check`: what it answered, in words.

@@ -76,6 +76,15 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 answer(&inputs, Input::LifeFound { call, signs }).await;
             });
         }
+        Output::DestroyGuest(order) => {
+            let (call, server) = (order.call(), order.server());
+            tracing::warn!(target: "rekindle::event::server", %server, incident = order.incident().0, "a guest that runs elsewhere is destroyed here");
+            let (act, inputs) = (shell.hypervisor.destroy(&order), shell.inputs.clone());
+            tokio::spawn(async move {
+                let result = act.await.map_err(|error| error.to_string().into());
+                answer(&inputs, Input::GuestDestroyed { call, server, result }).await;
+            });
+        }
         Output::Answer { call, reply } => {
             if let Some(reply) = shell.queries.answer(call, *reply) {
                 shell.show(&reply);
@@ -190,6 +199,7 @@ impl Shell {
             | AdminReply::Incident { .. }
             | AdminReply::Why { .. }
             | AdminReply::FenceTest { .. }
+            | AdminReply::Gate { .. }
             | AdminReply::Brakes { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}

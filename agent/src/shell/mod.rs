@@ -11,7 +11,8 @@ use std::time::Duration;
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Input, Output};
 use rekindle_coordinator::policy::Setup;
-use rekindle_proto::fact::{GuestList, MemberRole};
+use rekindle_proto::fact::{GateReport, GuestList, MemberRole};
+use rekindle_proto::id::BootId;
 use rekindle_proto::message::{Reply, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::admin::{AdminServeError, AdminSocket, Question, SOCKET_MODE};
 use crate::bmc::{Bmc, BmcSetupError};
 use crate::clock;
 use crate::config::Config;
+use crate::gate::Gate;
 use crate::hypervisor::{Hypervisor, HypervisorError, HypervisorEvent, HypervisorSettings};
 use crate::ledger::{LedgerAdapter, LedgerError};
 use crate::machine::{MachineError, boot_id, system_uuid};
@@ -113,6 +115,9 @@ struct Shell {
     book: AddressBook,
     metrics: Arc<Metrics>,
     queries: Queries,
+    gate: Gate,
+    gate_told: Option<GateReport>,
+    boot: BootId,
     inputs: mpsc::Sender<Input>,
     device_timeout: Duration,
 }
@@ -194,6 +199,9 @@ async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         book,
         metrics,
         queries: Queries::default(),
+        gate: Gate::default(),
+        gate_told: None,
+        boot,
         inputs,
         device_timeout: config.policy.device_timeout,
     };
@@ -212,7 +220,7 @@ async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
 
 fn setup(
     config: &Config,
-    boot: rekindle_proto::id::BootId,
+    boot: BootId,
     incarnation: rekindle_proto::id::Incarnation,
     seed: u64,
     book: &AddressBook,
@@ -377,8 +385,17 @@ impl Shell {
             let call = self.queries.ask_ourselves();
             self.turn(Input::Query { call, request });
         }
+        self.look_at_gate();
         self.count_transport();
         self.book.store();
+    }
+
+    fn look_at_gate(&mut self) {
+        let report = self.gate.report(self.boot);
+        if self.gate_told.as_ref() != Some(&report) {
+            self.gate_told = Some(report.clone());
+            self.turn(Input::Gate { report });
+        }
     }
 
     fn feed_watchdog(&mut self) {

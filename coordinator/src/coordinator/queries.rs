@@ -19,6 +19,20 @@ impl Coordinator {
             self.answer(call, AdminReply::Members { members });
             return;
         }
+        let request = match request {
+            AdminRequest::Gate { host, boot } => AdminRequest::Gate {
+                host: Some(host.unwrap_or_else(|| self.setup.host.clone())),
+                boot: Some(boot.unwrap_or(self.setup.boot)),
+            },
+            AdminRequest::Status
+            | AdminRequest::Members
+            | AdminRequest::Incidents
+            | AdminRequest::Incident { .. }
+            | AdminRequest::Why { .. }
+            | AdminRequest::FenceTest { .. }
+            | AdminRequest::Brakes
+            | AdminRequest::Submit { .. } => request,
+        };
         if self.confirmed_term().is_none() {
             self.query_elsewhere(now, call, request);
             return;
@@ -37,6 +51,11 @@ impl Coordinator {
             AdminRequest::Why { host } => view::why(&cx, leader, &host),
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
+                return;
+            }
+            AdminRequest::Gate { host, boot } => {
+                let (host, boot) = (host.unwrap_or_else(|| setup.host.clone()), boot.unwrap_or(setup.boot));
+                leader.ask_gate(&mut cx, call, host, boot);
                 return;
             }
             AdminRequest::Submit { order } => match refuse_order(setup, ledger, leader, &order, now) {

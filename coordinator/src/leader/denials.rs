@@ -100,6 +100,9 @@ impl Leader {
         running: Option<&[ServerId]>,
     ) {
         let now = cx.now.mono;
+        if self.take_lost_word(now, from, call, running) {
+            return;
+        }
         if self.reboot_answer(cx, from, call, running) {
             self.touch();
             return;

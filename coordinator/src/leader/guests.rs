@@ -30,6 +30,9 @@ const REPORTS_AT_ONCE: usize = 8;
 /// minute (`shutdown_timeout`).
 const STEP_PATIENCE: Duration = Duration::from_secs(150);
 
+/// How old Nova's word on the compute service may be when a stop or start is sent.
+const SERVICE_AGE_MAX: Duration = Duration::from_secs(5);
+
 /// How long a guest incident is worked on before a person is called.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -40,6 +43,8 @@ pub(super) struct GuestCase {
     asking: bool,
     next_look: Option<Moment>,
     service: Option<Option<NovaService>>,
+    /// When the service was read: a stop or start rests on its heartbeat, and waits in a queue if it is dead.
+    service_at: Option<Moment>,
     /// The server as read since the last step.
     server: Option<Option<NovaServer>>,
     /// The step whose order this leader has sent.
@@ -120,6 +125,11 @@ impl Leader {
             self.settle_guest(cx, id, false, why);
             return;
         }
+        if cx.ledger.host(&guest.host).is_some_and(|record| record.quarantine.is_some()) {
+            let why = format!("{} is quarantined: nothing is started there before it is released", guest.host);
+            self.settle_guest(cx, id, false, why);
+            return;
+        }
         if self.runs_already(cx, guest) {
             self.settle_guest(cx, id, true, "it runs already, started by somebody else".to_owned());
             return;
@@ -179,6 +189,11 @@ impl Leader {
 
     fn order_guest_power(&mut self, cx: &mut Context<'_>, guest: &GuestIncident, power: GuestPower) {
         let id = guest.id;
+        let read = self.guests.get(&id).and_then(|case| case.service_at);
+        if read.is_none_or(|at| cx.now.mono.since(at) >= SERVICE_AGE_MAX) {
+            self.look_again(cx.now.mono, id, Duration::ZERO);
+            return;
+        }
         match self.permit(cx, &guest.host) {
             Ok(permit) => {
                 let call = cx.out.call();
@@ -223,7 +238,10 @@ impl Leader {
         let Some(case) = self.guests.get_mut(&id) else { return };
         case.asking = false;
         match (ask, result) {
-            (Ask::Service, Ok(NovaAnswer::Service(service))) => case.service = Some(service),
+            (Ask::Service, Ok(NovaAnswer::Service(service))) => {
+                case.service = Some(service);
+                case.service_at = Some(cx.now.mono);
+            }
             (Ask::Server, Ok(NovaAnswer::Server(server))) => case.server = Some(server),
             (Ask::Power, Ok(_)) => self.look_again(cx.now.mono, id, LOOK_EVERY),
             (Ask::Service | Ask::Server | Ask::Power, Err(error)) => {

@@ -12,10 +12,12 @@ mod elapse;
 mod epoch;
 mod evacuation;
 mod fence;
+mod gates;
 mod guests;
 mod holds;
 mod lease;
 mod life;
+mod lost;
 mod path_cases;
 mod proposals;
 mod pulses;
@@ -44,9 +46,11 @@ use elapse::TimeKeeper;
 use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
+use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
 use life::LifeDesk;
+use lost::Lost;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
@@ -89,6 +93,8 @@ pub(crate) struct Leader {
     nova: BTreeMap<CallId, NovaCall>,
     life: LifeDesk,
     paths: PathDesk,
+    gates: Gates,
+    lost: Lost,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
     epoch: EpochWatch,
@@ -109,6 +115,7 @@ pub(crate) struct Leader {
 enum NovaCall {
     Evacuation(IncidentId, evacuation::Ask),
     Guest(IncidentId, guests::Ask),
+    Lost(HostName, ServerId),
     Reboot(IncidentId),
     /// The heartbeat of a suspect.
     Life(HostName),
@@ -138,6 +145,8 @@ impl Leader {
             nova: BTreeMap::new(),
             life: LifeDesk::default(),
             paths: PathDesk::default(),
+            gates: Gates::default(),
+            lost: Lost::default(),
             holds: BTreeMap::new(),
             epoch: EpochWatch::default(),
             brakes: Brakes::default(),
@@ -226,6 +235,7 @@ impl Leader {
         self.drive_absence(cx);
         self.drive_probation(cx);
         self.drive_pulses(cx);
+        self.drive_gates(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
         // Whatever was proven before a loss of power is void: that must be settled before anything is done.
         if !self.drive_epoch(cx) {
@@ -238,6 +248,7 @@ impl Leader {
         self.drive_incidents(cx);
         self.drive_reboots(cx);
         self.drive_guests(cx);
+        self.drive_lost(cx);
         self.drive_devices(cx);
         self.drive_leases(cx);
         self.drive_off_settled(cx);
@@ -328,6 +339,7 @@ impl Leader {
             None => {}
             Some(NovaCall::Evacuation(incident, ask)) => self.take_nova(cx, incident, ask, result),
             Some(NovaCall::Life(host)) => self.take_heartbeat(cx, &host, result),
+            Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
         }

@@ -27,6 +27,8 @@ pub(super) enum Key {
     Server(IncidentId, ServerId),
     /// A member's word about itself.
     Pulse(HostName),
+    /// A member's word about its boot gate.
+    Gate(HostName),
     /// A failed guest, to be opened.
     GuestFailed(HostName, ServerId),
     /// A guest incident's step.
@@ -118,6 +120,7 @@ impl Leader {
             | Key::Incident(_)
             | Key::Server(..)
             | Key::Pulse(_)
+            | Key::Gate(_)
             | Key::Guest(_)
             | Key::Epoch
             | Key::Lift(_)

@@ -38,7 +38,15 @@ impl Word {
 
 impl Leader {
     /// A member's word about itself.
-    pub(crate) fn pulse(&mut self, host: &HostName, boot: BootId, system_uuid: Option<SystemUuid>, guests: GuestList) {
+    pub(crate) fn pulse(
+        &mut self,
+        cx: &Context<'_>,
+        host: &HostName,
+        boot: BootId,
+        system_uuid: Option<SystemUuid>,
+        guests: GuestList,
+    ) {
+        self.note_running(cx, host, boot, &guests);
         // A longer list would be refused for ever: the sender's own adapter cuts it.
         let fits = guests.guests.len() <= GUESTS_MAX;
         if fits && (self.pulses.waiting.len() < ROSTER_MAX || self.pulses.waiting.contains_key(host)) {

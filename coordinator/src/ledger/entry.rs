@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{
-    DeviceName, GuestEvent, GuestList, LifeSign, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
+    DeviceName, GateReport, GuestEvent, GuestList, LifeSign, MigrationStatus, PathFinding, RosterEntry, StopReason,
+    Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, PathName, ServerId, SystemUuid,
@@ -105,6 +106,11 @@ pub enum MemberStatement {
     WithdrawWatchdog {
         /// When I asked.
         stamp: Stamp,
+    },
+    /// My boot gate. Also taken while I have an open incident: it says nothing of my guests.
+    Gate {
+        /// What it is and does.
+        report: GateReport,
     },
 }
 

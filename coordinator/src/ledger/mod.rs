@@ -12,8 +12,10 @@ mod entry;
 mod epoch;
 mod evidence;
 mod flap;
+mod gate;
 mod incident;
 mod lift;
+mod lost;
 mod rate;
 mod reboot;
 mod roster;
@@ -33,12 +35,14 @@ pub use entry::{
 pub use epoch::{COLD_FOR, Epoch, PowerLoss, SEEN_PERCENT, UNSEEN_FOR, VoterBoot, YOUNG_BOOT};
 pub use evidence::{Evidence, StatementEvidence, WatchdogEvidence};
 pub use flap::{FLAP_TIMES, FLAP_WINDOW_MS, Flap, QUARANTINE_MAX_MS, QUARANTINE_MS, quarantine_ms};
+pub use gate::{GateAnswer, gate_of, unsettled};
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
 pub use lift::{Lift, LiftTarget};
+pub use lost::LostGuest;
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
 pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
-pub use state::{Arming, HostRecord, Ledger, Pulse};
+pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
 pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use rekindle_proto::fact::{GuestList, MemberRole, RosterEntry, Text};
+use rekindle_proto::fact::{GateReport, GuestList, MemberRole, RosterEntry, Text};
 use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, SystemUuid, WallTime};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,19 @@ pub struct HostRecord {
     pub accounted: Option<BootId>,
     /// Its watchdog, if it ever armed one.
     pub watchdog: Option<WatchdogRecord>,
+    /// Its last word about its boot gate.
+    pub gate: Option<GateWord>,
+}
+
+/// A host's own word about its boot gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateWord {
+    /// When.
+    pub at: WallTime,
+    /// In which boot.
+    pub boot: BootId,
+    /// What.
+    pub report: GateReport,
 }
 
 /// A host's own word about itself.

@@ -8,13 +8,14 @@ mod watchdog;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList, StopReason, Watchdog};
-use rekindle_proto::id::{CallId, HostName, Incarnation, PathName, ServerId, Term};
+use rekindle_proto::fact::{GUESTS_MAX, GateReport, GuestEvent, GuestList, StopReason, Watchdog};
+use rekindle_proto::id::{CallId, HostName, Incarnation, IncidentId, PathName, ServerId, Term};
 use rekindle_proto::message::Message;
 
 use crate::context::Context;
 use crate::io::{Output, Peer};
 use crate::membership::MemberState;
+use crate::order::{DestroyOrder, LeadersWord};
 use crate::time::Moment;
 
 use own_paths::OwnPaths;
@@ -30,6 +31,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Failed guests remembered for the leader: more at once is the host's own failure.
 const REPORTS_MAX: usize = 256;
+
+/// How long our answer about a guest may be acted upon.
+const WORD_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Between two rounds of dialling the seeds while we are alone.
 const DIAL_EVERY: Duration = Duration::from_secs(1);
@@ -50,9 +54,12 @@ const QUESTIONS_MAX: usize = 16;
 pub(crate) struct Member {
     pub(crate) testifier: Testifier,
     guests: Option<GuestList>,
+    gate: Option<GateReport>,
     reports: BTreeMap<ServerId, (GuestEvent, Moment)>,
     /// By our own call: who asked which guests run here, under which number; `None`: ourselves, as leader.
     questions: BTreeMap<CallId, (Option<HostName>, CallId)>,
+    /// Our last answer about our guests: who asked, under which number, when.
+    answered: Option<(HostName, CallId, Moment)>,
     leader: Option<LeaderHint>,
     told: Option<HostName>,
     next_pulse: Moment,
@@ -77,6 +84,7 @@ pub(crate) enum Yield {
     GuestsAnswer(CallId, Option<Vec<ServerId>>),
     Pulse(GuestList),
     GuestFailed(ServerId, GuestEvent),
+    Gate(GateReport),
     /// A question about our own watchdog.
     Lease(CallId, Option<Watchdog>),
     PathsLost(Vec<PathName>),
@@ -87,8 +95,10 @@ impl Member {
         Self {
             testifier: Testifier::default(),
             guests: None,
+            gate: None,
             reports: BTreeMap::new(),
             questions: BTreeMap::new(),
+            answered: None,
             leader: None,
             told: None,
             next_pulse: now,
@@ -146,6 +156,14 @@ impl Member {
         self.guests = Some(list);
     }
 
+    /// Our boot gate, as it is now.
+    pub(crate) fn take_gate(&mut self, now: Moment, report: GateReport) {
+        if self.gate.as_ref() != Some(&report) {
+            self.next_pulse = now;
+        }
+        self.gate = Some(report);
+    }
+
     /// The hypervisor's answer to a question about guests: to whoever asked.
     pub(crate) fn guests_checked(
         &mut self,
@@ -158,6 +176,7 @@ impl Member {
             Some((None, question)) => vec![Yield::GuestsAnswer(question, running)],
             Some((Some(host), question)) => {
                 cx.send(&host, Message::GuestsAnswer { call: question, running });
+                self.answered = Some((host, question, cx.now.mono));
                 Vec::new()
             }
         }
@@ -178,6 +197,29 @@ impl Member {
             }
         }
         cx.out.push(Output::ListGuests);
+    }
+
+    /// The leader says that a guest of ours runs elsewhere. Heeded only as the answer to what we said a moment ago: a word
+    /// that was long on its way may be about another day.
+    pub(crate) fn destroy(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &HostName,
+        question: CallId,
+        incident: IncidentId,
+        server: ServerId,
+    ) {
+        let now = cx.now.mono;
+        let fresh = |(asker, call, at): &&(HostName, CallId, Moment)| {
+            asker == from && *call == question && now.since(*at) < WORD_AGE_MAX
+        };
+        let Some((_, _, at)) = self.answered.as_ref().filter(fresh) else { return };
+        if self.leader(now) != Some(from) {
+            return;
+        }
+        let call = cx.out.call();
+        let order = DestroyOrder::told(call, LeadersWord { incident, server }, *at + WORD_AGE_MAX);
+        cx.out.push(Output::DestroyGuest(order));
     }
 
     pub(crate) fn guest_noted(&mut self, server: ServerId) {
@@ -282,9 +324,13 @@ impl Member {
         let guests = self.guests.clone().unwrap_or_default();
         if leads {
             yields.push(Yield::Pulse(guests));
+            yields.extend(self.gate.clone().map(Yield::Gate));
         } else if let Some(leader) = &leader {
             let system_uuid = cx.setup.system_uuid;
             cx.send(leader, Message::Statement { system_uuid, guests });
+            if let Some(report) = self.gate.clone() {
+                cx.send(leader, Message::Gate { report });
+            }
         }
         self.told = leader;
     }

@@ -1,6 +1,7 @@
 //! What is shown to operators: built from the same state the decisions are made on.
 
 mod brake;
+mod gate;
 mod incident;
 mod standing;
 mod status;

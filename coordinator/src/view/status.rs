@@ -94,6 +94,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     notes.extend(standing::notes(cx, leader, host));
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
     let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
+    notes.extend(super::gate::note(cx.ledger, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());
     let line = HostLine {
         host: host.clone(),
@@ -114,6 +115,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
         notes,
         paths: if us { Vec::new() } else { path_lines(cx, leader, host) },
         signs,
+        gate: super::gate::report(cx.ledger, host).cloned(),
     };
     standing::mark_probation(cx, line)
 }
@@ -218,6 +220,8 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    alarms.extend(super::gate::alarms(cx.ledger));
+    alarms.extend(leader.lost_alarms());
     alarms.extend(super::brake::alarms(leader));
     alarms.extend(agent_alarms(leader));
     alarms.extend(path_alarms(cx, leader));

@@ -31,6 +31,7 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         paths(cx, leader, host),
         signs_of_life(cx, leader, host),
         device(leader, host),
+        super::gate::guard(cx.ledger, host),
         leader_health(leader),
     ];
     guards.extend(super::brake::guards(cx, leader, host));

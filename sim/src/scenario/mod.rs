@@ -81,6 +81,9 @@ pub struct Cluster {
     pub paths: usize,
     /// Whether the cluster is armed.
     pub armed: bool,
+    /// Whether hosts have boot gates.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gates: bool,
     /// Thresholds that differ from the defaults.
     #[serde(skip_serializing_if = "PolicyWords::is_default")]
     pub policy: PolicyWords,
@@ -119,6 +122,7 @@ impl Default for Cluster {
             servers: 3,
             paths: 1,
             armed: true,
+            gates: false,
             policy: PolicyWords::default(),
             members: Vec::new(),
         }

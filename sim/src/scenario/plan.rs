@@ -18,7 +18,7 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy, ref members } = *self;
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, ref policy, ref members } = *self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -41,6 +41,7 @@ impl Cluster {
             policy: policy.policy(),
             armed,
             members,
+            gates,
         }
     }
 }

@@ -59,6 +59,10 @@ impl World {
                 let (after, signs) = self.look_for_life(ix, &target, address, &ports, within);
                 self.later(ix, start, after, Input::LifeFound { call, signs });
             }
+            Output::DestroyGuest(order) => self.destroy_guest(ix, start, &order),
+            Output::Answer { reply, .. } if matches!(*reply, rekindle_proto::admin::AdminReply::Gate { .. }) => {
+                self.gate_answers(&reply);
+            }
             Output::Answer { call, reply } => self.tell(format!("[{}] answer {call}: {reply:?}", self.hosts[ix].name)),
             Output::Relay { call, to, member, request } => {
                 let target =

@@ -108,6 +108,8 @@ impl World {
             raft_tick: None,
             disk: Disk::Good,
             tears_next: false,
+            gate: plan.gates,
+            opened: None,
             fed: None,
         });
     }

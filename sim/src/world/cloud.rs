@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nova::{Cast, Rebuild};
+use rekindle_coordinator::order::DestroyOrder;
 
 /// How late a call may arrive whose caller was told 504: every HTTP, proxy and RPC time-out on the way (I11).
 const LATE_CALL_MS: (u64, u64) = (1_000, 115_000);
@@ -208,6 +209,26 @@ impl World {
         };
         self.nova.heartbeat(self.now, reaches);
         self.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
+    }
+
+    /// What runs on a host has changed behind everybody's back; its libvirt says so.
+    pub fn relist(&mut self, host: &HostName) {
+        self.list_guests(host);
+    }
+
+    /// libvirt ends a guest's process, if the order has come in time.
+    pub(super) fn destroy_guest(&mut self, ix: Ix, start: u32, order: &DestroyOrder) {
+        let (call, server, name) = (order.call(), order.server(), self.hosts[ix].name.clone());
+        if self.clock(ix).mono >= order.begin_before() {
+            let result = Err("too late".into());
+            self.later(ix, start, Duration::ZERO, Input::GuestDestroyed { call, server, result });
+            return;
+        }
+        self.tell(format!("{server} is destroyed on {name}"));
+        self.count("stale guests destroyed");
+        self.nova.copy_ends(server, &name);
+        self.list_guests(&name);
+        self.later(ix, start, Duration::from_millis(20), Input::GuestDestroyed { call, server, result: Ok(()) });
     }
 
     /// A guest's process dies on a healthy host; libvirt says so.

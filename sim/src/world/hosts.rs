@@ -66,6 +66,10 @@ pub struct Host {
     pub(super) raft_tick: Option<Moment>,
     pub(super) disk: Disk,
     pub(super) tears_next: bool,
+    /// It has a boot gate: from its next boot on it holds.
+    pub gate: bool,
+    /// The boot in which its gate was opened.
+    pub(super) opened: Option<BootId>,
     /// When its watchdog was last fed, if it is armed.
     pub(super) fed: Option<Moment>,
 }

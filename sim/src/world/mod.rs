@@ -36,6 +36,7 @@ mod ask;
 mod build;
 mod cloud;
 mod faults;
+mod gate;
 mod hosts;
 mod judge;
 mod labels;
@@ -93,6 +94,7 @@ enum Happening {
     Nova(Box<Stage>),
     PressPower(u32),
     Boot { host: u32, start: u32 },
+    AskGate { host: u32, boot: BootId },
     StartDaemon { host: u32, start: u32 },
     Die(u32),
     Heartbeat,
@@ -241,6 +243,7 @@ impl World {
                 self.press_power(&name);
             }
             Happening::Boot { host, start } => self.boot(host as Ix, start),
+            Happening::AskGate { host, boot } => self.ask_gate(host as Ix, boot),
             Happening::StartDaemon { host, start } => {
                 let stopped = &self.hosts[host as Ix];
                 if stopped.start == start && !stopped.running && stopped.has_kernel() {

@@ -28,6 +28,8 @@ pub struct Plan {
     pub armed: bool,
     /// The members by name, if not empty: instead of hosts, witnesses, voters, domains and servers.
     pub members: Vec<PlannedMember>,
+    /// Whether hypervisors have boot gates.
+    pub gates: bool,
 }
 
 /// One member of a cluster that is given by name.
@@ -55,6 +57,7 @@ impl Default for Plan {
             policy: Policy::default(),
             armed: true,
             members: Vec::new(),
+            gates: false,
         }
     }
 }
@@ -68,9 +71,9 @@ pub struct Weather {
     pub lost_answers_percent: u8,
     /// Part of all rebuilds that fail, in percent.
     pub failed_rebuilds_percent: u8,
-    /// Part of all failed rebuilds that leave their guest running, in percent. Not together with `meddling_percent`: a host
-    /// that a person powers on while it cannot be fenced boots its guests beside such a copy, and only the boot gate (I7)
-    /// can keep it from that.
+    /// Part of all failed rebuilds that leave their guest running, in percent. Together with `meddling_percent` only where
+    /// hosts have boot gates (I7): without one, a host that a person powers on while it cannot be fenced boots its guests
+    /// beside such a copy, and nothing can keep it from that.
     pub leftover_percent: u8,
     /// Part of all evacuate calls that take up to ten seconds to arrive, in percent.
     pub slow_calls_percent: u8,

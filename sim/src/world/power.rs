@@ -173,7 +173,7 @@ impl World {
         host.boot = BootId(Uuid::from_u128(host.boot.0.as_u128() + (1 << 64)));
         let name = host.name.clone();
         self.tell(format!("{name} has booted"));
-        self.start_compute(ix);
+        self.guests_may_start(ix);
         self.start_daemon(ix);
     }
 }

@@ -174,3 +174,23 @@ async fn a_libvirt_that_is_not_there_is_told_with_advice() {
     assert_eq!(hypervisor.running_among(&[], PATIENCE).await, None);
     assert!(check(URI).await.expect("the test driver").as_str().contains("libvirt"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_guest_is_destroyed_and_only_in_time() {
+    let (mut rig, _) = Rig::new().await;
+    let ((first, a), (second, b)) = (rig.define(8, ""), rig.define(9, ""));
+    first.create().expect("created");
+    second.create().expect("created");
+    assert_eq!(rig.event(b).await, GuestEvent::Running);
+    let late = rig.hypervisor.destroy_guest(a, || false).await.expect_err("too late");
+    assert!(matches!(late, HypervisorError::TooLate), "{late}");
+    assert!(first.is_active().expect("an answer"));
+    rig.hypervisor.destroy_guest(a, || true).await.expect("destroyed");
+    assert!(!first.is_active().expect("an answer"));
+    assert!(second.is_active().expect("an answer"), "nobody else");
+    rig.hypervisor.destroy_guest(a, || panic!("nothing to do")).await.expect("it does not run");
+    second.destroy().expect("destroyed");
+    for domain in [first, second] {
+        domain.undefine().expect("undefined");
+    }
+}

@@ -154,6 +154,8 @@ impl Heard {
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
             Input::LifeFound { .. }
             | Input::Tick
+            | Input::Gate { .. }
+            | Input::GuestDestroyed { .. }
             | Input::Connected { .. }
             | Input::Datagram { .. }
             | Input::Message { .. }

@@ -21,6 +21,9 @@ impl Ledger {
         if self.entry_of(host).is_none() {
             return Err(Outcome::refused(format!("{host} is not in the roster")));
         }
+        if let MemberStatement::Gate { report } = statement {
+            return self.gate_word(at, host, boot, report);
+        }
         if let Some(open) = self.open_incident(host) {
             // What it said before is what its servers are recovered by (I6).
             return Err(Outcome::refused(format!("{host} itself has an open incident, {}", open.id)));
@@ -28,6 +31,7 @@ impl Ledger {
         match statement {
             MemberStatement::Pulse { system_uuid, guests } => self.pulse(at, host, boot, *system_uuid, guests),
             MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, *server),
+            MemberStatement::Gate { report } => self.gate_word(at, host, boot, report),
             MemberStatement::Absent { life, why } => self.absent(at, host, boot, *life, *why),
             MemberStatement::Returned { life } => self.returned(host, *life),
             MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),

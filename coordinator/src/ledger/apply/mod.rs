@@ -3,6 +3,7 @@
 //!
 //! | module | applies what |
 //! |---|---|
+//! | `gate` | a member may say of its boot gate |
 //! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
 //! | `member` | a member may say of itself: its pulse, its failed guests |
 //! | `epoch` | begin and age of epochs, brakes lifted |
@@ -14,6 +15,7 @@ mod absence;
 mod clock;
 mod epoch;
 mod flap;
+mod gate;
 mod leader;
 mod life;
 mod member;

@@ -6,7 +6,8 @@ mod standing;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_proto::fact::{
-    DeviceName, GUESTS_MAX, Guest, GuestEvent, GuestList, MemberRole, MigrationStatus, RosterEntry,
+    DeviceName, GUESTS_MAX, GateReport, GateState, Guest, GuestEvent, GuestList, MemberRole, MigrationStatus,
+    RosterEntry,
 };
 use rekindle_proto::id::{BootId, ClusterName, LeadershipId, MigrationId, OperatorName};
 use uuid::Uuid;
@@ -695,4 +696,27 @@ fn assert_rules(ledger: &Ledger, seed: u64) {
     for incident in ledger.incidents.values().filter(|incident| !incident.is_open()) {
         assert!(incident.servers.values().all(|record| record.intent.is_none()), "seed {seed}: closed, an intent open");
     }
+}
+
+/// An entry is decoded by every voter: what is encoded and cannot be decoded stops them all.
+#[test]
+fn a_gate_s_word_survives_the_log_and_is_taken_during_an_incident() {
+    let mut log = Log::at_phase(Phase::Evacuating);
+    for state in [
+        GateState::NotRun,
+        GateState::Closed { why: "incident 1".into() },
+        GateState::OpenedByLedger,
+        GateState::OpenedByHand { by: "root".into(), reason: "drill".into() },
+    ] {
+        let report = GateReport { installed: true, state };
+        let statement = MemberStatement::Gate { report: report.clone() };
+        let bytes = postcard::to_stdvec(&statement).expect("encodes");
+        assert_eq!(postcard::from_bytes::<MemberStatement>(&bytes).expect("decodes"), statement);
+        log.member("x", statement).expect("taken");
+        assert_eq!(
+            log.ledger.host(&host("x")).and_then(|record| record.gate.clone()).map(|word| word.report),
+            Some(report)
+        );
+    }
+    assert!(log.member("x", guests(1)).is_err(), "its guests stay what they were (I6)");
 }

@@ -1,0 +1,203 @@
+//! May guests start on a host, in this boot (I7)?
+//!
+//! A host that was fenced, and is powered on by whoever, must not start the guests that are being built elsewhere. Its boot
+//! gate asks before anything that starts guests runs, and opens on [`GateAnswer::Open`] alone.
+//!
+//! An *open* may be overtaken by an incident that is opened a moment later. That is safe: whatever the gate let start dies
+//! with the power before the first server is built elsewhere, as no evacuation goes without a proof (I1), and no proof
+//! without an off order that is newer than the incident, or a person's word (I2).
+
+use rekindle_proto::fact::{MemberRole, Text};
+use rekindle_proto::id::{BootId, HostName};
+
+use super::incident::Incident;
+use super::state::Ledger;
+
+/// What a boot gate is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GateAnswer {
+    /// Guests may start.
+    Open {
+        /// Why.
+        why: Text,
+    },
+    /// They may not, yet.
+    Closed {
+        /// Why, and what has to happen first.
+        why: Text,
+    },
+}
+
+/// May guests start on this host, in this boot? Fail-closed: what the ledger does not know stays off.
+///
+/// A quarantine for flapping, and a reboot whose guests are being started in place, hold nothing here: no server of the host
+/// was moved, and its compute service must run for them to start.
+#[must_use]
+pub fn gate_of(ledger: &Ledger, host: &HostName, boot: BootId) -> GateAnswer {
+    let closed = |why: String| GateAnswer::Closed { why: Text::new(why) };
+    let Some(entry) = ledger.roster.get(host) else {
+        let what = if ledger.roster.is_empty() { "there is no roster yet" } else { "it is not in the roster" };
+        return closed(format!("{what}: nothing is known of {host}. `rekindle gate open --reason ...` if it is empty"));
+    };
+    match entry.role {
+        MemberRole::Witness => return GateAnswer::Open { why: "a witness has no guests of the cloud".into() },
+        MemberRole::Member => {}
+    }
+    if let Some(why) = unsettled(ledger, host) {
+        return GateAnswer::Closed { why };
+    }
+    if let Some(id) = ledger.host(host).and_then(|record| record.quarantine) {
+        return closed(format!("incident {id} is settled, and the host is quarantined: `rekindle release {host}`"));
+    }
+    GateAnswer::Open { why: Text::new(format!("no open incident and no quarantine of {host}, boot {boot}")) }
+}
+
+/// Why this host's last failure is not settled; `None`: it is. *Settled* = its incident is closed, and each of its servers
+/// done, deleted or given up, with its intents final (I7). Until then nobody powers it on, and nobody readmits it.
+#[must_use]
+pub fn unsettled(ledger: &Ledger, host: &HostName) -> Option<Text> {
+    if let Some(open) = ledger.open_incident(host) {
+        let left = open.servers.values().filter(|record| record.fate.is_none()).count();
+        let servers = if open.servers.is_empty() { String::new() } else { format!(", {left} servers not settled") };
+        return Some(Text::new(format!("incident {} of {host} is open, {}{servers}", open.id, open.phase)));
+    }
+    // A closed incident has none; but what is not so must not open a gate.
+    let of_host = |incident: &&Incident| incident.host == *host;
+    ledger.incidents.values().filter(of_host).find_map(|incident| {
+        let (server, record) = incident.servers.iter().find(|(_, record)| record.intent.is_some())?;
+        Some(Text::new(format!(
+            "attempt {} to evacuate {server} ({}) of incident {} may still have an effect",
+            record.attempts, record.name, incident.id
+        )))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rekindle_proto::fact::RosterEntry;
+    use rekindle_proto::id::{ClusterName, IncidentId, LeadershipId, ServerId, WallTime};
+    use rekindle_proto::status::Phase;
+    use uuid::Uuid;
+
+    use super::super::entry::{Fate, VerdictRecord};
+    use super::super::incident::{OpenIntent, ServerRecord};
+    use super::*;
+
+    fn host(name: &str) -> HostName {
+        HostName::new(name).expect("legal")
+    }
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::new(ClusterName::new("zrh1").expect("legal"));
+        for (name, role) in [("a", MemberRole::Member), ("b", MemberRole::Member), ("w", MemberRole::Witness)] {
+            ledger.roster.insert(host(name), RosterEntry { host: host(name), role, domain: None });
+            ledger.hosts.insert(host(name), super::super::HostRecord::default());
+        }
+        ledger
+    }
+
+    fn incident(id: u64, of: &str, phase: Phase, servers: &[(Option<Fate>, bool)]) -> Incident {
+        let intent = OpenIntent { attempt: 1, author: LeadershipId(1), newest_migration: None };
+        let record = |(fate, open): &(Option<Fate>, bool)| ServerRecord {
+            name: "web".into(),
+            vm_state: "active".into(),
+            attempts: 1,
+            attempts_excused: 0,
+            intent: open.then_some(intent),
+            last_failure: None,
+            fate: fate.clone(),
+        };
+        let servers: BTreeMap<ServerId, ServerRecord> = servers
+            .iter()
+            .enumerate()
+            .map(|(number, row)| (ServerId(Uuid::from_u128(number as u128 + 1)), record(row)))
+            .collect();
+        let verdict = VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3, path: None };
+        Incident {
+            id: IncidentId(id),
+            host: host(of),
+            boot: None,
+            began: WallTime(0),
+            ended: None,
+            phase,
+            verdict,
+            attempts: Vec::new(),
+            attempts_before_resume: 0,
+            proof: None,
+            voided: 0,
+            heartbeat: None,
+            servers,
+            story: Vec::new(),
+            off_settled: 0,
+            awaits_signs: false,
+        }
+    }
+
+    fn said(ledger: &Ledger, of: &str) -> String {
+        match gate_of(ledger, &host(of), BootId(Uuid::nil())) {
+            GateAnswer::Open { .. } => "open".to_owned(),
+            GateAnswer::Closed { why } => format!("closed: {why}"),
+        }
+    }
+
+    #[test]
+    fn the_gate_table() {
+        let moved = Some(Fate::Recovered { to: host("b") });
+        let rows: [(&str, Vec<Incident>, bool, &str); 13] = [
+            ("a", vec![], false, "open"),
+            ("w", vec![], false, "open"),
+            ("z", vec![], false, "closed: it is not in the roster"),
+            ("a", vec![incident(1, "a", Phase::Unclean, &[])], false, "closed: incident 1 of a is open, unclean"),
+            ("a", vec![incident(1, "a", Phase::Fencing, &[])], true, "closed: incident 1 of a is open, fencing"),
+            ("a", vec![incident(1, "a", Phase::Fenced, &[])], true, "closed: incident 1 of a is open, fenced"),
+            (
+                "a",
+                vec![incident(1, "a", Phase::Evacuating, &[(moved.clone(), false), (None, true)])],
+                true,
+                "closed: incident 1 of a is open, evacuating, 1 servers not settled",
+            ),
+            // A person is needed: not opened by itself, however long it takes.
+            (
+                "a",
+                vec![incident(1, "a", Phase::Stuck, &[(None, false)])],
+                true,
+                "closed: incident 1 of a is open, stuck",
+            ),
+            (
+                "a",
+                vec![incident(1, "a", Phase::Recovered, &[(moved.clone(), false)])],
+                true,
+                "closed: incident 1 is settled, and the host is quarantined: `rekindle release a`",
+            ),
+            // Released.
+            ("a", vec![incident(1, "a", Phase::Recovered, &[(moved.clone(), false)])], false, "open"),
+            ("a", vec![incident(1, "a", Phase::Refuted, &[])], false, "open"),
+            // Another host's failure is none of its own.
+            ("b", vec![incident(1, "a", Phase::Evacuating, &[(None, true)])], false, "open"),
+            // What apply does not let happen opens nothing either.
+            (
+                "a",
+                vec![incident(1, "a", Phase::Refuted, &[(None, true)])],
+                false,
+                "closed: attempt 1 to evacuate 00000000-0000-0000-0000-000000000001 (web) of incident 1",
+            ),
+        ];
+        for (of, incidents, quarantined, expected) in rows {
+            let mut ledger = ledger();
+            if quarantined {
+                ledger.hosts.entry(host(of)).or_default().quarantine = Some(IncidentId(1));
+            }
+            ledger.incidents = incidents.into_iter().map(|incident| (incident.id, incident)).collect();
+            let said = said(&ledger, of);
+            assert!(said.starts_with(expected), "{of} {:?}: {said}, not {expected}", ledger.incidents);
+        }
+    }
+
+    #[test]
+    fn without_a_roster_nothing_opens() {
+        let ledger = Ledger::new(ClusterName::new("zrh1").expect("legal"));
+        assert!(said(&ledger, "a").starts_with("closed: there is no roster yet"));
+    }
+}
