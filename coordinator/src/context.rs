@@ -49,6 +49,8 @@ impl Outbox {
 pub(crate) struct HeardBook {
     hosts: BTreeMap<HostName, Heard>,
     names: BTreeMap<MemberId, HostName>,
+    /// When we learned of each host's last incident. At most one a host of the roster.
+    accused: BTreeMap<HostName, Moment>,
 }
 
 /// One host's last word.
@@ -119,6 +121,19 @@ impl HeardBook {
         if let Some(heard) = self.hosts.get_mut(&peer.host).filter(|heard| heard.life <= peer.incarnation) {
             heard.goodbye = Some((peer.incarnation, why));
         }
+    }
+
+    /// We have learned of an incident of this host: what was heard of it before says nothing against that.
+    pub(crate) fn note_incident(&mut self, host: &HostName, now: Moment) {
+        self.accused.insert(host.clone(), now);
+    }
+
+    /// In which boot it was heard since we learned of its last incident, if it was. Who leads now may not have led then.
+    pub(crate) fn heard_since_accused(&self, host: &HostName) -> Option<BootId> {
+        let heard = self.hosts.get(host)?;
+        // What was restored at our start was so before anything was heard.
+        let since = self.accused.get(host).copied().unwrap_or(Moment::ZERO);
+        (heard.at > since).then_some(heard.boot)
     }
 
     /// It said goodbye to us, and has not come back. The ledger may know more: [`Context::goodbye`].

@@ -411,6 +411,9 @@ impl Coordinator {
             self.ledger.open_incidents().map(|incident| (incident.id, incident.phase)).collect();
         let last = self.ledger.last_incident;
         let outcome = self.ledger.apply(position, entry);
+        for incident in self.ledger.incidents.values().filter(|incident| incident.id > last) {
+            self.heard.note_incident(&incident.host, now.mono);
+        }
         // What a voter only catches up with is told by the ledger, not as news.
         let is_news = now.wall.millis_since(entry.at) < NEWS_AGE_MAX_MS;
         if outcome.is_applied() && is_news {
