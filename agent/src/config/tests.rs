@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 37] = [
+const KEYS: [(&str, &str); 38] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),

@@ -162,7 +162,8 @@ impl Heard {
             | Input::Guests { .. }
             | Input::GuestsChecked { .. }
             | Input::Guest { .. }
-            | Input::Stopping { .. }
+            | Input::Watchdog { .. }
+                | Input::Stopping { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }
