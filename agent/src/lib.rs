@@ -28,6 +28,7 @@ pub mod config;
 pub mod daemon;
 pub mod hypervisor;
 pub mod ledger;
+pub mod life;
 pub mod machine;
 pub mod metrics;
 pub mod nova;

@@ -76,13 +76,16 @@ impl Heard {
 }
 
 impl HeardBook {
-    /// A peer was heard. Gives back its id.
-    pub(crate) fn note(&mut self, peer: &Peer, now: Moment) -> MemberId {
+    /// A peer was heard. Gives back its id. `on_first`: on the first path; only then its address is where it listens for
+    /// messages.
+    pub(crate) fn note(&mut self, peer: &Peer, now: Moment, on_first: bool) -> MemberId {
         match self.hosts.get_mut(&peer.host) {
             Some(heard) => {
                 heard.at = now;
                 heard.boot = peer.boot;
-                heard.address = peer.address;
+                if on_first {
+                    heard.address = peer.address;
+                }
                 heard.life = heard.life.max(peer.incarnation);
                 if heard.goodbye.is_some_and(|(life, _)| peer.incarnation > life) {
                     heard.goodbye = None;
@@ -145,6 +148,8 @@ pub(crate) struct Context<'a> {
     pub(crate) setup: &'a Setup,
     pub(crate) ledger: &'a Ledger,
     pub(crate) membership: &'a Membership,
+    /// Gossip of the further paths; mostly there are none.
+    pub(crate) further: &'a [Membership],
     pub(crate) heard: &'a HeardBook,
     pub(crate) out: &'a mut Outbox,
 }
@@ -183,6 +188,15 @@ impl Context<'_> {
     /// The path of everything that is not a probe.
     pub(crate) fn main_path(&self) -> PathName {
         self.setup.main_path()
+    }
+
+    /// Where a host listens on each path on which it was seen, the first one first.
+    pub(crate) fn addresses(&self, host: &HostName) -> Vec<(PathName, SocketAddr)> {
+        let member = self.heard.member(host);
+        let first = self.address(host).map(|address| (self.main_path(), address));
+        let further =
+            self.further.iter().filter_map(|gossip| Some((gossip.path().clone(), gossip.member(member)?.address)));
+        first.into_iter().chain(further).collect()
     }
 
     /// Sends a message, if we know where the host listens.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
-    StopReason, Text, Watchdog,
+    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration, NovaServer,
+    NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -144,6 +144,13 @@ pub enum Input {
         /// Which.
         device: Option<Watchdog>,
     },
+    /// The answer to [`Output::LookForLife`].
+    LifeFound {
+        /// Which call.
+        call: CallId,
+        /// What was seen; empty: nothing, or this adapter cannot look.
+        signs: Vec<LifeSign>,
+    },
     /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
     Stopping {
         /// Why, by the init system's word.
@@ -249,6 +256,21 @@ pub enum Output {
         call: CallId,
         /// Which.
         servers: Vec<ServerId>,
+    },
+    /// Look whether anything lives at a host whose daemon is silent: by a connected UDP socket to its gossip port (port
+    /// unreachable; three tries, as kernels limit their rate), and by TCP to the configured ports (a banner, or a reset).
+    /// [`Input::LifeFound`] follows, within `within`.
+    LookForLife {
+        /// To be repeated.
+        call: CallId,
+        /// Whose.
+        host: HostName,
+        /// Its gossip port.
+        address: SocketAddr,
+        /// TCP ports to try.
+        ports: Vec<u16>,
+        /// How long it may take.
+        within: Duration,
     },
     /// Answer an operator.
     Answer {

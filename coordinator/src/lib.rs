@@ -25,6 +25,8 @@
 //! |---|---|
 //! | [`membership`] | who is alive, as far as gossip knows |
 //! | [`verdict`] | whether a quorum says that a host is gone |
+//! | [`life`] | whether something lives although its daemon is silent |
+//! | [`paths`] | what a pattern of failed networks means |
 //! | [`permit`] | whether an act may begin now: brakes, roll call, leadership |
 //! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
@@ -41,9 +43,11 @@ pub mod fencing;
 pub mod io;
 mod leader;
 pub mod ledger;
+pub mod life;
 mod member;
 pub mod membership;
 pub mod order;
+pub mod paths;
 pub mod permit;
 pub mod policy;
 pub mod recovery;

@@ -7,6 +7,7 @@ use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 
 use crate::ledger::OnShutdown;
+use crate::paths::PathMatrix;
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
@@ -87,11 +88,19 @@ pub struct Policy {
     pub evacuate_settle: Duration,
     /// What to do with servers whose disks die with the host.
     pub local_disk: LocalDisk,
+    /// What is done about a host that said that it reboots or powers off.
+    pub on_shutdown: OnShutdown,
     /// Whether hosts live under their own watchdog, and one that ran out is proof, after all fence devices. Off: nobody is
     /// ever reset because a network failed.
     pub self_fence: bool,
-    /// What is done about a host that said that it reboots or powers off.
-    pub on_shutdown: OnShutdown,
+    /// What to do with a host whose daemon is dead and whose kernel lives, once nothing of its userland has been seen for
+    /// [`crate::life::LAPSE`].
+    pub on_agent_death: OnAgentDeath,
+    /// TCP ports at which services of a living host say their first words, or its kernel says no. At most
+    /// [`crate::life::PORTS_MAX`].
+    pub life_ports: Vec<u16>,
+    /// What a pattern of failed networks means.
+    pub paths: PathMatrix,
 }
 
 impl Default for Policy {
@@ -108,10 +117,22 @@ impl Default for Policy {
             evacuate_tries: 3,
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
-            self_fence: false,
             on_shutdown: OnShutdown::Wait(Duration::from_secs(600)),
+            self_fence: false,
+            on_agent_death: OnAgentDeath::Alarm,
+            life_ports: vec![22],
+            paths: PathMatrix::default(),
         }
     }
+}
+
+/// What becomes of a host whose daemon is dead while its kernel lives, after three minutes without a sign of its userland.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAgentDeath {
+    /// A person is called: stuck.
+    Alarm,
+    /// It is fenced like any other. (Not while its userland lives.)
+    Fence,
 }
 
 /// What to do with a server that has a disk on the dead host alone.

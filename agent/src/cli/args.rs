@@ -143,18 +143,6 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
-    /// Say that you have seen a host to be off, where no fence device can say it. Servers are then recovered on your word:
-    /// if the host runs after all, they run twice.
-    FenceConfirm {
-        /// The host; it must have an open incident.
-        host: HostName,
-        /// What you looked at, with your own eyes.
-        #[arg(long, value_name = "TEXT")]
-        i_checked_that: String,
-        /// Why.
-        #[command(flatten)]
-        why: Reason,
-    },
     /// Every brake with its figures, and who is held by it; or lift the brakes for one incident.
     #[command(args_conflicts_with_subcommands = true)]
     Brake {
@@ -168,6 +156,18 @@ pub enum Command {
     /// Who belongs to the cluster: list, enroll, forget.
     #[command(subcommand)]
     Host(HostCommand),
+    /// Say that you have seen a host to be off, where no fence device can say it. Servers are then recovered on your word:
+    /// if the host runs after all, they run twice.
+    FenceConfirm {
+        /// The host; it must have an open incident.
+        host: HostName,
+        /// What you looked at, with your own eyes.
+        #[arg(long, value_name = "TEXT")]
+        i_checked_that: String,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Make the cluster's CA and issue certificates. Asks no daemon.
     #[command(subcommand)]
     Pki(PkiCommand),

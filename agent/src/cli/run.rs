@@ -150,8 +150,8 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
-        | Command::FenceConfirm { .. }
         | Command::Host(HostCommand::List { .. })
+        | Command::FenceConfirm { .. }
         | Command::Pki(_)
         | Command::Sim(_) => return Ok(None),
     }))

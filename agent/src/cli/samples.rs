@@ -32,6 +32,8 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         devices: devices.into(),
         guests: Some(guests),
         notes: Vec::new(),
+        paths: Vec::new(),
+        signs: Vec::new(),
     }
 }
 

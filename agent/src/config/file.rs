@@ -18,6 +18,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) paths: BTreeMap<PathName, String>,
     #[serde(default)]
+    pub(super) path_rule: Vec<PathRuleTable>,
+    #[serde(default)]
     pub(super) detection: DetectionTable,
     #[serde(default)]
     pub(super) fencing: FencingTable,
@@ -74,6 +76,33 @@ pub(super) struct DetectionTable {
     pub(super) probe_ack: Option<String>,
     pub(super) indirect_probes: Option<i64>,
     pub(super) suspicion_factor: Option<i64>,
+    pub(super) on_agent_death: Option<OnAgentDeathWord>,
+    pub(super) life_ports: Option<Vec<u16>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnAgentDeathWord {
+    Alarm,
+    Fence,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PathRuleTable {
+    #[serde(default)]
+    pub(super) down: Vec<PathName>,
+    #[serde(default)]
+    pub(super) up: Vec<PathName>,
+    pub(super) action: PathActionWord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PathActionWord {
+    None,
+    Alarm,
+    Recover,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -69,6 +69,13 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 answer(&inputs, Input::GuestsChecked { call, running }).await;
             });
         }
+        Output::LookForLife { call, host: _, address, ports, within } => {
+            let inputs = shell.inputs.clone();
+            tokio::spawn(async move {
+                let signs = crate::life::look(address, &ports, within).await;
+                answer(&inputs, Input::LifeFound { call, signs }).await;
+            });
+        }
         Output::Answer { call, reply } => {
             if let Some(reply) = shell.queries.answer(call, *reply) {
                 shell.show(&reply);

@@ -31,7 +31,8 @@ fn ledger(size: usize, labelled: usize) -> Ledger {
 
 fn open(ledger: &mut Ledger, number: usize, phase: Phase, roster: u32) -> IncidentId {
     let id = IncidentId(u64::try_from(number).expect("small") + 1);
-    let verdict = VerdictRecord { eligible: 3, needed: 3, testimonies: Vec::new(), present: roster, roster };
+    let verdict =
+        VerdictRecord { eligible: 3, needed: 3, testimonies: Vec::new(), present: roster, roster, path: None };
     ledger.incidents.insert(
         id,
         Incident {
@@ -44,12 +45,13 @@ fn open(ledger: &mut Ledger, number: usize, phase: Phase, roster: u32) -> Incide
             verdict,
             attempts: Vec::new(),
             attempts_before_resume: 0,
+            off_settled: 0,
+            awaits_signs: false,
             proof: None,
             voided: 0,
             heartbeat: None,
             servers: BTreeMap::new(),
             story: Vec::new(),
-            off_settled: 0,
         },
     );
     id

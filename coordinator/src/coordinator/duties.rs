@@ -21,8 +21,8 @@ impl Coordinator {
         if !self.is_voter() {
             return;
         }
-        let Self { setup, ledger, membership, heard, out, voter, .. } = self;
-        let changed = voter.drive(&mut context(setup, ledger, membership, heard, out, now));
+        let Self { setup, ledger, membership, further, heard, out, voter, .. } = self;
+        let changed = voter.drive(&mut context(setup, ledger, (membership, further), heard, out, now));
         let Some(stands) = changed else { return };
         self.out.push(Output::Candidacy(stands));
         let (term, leader) = self.voter.hint().clone();

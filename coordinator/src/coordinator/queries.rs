@@ -23,8 +23,10 @@ impl Coordinator {
             self.query_elsewhere(now, call, request);
             return;
         }
-        let Self { setup, ledger, membership, heard, out, leader: Some(leader), member, .. } = self else { return };
-        let mut cx = context(setup, ledger, membership, heard, out, now);
+        let Self { setup, ledger, membership, further, heard, out, leader: Some(leader), member, .. } = self else {
+            return;
+        };
+        let mut cx = context(setup, ledger, (membership, further), heard, out, now);
         let reply = match request {
             AdminRequest::Status | AdminRequest::Members => {
                 AdminReply::Status { status: Box::new(view::status(&cx, member, Some(leader))) }
@@ -59,8 +61,8 @@ impl Coordinator {
             }
         }
         let reply = if matches!(request, AdminRequest::Status) {
-            let Self { setup, ledger, membership, heard, out, member, .. } = self;
-            let cx = context(setup, ledger, membership, heard, out, now);
+            let Self { setup, ledger, membership, further, heard, out, member, .. } = self;
+            let cx = context(setup, ledger, (membership, further), heard, out, now);
             AdminReply::Status { status: Box::new(view::status(&cx, member, None)) }
         } else {
             let text = "no leader is known here now; nothing was done. Look at `rekindle members`".into();
@@ -101,7 +103,6 @@ fn refuse_order(
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }
             | OperatorCommand::Release { .. }
-            | OperatorCommand::ConfirmOff { .. }
             | OperatorCommand::LiftBrake { target: LiftTarget::Incident(_) } => None,
             // Before there is an incident, only a verdict that is being held: nobody's brakes are lifted in advance.
             OperatorCommand::LiftBrake { target: LiftTarget::Host(host) } => {
@@ -111,6 +112,7 @@ fn refuse_order(
                 }
                 refused(format!("{host} is not silent: nothing holds a verdict on it"))
             }
+            OperatorCommand::ConfirmOff { .. } => None,
         },
     }
 }

@@ -46,6 +46,8 @@ impl Coordinator {
                 (*incident, guest.server, why.clone(), !recovered)
             }
             LeaderCommand::OpenIncident { .. }
+            | LeaderCommand::OpenStuck { .. }
+            | LeaderCommand::EndSigns { .. }
             | LeaderCommand::Refute { .. }
             | LeaderCommand::FenceIntent { .. }
             | LeaderCommand::FenceFailed { .. }

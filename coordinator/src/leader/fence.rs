@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
-use rekindle_proto::id::{CallId, IncidentId, WallTime};
+use rekindle_proto::id::{CallId, IncidentId, PathName, WallTime};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
@@ -103,6 +103,12 @@ impl Leader {
         }
         if let Err(brake) = self.brakes_at_fence(cx, id, &incident.host) {
             self.hold(now, id, brake);
+            return;
+        }
+        if let Some(path) = &incident.verdict.path
+            && let Err(hold) = self.path_holds(cx, &incident.host, path)
+        {
+            self.hold(now, id, hold);
             return;
         }
         match self.choose_level(cx, incident) {
@@ -324,8 +330,19 @@ impl Leader {
     }
 
     /// The host of an open incident was heard (I6).
-    pub(super) fn heard_by_incident(&mut self, cx: &mut Context<'_>, id: IncidentId, peer: &Peer) {
+    pub(super) fn heard_by_incident(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: IncidentId,
+        peer: &Peer,
+        path: Option<&PathName>,
+    ) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
+        let is_early = matches!(incident.phase, Phase::Unclean | Phase::Fencing);
+        // It is known to speak elsewhere: only a word on the lost path, or its own about that path, cancels.
+        if is_early && incident.verdict.path.as_ref().is_some_and(|lost| Some(lost) != path) {
+            return;
+        }
         let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);
         match incident.phase {
             Phase::Unclean | Phase::Fencing => {
@@ -349,7 +366,21 @@ impl Leader {
                 }
             }
             Phase::Fenced | Phase::Evacuating => self.heard_after_proof(cx, incident, same_boot),
+            Phase::Stuck if incident.awaits_signs => {
+                let why = if same_boot { "its daemon is heard again" } else { "it rebooted, and its daemon is heard" };
+                let command = LeaderCommand::EndSigns { incident: id, heard: true, why: why.into() };
+                self.command(cx, Key::Incident(id), command);
+            }
             Phase::Suspect | Phase::Recovered | Phase::Refuted | Phase::Stuck => {}
+        }
+    }
+
+    /// The host says itself that the path for which it was to be fenced carries again.
+    pub(super) fn cancel_for_path(&mut self, incident: &Incident) {
+        let fence = self.fences.entry(incident.id).or_default();
+        if !fence.ordered && incident.attempts.is_empty() {
+            fence.cancelled.get_or_insert_with(|| "it says itself that the path carries again".into());
+            self.touch();
         }
     }
 

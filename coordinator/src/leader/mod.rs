@@ -15,6 +15,8 @@ mod fence;
 mod guests;
 mod holds;
 mod lease;
+mod life;
+mod path_cases;
 mod proposals;
 mod pulses;
 mod rebooted;
@@ -26,8 +28,8 @@ mod watchdog;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceReading, NovaError, PathFinding, Text};
-use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
+use rekindle_proto::fact::{DeviceReading, LifeSign, NovaError, PathFinding, Text};
+use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, PathName, ServerId, SystemUuid, Term};
 use rekindle_proto::status::Phase;
 
 use crate::context::Context;
@@ -44,6 +46,8 @@ use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
 use holds::Brakes;
+use life::LifeDesk;
+use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use rebooted::RebootCase;
@@ -53,7 +57,7 @@ use suspects::SuspectCase;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
 
-pub(crate) use suspects::OwnExamination;
+pub(crate) use suspects::{OwnExamination, SuspectView};
 
 /// How long what holds an act is waited for before it is looked at again.
 const HOLD_RETRY: Duration = Duration::from_secs(1);
@@ -83,6 +87,8 @@ pub(crate) struct Leader {
     evacuations: BTreeMap<IncidentId, Evacuation>,
     guests: BTreeMap<IncidentId, GuestCase>,
     nova: BTreeMap<CallId, NovaCall>,
+    life: LifeDesk,
+    paths: PathDesk,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
     epoch: EpochWatch,
@@ -90,12 +96,12 @@ pub(crate) struct Leader {
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
-    /// Why this leader must not act, though it leads (I3).
-    ill: Option<Ailment>,
-    leases: Leases,
     time: TimeKeeper,
     roster: RosterWatch,
     reboots: BTreeMap<IncidentId, RebootCase>,
+    /// Why this leader must not act, though it leads (I3).
+    ill: Option<Ailment>,
+    leases: Leases,
 }
 
 /// To whom an answer of Nova belongs.
@@ -104,6 +110,8 @@ enum NovaCall {
     Evacuation(IncidentId, evacuation::Ask),
     Guest(IncidentId, guests::Ask),
     Reboot(IncidentId),
+    /// The heartbeat of a suspect.
+    Life(HostName),
 }
 
 impl Leader {
@@ -128,16 +136,18 @@ impl Leader {
             evacuations: BTreeMap::new(),
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
+            life: LifeDesk::default(),
+            paths: PathDesk::default(),
             holds: BTreeMap::new(),
             epoch: EpochWatch::default(),
             brakes: Brakes::default(),
             wake: None,
             dirty: true,
-            ill: None,
-            leases: Leases::new(cx.now.mono),
             time: TimeKeeper::default(),
             roster: RosterWatch::new(cx.now.mono),
             reboots: BTreeMap::new(),
+            ill: None,
+            leases: Leases::new(cx.now.mono),
         };
         leader.want_check(cx);
         leader
@@ -222,7 +232,9 @@ impl Leader {
             return;
         }
         self.watch_brakes(cx);
+        self.drive_paths(cx);
         self.drive_suspects(cx);
+        self.drive_life(cx);
         self.drive_incidents(cx);
         self.drive_reboots(cx);
         self.drive_guests(cx);
@@ -273,15 +285,16 @@ impl Leader {
     }
 
     /// A peer was heard. Cheap: it runs for every datagram.
-    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer) {
-        self.heard_by_suspects(cx, peer);
+    /// `path`: on which network, if that is known.
+    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer, path: Option<&PathName>) {
+        self.heard_by_suspects(cx, peer, path);
         self.heard_on_probation(cx, &peer.host);
         if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {
             cx.out.warn(Some(&peer.host), "a fence device reads off while the host is heard: it is not used");
             self.read_again(cx.now.mono, &peer.host);
         }
         if let Some(incident) = cx.ledger.open_incident(&peer.host) {
-            self.heard_by_incident(cx, incident.id, peer);
+            self.heard_by_incident(cx, incident.id, peer, path);
         }
     }
 
@@ -292,8 +305,10 @@ impl Leader {
         target: &HostName,
         question: CallId,
         findings: Vec<PathFinding>,
+        signs: &[LifeSign],
     ) {
-        self.take_testimony(cx, accuser, target, question, findings);
+        self.take_control(cx, accuser, target, question, signs);
+        self.take_testimony(cx, accuser, target, question, findings, signs);
         self.touch();
     }
 
@@ -312,6 +327,7 @@ impl Leader {
         match self.nova.remove(&call) {
             None => {}
             Some(NovaCall::Evacuation(incident, ask)) => self.take_nova(cx, incident, ask, result),
+            Some(NovaCall::Life(host)) => self.take_heartbeat(cx, &host, result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
         }

@@ -37,10 +37,6 @@ pub(super) enum Key {
     Lift(HostName),
     /// An operator's order: the query to be answered.
     Order(CallId),
-    /// A member's watchdog.
-    Watchdog(HostName),
-    /// The end of an incident's off orders.
-    OffSettled(IncidentId),
     /// Time that has passed.
     Time,
     /// The end of a new host's probation.
@@ -49,6 +45,10 @@ pub(super) enum Key {
     Absence(HostName),
     /// A reboot's phase.
     Reboot(IncidentId),
+    /// A member's watchdog.
+    Watchdog(HostName),
+    /// The end of an incident's off orders.
+    OffSettled(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -124,9 +124,8 @@ impl Leader {
             | Key::Time
             | Key::Probation(_)
             | Key::Absence(_)
-            | Key::Reboot(_)
-            | Key::Watchdog(_)
-            | Key::OffSettled(_) => {}
+            | Key::Reboot(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{
-    DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
+    DeviceName, GuestEvent, GuestList, LifeSign, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term,
-    WallTime,
+    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, PathName, ServerId, SystemUuid,
+    Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,18 +82,6 @@ pub enum MemberStatement {
         /// How.
         event: GuestEvent,
     },
-    /// From now on my watchdog resets me unless I feed it under a lease. Committed before the first feed.
-    ArmWatchdog {
-        /// When I asked.
-        stamp: Stamp,
-        /// Which.
-        watchdog: Watchdog,
-    },
-    /// I am about to disarm it. Committed before I do.
-    WithdrawWatchdog {
-        /// When I asked.
-        stamp: Stamp,
-    },
     /// My daemon stops, and says why. My silence is no failure.
     Absent {
         /// In this life.
@@ -105,6 +93,18 @@ pub enum MemberStatement {
     Returned {
         /// In this life.
         life: Incarnation,
+    },
+    /// From now on my watchdog resets me unless I feed it under a lease. Committed before the first feed.
+    ArmWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+        /// Which.
+        watchdog: Watchdog,
+    },
+    /// I am about to disarm it. Committed before I do.
+    WithdrawWatchdog {
+        /// When I asked.
+        stamp: Stamp,
     },
 }
 
@@ -236,6 +236,29 @@ pub enum LeaderCommand {
         /// What.
         power: GuestPower,
     },
+    /// A quorum of testimony says that the daemon is gone, and signs of life say that the host is not, or contradict its
+    /// device: an incident that begins stuck. Nothing is fenced.
+    OpenStuck {
+        /// Which host.
+        host: HostName,
+        /// In which boot it was last heard.
+        boot: Option<BootId>,
+        /// When it was first suspected.
+        suspected_at: WallTime,
+        /// On whose word.
+        verdict: VerdictRecord,
+        /// The signs, and what to check.
+        why: Text,
+    },
+    /// A host that was stuck for its signs of life was heard again, or has lost the last of them.
+    EndSigns {
+        /// Which incident.
+        incident: IncidentId,
+        /// Whether its daemon speaks; if not, it is fenced like any other.
+        heard: bool,
+        /// What happened.
+        why: Text,
+    },
     /// A failed guest's fate is known.
     SettleGuest {
         /// Which guest incident.
@@ -244,20 +267,6 @@ pub enum LeaderCommand {
         recovered: bool,
         /// What happened.
         why: Text,
-    },
-    /// Nothing of this off order can have an effect any more: the leader has waited for it on its own monotonic clock.
-    OffSettled {
-        /// Of which incident.
-        incident: IncidentId,
-        /// The last attempt.
-        attempt: u32,
-    },
-    /// The host's own armed watchdog has certainly run out.
-    ConfirmWatchdog {
-        /// Which incident.
-        incident: IncidentId,
-        /// The evidence.
-        evidence: WatchdogEvidence,
     },
     /// Power was lost (or this is the first leader): what was proven before is void.
     BeginEpoch {
@@ -320,6 +329,20 @@ pub enum LeaderCommand {
         /// Why, and what to check.
         why: Text,
     },
+    /// Nothing of this off order can have an effect any more: the leader has waited for it on its own monotonic clock.
+    OffSettled {
+        /// Of which incident.
+        incident: IncidentId,
+        /// The last attempt.
+        attempt: u32,
+    },
+    /// The host's own armed watchdog has certainly run out.
+    ConfirmWatchdog {
+        /// Which incident.
+        incident: IncidentId,
+        /// The evidence.
+        evidence: WatchdogEvidence,
+    },
 }
 
 /// On whose word a host was judged gone.
@@ -335,6 +358,9 @@ pub struct VerdictRecord {
     pub present: u32,
     /// Roster size at that moment.
     pub roster: u32,
+    /// The one network on which all of this was counted, if the operator's matrix lets it suffice; `None`: every network.
+    #[serde(default)]
+    pub path: Option<PathName>,
 }
 
 /// One member's testimony.
@@ -344,6 +370,9 @@ pub struct TestimonyRecord {
     pub accuser: HostName,
     /// What it found, per path.
     pub findings: Vec<PathFinding>,
+    /// What it found to live there.
+    #[serde(default)]
+    pub signs: Vec<LifeSign>,
 }
 
 /// The evidence that a host is off.
@@ -461,13 +490,6 @@ pub enum OperatorCommand {
         /// Which host.
         host: HostName,
     },
-    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
-    ConfirmOff {
-        /// Of which incident.
-        incident: IncidentId,
-        /// What I looked at. Never empty.
-        checked: Text,
-    },
     /// Let no brake but disarmed and maintenance hold one incident.
     LiftBrake {
         /// Whose.
@@ -487,5 +509,12 @@ pub enum OperatorCommand {
     Forget {
         /// Which.
         host: HostName,
+    },
+    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
+    ConfirmOff {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What I looked at. Never empty.
+        checked: Text,
     },
 }

@@ -64,6 +64,9 @@ pub struct Incident {
     pub story: Vec<StoryLine>,
     /// The last attempt of which a leader has said that nothing can come of it any more; 0: none yet.
     pub off_settled: u32,
+    /// Stuck only because something lives there although its daemon is silent: looked at again and again, never an end.
+    #[serde(default)]
+    pub awaits_signs: bool,
 }
 
 /// One committed order to power off.

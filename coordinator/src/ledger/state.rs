@@ -84,14 +84,14 @@ pub struct HostRecord {
     pub quarantine: Option<IncidentId>,
     /// Its last own word.
     pub pulse: Option<Pulse>,
-    /// Its watchdog, if it ever armed one.
-    pub watchdog: Option<WatchdogRecord>,
     /// It said goodbye, and has not come back.
     pub absence: Option<Absence>,
     /// How often it went down and came up lately.
     pub flap: Flap,
     /// The boot whose guests an incident has dealt with: that it is over is no news.
     pub accounted: Option<BootId>,
+    /// Its watchdog, if it ever armed one.
+    pub watchdog: Option<WatchdogRecord>,
 }
 
 /// A host's own word about itself.

@@ -1,6 +1,7 @@
 //! What every member does, leader or not: it answers probes, roll calls and questions, testifies, says what runs on it, and
 //! joins by its seeds.
 
+mod own_paths;
 mod testify;
 mod watchdog;
 
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList, StopReason, Watchdog};
-use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
+use rekindle_proto::id::{CallId, HostName, Incarnation, PathName, ServerId, Term};
 use rekindle_proto::message::Message;
 
 use crate::context::Context;
@@ -16,6 +17,7 @@ use crate::io::{Output, Peer};
 use crate::membership::MemberState;
 use crate::time::Moment;
 
+use own_paths::OwnPaths;
 use testify::Testifier;
 pub(crate) use testify::Testimony;
 use watchdog::SelfFence;
@@ -58,6 +60,7 @@ pub(crate) struct Member {
     next_leading: Moment,
     exchanged: BTreeMap<HostName, Incarnation>,
     pub(crate) self_fence: SelfFence,
+    own_paths: OwnPaths,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +79,7 @@ pub(crate) enum Yield {
     GuestFailed(ServerId, GuestEvent),
     /// A question about our own watchdog.
     Lease(CallId, Option<Watchdog>),
+    PathsLost(Vec<PathName>),
 }
 
 impl Member {
@@ -92,6 +96,7 @@ impl Member {
             next_leading: now,
             exchanged: BTreeMap::new(),
             self_fence: SelfFence::default(),
+            own_paths: OwnPaths::default(),
         }
     }
 
@@ -131,6 +136,7 @@ impl Member {
         }
         let message = Message::PushPull { answer: true, state: cx.membership.full_state() };
         cx.send(&peer.host, message);
+        own_paths::introduce(cx, &peer.host);
     }
 
     pub(crate) fn take_guests(&mut self, cx: &Context<'_>, list: GuestList) {
@@ -200,14 +206,15 @@ impl Member {
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let reports = self.reports.values().map(|(_, due)| *due).min();
         let fixed = self.next_pulse.min(self.next_dial).min(self.next_leading);
-        [reports, self.testifier.next_deadline(), self.watchdog_deadline(), Some(fixed)].into_iter().flatten().min()
+        let (paths, watchdog) = (self.own_paths.next_deadline(), self.watchdog_deadline());
+        [reports, self.testifier.next_deadline(), watchdog, Some(fixed), paths].into_iter().flatten().min()
     }
 
     /// Does what is due. `leads`: the term in which this very member leads.
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>, leads: Option<Term>) -> Vec<Yield> {
         let now = cx.now.mono;
         let mut yields = Vec::new();
-        for testimony in self.testifier.tick(now, cx.out) {
+        for testimony in self.testifier.tick(now, &cx.setup.policy.life_ports, cx.out) {
             match &testimony.to {
                 None => yields.push(Yield::Testimony(testimony)),
                 Some(asker) => {
@@ -215,6 +222,7 @@ impl Member {
                         call: testimony.question,
                         target: testimony.target.clone(),
                         findings: testimony.findings.clone(),
+                        signs: testimony.signs.clone(),
                     };
                     cx.send(asker, message);
                 }
@@ -237,6 +245,8 @@ impl Member {
         }
         self.report(cx, leads.is_some(), &mut yields);
         self.drive_watchdog(cx, leads.is_some(), &mut yields);
+        let leader = self.leader(now).cloned();
+        yields.extend(self.own_paths.tick(cx, leads.is_some(), leader.as_ref()).map(Yield::PathsLost));
         yields
     }
 

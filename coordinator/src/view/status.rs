@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::fact::{DeviceReading, MemberRole, Text};
-use rekindle_proto::id::{HostName, ServerId};
-use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, Phase, StatusDoc};
+use rekindle_proto::id::{HostName, PathName, ServerId};
+use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, PathLine, Phase, StatusDoc};
 
 use super::incident::incident_doc;
 use super::standing::{self, reboot_doc, strangers};
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry};
-use crate::leader::Leader;
+use crate::leader::{Leader, SuspectView};
 use crate::ledger::{GUEST_RESTARTS_MAX, GUEST_WINDOW_MS};
+use crate::life::Life;
 use crate::member::Member;
 use crate::membership::{MemberState, MemberView};
+use crate::paths::{PathAction, hears_nobody};
 use crate::verdict::brake_needs;
 
 pub(crate) fn members(cx: &Context<'_>) -> MembersDoc {
@@ -78,6 +80,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     let quarantined = record.and_then(|record| record.quarantine).is_some();
     let state: Text = match (incident, &suspect, quarantined, view) {
         (Some(incident), ..) => Text::new(incident.phase.to_string()),
+        (None, Some(suspect), ..) if matches!(suspect.life, Life::Alive(_)) => "agent-down".into(),
         (None, Some(_), ..) => Text::new(Phase::Suspect.to_string()),
         (None, None, ..) if cx.goodbye(host).is_some() => "absent".into(),
         (None, None, true, _) => "quarantined".into(),
@@ -90,6 +93,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     }
     notes.extend(standing::notes(cx, leader, host));
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
+    let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
     let pulse = record.and_then(|record| record.pulse.as_ref());
     let line = HostLine {
         host: host.clone(),
@@ -108,8 +112,54 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
             u32::try_from(pulse.guests.guests.iter().filter(|guest| guest.running).count()).unwrap_or(u32::MAX)
         }),
         notes,
+        paths: if us { Vec::new() } else { path_lines(cx, leader, host) },
+        signs,
     };
     standing::mark_probation(cx, line)
+}
+
+fn path_lines(cx: &Context<'_>, leader: Option<&Leader>, host: &HostName) -> Vec<PathLine> {
+    let line = |(path, state): (&PathName, Option<MemberState>)| PathLine {
+        path: path.clone(),
+        state: state.map_or("unseen", state_word).into(),
+        lost: leader.is_some_and(|leader| leader.says_lost(cx.now.mono, host, path)),
+    };
+    cx.path_states(host).map(line).collect()
+}
+
+/// Networks that fail while others carry, by the matrix: told, never acted upon unless it says so.
+fn path_alarms(cx: &Context<'_>, leader: &Leader) -> Vec<Text> {
+    let mut alarms = Vec::new();
+    for gossip in cx.further.iter().filter(|gossip| hears_nobody(gossip)) {
+        let path = gossip.path();
+        alarms
+            .push(Text::new(format!("path {path}: this leader itself hears nobody there: look at its network first")));
+    }
+    for host in cx.ledger.roster.keys().filter(|host| **host != cx.setup.host) {
+        let first = cx.member(host).is_some_and(|view| view.state == MemberState::Down) && cx.is_heard_further(host);
+        let main = cx.main_path();
+        let mut down = cx.paths_down(host);
+        down.extend(first.then_some(&main));
+        let is_heard = cx.path_states(host).any(|(_, state)| state == Some(MemberState::Alive));
+        let seen = cx.path_states(host).filter_map(|(path, state)| Some((path, state? == MemberState::Down)));
+        if down.is_empty() || !is_heard || cx.setup.policy.paths.decide(seen) == PathAction::None {
+            continue;
+        }
+        for path in down {
+            let own = if leader.says_lost(cx.now.mono, host, path) { "; it hears nobody there either" } else { "" };
+            alarms.push(Text::new(format!("path {path}: {host} does not answer there, and does elsewhere{own}")));
+        }
+    }
+    alarms
+}
+
+/// Hosts whose daemon is dead and which live: nobody protects them.
+fn agent_alarms(leader: &Leader) -> Vec<Text> {
+    let is_down = |suspect: &SuspectView<'_>| matches!(suspect.life, Life::Alive(_));
+    let text = |suspect: SuspectView<'_>| {
+        Text::new(format!("{}: {}", suspect.host, suspect.hold.map_or("agent down, host alive", Text::as_str)))
+    };
+    leader.suspects().filter(is_down).map(text).collect()
 }
 
 fn devices_word(entries: Vec<&DeviceEntry>) -> Text {
@@ -169,6 +219,8 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         }
     }
     alarms.extend(super::brake::alarms(leader));
+    alarms.extend(agent_alarms(leader));
+    alarms.extend(path_alarms(cx, leader));
     alarms.extend(left_alone(cx));
     alarms
 }

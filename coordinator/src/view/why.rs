@@ -2,13 +2,17 @@
 
 use rekindle_proto::admin::{AdminErrorKind, AdminReply};
 use rekindle_proto::fact::{MemberRole, Text};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, PathName};
 use rekindle_proto::status::{GuardLine, WhyDoc};
 
 use super::standing;
 use crate::context::Context;
 use crate::fencing::Binding;
 use crate::leader::Leader;
+use crate::life::Life;
+use crate::membership::MemberState;
+use crate::paths::PathAction;
+use crate::policy::OnAgentDeath;
 use crate::verdict::{brake_needs, testimonies_needed};
 
 pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminReply {
@@ -24,6 +28,8 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         heard(cx, host),
         quorum(cx, host),
         testimony(cx, host),
+        paths(cx, leader, host),
+        signs_of_life(cx, leader, host),
         device(leader, host),
         leader_health(leader),
     ];
@@ -99,6 +105,54 @@ fn testimony(cx: &Context<'_>, host: &HostName) -> GuardLine {
             guard("testimony", true, Text::new(format!("{needed} of {eligible} members would have to testify")))
         }
         None => guard("testimony", false, Text::new(format!("{eligible} members could testify; at least 2 must"))),
+    }
+}
+
+fn paths(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLine {
+    let word = |(path, state): (&PathName, Option<MemberState>)| {
+        let state = match state {
+            None => "unseen",
+            Some(MemberState::Alive) => "alive",
+            Some(MemberState::Suspect) => "suspect",
+            Some(MemberState::Down) => "down",
+        };
+        let own = if leader.says_lost(cx.now.mono, host, path) { ", lost by its own word" } else { "" };
+        format!("{path} {state}{own}")
+    };
+    if *host == cx.setup.host {
+        return guard("paths", true, "it leads, and asks on every path");
+    }
+    let words: Vec<String> = cx.path_states(host).map(word).collect();
+    let all = cx.path_states(host).map(|(path, _)| (path, true));
+    let action = cx.setup.policy.paths.decide(all);
+    let rule = match action {
+        PathAction::Recover => "silence on every one of them is asked about",
+        PathAction::Alarm | PathAction::None => "the matrix asks for no verdict even if all are down",
+    };
+    guard("paths", action == PathAction::Recover, Text::new(format!("{}; {rule}", words.join(", "))))
+}
+
+fn signs_of_life(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLine {
+    let name = "signs-of-life";
+    let suspect = leader.suspects().find(|suspect| suspect.host == host);
+    let signs: Vec<String> =
+        suspect.iter().flat_map(|suspect| suspect.book.tell(cx.now.mono)).map(|sign| sign.to_string()).collect();
+    let signs = signs.join("; ");
+    match (suspect.map_or(Life::None, |suspect| suspect.life), leader.answers_for_the_dead(cx, host)) {
+        (Life::Alive(_), _) => guard(name, false, Text::new(format!("agent down, host alive: {signs}"))),
+        (Life::Lapsed, _) => {
+            let passes = cx.setup.policy.on_agent_death == OnAgentDeath::Fence;
+            guard(name, passes, Text::new(format!("agent down, only a kernel answers: {signs}")))
+        }
+        (Life::None, Some(dead)) => {
+            let text =
+                format!("a kernel's answer counts for nothing here: something answered for {dead}, which was off");
+            guard(name, true, Text::new(text))
+        }
+        (Life::None, None) if signs.is_empty() => {
+            guard(name, true, "none seen; while its daemon is heard nobody looks for any")
+        }
+        (Life::None, None) => guard(name, true, Text::new(format!("seen, and too little to count: {signs}"))),
     }
 }
 

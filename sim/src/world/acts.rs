@@ -55,6 +55,10 @@ impl World {
                 let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
                 self.later(ix, start, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
+            Output::LookForLife { call, host: target, address, ports, within } => {
+                let (after, signs) = self.look_for_life(ix, &target, address, &ports, within);
+                self.later(ix, start, after, Input::LifeFound { call, signs });
+            }
             Output::Answer { call, reply } => self.tell(format!("[{}] answer {call}: {reply:?}", self.hosts[ix].name)),
             Output::Relay { call, to, member, request } => {
                 let target =

@@ -36,6 +36,7 @@ impl World {
             hosts: Vec::with_capacity(roster.len()),
             index: BTreeMap::new(),
             net: network::Net::new(roster.len()),
+            life: Default::default(),
             nova: Nova::default(),
             nova_down: false,
             nova_inside_down: false,

@@ -200,9 +200,11 @@ impl World {
     }
 
     pub(super) fn nova_heartbeats(&mut self) {
-        let (nova_down, index, hosts, net) = (self.nova_inside_down, &self.index, &self.hosts, &self.net);
+        let (nova_down, index, hosts, net, life) =
+            (self.nova_inside_down, &self.index, &self.hosts, &self.net, &self.life);
         let reaches = |host: &HostName| {
-            index.get(host).is_some_and(|ix| !nova_down && hosts[*ix].has_kernel() && net.carries(*ix, *ix, 0))
+            let reports = |ix: Ix| hosts[ix].has_kernel() && net.carries(ix, ix, 0) && !life.is_hung(ix);
+            index.get(host).is_some_and(|ix| !nova_down && reports(*ix))
         };
         self.nova.heartbeat(self.now, reaches);
         self.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);

@@ -39,6 +39,7 @@ mod faults;
 mod hosts;
 mod judge;
 mod labels;
+mod life;
 mod network;
 mod plan;
 mod power;
@@ -108,6 +109,7 @@ pub struct World {
     hosts: Vec<Host>,
     index: BTreeMap<HostName, Ix>,
     net: network::Net,
+    life: life::LifeFaults,
     /// The cloud.
     pub nova: Nova,
     /// Nova (or Keystone) answers nothing.

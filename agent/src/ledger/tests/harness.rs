@@ -152,7 +152,8 @@ impl Heard {
                 assert!(self.checked.insert(call, result).is_none(), "{call} answered twice");
             }
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
-            Input::Tick
+            Input::LifeFound { .. }
+            | Input::Tick
             | Input::Connected { .. }
             | Input::Datagram { .. }
             | Input::Message { .. }
@@ -162,8 +163,8 @@ impl Heard {
             | Input::Guests { .. }
             | Input::GuestsChecked { .. }
             | Input::Guest { .. }
+            | Input::Stopping { .. }
             | Input::Watchdog { .. }
-                | Input::Stopping { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }

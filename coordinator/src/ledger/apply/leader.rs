@@ -37,6 +37,10 @@ impl Ledger {
                 self.may_begin(host, *needed_by)?;
                 self.open(at, host, *boot, *suspected_at, verdict)
             }
+            LeaderCommand::OpenStuck { host, boot, suspected_at, verdict, why } => {
+                self.open_stuck(at, host, *boot, *suspected_at, verdict, why)
+            }
+            LeaderCommand::EndSigns { incident, heard, why } => self.end_signs(at, *incident, *heard, why),
             LeaderCommand::Refute { incident, why } => self.refute(when, *incident, why),
             LeaderCommand::FenceIntent { incident, attempt, author, level, devices, not_after, rate } => {
                 let order = FenceOrder {
@@ -70,8 +74,6 @@ impl Ledger {
             LeaderCommand::SettleGuest { incident, recovered, why } => {
                 self.settle_guest(at, *incident, *recovered, why)
             }
-            LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
-            LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
             LeaderCommand::BeginEpoch { number, why, voters } => self.begin_epoch(at, *number, why, voters),
             LeaderCommand::MarkEpoch { number, elapsed_ms, seen, voters } => {
                 self.mark_epoch(*number, *elapsed_ms, seen, voters)
@@ -83,10 +85,12 @@ impl Ledger {
             LeaderCommand::StartInPlace { incident, server } => self.start_in_place(at, *incident, *server),
             LeaderCommand::CloseReboot { incident } => self.close_reboot(at, *incident),
             LeaderCommand::StickReboot { incident, why } => self.stick_reboot(at, *incident, why),
+            LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
+            LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
         }
     }
 
-    fn open(
+    pub(super) fn open(
         &mut self,
         at: WallTime,
         host: &HostName,
@@ -114,6 +118,7 @@ impl Ledger {
             servers: BTreeMap::new(),
             story: Vec::new(),
             off_settled: 0,
+            awaits_signs: false,
         };
         incident.tell(suspected_at, "no answer to a probe", None);
         let accusers: Vec<&str> = verdict.testimonies.iter().map(|record| record.accuser.as_str()).collect();
@@ -303,6 +308,7 @@ impl Ledger {
     fn stick(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
         incident.turn(Phase::Stuck, at, why.clone())?;
+        incident.awaits_signs = false;
         incident.proof = None;
         incident.end_attempt(why);
         Ok(Outcome::done("stuck"))

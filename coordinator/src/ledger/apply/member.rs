@@ -28,10 +28,10 @@ impl Ledger {
         match statement {
             MemberStatement::Pulse { system_uuid, guests } => self.pulse(at, host, boot, *system_uuid, guests),
             MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, *server),
-            MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),
-            MemberStatement::WithdrawWatchdog { stamp } => self.withdraw_watchdog(host, *stamp),
             MemberStatement::Absent { life, why } => self.absent(at, host, boot, *life, *why),
             MemberStatement::Returned { life } => self.returned(host, *life),
+            MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),
+            MemberStatement::WithdrawWatchdog { stamp } => self.withdraw_watchdog(host, *stamp),
         }
     }
 

@@ -15,6 +15,7 @@ mod clock;
 mod epoch;
 mod flap;
 mod leader;
+mod life;
 mod member;
 mod operator;
 mod reboot;

@@ -55,11 +55,11 @@ impl Ledger {
             OperatorCommand::Maintenance { host, on } => self.maintenance(by, host, *on),
             OperatorCommand::Resume { incident } => self.resume(by, *incident),
             OperatorCommand::Release { host } => self.release(by, host),
-            OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
             OperatorCommand::LiftBrake { target } => self.lift_brake(by.at, by.operator, by.reason, target),
             OperatorCommand::DisarmFor { ms } => self.disarm_for(by, *ms),
             OperatorCommand::Enroll { entry } => self.enroll(entry),
             OperatorCommand::Forget { host } => self.forget(host),
+            OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
         }
     }
 
@@ -108,6 +108,7 @@ impl Ledger {
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Stuck)?;
         incident.resume(by.at, "resumed: to be proven again")?;
+        incident.awaits_signs = false;
         incident.tell(by.at, by.reason.clone(), Some(by.operator.clone()));
         Ok(Outcome::done("resumed"))
     }

@@ -147,9 +147,11 @@ fn init(members: &[&str], witness: &str) -> OperatorCommand {
 }
 
 fn verdict(eligible: u32, needed: u32, accusers: &str, present: u32) -> VerdictRecord {
-    let testimonies =
-        accusers.split_whitespace().map(|name| TestimonyRecord { accuser: host(name), findings: Vec::new() }).collect();
-    VerdictRecord { eligible, needed, testimonies, present, roster: 6 }
+    let testimonies = accusers
+        .split_whitespace()
+        .map(|name| TestimonyRecord { accuser: host(name), findings: Vec::new(), signs: Vec::new() })
+        .collect();
+    VerdictRecord { eligible, needed, testimonies, present, roster: 6, path: None }
 }
 
 fn open_by(name: &str, verdict: VerdictRecord) -> LeaderCommand {

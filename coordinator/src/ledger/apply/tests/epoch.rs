@@ -126,9 +126,9 @@ fn rack() -> Log {
 }
 
 fn rack_verdict(present: u32) -> VerdictRecord {
-    let accuser = |name: &str| TestimonyRecord { accuser: host(name), findings: Vec::new() };
+    let accuser = |name: &str| TestimonyRecord { accuser: host(name), findings: Vec::new(), signs: Vec::new() };
     let testimonies = ["h07", "h08", "h09"].into_iter().map(accuser).collect();
-    VerdictRecord { eligible: 3, needed: 3, testimonies, present, roster: 12 }
+    VerdictRecord { eligible: 3, needed: 3, testimonies, present, roster: 12, path: None }
 }
 
 fn open_of(name: &str, present: u32, needed_by: Option<IncidentId>) -> LeaderCommand {

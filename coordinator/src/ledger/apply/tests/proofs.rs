@@ -30,8 +30,9 @@ fn by_watchdog(boot: BootId, waited_ms: u64) -> LeaderCommand {
 
 /// `x`, last heard in `heard`, has an open incident whose only attempt has failed.
 fn failing(mut log: Log, heard: Option<BootId>) -> Log {
-    let LeaderCommand::OpenIncident { host, suspected_at, verdict, needed_by, .. } = open("x") else { return log };
-    log.leader(LeaderCommand::OpenIncident { host, boot: heard, suspected_at, verdict, needed_by }).expect("opened");
+    let LeaderCommand::OpenIncident { host, suspected_at, verdict, .. } = open("x") else { return log };
+    log.leader(LeaderCommand::OpenIncident { host, boot: heard, suspected_at, verdict, needed_by: None })
+        .expect("opened");
     log.leader(fence(1)).expect("an attempt");
     log.leader(fence_failed(1)).expect("failed");
     log

@@ -221,7 +221,7 @@ fn another_boot_is_a_failure_with_what_ran_before() {
             {
                 log.leader(command).expect("a legal step");
             }
-            log.leader(LeaderCommand::OffSettled { incident: ONE, attempt: 1 }).expect("settled");
+            log.leader(LeaderCommand::OffSettled { incident: ONE, attempt: 1 }).expect("waited for");
             log.order(release("x")).expect("released");
         }),
         ("stuck, and ended by an operator", |log| {
