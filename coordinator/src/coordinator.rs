@@ -1,11 +1,12 @@
 //! The one entrance and the one exit.
 
+mod generation;
 mod queries;
 mod tell;
 
 use std::collections::BTreeMap;
 
-use rekindle_proto::admin::AdminReply;
+use rekindle_proto::admin::{AdminReply, SignedOrder};
 use rekindle_proto::id::{HostName, IncidentId, MemberId, Term};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
@@ -19,6 +20,7 @@ use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSet
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
 
+pub use generation::proven_generation;
 use queries::order_reply;
 
 /// An entry older than this, by the wall clock, is history to whoever applies it now: shown, not logged as an event.
@@ -34,6 +36,8 @@ pub struct Coordinator {
     member: Member,
     leader: Option<Leader>,
     out: Outbox,
+    /// The latest generation of voters known here, and the order that proves it.
+    generation: Option<(u64, SignedOrder)>,
 }
 
 impl Coordinator {
@@ -62,6 +66,7 @@ impl Coordinator {
             member: Member::new(now.mono),
             leader: None,
             out: Outbox::new(setup.seed),
+            generation: setup.generation.clone(),
             setup,
         }
     }
@@ -154,6 +159,12 @@ impl Coordinator {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
             Input::Stopping => self.with_member(now, |member, cx| member.say_goodbye(cx)),
+            Input::Voters { view } => {
+                self.with_leader(now, |leader, _| leader.voters_view(view));
+            }
+            Input::VotersChanged { call, result } => {
+                self.with_leader(now, |leader, cx| leader.voters_changed(cx, call, result));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -217,6 +228,7 @@ impl Coordinator {
 
     fn connected(&mut self, now: Now, peer: &Peer) {
         self.heard(now, peer);
+        self.tell_generation(now, peer);
         self.membership.connected(now.mono, MemberId::of(&peer.host), peer.incarnation, peer.address);
         self.with_member(now, |member, cx| member.exchange(cx, peer));
     }
@@ -281,9 +293,10 @@ impl Coordinator {
                 self.heard.said_goodbye(from);
                 self.touch();
             }
+            Message::Generation { order } => self.learn_generation(from, *order),
             Message::Leading { term } => {
-                // Only voters lead; whoever else says so is not believed.
-                if self.setup.voters.contains(&from.host) {
+                // Only voters lead, or standbys in their place; whoever else says so is not believed.
+                if self.setup.keepers.contains(&from.host) {
                     self.member.learn_leader(from.host.clone(), term, now.mono);
                 }
             }
@@ -308,6 +321,8 @@ impl Coordinator {
     }
 
     fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
+        let superseded = self.ledger.voters.generation < self.generation();
+        let leader = leader.filter(|_| !superseded);
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
             let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);

@@ -29,6 +29,7 @@
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
 //! | [`ledger`] | what is agreed, and who may change it |
+//! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
 //! | `leader`, `member` | the steps that follow: of the leader, of everybody |
 #![forbid(unsafe_code)]
@@ -48,5 +49,6 @@ pub mod recovery;
 pub mod time;
 pub mod verdict;
 mod view;
+pub mod voters;
 
-pub use coordinator::Coordinator;
+pub use coordinator::{Coordinator, proven_generation};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::Text;
 use crate::id::{HostName, IncidentId};
+use crate::voters::VotersDoc;
 use crate::status::{FenceTestLine, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
 
 /// Longest request or reply line on the socket, in bytes: the status of 2,000 hosts.
@@ -40,6 +41,8 @@ pub enum AdminRequest {
         /// The signed order.
         order: SignedOrder,
     },
+    /// Who keeps the ledger, and who could.
+    Voters,
 }
 
 /// An operator's order with the means to check it, as kept in the ledger.
@@ -94,6 +97,11 @@ pub enum AdminReply {
     Committed {
         /// What it did, in words.
         text: Text,
+    },
+    /// To [`AdminRequest::Voters`].
+    Voters {
+        /// Voters and standbys.
+        voters: VotersDoc,
     },
     /// Refused or failed.
     Error {

@@ -31,6 +31,7 @@ impl Coordinator {
             AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
             AdminRequest::Incident { id } => view::incident(&cx, leader, id),
             AdminRequest::Why { host } => view::why(&cx, leader, &host),
+            AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;
@@ -87,11 +88,15 @@ fn refuse_order(
             OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
                 refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
             }
+            OperatorCommand::RecoverQuorum(_) => {
+                refused("a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`".to_owned())
+            }
             OperatorCommand::Init { .. }
             | OperatorCommand::Arm(_)
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }
-            | OperatorCommand::Release { .. } => None,
+            | OperatorCommand::Release { .. }
+            | OperatorCommand::ReplaceVoter { .. } => None,
         },
     }
 }

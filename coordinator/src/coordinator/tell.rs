@@ -55,7 +55,8 @@ impl Coordinator {
             | LeaderCommand::CloseIntent { .. }
             | LeaderCommand::Close { .. }
             | LeaderCommand::Stick { .. }
-            | LeaderCommand::GuestIntent { .. } => return,
+            | LeaderCommand::GuestIntent { .. }
+            | LeaderCommand::Voters(_) => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
     }

@@ -16,6 +16,7 @@ mod proposals;
 mod pulses;
 mod servers;
 mod suspects;
+mod voters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -38,6 +39,7 @@ use proposals::{Key, Proposals};
 use pulses::Pulses;
 use servers::IntentState;
 use suspects::SuspectCase;
+use voters::Seating;
 
 pub(crate) use suspects::OwnExamination;
 
@@ -74,6 +76,7 @@ pub(crate) struct Leader {
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
+    seating: Seating,
 }
 
 /// To whom an answer of Nova belongs.
@@ -108,6 +111,7 @@ impl Leader {
             holds: BTreeMap::new(),
             wake: None,
             dirty: true,
+            seating: Seating::default(),
         };
         leader.want_check(cx);
         leader
@@ -175,6 +179,7 @@ impl Leader {
         self.drive_incidents(cx);
         self.drive_guests(cx);
         self.drive_devices(cx);
+        self.drive_voters(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {

@@ -33,6 +33,8 @@ pub(super) enum Key {
     Guest(IncidentId),
     /// An operator's order: the query to be answered.
     Order(CallId),
+    /// Who votes.
+    Voters,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +100,7 @@ impl Leader {
         match &key {
             Key::Order(query) => return Some((*query, result)),
             Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
-            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) => {}
+            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) | Key::Voters => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

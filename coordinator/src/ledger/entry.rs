@@ -9,6 +9,7 @@ use rekindle_proto::id::{
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::voters::{Seat, VotersCommand};
 use crate::order::GuestPower;
 
 /// One entry.
@@ -207,6 +208,8 @@ pub enum LeaderCommand {
         /// What happened.
         why: Text,
     },
+    /// About the voters.
+    Voters(VotersCommand),
 }
 
 /// On whose word a host was judged gone.
@@ -348,4 +351,24 @@ pub enum OperatorCommand {
         /// Which host.
         host: HostName,
     },
+    /// Put a standby in a voter's place.
+    ReplaceVoter {
+        /// The voter.
+        old: HostName,
+        /// The standby.
+        new: HostName,
+    },
+    /// One survivor goes on alone: too many voters were lost for a quorum.
+    RecoverQuorum(QuorumRecovery),
+}
+
+/// What is signed to recover a quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumRecovery {
+    /// The generation it begins: one more than the present.
+    pub generation: u64,
+    /// Who goes on, with which store.
+    pub survivor: Seat,
+    /// Voters that the operator has seen to be off.
+    pub stated_off: Vec<HostName>,
 }

@@ -9,6 +9,7 @@ mod authority;
 mod entry;
 mod incident;
 mod state;
+mod voters;
 
 pub use apply::{Outcome, Position};
 pub use authority::{
@@ -16,10 +17,13 @@ pub use authority::{
 };
 pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
-    ProofRecord, Statement, TestimonyRecord, VerdictRecord,
+    ProofRecord, QuorumRecovery, Statement, TestimonyRecord, VerdictRecord,
 };
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
 pub use state::{Arming, HostRecord, Ledger, Pulse};
+pub use voters::{
+    REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, placement,
+};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
 pub const LEDGER_FORMAT: u32 = 1;

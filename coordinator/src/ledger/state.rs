@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
 use super::incident::{GuestIncident, Incident};
+use super::voters::VoterBook;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Ledger {
     pub last_incident: IncidentId,
     /// Orders already applied, oldest first.
     pub nonces: VecDeque<[u8; 16]>,
+    /// Who keeps the ledger.
+    pub voters: VoterBook,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -89,6 +92,7 @@ impl Ledger {
             guest_incidents: BTreeMap::new(),
             last_incident: IncidentId(0),
             nonces: VecDeque::new(),
+            voters: VoterBook::default(),
         }
     }
 

@@ -54,11 +54,17 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         alive: count(alive),
         roster: count(roster),
         needed: count(brake_needs(roster)),
-        voters: cx.setup.voters.clone(),
+        voters: voters(cx),
         hosts: cx.ledger.roster.keys().map(|host| host_line(cx, member, leader, host)).collect(),
         incidents,
         alarms: alarms(cx, leader),
     }
+}
+
+/// As agreed; before the first leader has written them down, and on members that keep no ledger, as configured.
+fn voters(cx: &Context<'_>) -> Vec<HostName> {
+    let agreed = &cx.ledger.voters.voters;
+    if agreed.is_empty() { cx.setup.voters.clone() } else { agreed.keys().cloned().collect() }
 }
 
 fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &HostName) -> HostLine {
@@ -151,6 +157,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    alarms.extend(leader.voters_hold().cloned());
     alarms.extend(left_alone(cx));
     alarms
 }

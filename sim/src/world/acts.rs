@@ -73,6 +73,8 @@ impl World {
                 let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
                 self.later(name, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
+            // Raft's membership is not modelled here: nobody is told of one, so nobody asks for a change.
+            Output::ChangeVoters(_) | Output::Generation { .. } => {}
             Output::Answer { .. } | Output::Relay { .. } => {}
             Output::Event(event) => self.tell_event(name, &event),
         }

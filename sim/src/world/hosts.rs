@@ -125,6 +125,8 @@ impl World {
             listen: vec![(path, host.address)],
             system_uuid: Some(host.uuid),
             seeds,
+            keepers: voters.clone(),
+            generation: None,
             voters: voters.clone(),
             operator_ca: Vec::new(),
             devices,

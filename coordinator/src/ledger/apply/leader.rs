@@ -60,6 +60,7 @@ impl Ledger {
             LeaderCommand::SettleGuest { incident, recovered, why } => {
                 self.settle_guest(at, *incident, *recovered, why)
             }
+            LeaderCommand::Voters(command) => self.apply_voters(at, command),
         }
     }
 

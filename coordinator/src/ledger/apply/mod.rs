@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
 //! | `member` | a member may say of itself: its pulse, its failed guests |
+//! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
 mod leader;
@@ -13,6 +14,7 @@ mod operator;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 use std::collections::BTreeSet;
 

@@ -55,6 +55,8 @@ impl Ledger {
             OperatorCommand::Maintenance { host, on } => self.maintenance(by, host, *on),
             OperatorCommand::Resume { incident } => self.resume(by, *incident),
             OperatorCommand::Release { host } => self.release(by, host),
+            OperatorCommand::ReplaceVoter { old, new } => self.replace_voter(by.at, by.operator, by.reason, old, new),
+            OperatorCommand::RecoverQuorum(order) => self.recover_quorum(by.at, by.operator, by.reason, order),
         }
     }
 
@@ -81,6 +83,9 @@ impl Ledger {
     fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
         if self.roster.is_empty() {
             return Err(Outcome::refused("there is no roster yet: rekindle init"));
+        }
+        if armed {
+            self.may_arm_voters()?;
         }
         self.arming = Arming { armed, at: by.at, by: Some(by.operator.clone()), reason: by.reason.clone() };
         Ok(Outcome::done(if armed { "armed" } else { "disarmed" }))
