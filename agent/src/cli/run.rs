@@ -83,7 +83,8 @@ async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         | AdminReply::Incidents { .. }
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
-        | AdminReply::FenceTest { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
+        | AdminReply::FenceTest { .. }
+        | AdminReply::Voters { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
 
@@ -117,6 +118,7 @@ async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Voters { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }

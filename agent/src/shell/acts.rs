@@ -75,6 +75,20 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             }
         }
         Output::Relay { call, to, member, request } => shell.relay(call, to, member, &request),
+        Output::ChangeVoters(order) => match &shell.ledger {
+            Some(ledger) => ledger.change_voters(&order),
+            None => {
+                shell.later(Input::VotersChanged { call: order.call(), result: Err("this member keeps no ledger".into()) })
+            }
+        },
+        Output::Generation { generation, order } => {
+            if let Err(error) = shell.state.persist_generation(&order) {
+                tracing::error!(error = &error as &dyn std::error::Error, generation, "the generation was not written");
+            }
+            if let Some(ledger) = shell.ledger.clone() {
+                tokio::spawn(async move { ledger.supersede(generation).await });
+            }
+        }
         Output::Event(event) => {
             shell.metrics.event(&event);
             log_event(&event);
@@ -176,6 +190,7 @@ impl Shell {
             | AdminReply::Incident { .. }
             | AdminReply::Why { .. }
             | AdminReply::FenceTest { .. }
+            | AdminReply::Voters { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }
