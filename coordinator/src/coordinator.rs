@@ -122,6 +122,7 @@ impl Coordinator {
             Input::Restored { ledger } => {
                 self.ledger = *ledger;
                 self.heard.learn_names(self.ledger.roster.keys());
+                self.take_ledgers_generation();
                 self.touch();
             }
             Input::Committed { index, term, entry } => self.committed(now, Position { index, term }, &entry),

@@ -10,10 +10,11 @@ mod pki;
 pub mod render;
 mod roster;
 mod run;
+mod voters;
 #[cfg(test)]
 pub(crate) mod samples;
 
-pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch};
+pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch, VotersCommand};
 pub use exit::{Exit, Failure};
 pub use run::run;
 

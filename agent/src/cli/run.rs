@@ -9,9 +9,9 @@ use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::status::StatusDoc;
 use serde::Serialize;
 
-use super::args::{Cli, Command, PkiCommand, Switch};
+use super::args::{Cli, Command, PkiCommand, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, roster};
+use super::{Exit, Failure, order, pki, roster, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
@@ -59,13 +59,25 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             let all = !devices.is_empty() && devices.iter().all(|device| device.bound && device.power.is_some());
             Ok(if all { Exit::Done } else { Exit::Refused })
         }
+        Command::Voters { json, command: None } => {
+            let AdminReply::Voters { voters } = question(socket, &AdminRequest::Voters, ASK_WITHIN).await? else {
+                return Err(unexpected());
+            };
+            show(out, *json, &voters, || render::voters(&voters, paint))?;
+            Ok(if voters.change.is_some() || voters.placement.is_some() { Exit::Refused } else { Exit::Done })
+        }
+        Command::RecoverQuorum { config, off, dry_run, why } => {
+            let text = voters::recover_quorum(cli, config, off, *dry_run, &why.reason).await?;
+            write(out, &text)
+        }
         Command::Pki(command) => pki_command(command, out),
         Command::Init { .. }
         | Command::Arm(_)
         | Command::Disarm(_)
         | Command::Maintenance { .. }
         | Command::Resume { .. }
-        | Command::Release { .. } => submit(cli, out).await,
+        | Command::Release { .. }
+        | Command::Voters { command: Some(_), .. } => submit(cli, out).await,
     }
 }
 
@@ -101,11 +113,16 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         }
         Command::Resume { incident, why } => (OperatorCommand::Resume { incident: *incident }, &why.reason),
         Command::Release { host, why } => (OperatorCommand::Release { host: host.clone() }, &why.reason),
+        Command::Voters { command: Some(VotersCommand::Replace { old, new, why }), .. } => {
+            (OperatorCommand::ReplaceVoter { old: old.clone(), new: new.clone() }, &why.reason)
+        }
         Command::Status { .. }
         | Command::Members { .. }
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
+        | Command::Voters { command: None, .. }
+        | Command::RecoverQuorum { .. }
         | Command::Pki(_) => return Ok(None),
     }))
 }

@@ -50,6 +50,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
             let devices = all.into_iter().filter(|line| host.as_ref().is_none_or(|host| *host == line.host)).collect();
             AdminReply::FenceTest { devices }
         }
+        AdminRequest::Voters => AdminReply::Voters { voters: samples::voters() },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },
     })
 }
@@ -153,6 +154,11 @@ async fn orders_are_signed_and_carried() {
             "x",
         ),
         (&["resume", "14", "--reason", "x"], OperatorCommand::Resume { incident }, "x"),
+        (
+            &["voters", "replace", "cmp-01", "cmp-04", "--reason", "x"],
+            OperatorCommand::ReplaceVoter { old: samples::host("cmp-01"), new: host.clone() },
+            "x",
+        ),
         (&["release", "cmp-04", "--reason", "x"], OperatorCommand::Release { host }, "x"),
     ] {
         let (end, out) = daemon.run(words).await;

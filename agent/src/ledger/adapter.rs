@@ -214,7 +214,16 @@ impl LedgerAdapter {
         let letter: Letter<Call> =
             decode(bytes, REQUEST_BYTES_MAX).map_err(|source| LedgerError::Malformed { from: from.clone(), source })?;
         inner.speaker.hears(from, &letter)?;
-        let present = inner.raft.server_metrics().borrow().vote;
+        let (present, owner) = {
+            let metrics = inner.raft.server_metrics();
+            let metrics = metrics.borrow();
+            let seat = metrics.membership_config.membership().get_node(&number_of(letter.store)).cloned();
+            (metrics.vote, seat.and_then(|voter| voter.host))
+        };
+        if owner.is_some_and(|owner| owner != *from) || letter.store == inner.identity.store {
+            let why = "it speaks with another host's store".to_owned();
+            return Err(LedgerError::Refused { from: from.clone(), why });
+        }
         inner
             .electorate
             .may_call(letter.store, &letter.body, &present)
@@ -296,6 +305,11 @@ impl LedgerAdapter {
         let _joined = self.inner.raft.shutdown().await;
         let store = Arc::clone(&self.inner.store);
         let _closed = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn seat(&self) -> Seat {
+        Seat { host: self.inner.host.clone(), store: self.inner.identity.store }
     }
 
     #[cfg(test)]

@@ -64,6 +64,17 @@ impl Coordinator {
         }
     }
 
+    /// A ledger that was recovered, or came from a leader whose was: its generation is ours.
+    pub(super) fn take_ledgers_generation(&mut self) {
+        let generation = self.ledger.voters.generation;
+        if generation <= self.generation() {
+            return;
+        }
+        let Some(order) = self.ledger.voters.recovery.clone() else { return };
+        self.generation = Some((generation, order.clone()));
+        self.out.push(Output::Generation { generation, order: Box::new(order) });
+    }
+
     /// A leader of the generation before leads no more, whatever its Raft believes.
     fn begin_generation(&mut self, generation: u64, recovery: &QuorumRecovery) {
         self.out.warn(

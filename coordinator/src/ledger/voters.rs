@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::id::{HostName, OperatorName, StoreId, WallTime};
 use rekindle_proto::voters::VoterStory;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,8 @@ pub struct VoterBook {
     pub retired: VecDeque<StoreId>,
     /// What was changed, oldest first.
     pub story: VecDeque<VoterStory>,
+    /// The order that began the present generation: it proves it to every member.
+    pub recovery: Option<SignedOrder>,
 }
 
 impl VoterBook {

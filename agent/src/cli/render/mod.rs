@@ -4,6 +4,7 @@
 mod incident;
 mod status;
 mod table;
+mod voters;
 
 use rekindle_proto::fact::PowerState;
 use rekindle_proto::id::WallTime;
@@ -12,6 +13,7 @@ use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 pub use incident::{incident, incidents};
 pub use status::{headline, status};
 use table::{Cell, table};
+pub use voters::voters;
 
 use crate::telemetry::plain;
 

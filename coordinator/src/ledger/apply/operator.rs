@@ -25,7 +25,11 @@ impl Ledger {
     pub(super) fn apply_operator(&mut self, at: WallTime, signed: &SignedOrder) -> Applied {
         let verified = verify_order(signed, &self.cluster, &self.operator_ca, at)
             .map_err(|error| Outcome::refused(error.to_string()))?;
-        self.apply_verified(at, &verified)
+        let outcome = self.apply_verified(at, &verified)?;
+        if matches!(verified.order.command, OperatorCommand::RecoverQuorum(_)) {
+            self.voters.recovery = Some(signed.clone());
+        }
+        Ok(outcome)
     }
 
     /// An order whose signature was checked: its age, its novelty, and the rules.

@@ -192,7 +192,9 @@ impl Ledger {
         Ok(Outcome::done(text))
     }
 
-    fn is_proven_off(&self, host: &HostName) -> bool {
+    /// Whether this ledger has proof that a host is off.
+    #[must_use]
+    pub fn is_proven_off(&self, host: &HostName) -> bool {
         let open = self.open_incident(host).is_some_and(|incident| incident.proof.is_some());
         let kept = self.hosts.get(host).and_then(|record| record.quarantine);
         open || kept.and_then(|id| self.incidents.get(&id)).is_some_and(|incident| incident.proof.is_some())
