@@ -229,7 +229,9 @@ fn replace_dead(ledger: &Ledger, view: &VotersView, around: &Surroundings<'_>) -
         return hold(format!("voter {} is not current either", late.seat.host));
     }
     match successor(ledger, view, host) {
-        Ok(into) => Step::Write(VotersCommand::Begin { out: Some(voter.seat.clone()), into: vec![into], why: why.clone() }),
+        Ok(into) => {
+            Step::Write(VotersCommand::Begin { out: Some(voter.seat.clone()), into: vec![into], why: why.clone() })
+        }
         Err(text) => hold(text),
     }
 }

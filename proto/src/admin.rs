@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::Text;
 use crate::id::{HostName, IncidentId};
-use crate::voters::VotersDoc;
 use crate::status::{FenceTestLine, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
+use crate::voters::VotersDoc;
 
 /// Longest request or reply line on the socket, in bytes: the status of 2,000 hosts.
 pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -147,7 +147,7 @@ pub enum Command {
     /// Who keeps the ledger: voters and standbys, and whether each could be replaced or replace.
     Voters {
         /// Print the document as JSON.
-        #[arg(long, conflicts_with = "command")]
+        #[arg(long)]
         json: bool,
         /// Change them.
         #[command(subcommand)]

@@ -10,9 +10,9 @@ mod pki;
 pub mod render;
 mod roster;
 mod run;
-mod voters;
 #[cfg(test)]
 pub(crate) mod samples;
+mod voters;
 
 pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch, VotersCommand};
 pub use exit::{Exit, Failure};

@@ -4,11 +4,11 @@ use rekindle_proto::fact::{MemberRole, PowerState, Text};
 use rekindle_proto::id::{
     ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, StoreId, Term, WallTime,
 };
-use rekindle_proto::voters::{VoterLine, VoterStory, VotersDoc};
 use rekindle_proto::status::{
     FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, ServerLine,
     StatusDoc, StoryLine, WhyDoc,
 };
+use rekindle_proto::voters::{VoterLine, VoterStory, VotersDoc};
 
 pub(crate) fn voters() -> VotersDoc {
     let line = |name: &str, role: &str, text: &str| VoterLine {

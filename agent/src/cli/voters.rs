@@ -29,9 +29,13 @@ pub(super) async fn recover_quorum(
     let state = StateDir::open(&config.member.state_dir).map_err(|error| Failure::here(&error))?;
     let known = state.generation().map_err(|error| Failure::here(&error))?;
     let Some(settings) = config.ledger(0) else {
-        return Err(Failure::new(Exit::Refused, "this host keeps no ledger: it is neither in cluster.voters nor in standbys"));
+        return Err(Failure::new(
+            Exit::Refused,
+            "this host keeps no ledger: it is neither in cluster.voters nor in standbys",
+        ));
     };
-    let left = remains(&settings.dir, &settings.host, &settings.cluster).await.map_err(|error| Failure::here(&error))?;
+    let left =
+        remains(&settings.dir, &settings.host, &settings.cluster).await.map_err(|error| Failure::here(&error))?;
     let mut text = describe(&left, off);
     if let Some(known) = known {
         let ca = crate::pki::certificate_der(&config.cluster.tls.ca).map_err(|error| Failure::here(&error))?;
@@ -70,10 +74,8 @@ pub(super) async fn recover_quorum(
 
 fn describe(left: &Remains, off: &[HostName]) -> String {
     let (term, index) = left.last;
-    let mut text = format!(
-        "{}: ledger of generation {}, last entry {index} of term {term}\n",
-        left.seat.host, left.generation
-    );
+    let mut text =
+        format!("{}: ledger of generation {}, last entry {index} of term {term}\n", left.seat.host, left.generation);
     for voter in left.ledger.voters.voters.keys().filter(|voter| **voter != left.seat.host) {
         let state = match (left.ledger.is_proven_off(voter), off.contains(voter)) {
             (true, _) => "fenced, by this ledger",

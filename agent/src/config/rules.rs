@@ -248,7 +248,13 @@ fn cluster(on: &mut Checker, table: ClusterTable, member: &Member) -> Cluster {
     if certificate == key {
         on.refuse("cluster.tls.key", "must be another file than cluster.tls.cert", "certificates are given away");
     }
-    Cluster { name: table.name, seeds: table.seeds, voters: table.voters, standbys: table.standbys, tls: TlsFiles { ca, certificate, key } }
+    Cluster {
+        name: table.name,
+        seeds: table.seeds,
+        voters: table.voters,
+        standbys: table.standbys,
+        tls: TlsFiles { ca, certificate, key },
+    }
 }
 
 /// `name:port`, `address:port` or `[v6]:port`, port not 0.

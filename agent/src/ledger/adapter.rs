@@ -307,6 +307,12 @@ impl LedgerAdapter {
         let _closed = tokio::task::spawn_blocking(move || store.close()).await;
     }
 
+    /// Something we would say to another voter.
+    #[cfg(test)]
+    pub(super) fn letter_for_tests(&self) -> Vec<u8> {
+        encode(&self.inner.speaker.letter(Call::Who), REQUEST_BYTES_MAX).unwrap_or_default()
+    }
+
     #[cfg(test)]
     pub(super) fn seat(&self) -> Seat {
         Seat { host: self.inner.host.clone(), store: self.inner.identity.store }

@@ -18,11 +18,7 @@ use super::seating::Seating;
 use super::types::Raft;
 
 /// Keeps silent, forms the cluster if it is new, and stands when the leader is silent.
-pub(super) async fn candidacy<P: Peers>(
-    seating: Seating<P>,
-    silent_until: Instant,
-    stands: Arc<AtomicBool>,
-) {
+pub(super) async fn candidacy<P: Peers>(seating: Seating<P>, silent_until: Instant, stands: Arc<AtomicBool>) {
     tokio::time::sleep_until(silent_until).await;
     let (raft, timing) = (seating.raft.clone(), seating.timing);
     // What joins or forms goes on beside: a voter whose store is formed stands meanwhile.

@@ -43,8 +43,8 @@ use rekindle_coordinator::io::Input;
 use rekindle_proto::id::{ClusterName, HostName};
 
 pub use adapter::LedgerAdapter;
-pub use recovery::{Remains, recover_quorum, remains};
 pub use error::{FormatError, LedgerError, PeerError, StoreError};
+pub use recovery::{Remains, recover_quorum, remains};
 
 /// How long a proposal may take before its outcome is unknown: four failed heartbeats and a slow disk.
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);

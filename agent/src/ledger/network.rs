@@ -221,7 +221,9 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
                 Electorate::may_answer_append(&vote, previous, &answer).map_err(|why| self.odd(why))?;
                 Ok(answer)
             }
-            Answer::Vote(_) | Answer::Snapshot(_) | Answer::Who { .. } | Answer::Noted => Err(self.odd("it answers another question".to_owned()).into()),
+            Answer::Vote(_) | Answer::Snapshot(_) | Answer::Who { .. } | Answer::Noted => {
+                Err(self.odd("it answers another question".to_owned()).into())
+            }
         }
     }
 
@@ -231,7 +233,9 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
                 Electorate::may_answer_vote(&answer).map_err(|why| self.odd(why))?;
                 Ok(answer)
             }
-            Answer::Append(_) | Answer::Snapshot(_) | Answer::Who { .. } | Answer::Noted => Err(self.odd("it answers another question".to_owned()).into()),
+            Answer::Append(_) | Answer::Snapshot(_) | Answer::Who { .. } | Answer::Noted => {
+                Err(self.odd("it answers another question".to_owned()).into())
+            }
         }
     }
 
@@ -252,7 +256,9 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
                 Electorate::may_answer_snapshot(&vote, &answer.vote).map_err(|why| self.odd(why))?;
                 Ok(answer)
             }
-            Answer::Append(_) | Answer::Vote(_) | Answer::Who { .. } | Answer::Noted => Err(self.odd("it answers another question".to_owned()).into()),
+            Answer::Append(_) | Answer::Vote(_) | Answer::Who { .. } | Answer::Noted => {
+                Err(self.odd("it answers another question".to_owned()).into())
+            }
         }
     }
 

@@ -32,7 +32,11 @@ pub(super) struct Letter<B> {
 pub(super) enum Call {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
-    Snapshot { vote: Vote, meta: SnapshotMeta, data: Vec<u8> },
+    Snapshot {
+        vote: Vote,
+        meta: SnapshotMeta,
+        data: Vec<u8>,
+    },
     /// Do you belong to a cluster already? Asked by whoever is to form one.
     Who,
     /// I have a new store, and want to be sent everything.
@@ -129,7 +133,10 @@ fn may_append(request: &AppendEntriesRequest<Types>) -> Result<(), String> {
         let next = before.map_or(0, |id| id.index.saturating_add(1));
         rule(entry.log_id.index == next, "entries are not consecutive")?;
         rule(before.is_none_or(|id| id.leader_id <= entry.log_id.leader_id), "terms go backwards")?;
-        rule(entry.log_id.leader_id.term <= request.vote.leader_id.term, "an entry is of a later term than its leader")?;
+        rule(
+            entry.log_id.leader_id.term <= request.vote.leader_id.term,
+            "an entry is of a later term than its leader",
+        )?;
         may_hold(entry)?;
         before = Some(entry.log_id);
     }
@@ -154,7 +161,10 @@ fn may_be(membership: &openraft::Membership<u64, Voter>) -> Result<(), String> {
     }
     rule(membership.nodes().count() <= 2 * VOTERS_MAX + STANDBYS_MAX, "too many standbys")?;
     let named = |number: &u64, voter: &Voter| voter.seat().is_some_and(|seat| number_of(seat.store) == *number);
-    rule(membership.nodes().all(|(number, voter)| named(number, voter)), "a voter without a store, or with another's number")
+    rule(
+        membership.nodes().all(|(number, voter)| named(number, voter)),
+        "a voter without a store, or with another's number",
+    )
 }
 
 /// The latest leader we let speak. Two of one term would each have a quorum, which honest voters cannot give; openraft

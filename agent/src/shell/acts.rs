@@ -77,9 +77,8 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::Relay { call, to, member, request } => shell.relay(call, to, member, &request),
         Output::ChangeVoters(order) => match &shell.ledger {
             Some(ledger) => ledger.change_voters(&order),
-            None => {
-                shell.later(Input::VotersChanged { call: order.call(), result: Err("this member keeps no ledger".into()) })
-            }
+            None => shell
+                .later(Input::VotersChanged { call: order.call(), result: Err("this member keeps no ledger".into()) }),
         },
         Output::Generation { generation, order } => {
             if let Err(error) = shell.state.persist_generation(&order) {

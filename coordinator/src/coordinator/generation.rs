@@ -21,8 +21,7 @@ pub fn proven_generation(
     operator_ca: &[u8],
 ) -> Result<QuorumRecovery, String> {
     let claimed: OperatorOrder = decode(&order.order, ORDER_BYTES_MAX).map_err(|error| error.to_string())?;
-    let verified =
-        verify_order(order, cluster, operator_ca, claimed.signed_at).map_err(|error| error.to_string())?;
+    let verified = verify_order(order, cluster, operator_ca, claimed.signed_at).map_err(|error| error.to_string())?;
     match verified.order.command {
         OperatorCommand::RecoverQuorum(recovery) => Ok(recovery),
         OperatorCommand::Init { .. }

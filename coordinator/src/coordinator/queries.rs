@@ -88,9 +88,10 @@ fn refuse_order(
             OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
                 refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
             }
-            OperatorCommand::RecoverQuorum(_) => {
-                refused("a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`".to_owned())
-            }
+            OperatorCommand::RecoverQuorum(_) => refused(
+                "a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`"
+                    .to_owned(),
+            ),
             OperatorCommand::Init { .. }
             | OperatorCommand::Arm(_)
             | OperatorCommand::Maintenance { .. }

@@ -107,64 +107,136 @@ fn the_table_of_replacements() {
         ("a dead voter is replaced in its own domain", |_| {}, "d for c"),
         ("not before a minute", |case| case.view.voters[2].silent = Duration::from_secs(59), "rest"),
         ("not while gossip hears it", |case| case.down.clear(), "rest"),
-        ("fenced, at once", |case| {
-            case.view.voters[2].silent = Duration::from_secs(6);
-            case.ledger.hosts.get_mut(&host("c")).expect("there").quarantine =
-                Some(rekindle_proto::id::IncidentId(1));
-        }, "d for c"),
-        ("another domain if its own has none", |case| { case.view.standbys.remove(0); case.mirror(); }, "e for c"),
+        (
+            "fenced, at once",
+            |case| {
+                case.view.voters[2].silent = Duration::from_secs(6);
+                case.ledger.hosts.get_mut(&host("c")).expect("there").quarantine =
+                    Some(rekindle_proto::id::IncidentId(1));
+            },
+            "d for c",
+        ),
+        (
+            "another domain if its own has none",
+            |case| {
+                case.view.standbys.remove(0);
+                case.mirror();
+            },
+            "e for c",
+        ),
         ("a standby that lags is none", |case| case.view.standbys[0].lag = Some(LAG_MAX + 1), "e for c"),
         ("a silent one neither", |case| case.view.standbys[0].silent = FRESH, "e for c"),
-        ("nor one in maintenance", |case| {
-            case.ledger.hosts.get_mut(&host("d")).expect("there").maintenance = Some("disks".into());
-        }, "e for c"),
-        ("never the majority of a domain", |case| {
-            case.view.standbys.remove(1);
-            case.ledger.roster.get_mut(&host("d")).expect("there").domain = Some("rack-1".parse().expect("legal"));
-            case.mirror();
-        }, "hold: voter c is lost (silent for 61 s), not replaced: d: 2 of 3 voters are in domain rack-1 (a, d): more \
-            than 1 must not be in one, or its loss is the loss of the ledger"),
-        ("none", |case| { case.view.standbys.clear(); case.mirror(); },
-            "hold: voter c is lost (silent for 61 s), not replaced: no standby is there and current"),
-        ("not in a storm", |case| case.storm = Some("a storm".into()),
-            "hold: voter c is lost (silent for 61 s), not replaced: a storm"),
-        ("not while disarmed", |case| case.ledger.arming.armed = false,
-            "hold: voter c is lost (silent for 61 s), not replaced: disarmed"),
-        ("not while in maintenance", |case| {
-            case.ledger.hosts.get_mut(&host("c")).expect("there").maintenance = Some("disks".into());
-        }, "hold: voter c is lost (silent for 61 s), not replaced: it is in maintenance"),
-        ("never a witness", |case| {
-            case.ledger.roster.get_mut(&host("c")).expect("there").role = MemberRole::Witness;
-        }, "hold: voter c is lost (silent for 61 s), not replaced: it is a witness: `rekindle voters replace`"),
-        ("only with the others current", |case| case.view.voters[1] = silent("b", 6),
-            "hold: voter c is lost (silent for 61 s), not replaced: voter b is not current either"),
-        ("one change at a time: the one under way goes on", |case| {
-            let change = VoterChange { out: Some(seat("c")), into: vec![seat("d")], why: "dead".into(), by: None };
-            case.ledger.voters.changing = Some(change);
-        }, "set a+b+d"),
-        ("half done: finished before anything else", |case| {
-            case.view.joint = Some(["a", "b", "d"].map(|name| seat(name).store).into());
-        }, "set a+b+d"),
-        ("its standby died meanwhile", |case| {
-            let change = VoterChange { out: Some(seat("c")), into: vec![seat("d")], why: "dead".into(), by: None };
-            case.ledger.voters.changing = Some(change);
-            case.view.standbys[0] = silent("d", 30);
-        }, "give up: d is not current any more"),
-        ("what Raft shows is written first", |case| { case.view.standbys.pop(); }, "mirror"),
-        ("a new store of the dead voter's host comes first", |case| {
-            case.down.clear();
-            case.view.standbys.push(SeatView { seat: Seat { store: seat("c2").store, ..seat("c") }, ..fresh("c") });
-            case.mirror();
-        }, "c for c"),
+        (
+            "nor one in maintenance",
+            |case| {
+                case.ledger.hosts.get_mut(&host("d")).expect("there").maintenance = Some("disks".into());
+            },
+            "e for c",
+        ),
+        (
+            "never the majority of a domain",
+            |case| {
+                case.view.standbys.remove(1);
+                case.ledger.roster.get_mut(&host("d")).expect("there").domain = Some("rack-1".parse().expect("legal"));
+                case.mirror();
+            },
+            "hold: voter c is lost (silent for 61 s), not replaced: d: 2 of 3 voters are in domain rack-1 (a, d): more \
+            than 1 must not be in one, or its loss is the loss of the ledger",
+        ),
+        (
+            "none",
+            |case| {
+                case.view.standbys.clear();
+                case.mirror();
+            },
+            "hold: voter c is lost (silent for 61 s), not replaced: no standby is there and current",
+        ),
+        (
+            "not in a storm",
+            |case| case.storm = Some("a storm".into()),
+            "hold: voter c is lost (silent for 61 s), not replaced: a storm",
+        ),
+        (
+            "not while disarmed",
+            |case| case.ledger.arming.armed = false,
+            "hold: voter c is lost (silent for 61 s), not replaced: disarmed",
+        ),
+        (
+            "not while in maintenance",
+            |case| {
+                case.ledger.hosts.get_mut(&host("c")).expect("there").maintenance = Some("disks".into());
+            },
+            "hold: voter c is lost (silent for 61 s), not replaced: it is in maintenance",
+        ),
+        (
+            "never a witness",
+            |case| {
+                case.ledger.roster.get_mut(&host("c")).expect("there").role = MemberRole::Witness;
+            },
+            "hold: voter c is lost (silent for 61 s), not replaced: it is a witness: `rekindle voters replace`",
+        ),
+        (
+            "only with the others current",
+            |case| case.view.voters[1] = silent("b", 6),
+            "hold: voter c is lost (silent for 61 s), not replaced: voter b is not current either",
+        ),
+        (
+            "one change at a time: the one under way goes on",
+            |case| {
+                let change = VoterChange { out: Some(seat("c")), into: vec![seat("d")], why: "dead".into(), by: None };
+                case.ledger.voters.changing = Some(change);
+            },
+            "set a+b+d",
+        ),
+        (
+            "half done: finished before anything else",
+            |case| {
+                case.view.joint = Some(["a", "b", "d"].map(|name| seat(name).store).into());
+            },
+            "set a+b+d",
+        ),
+        (
+            "its standby died meanwhile",
+            |case| {
+                let change = VoterChange { out: Some(seat("c")), into: vec![seat("d")], why: "dead".into(), by: None };
+                case.ledger.voters.changing = Some(change);
+                case.view.standbys[0] = silent("d", 30);
+            },
+            "give up: d is not current any more",
+        ),
+        (
+            "what Raft shows is written first",
+            |case| {
+                case.view.standbys.pop();
+            },
+            "mirror",
+        ),
+        (
+            "a new store of the dead voter's host comes first",
+            |case| {
+                case.down.clear();
+                case.view.standbys.push(SeatView { seat: Seat { store: seat("c2").store, ..seat("c") }, ..fresh("c") });
+                case.mirror();
+            },
+            "c for c",
+        ),
         ("a store that asks is let in", |case| case.view.joining = vec![seat("f")], "add f"),
-        ("a retired one is not", |case| {
-            case.view.joining = vec![seat("f")];
-            case.ledger.voters.retired.push_back(seat("f").store);
-        }, "d for c"),
+        (
+            "a retired one is not",
+            |case| {
+                case.view.joining = vec![seat("f")];
+                case.ledger.voters.retired.push_back(seat("f").store);
+            },
+            "d for c",
+        ),
         ("nor one that the roster does not name", |case| case.view.joining = vec![seat("x")], "d for c"),
-        ("a standby that comes with another store", |case| {
-            case.view.joining = vec![Seat { store: seat("d2").store, ..seat("d") }];
-        }, "remove d"),
+        (
+            "a standby that comes with another store",
+            |case| {
+                case.view.joining = vec![Seat { store: seat("d2").store, ..seat("d") }];
+            },
+            "remove d",
+        ),
         ("nobody has been told of Raft yet", |case| case.view = VotersView::default(), "rest"),
     ];
     for (name, change, expected) in rows {

@@ -3,7 +3,7 @@
 use rekindle_proto::voters::VotersDoc;
 
 use super::table::{Cell, table};
-use super::{Paint, Tone, ago, date_and_time};
+use super::{Paint, Tone, ago, date_time};
 use crate::telemetry::plain;
 
 /// Who keeps the ledger.
@@ -36,7 +36,7 @@ pub fn voters(document: &VotersDoc, paint: Paint) -> String {
         }
     }
     for line in &document.story {
-        text.push_str(&format!("{}  {}\n", date_and_time(line.at), plain(line.text.as_str())));
+        text.push_str(&format!("{}  {}\n", date_time(line.at), plain(line.text.as_str())));
     }
     text
 }

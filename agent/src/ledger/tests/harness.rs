@@ -233,7 +233,14 @@ pub(super) async fn start_in(
 ) -> Result<Node, LedgerError> {
     // Small: Raft has to wait for the coordinator now and then.
     let (inputs, mut receiver) = mpsc::channel(4);
-    let settings = LedgerSettings { cluster: cluster_name(), host: host.clone(), voters: voters.to_vec(), standbys: standbys(), dir, generation };
+    let settings = LedgerSettings {
+        cluster: cluster_name(),
+        host: host.clone(),
+        voters: voters.to_vec(),
+        standbys: standbys(),
+        dir,
+        generation,
+    };
     let plug = Plug { host: host.clone(), wire: Arc::clone(wire) };
     let adapter = LedgerAdapter::start_with(settings, timing, plug, inputs).await?;
     wire.adapters.lock().expect("lock").insert(host.clone(), adapter.clone());
@@ -268,8 +275,7 @@ impl Cluster {
     }
 
     pub(super) async fn start(&mut self, host: &HostName) {
-        let starting =
-            start_in(&self.wire, self.dir(host), host, &self.names, self.timing, self.generation);
+        let starting = start_in(&self.wire, self.dir(host), host, &self.names, self.timing, self.generation);
         let node = tokio::time::timeout(PATIENCE, starting).await.expect("in time").expect("starts");
         self.nodes.insert(host.clone(), node);
     }

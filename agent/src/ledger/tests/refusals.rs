@@ -47,7 +47,9 @@ fn foreign_membership() -> openraft::Membership<u64, Voter> {
     let number = number_of(&stranger);
     openraft::Membership::new(
         vec![[number].into()],
-        Some((number, Voter { host: Some(stranger), store: Some(Store::new_id()) })).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        Some((number, Voter { host: Some(stranger), store: Some(Store::new_id()) }))
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>(),
     )
 }
 

@@ -16,10 +16,7 @@ impl Ledger {
             VotersCommand::Mirror { voters, standbys } => self.mirror_voters(at, voters, standbys),
             VotersCommand::Begin { out, into, why } => {
                 self.may_replace_by_itself(at, out.as_ref())?;
-                self.begin_change(
-                    at,
-                    VoterChange { out: out.clone(), into: into.clone(), why: why.clone(), by: None },
-                )
+                self.begin_change(at, VoterChange { out: out.clone(), into: into.clone(), why: why.clone(), by: None })
             }
             VotersCommand::GiveUp { why } => match self.voters.changing.take() {
                 None => Err(Outcome::refused("no change of voters is under way")),
