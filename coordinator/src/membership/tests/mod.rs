@@ -1,4 +1,5 @@
 mod detection;
 mod hostile;
+mod merge;
 mod net;
 mod rejoin;
