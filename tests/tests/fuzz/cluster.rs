@@ -101,6 +101,8 @@ fn setup(number: usize) -> Setup {
         devices: vec![device],
         policy: Policy::default(),
         seed: 7 + number as u64,
+        keepers: (0..3).map(host).collect(),
+        generation: None,
     }
 }
 
