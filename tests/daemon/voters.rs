@@ -40,9 +40,8 @@ pub(crate) async fn a_lost_voter_is_replaced_and_the_next_may_die(isolated: &Iso
 async fn voter_that_follows<'a>(cluster: &'a Cluster, voters: &[HostName]) -> Result<&'a Host> {
     let leader = cluster.leader(DEADLINE).await?;
     let status = cluster.wait_until(DEADLINE, |_| Ok(())).await?;
-    let alive = |voter: &&HostName| {
-        status.hosts.iter().any(|line| line.host == **voter && line.state.as_str() == "alive")
-    };
+    let alive =
+        |voter: &&HostName| status.hosts.iter().any(|line| line.host == **voter && line.state.as_str() == "alive");
     let voter = voters.iter().filter(alive).find(|voter| **voter != leader);
     cluster.host(voter.map_or("none", HostName::as_str))
 }

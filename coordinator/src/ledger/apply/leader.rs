@@ -240,7 +240,7 @@ impl Ledger {
         Ok(Outcome::done(format!("{} is proven off", incident.host)))
     }
 
-    fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
+    pub(super) fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
         if incident.proof.is_none() {
             return Err(Outcome::refused("there is no proof to void"));

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_proto::fact::{MemberRole, Text};
-use rekindle_proto::id::{HostName, OperatorName, StoreId, WallTime};
+use rekindle_proto::id::{HostName, IncidentId, OperatorName, StoreId, WallTime};
 use rekindle_proto::status::Phase;
 
+use super::super::incident::Incident;
 use super::super::state::Ledger;
 use super::super::voters::{REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VOTERS_MAX, VoterChange, VotersCommand, placement};
 use super::{Applied, Outcome};
@@ -169,6 +170,7 @@ impl Ledger {
                 )));
             }
         }
+        self.void_proofs(at, "the quorum was lost and recovered");
         let book = &mut self.voters;
         for store in book.voters.values().chain(book.standbys.values()).copied().collect::<Vec<_>>() {
             if store != order.survivor.store {
@@ -187,6 +189,16 @@ impl Ledger {
         );
         book.tell(at, text.clone());
         Ok(Outcome::done(text))
+    }
+
+    /// What was proven under the voters of before is proven again: nobody knows what else they decided.
+    fn void_proofs(&mut self, at: WallTime, why: &str) {
+        let proven = |incident: &&Incident| incident.proof.is_some() && incident.phase != Phase::Stuck;
+        let ids: Vec<IncidentId> = self.open_incidents().filter(proven).map(|incident| incident.id).collect();
+        for id in ids {
+            // It is open and proven: it cannot be refused.
+            let _voided = self.void_proof(at, id, &why.into());
+        }
     }
 
     /// Whether this ledger has proof that a host is off.
@@ -210,3 +222,6 @@ fn words(change: &VoterChange) -> String {
         None => format!("{what}: {}", change.why),
     }
 }
+
+#[cfg(test)]
+mod tests;
