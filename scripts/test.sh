@@ -13,7 +13,7 @@ LOGS=target/test-logs
 PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' ONLY='' STAGES=''
 case ${1:-} in
   "") ;;
-  long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} ;;
+  long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} REKINDLE_CHAOS_SEEDS=${REKINDLE_CHAOS_SEEDS:-12} ;;
   only) ONLY=${2:?which stage?} ;;
   *) die "usage: test.sh [long | only STAGE]" ;;
 esac
@@ -82,6 +82,7 @@ tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon
+tests chaos 10 --test chaos
 tests libvirt 10 --test libvirt --test libvirt_cluster
 stage cloud-setup 15 tests/cloud/cloud.sh install
 tests cloud 15 --test cloud

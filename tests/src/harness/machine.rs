@@ -148,6 +148,22 @@ impl Host {
     pub fn unsilence(&self) -> Result<()> {
         self.machine.unsilence()
     }
+
+    /// What it says arrives; nothing gets to it (`true`), or everything again.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn deafen(&self, deaf: bool) -> Result<()> {
+        self.machine.firewall.deafen(self.machine.address.ip(), deaf)
+    }
+
+    /// A seventh of its packets is lost, each way (`true`), or none any more.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn make_lossy(&self, lossy: bool) -> Result<()> {
+        self.machine.firewall.make_lossy(self.machine.address.ip(), lossy)
+    }
 }
 
 #[derive(Debug)]

@@ -59,7 +59,10 @@ fn become_root_inside(uid: Uid, gid: Gid) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
-/// Drops what goes to and from hosts that are to be silent.
+/// Part of a lossy host's packets that is lost each way, in percent.
+const LOST_PERCENT: u8 = 15;
+
+/// Drops what goes to and from hosts that are to be silent, deaf or hard to understand.
 #[derive(Debug)]
 pub(super) struct Firewall {
     table: String,
@@ -74,10 +77,15 @@ impl Firewall {
         let rules = format!(
             "table inet {table} {{
                 set silent {{ type ipv4_addr; }}
+                set deaf {{ type ipv4_addr; }}
+                set lossy {{ type ipv4_addr; }}
                 chain arriving {{
                     type filter hook input priority 0; policy accept;
                     ip saddr @silent drop
                     ip daddr @silent drop
+                    ip daddr @deaf drop
+                    ip saddr @lossy numgen random mod 100 < {LOST_PERCENT} drop
+                    ip daddr @lossy numgen random mod 100 < {LOST_PERCENT} drop
                 }}
             }}"
         );
@@ -87,14 +95,32 @@ impl Firewall {
 
     /// From now on nothing comes from, or gets to, this address.
     pub(super) fn silence(&self, address: IpAddr) -> Result<()> {
-        run("nft", &["add", "element", "inet", &self.table, "silent", &format!("{{ {address} }}")], None)
+        self.add("silent", address)
     }
 
     /// It is heard again. No error if it was not silent.
     pub(super) fn unsilence(&self, address: IpAddr) -> Result<()> {
+        self.remove("silent", address)
+    }
+
+    /// What it says arrives; nothing gets to it (`true`), or everything again.
+    pub(super) fn deafen(&self, address: IpAddr, deaf: bool) -> Result<()> {
+        if deaf { self.add("deaf", address) } else { self.remove("deaf", address) }
+    }
+
+    /// A part of what comes from it and gets to it is lost (`true`), or nothing any more.
+    pub(super) fn make_lossy(&self, address: IpAddr, lossy: bool) -> Result<()> {
+        if lossy { self.add("lossy", address) } else { self.remove("lossy", address) }
+    }
+
+    fn add(&self, set: &str, address: IpAddr) -> Result<()> {
+        run("nft", &["add", "element", "inet", &self.table, set, &format!("{{ {address} }}")], None)
+    }
+
+    fn remove(&self, set: &str, address: IpAddr) -> Result<()> {
         // Adding what is there already is no error, deleting what is not there is one.
-        self.silence(address)?;
-        run("nft", &["delete", "element", "inet", &self.table, "silent", &format!("{{ {address} }}")], None)
+        self.add(set, address)?;
+        run("nft", &["delete", "element", "inet", &self.table, set, &format!("{{ {address} }}")], None)
     }
 }
 
