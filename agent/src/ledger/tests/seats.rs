@@ -131,7 +131,8 @@ async fn an_older_copy_of_a_store_never_votes() {
     let fresh = seat_of(&cluster, &name);
     assert!(cluster.dir(&name).join("ledger.redb.older").exists());
     let leader = cluster.leader().await;
-    let known = cluster.nodes[&leader].heard(|heard| heard.voters.clone()).expect("it leads");
+    let node = &cluster.nodes[&leader];
+    let known = until("Raft's members are told", async || node.heard(|heard| heard.voters.clone())).await;
     assert!(known.voters.iter().all(|voter| voter.seat != fresh), "{known:?}");
     cluster.stop(&name).await;
     // The mark was restored too: then the others know it by its life, and do not hear it.
