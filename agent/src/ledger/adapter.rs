@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{LedgerError, StoreError};
 use super::leadership::{candidacy, tell_leadership};
+use super::lives::Lives;
 use super::log::Log;
 use super::machine::Machine;
 use super::mark::Mark;
@@ -103,9 +104,9 @@ impl LedgerAdapter {
         let LedgerSettings { cluster, host, voters, standbys, dir, generation } = settings;
         let electorate = Arc::new(electorate(&cluster, &host, &voters, &standbys)?);
         let config = Arc::new(timing.config(&cluster)?);
-        let Opened { store, identity, life, successor } = open(&dir, &host, &cluster, generation).await?;
+        let Opened { store, identity, lives, successor } = open(&dir, &host, &cluster, generation).await?;
         let us = number_of(identity.store);
-        let speaker = Speaker { generation: identity.generation, store: identity.store, life };
+        let speaker = Speaker { generation: identity.generation, store: identity.store, lives: Arc::new(lives) };
         let acquaintance = Arc::new(Acquaintance::load(Arc::clone(&store)).await?);
 
         let machine = Machine::restore(Arc::clone(&store), &cluster, inputs.clone()).await?;
@@ -121,7 +122,7 @@ impl LedgerAdapter {
         let network = Network {
             peers: Arc::clone(&peers),
             us,
-            speaker,
+            speaker: speaker.clone(),
             acquaintance: Arc::clone(&acquaintance),
             pause: timing.heartbeat,
         };
@@ -140,7 +141,7 @@ impl LedgerAdapter {
             peers,
             electorate: Arc::clone(&electorate),
             seat: Seat { host: host.clone(), store: identity.store },
-            speaker,
+            speaker: speaker.clone(),
             founds: !successor,
             timing,
         };
@@ -228,7 +229,7 @@ impl LedgerAdapter {
             .electorate
             .may_call(letter.store, &letter.body, &present)
             .map_err(|why| LedgerError::Refused { from: from.clone(), why })?;
-        inner.acquaintance.greet(from, letter.store, letter.life).await?;
+        inner.acquaintance.greet(from, letter.store, &letter.lives).await?;
         if let Some(vote) = Electorate::claim(&letter.body) {
             inner.latest.admit(vote).map_err(|why| LedgerError::Refused { from: from.clone(), why })?;
         }
@@ -401,7 +402,7 @@ fn electorate(
 struct Opened {
     store: Arc<Store>,
     identity: Identity,
-    life: u64,
+    lives: Lives,
     /// Another store was here before: this host belongs to a cluster, and does not found one.
     successor: bool,
 }
@@ -455,7 +456,7 @@ fn open_now(dir: &Path, host: &HostName, cluster: &ClusterName, generation: u64)
         }
         Some(found) => found,
     };
-    let life = store.next_life()?;
+    let lives = store.next_life()?;
     let successor = mark.is_some_and(|mark| mark.store != identity.store);
-    Ok(Opened { store: Arc::new(store), identity, life, successor })
+    Ok(Opened { store: Arc::new(store), identity, lives, successor })
 }

@@ -21,6 +21,7 @@
 mod adapter;
 mod error;
 mod leadership;
+mod lives;
 mod log;
 mod machine;
 mod mark;

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::Peers;
 use super::error::{LedgerError, PeerError};
+use super::lives::{LastLife, Lives};
 use super::rpc::{Answer, Call, Electorate, Letter};
 use super::store::Store;
 use super::types::{Snapshot, Types, Vote, Voter, number_of};
@@ -22,12 +23,12 @@ use super::types::{Snapshot, Types, Vote, Voter, number_of};
 /// Stores known at once: seven voters and nine standbys, replaced a hundred times over.
 const PEERS_MAX: usize = 1_600;
 
-/// In which life each store was last heard. One that comes back in an earlier life is an older copy, and is not heard.
+/// In which life each store was last heard. One that does not descend from that life is an older copy, and is not heard.
 #[derive(Debug)]
 pub(super) struct Acquaintance {
     store: Arc<Store>,
-    known: Mutex<BTreeMap<StoreId, u64>>,
-    told: Mutex<BTreeMap<StoreId, u64>>,
+    known: Mutex<BTreeMap<StoreId, LastLife>>,
+    told: Mutex<BTreeMap<StoreId, LastLife>>,
     /// When each store last answered us.
     answered: Mutex<BTreeMap<StoreId, Instant>>,
 }
@@ -54,51 +55,50 @@ impl Acquaintance {
 
     /// Whether this is the store we know, and not an older copy of it. Remembers a later life, on disk, before its word
     /// counts.
-    pub(super) async fn greet(&self, voter: &HostName, id: StoreId, life: u64) -> Result<(), LedgerError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+    pub(super) async fn greet(&self, voter: &HostName, id: StoreId, lives: &Lives) -> Result<(), LedgerError> {
+        let refuse = |why: &str| Err(LedgerError::Refused { from: voter.clone(), why: why.to_owned() });
+        let Some(present) = lives.last() else { return refuse("a store that never lived") };
+        let (known, count) = {
+            let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            (all.get(&id).copied(), all.len())
+        };
         match known {
-            Some(known) if known == life => Ok(()),
-            Some(known) if known > life => {
+            Some(known) if known == present => return Ok(()),
+            Some(known) if !lives.descends_from(known) => {
                 let error = LedgerError::OlderStore { voter: voter.clone() };
-                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id, life);
-                if told != Some(life) {
+                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id, present);
+                if told != Some(present) {
                     tracing::error!(%voter, %error, "a voter's store is an older copy");
                 }
-                Err(error)
+                return Err(error);
             }
-            Some(_) | None => {
-                if known.is_none() && self.known.lock().unwrap_or_else(PoisonError::into_inner).len() >= PEERS_MAX {
-                    return Err(LedgerError::Refused {
-                        from: voter.clone(),
-                        why: "too many stores were known here".to_owned(),
-                    });
-                }
-                self.store.run(move |store| store.set_peer(id, life)).await?;
-                let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                let latest = all.entry(id).or_insert(life);
-                *latest = (*latest).max(life);
-                Ok(())
-            }
+            None if count >= PEERS_MAX => return refuse("too many stores were known here"),
+            Some(_) | None => {}
         }
+        self.store.run(move |store| store.set_peer(id, present)).await?;
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = all.entry(id).or_insert(present);
+        *latest = (*latest).max(present);
+        Ok(())
     }
 }
 
 /// In whose name we speak.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Speaker {
     pub(super) generation: u64,
     pub(super) store: StoreId,
-    pub(super) life: u64,
+    pub(super) lives: Arc<Lives>,
 }
 
 impl Speaker {
-    pub(super) fn letter<B>(self, body: B) -> Letter<B> {
-        Letter { generation: self.generation, store: self.store, life: self.life, body }
+    pub(super) fn letter<B>(&self, body: B) -> Letter<B> {
+        Letter { generation: self.generation, store: self.store, lives: Lives::clone(&self.lives), body }
     }
 
     /// Whether we speak with whoever wrote this: voters of another generation are no voters. A later one is not believed on
     /// a letter's word; the operator's order that began it is ([`rekindle_coordinator::proven_generation`]).
-    pub(super) fn hears<B>(self, from: &HostName, letter: &Letter<B>) -> Result<(), LedgerError> {
+    pub(super) fn hears<B>(&self, from: &HostName, letter: &Letter<B>) -> Result<(), LedgerError> {
         if letter.generation == self.generation {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl<P: Peers> RaftNetworkFactory<Types> for Network<P> {
             peers: Arc::clone(&self.peers),
             us: self.us,
             target,
-            speaker: self.speaker,
+            speaker: self.speaker.clone(),
             acquaintance: Arc::clone(&self.acquaintance),
             voter: node.host.clone(),
             pause: self.pause,
@@ -194,7 +194,7 @@ impl<P: Peers> Line<P> {
         if number_of(letter.store) != self.target {
             return Err(other(&LedgerError::OtherStore { voter: voter.clone() }));
         }
-        self.acquaintance.greet(voter, letter.store, letter.life).await.map_err(|error| other(&error))?;
+        self.acquaintance.greet(voter, letter.store, &letter.lives).await.map_err(|error| other(&error))?;
         self.acquaintance.note_answer(letter.store);
         Ok(letter.body)
     }

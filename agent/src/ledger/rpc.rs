@@ -10,6 +10,7 @@ use rekindle_coordinator::ledger::{STANDBYS_MAX, VOTERS_MAX};
 use rekindle_proto::id::{ClusterName, HostName, StoreId};
 use serde::{Deserialize, Serialize};
 
+use super::lives::Lives;
 use super::types::{ENTRY_BYTES_MAX, LogEntry, LogId, SnapshotMeta, Types, Vote, Voter, number_of, unpack};
 
 /// Highest term and log index believed. No cluster gets there by itself; a voter that was made to believe the highest number
@@ -22,8 +23,8 @@ pub(super) struct Letter<B> {
     /// Of voters: another is not spoken with.
     pub(super) generation: u64,
     pub(super) store: StoreId,
-    /// How often that store was opened.
-    pub(super) life: u64,
+    /// Where that store comes from.
+    pub(super) lives: Lives,
     pub(super) body: B,
 }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::lives::{LastLife, Lives};
 use super::mark::Mark;
 use super::types::{LogEntry, LogId, SnapshotMeta, Vote, number_of};
 
@@ -158,17 +159,17 @@ impl Store {
         self.write_mark()
     }
 
-    /// How often it was opened. The other voters know it too: a copy from before is not believed.
+    /// How often it was opened.
     pub(super) fn life(&self) -> Result<u64, StoreError> {
-        Ok(self.meta(LIFE)?.unwrap_or(0))
+        Ok(self.meta::<Lives>(LIFE)?.map_or(0, |lives| lives.life))
     }
 
     /// Begins its next life.
-    pub(super) fn next_life(&self) -> Result<u64, StoreError> {
-        let life = self.life()?.saturating_add(1);
-        self.set_meta(LIFE, &life, Durability::Immediate)?;
+    pub(super) fn next_life(&self) -> Result<Lives, StoreError> {
+        let lives = self.meta::<Lives>(LIFE)?.unwrap_or_default().next(rand::random());
+        self.set_meta(LIFE, &lives, Durability::Immediate)?;
         self.write_mark()?;
-        Ok(life)
+        Ok(lives)
     }
 
     fn write_mark(&self) -> Result<(), StoreError> {
@@ -319,7 +320,7 @@ impl Store {
     }
 
     /// In which life each other store was heard last.
-    pub(super) fn peers(&self) -> Result<BTreeMap<StoreId, u64>, StoreError> {
+    pub(super) fn peers(&self) -> Result<BTreeMap<StoreId, LastLife>, StoreError> {
         let raw = self.read("read the voters' stores", |txn| {
             let table = txn.open_table(PEERS)?;
             let mut raw = Vec::new();
@@ -339,7 +340,7 @@ impl Store {
     }
 
     /// Remembers a store's life.
-    pub(super) fn set_peer(&self, id: StoreId, life: u64) -> Result<(), StoreError> {
+    pub(super) fn set_peer(&self, id: StoreId, life: LastLife) -> Result<(), StoreError> {
         let bytes = self.encoded("a voter's store", &life)?;
         self.write("write a voter's store", Durability::Immediate, |txn| {
             txn.open_table(PEERS)?.insert(id.to_string().as_str(), bytes.as_slice())?;

@@ -12,6 +12,7 @@ use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
 use tokio::time::Instant;
 
 use super::super::LedgerError;
+use super::super::lives::Lives;
 use super::super::rpc::{Answer, Call, Letter};
 use super::super::store::Store;
 use super::super::types::{Proposal, Ticket, Vote, number_of};
@@ -114,7 +115,7 @@ async fn a_leader_that_does_not_stand_is_replaced() {
 
 fn ask_for_vote(store: StoreId) -> Vec<u8> {
     let body = Call::Vote(VoteRequest::new(Vote::new(50, number_of(store)), None));
-    encode(&Letter { generation: 0, store, life: 1, body }, REQUEST_BYTES_MAX).expect("fits")
+    encode(&Letter { generation: 0, store, lives: Lives::default().next(1), body }, REQUEST_BYTES_MAX).expect("fits")
 }
 
 /// Asks until an answer comes. Until well within its silence the voter must not stand either: its term stays.

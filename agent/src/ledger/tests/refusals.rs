@@ -9,6 +9,7 @@ use rekindle_proto::message::{REQUEST_BYTES_MAX, encode};
 use uuid::Uuid;
 
 use super::super::LedgerError;
+use super::super::lives::Lives;
 use super::super::rpc::{Call, Electorate, Latest, Letter};
 use super::super::store::Store;
 use super::super::types::{LogEntry, LogId, Proposal, SnapshotMeta, Vote, Voter};
@@ -39,7 +40,7 @@ fn append(vote: Vote, entries: Vec<LogEntry>) -> Call {
 }
 
 fn letter(store: StoreId, body: Call) -> Vec<u8> {
-    encode(&Letter { generation: 0, store, life: 1, body }, REQUEST_BYTES_MAX).expect("fits")
+    encode(&Letter { generation: 0, store, lives: Lives::default().next(1), body }, REQUEST_BYTES_MAX).expect("fits")
 }
 
 fn foreign_membership() -> openraft::Membership<u64, Voter> {
@@ -93,10 +94,14 @@ async fn calls_that_break_a_rule_are_refused_with_the_rule() {
     }
     // An older copy of its store; another generation of voters; the store of the one it speaks to.
     let call = || append(led_by(&two, 1), vec![]);
-    let older = encode(&Letter { generation: 0, store, life: 0, body: call() }, REQUEST_BYTES_MAX).expect("fits");
+    let older =
+        encode(&Letter { generation: 0, store, lives: Lives::default().next(2), body: call() }, REQUEST_BYTES_MAX)
+            .expect("fits");
     let refusal = adapter.handle_rpc(&two, &older).await;
     assert!(matches!(refusal, Err(LedgerError::OlderStore { .. })), "{refusal:?}");
-    let other = encode(&Letter { generation: 1, store, life: 1, body: call() }, REQUEST_BYTES_MAX).expect("fits");
+    let other =
+        encode(&Letter { generation: 1, store, lives: Lives::default().next(1), body: call() }, REQUEST_BYTES_MAX)
+            .expect("fits");
     let refusal = adapter.handle_rpc(&two, &other).await;
     assert!(matches!(refusal, Err(LedgerError::Generation { theirs: 1, ours: 0, .. })), "{refusal:?}");
     let refusal = adapter.handle_rpc(&two, &letter(adapter.seat().store, Call::Join)).await;
