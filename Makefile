@@ -2,14 +2,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim cloud-up cloud-down cloud-test lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-# Clusters that `make sim` simulates, and the first seed.
+# Clusters that `make sim` and `make soak` simulate, the first seed, their hypervisors, and threads.
 SEEDS ?= 2000
 FIRST ?= 0
+HOSTS ?= 5..64
+THREADS ?= 2
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +33,12 @@ test-long: ## the same, with thousands of simulated clusters
 sim: ## simulate many clusters: SEEDS=2000 FIRST=0
 	@scripts/setup.sh build
 	REKINDLE_SIM_SEEDS=$(SEEDS) REKINDLE_SIM_FIRST=$(FIRST) cargo test --workspace --locked --test cluster -- --nocapture
+
+soak: ## the same with a report, shrunk failures and release code: SEEDS=20000 FIRST=0 HOSTS=5..64 THREADS=2
+	@scripts/setup.sh build
+	cargo build --locked --release --bin rekindle
+	REKINDLE_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) target/release/rekindle sim random \
+	  --seeds $(SEEDS) --first-seed $(FIRST) --hosts $(HOSTS) --threads $(THREADS) --json target/soak.json
 
 cloud-up: ## start the real cloud of the tests, for work by hand
 	@scripts/setup.sh build

@@ -76,7 +76,7 @@ stage purity 5 scripts/check.sh purity
 tests imports 2 --test purity
 tests unit 10 --lib --bins
 tests doc 10 --doc
-tests simulation 15 --test cluster
+tests simulation 15 --test cluster --test scenarios
 tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.

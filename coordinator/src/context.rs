@@ -54,6 +54,8 @@ pub(crate) struct HeardBook {
 /// One host's last word.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
+    /// Its id: a hash of its name, and every datagram asks for it.
+    pub(crate) member: MemberId,
     /// When.
     pub(crate) at: Moment,
     /// In which boot.
@@ -65,7 +67,8 @@ pub(crate) struct Heard {
 }
 
 impl HeardBook {
-    pub(crate) fn note(&mut self, peer: &Peer, now: Moment) {
+    /// A peer was heard. Gives back its id.
+    pub(crate) fn note(&mut self, peer: &Peer, now: Moment) -> MemberId {
         match self.hosts.get_mut(&peer.host) {
             Some(heard) => {
                 heard.at = now;
@@ -74,13 +77,21 @@ impl HeardBook {
                 if heard.goodbye.is_some_and(|life| peer.incarnation > life) {
                     heard.goodbye = None;
                 }
+                heard.member
             }
             None => {
-                let heard = Heard { at: now, boot: peer.boot, address: peer.address, goodbye: None };
-                self.names.insert(MemberId::of(&peer.host), peer.host.clone());
+                let member = MemberId::of(&peer.host);
+                let heard = Heard { member, at: now, boot: peer.boot, address: peer.address, goodbye: None };
+                self.names.insert(member, peer.host.clone());
                 self.hosts.insert(peer.host.clone(), heard);
+                member
             }
         }
+    }
+
+    /// The id of a host.
+    pub(crate) fn member(&self, host: &HostName) -> MemberId {
+        self.hosts.get(host).map_or_else(|| MemberId::of(host), |heard| heard.member)
     }
 
     /// Its daemon stops because it was told to: heard on its own connection.
@@ -124,7 +135,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// A host in gossip; `None`: never seen there.
     pub(crate) fn member(&self, host: &HostName) -> Option<&MemberView> {
-        self.membership.member(MemberId::of(host))
+        self.membership.member(self.heard.member(host))
     }
 
     /// Alive in gossip (or ourselves).
@@ -147,7 +158,8 @@ impl Context<'_> {
     pub(crate) fn send(&mut self, host: &HostName, message: Message) {
         if let Some(to) = self.address(host) {
             let path = self.main_path();
-            self.out.push(Output::Message { to, member: Some(MemberId::of(host)), path, message });
+            let member = Some(self.heard.member(host));
+            self.out.push(Output::Message { to, member, path, message });
         }
     }
 }

@@ -107,10 +107,10 @@ impl Coordinator {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, &peer),
             Input::Datagram { from, path, bytes } => {
-                self.heard(now, &from);
+                let member = self.heard(now, &from);
                 self.member.testifier.heard(&from.host, &path, from.boot);
                 if path == *self.membership.path()
-                    && let Err(error) = self.membership.datagram(now.mono, MemberId::of(&from.host), &bytes)
+                    && let Err(error) = self.membership.datagram(now.mono, member, &bytes)
                 {
                     self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
                 }
@@ -234,9 +234,10 @@ impl Coordinator {
         self.with_member(now, |member, cx| member.exchange(cx, peer));
     }
 
-    fn heard(&mut self, now: Now, peer: &Peer) {
-        self.heard.note(peer, now.mono);
+    fn heard(&mut self, now: Now, peer: &Peer) -> MemberId {
+        let member = self.heard.note(peer, now.mono);
         self.with_leader(now, |leader, cx| leader.heard(cx, peer));
+        member
     }
 
     fn message(&mut self, now: Now, from: &Peer, message: Message) {
@@ -244,7 +245,7 @@ impl Coordinator {
         self.member.testifier.heard(&from.host, &path, from.boot);
         match message {
             Message::PushPull { answer, state } => {
-                let member = MemberId::of(&from.host);
+                let member = self.heard.member(&from.host);
                 if let Err(error) = self.membership.merge_state(now.mono, member, &state) {
                     self.out.warn(Some(&from.host), format!("its membership state was dropped: {error}"));
                 }
@@ -267,7 +268,7 @@ impl Coordinator {
             }
             Message::Probe { call, path } => {
                 let boot = self.setup.boot;
-                let member = Some(MemberId::of(&from.host));
+                let member = Some(self.heard.member(&from.host));
                 let message = Message::ProbeAck { call, path: path.clone(), boot };
                 self.out.push(Output::Message { to: from.address, member, path, message });
             }

@@ -10,11 +10,20 @@
 //! | [`nova`] | a Nova that does not protect anybody (design rule I11) |
 //! | [`raft`] | a log that only a majority can extend |
 //! | [`oracle`] | what must never happen, checked against the ground truth after every event |
-//! | [`scenario`] | seeded faults, then healing, then judgement |
+//! | [`deed`] | the vocabulary of faults, mendings and operators |
+//! | [`scenario`] | stories in files: what befalls a cluster, and what must come of it |
+//! | [`random`] | a story from a seed |
+//! | [`shrink`] | from a story that breaks a promise to a shorter one |
+//! | [`report`] | what came of many seeds |
 #![forbid(unsafe_code)]
 
+mod authority;
+pub mod deed;
 pub mod nova;
 pub mod oracle;
 pub mod raft;
+pub mod random;
+pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod world;

@@ -39,6 +39,7 @@ fn phase(world: &World) -> Option<Phase> {
 /// A proof is voided while evacuate calls are on their way: proven again, the same leader must not send them again.
 #[test]
 fn a_voided_proof_does_not_call_an_intent_again() {
+    let mut voided = 0;
     for seed in 0..20 {
         let weather = Weather { slow_calls_percent: 100, lost_answers_percent: 100, ..CALM };
         let mut world = world(seed, weather);
@@ -49,11 +50,14 @@ fn a_voided_proof_does_not_call_an_intent_again() {
             open.any(|record| record.intent.is_some())
         });
         world.press_power(&victim());
-        run_until(&mut world, 60, |world| world.fenced.len() >= 2);
+        // Where every call came through before anybody noticed, there was nothing to void.
+        run_until(&mut world, 60, |world| world.fenced.len() >= 2 || phase(world) == Some(Phase::Recovered));
+        voided += usize::from(world.fenced.len() >= 2);
         run(&mut world, 400).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
         assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
         assert_eq!(world.nova.accepted.len(), 3, "one call a server");
     }
+    assert!(voided >= 5, "only {voided} seeds met the case");
 }
 
 /// A BMC that always says off, of a host that is only cut off: the host must not be taken for fenced.
@@ -62,7 +66,7 @@ fn a_device_that_said_off_of_a_living_host_proves_nothing() {
     let mut world = world(1, CALM);
     world.host_mut(&victim()).expect("enrolled").bmc = Bmc::SaysOff;
     run(&mut world, 40).expect("calm");
-    world.host_mut(&victim()).expect("enrolled").cut = true;
+    world.cut(&victim(), true);
     run(&mut world, 120).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
     assert_eq!(phase(&world), Some(Phase::Stuck), "{}", world.log().join("\n"));
     assert!(world.nova.accepted.is_empty());
@@ -105,8 +109,8 @@ fn nobody_is_left_behind_for_an_outage() {
 fn a_leader_is_not_off() {
     let mut world = world(4, CALM);
     run(&mut world, 30).expect("calm");
-    let leader = world.raft.leader().cloned().expect("elected");
-    let risen = world.raft.voters().iter().find(|voter| **voter != leader).cloned().expect("three voters");
+    let leader = world.leader().expect("elected");
+    let risen = world.voters().into_iter().find(|voter| *voter != leader).expect("three voters");
     let phase = |world: &World| world.raft.ledger().open_incident(&risen).map(|incident| incident.phase);
     world.nova_down = true;
     world.kill_host(&risen, false);
@@ -114,7 +118,7 @@ fn a_leader_is_not_off() {
     world.host_mut(&risen).expect("enrolled").bmc = Bmc::Silent;
     world.press_power(&risen);
     run_until(&mut world, 100, |world| world.log().iter().any(|line| line.ends_with("has booted")));
-    world.raft.elect(Some(risen.clone()));
+    world.elect(&risen);
     world.nova_down = false;
     run(&mut world, 200).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
     assert_eq!(phase(&world), Some(Phase::Stuck), "{}", world.log().join("\n"));
@@ -129,7 +133,7 @@ fn a_daemon_that_says_goodbye_is_not_a_dead_host() {
     run(&mut world, 30).expect("calm");
     world.stop_daemon(&victim());
     run(&mut world, 60).expect("no promise is broken");
-    let leader = world.raft.leader().cloned().expect("somebody leads");
+    let leader = world.leader().expect("somebody leads");
     world.restart_daemon(&leader);
     run(&mut world, 60).expect("no promise is broken");
     assert_eq!(phase(&world), None, "{}", world.log().join("\n"));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rekindle_proto::id::{ClusterName, HostName, IncidentId};
 
+use super::sim::SimCommand;
+
 /// Exit codes, as `--help` tells them. `docs/commands.md` says the same at more length.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -172,6 +174,9 @@ pub enum Command {
     /// Make the cluster's CA and issue certificates. Asks no daemon.
     #[command(subcommand)]
     Pki(PkiCommand),
+    /// Run scenarios, random faults and what-ifs on the very decision code the daemon runs. Changes nothing.
+    #[command(subcommand)]
+    Sim(SimCommand),
 }
 
 /// Changes of voters.

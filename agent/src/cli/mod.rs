@@ -12,11 +12,13 @@ mod roster;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
+mod sim;
 mod voters;
 
 pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch, VotersCommand};
 pub use exit::{Exit, Failure};
 pub use run::run;
+pub use sim::SimCommand;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{Cli, Command, PkiCommand, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, roster, voters};
+use super::{Exit, Failure, order, pki, roster, sim, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
@@ -71,6 +71,7 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             write(out, &text)
         }
         Command::Pki(command) => pki_command(command, out),
+        Command::Sim(command) => sim::run(socket, command, out).await,
         Command::Init { .. }
         | Command::Arm(_)
         | Command::Disarm(_)
@@ -123,11 +124,12 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::FenceTest { .. }
         | Command::Voters { command: None, .. }
         | Command::RecoverQuorum { .. }
-        | Command::Pki(_) => return Ok(None),
+        | Command::Pki(_)
+        | Command::Sim(_) => return Ok(None),
     }))
 }
 
-async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
+pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
     match question(socket, &AdminRequest::Status, ASK_WITHIN).await? {
         AdminReply::Status { status } => Ok(status),
         AdminReply::Members { .. }
@@ -242,7 +244,7 @@ fn line(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     write(out, &format!("{text}\n"))
 }
 
-fn write(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
+pub(super) fn write(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::here(&error))?;
     Ok(Exit::Done)
 }

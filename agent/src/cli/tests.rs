@@ -109,6 +109,8 @@ async fn every_question_shows_its_document() {
         (&["fence-test"], 1, "NOT BOUND"),
         (&["fence-test", "cmp-01"], 0, "bound"),
         (&["fence-test", "cmp-09"], 1, "no fence device"),
+        (&["sim", "what-if", "--kill", "cmp-02"], 0, "cmp-02: recovered, 22 of 22 servers recovered"),
+        (&["sim", "what-if", "--kill", "cmp-02", "--power"], 1, "cmp-02: stuck"),
     ] {
         let (end, out) = daemon.run(words).await;
         assert_eq!(code(&end), exit, "{words:?}: {end:?}");

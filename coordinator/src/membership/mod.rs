@@ -188,6 +188,8 @@ pub struct Membership {
     health: Health,
     /// Foca's state as it was after the last interaction, in its own order.
     seen: Vec<Member<Identity>>,
+    /// Where each stands in it.
+    seen_at: BTreeMap<MemberId, usize>,
     views: BTreeMap<MemberId, MemberView>,
     /// Down in `views`, and no longer known to foca: whom we declared down, or were told is down, before we learned that it
     /// was we who had been cut off.
@@ -237,6 +239,7 @@ impl Membership {
             timers,
             health: Health::default(),
             seen: Vec::new(),
+            seen_at: BTreeMap::new(),
             views: BTreeMap::new(),
             disowned: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -281,9 +284,14 @@ impl Membership {
         if self.holds_down(&source) && self.may_be_cut_off() {
             self.disown_down();
         }
+        let is_old = self.is_old_news(&packet);
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
         let result = self.foca.handle_data(cleaned.as_deref().unwrap_or(bytes), &mut self.wishes);
-        self.settle(now, Some(source));
+        if is_old {
+            self.settle_unchanged(now, Some(source));
+        } else {
+            self.settle(now, Some(source));
+        }
         result.map_err(MembershipError::Swim)
     }
 

@@ -9,13 +9,23 @@ use super::*;
 const HOLDS_MAX: u32 = SCORE_MAX;
 
 impl Membership {
-    /// Carries out foca's wishes. `told_by` is whose words foca has just heard.
+    /// Carries out foca's wishes, and compares its state with the last. `told_by` is whose words foca has just heard.
     pub(super) fn settle(&mut self, now: Moment, told_by: Option<Identity>) {
+        self.carry_out(now, told_by, true);
+    }
+
+    /// The same after what cannot have changed foca's members: they need not be looked at, one by one.
+    pub(super) fn settle_unchanged(&mut self, now: Moment, told_by: Option<Identity>) {
+        self.carry_out(now, told_by, false);
+    }
+
+    fn carry_out(&mut self, now: Moment, told_by: Option<Identity>, compared: bool) {
+        let compared = compared || self.wishes.renewed;
         if self.wishes.renewed {
             self.begin_new_life(now, told_by);
         }
-        let wishes = std::mem::take(&mut self.wishes);
-        for (timer, delay) in wishes.timers {
+        let mut wishes = std::mem::take(&mut self.wishes);
+        for (timer, delay) in wishes.timers.drain(..) {
             let delay = self.stretched(&timer, delay);
             self.timers.set(now + delay, Task::Swim { timer, holds: 0 });
         }
@@ -25,27 +35,50 @@ impl Membership {
             self.swim_incarnation = 0;
             self.outputs.push_back(MembershipOutput::PersistIncarnation(incarnation));
         }
-        if let Some(raised) = wishes.swim_incarnation {
+        if let Some(raised) = wishes.swim_incarnation.take() {
             if raised > self.swim_incarnation {
                 self.health.worse();
             }
             self.swim_incarnation = raised;
         }
-        for (to, bytes) in wishes.packets {
+        for (to, bytes) in wishes.packets.drain(..) {
             self.send(to, bytes);
         }
-        for failed in wishes.probe_failed {
+        for failed in wishes.probe_failed.drain(..) {
             self.probe_failed(&failed);
         }
-        self.compare(now);
-        for pinged in wishes.pinged {
+        if compared {
+            self.compare(now);
+        }
+        for pinged in wishes.pinged.drain(..) {
             self.tell_suspect(&pinged);
         }
+        // Nothing above makes foca speak; the room is used again.
+        wishes.renewed = false;
+        self.wishes = wishes;
+    }
+
+    /// Whether a packet of this member, without news of others, tells foca nothing new: it knows it to be alive in this very
+    /// life and SWIM incarnation.
+    pub(super) fn is_old_news(&self, packet: &Packet) -> bool {
+        let header = &packet.header;
+        let known = || {
+            let at = self.seen_at.get(&header.src.member)?;
+            self.seen.get(*at)
+        };
+        packet.updates.is_empty()
+            && header.message != Message::TurnUndead
+            && known().is_some_and(|known| {
+                known.id() == &header.src
+                    && known.incarnation() == header.src_incarnation
+                    && known.state() == State::Alive
+            })
     }
 
     /// Runs one of foca's timers.
     pub(super) fn run(&mut self, now: Moment, timer: Timer<Identity>, holds: u32) {
         let mut probed = false;
+        let mut only_sends = false;
         match &timer {
             Timer::ChangeSuspectToDown { .. } if self.health.doubtful() && holds < HOLDS_MAX => {
                 self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds: holds + 1 });
@@ -59,18 +92,21 @@ impl Membership {
                 probed = true;
             }
             Timer::SendIndirectProbe { .. }
-            | Timer::ChangeSuspectToDown { .. }
-            | Timer::RemoveDown(_)
             | Timer::PeriodicAnnounce(_)
             | Timer::PeriodicAnnounceDown(_)
-            | Timer::PeriodicGossip(_) => {}
+            | Timer::PeriodicGossip(_) => only_sends = true,
+            Timer::ChangeSuspectToDown { .. } | Timer::RemoveDown(_) => {}
         }
         // Its errors are about the order of timers, which is ours, and it goes on by itself after each.
         let _ = self.foca.handle_timer(timer, &mut self.wishes);
         if probed && self.wishes.probe_failed.is_empty() {
             self.health.better();
         }
-        self.settle(now, None);
+        if only_sends {
+            self.settle_unchanged(now, None);
+        } else {
+            self.settle(now, None);
+        }
     }
 
     /// If we slept, the answers to our probes may be waiting unread: everything an accusation rests on is put off by the
@@ -183,7 +219,8 @@ impl Membership {
     /// A suspect that we probe is told of the suspicion: gossip about it may have died out before it reached it, and an
     /// answer alone does not clear it.
     fn tell_suspect(&mut self, pinged: &Identity) {
-        let suspicion = self.seen.iter().find(|member| member.id() == pinged && member.state() == State::Suspect);
+        let known = self.seen_at.get(&pinged.member).and_then(|at| self.seen.get(*at));
+        let suspicion = known.filter(|member| member.id() == pinged && member.state() == State::Suspect);
         let Some(suspicion) = suspicion.cloned() else { return };
         let src = *self.foca.identity();
         let header = Header { src, src_incarnation: self.swim_incarnation, dst: *pinged, message: Message::Gossip };
@@ -197,6 +234,7 @@ impl Membership {
         if !self.foca.iter_membership_state().eq(self.seen.iter()) {
             self.seen.clear();
             self.seen.extend(self.foca.iter_membership_state().cloned());
+            self.seen_at = self.seen.iter().enumerate().map(|(at, member)| (member.id().member, at)).collect();
             let mut changed = BTreeMap::new();
             for member in &self.seen {
                 self.disowned.remove(&member.id().member);

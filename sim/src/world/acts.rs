@@ -3,89 +3,95 @@
 use super::*;
 
 impl World {
-    pub(super) fn output(&mut self, name: &HostName, start: u64, output: Output) {
+    pub(super) fn output(&mut self, ix: Ix, output: Output) {
+        let (host, start) = (ix as u32, self.hosts[ix].start);
         match output {
-            Output::Datagram { to, member, path, bytes } => {
-                self.deliver(name, to, Some(member), true, |from| Input::Datagram {
-                    from,
-                    path: path.clone(),
-                    bytes: bytes.clone(),
-                });
-            }
-            Output::Message { to, member, path: _, message } => {
-                self.deliver(name, to, member, false, |from| Input::Message { from, message: message.clone() });
-            }
-            Output::Dial { seed } => {
-                let target = seed.parse().ok().and_then(|address: SocketAddr| self.addresses.get(&address).cloned());
-                if let Some(target) = target.filter(|target| target != name && self.connected(name, target)) {
-                    self.meet(name, &target);
-                }
-            }
+            Output::Datagram { to, member, path: _, bytes } => self.send_datagram(ix, to, member, bytes),
+            Output::Message { to, member, path: _, message } => self.send_message(ix, to, member, message),
+            Output::Dial { seed } => self.dial(ix, &seed),
             Output::PersistIncarnation(incarnation) => {
-                if let Some(host) = self.hosts.get_mut(name) {
-                    host.incarnation = incarnation;
-                }
+                self.hosts[ix].incarnation = incarnation;
+                self.introduce(ix);
             }
             Output::Propose { call, entry } => {
-                let delay = self.millis(2, 12);
-                self.schedule(delay, Happening::Commit(name.clone(), start, call, entry));
+                let delay = self.millis(1, 3);
+                self.schedule(delay, Happening::Propose { host, start, call, entry });
             }
             Output::CheckLinearizable { call } => {
-                let delay = self.millis(1, 5);
-                self.schedule(delay, Happening::Check(name.clone(), start, call));
+                let delay = self.millis(1, 2);
+                self.schedule(delay, Happening::Check { host, start, call });
             }
-            Output::ReadDevice { call, host, guid, .. } => {
+            Output::ReadDevice { call, host: target, guid, .. } => {
                 let delay = self.millis(20, 80);
-                self.schedule(delay, Happening::ReadDevice(name.clone(), start, call, host, guid));
+                self.schedule(delay, Happening::ReadDevice { asker: host, start, call, host: target, guid });
             }
             Output::PowerOff(order) => {
+                self.oracle_off_ordered(ix, &order);
                 let delay = self.millis(30, 60);
-                let (call, host) = (order.call(), order.host().clone());
-                self.schedule(delay, Happening::PowerOff(name.clone(), start, call, host));
+                self.schedule(delay, Happening::PowerOff { asker: host, start, order: Box::new(order) });
             }
-            Output::Nova { call, request } => self.nova_read(name, call, &request),
+            Output::Nova { call, request } => {
+                let delay = self.millis(10, 60);
+                self.schedule(delay, Happening::NovaRead { asker: host, start, call, request: Box::new(request) });
+            }
             Output::ForceDown(order) => {
                 let delay = self.millis(12, 36);
-                let reaches = self.reaches_nova(name);
-                let result = if reaches { Ok(self.nova.force_down(order.host())) } else { Err(outage()) };
-                self.later(name, delay, Input::Nova { call: order.call(), result });
+                self.schedule(delay, Happening::ForceDown { asker: host, start, order: Box::new(order) });
             }
             Output::Evacuate(order) => {
-                let slow = self.percent(self.weather.slow_calls_percent);
-                let delay = if slow { self.millis(200, 10_000) } else { self.millis(10, 200) };
-                let (call, server) = (order.call(), order.server());
-                self.schedule(delay, Happening::Evacuate(name.clone(), start, call, server));
+                let delay = self.millis(5, 30);
+                self.schedule(delay, Happening::Evacuate { asker: host, start, order: Box::new(order) });
             }
             Output::GuestPower(order) => {
-                let reaches = self.reaches_nova(name);
-                if reaches {
-                    self.nova.power(order.server(), order.power() == GuestPower::Start);
-                }
-                let result = if reaches { Ok(NovaAnswer::Accepted) } else { Err(outage()) };
-                self.later(name, Duration::from_millis(30), Input::Nova { call: order.call(), result });
+                let delay = self.millis(5, 30);
+                self.schedule(delay, Happening::GuestPower { asker: host, start, order: Box::new(order) });
             }
             Output::ListGuests => {
-                let list = self.guest_list(name);
-                self.later(name, Duration::from_millis(10), Input::Guests { list });
+                let list = self.guest_list(ix);
+                self.later(ix, start, Duration::from_millis(10), Input::Guests { list });
             }
             Output::CheckGuests { call, servers } => {
-                let guests = self.nova.guests_on(name);
+                let guests = self.nova.guests_on(&self.hosts[ix].name);
                 let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
-                self.later(name, Duration::from_millis(10), Input::GuestsChecked { call, running });
+                self.later(ix, start, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
             // Raft's membership is not modelled here: nobody is told of one, so nobody asks for a change.
             Output::ChangeVoters(_) | Output::Generation { .. } => {}
-            Output::Answer { .. } | Output::Relay { .. } => {}
-            Output::Event(event) => self.tell_event(name, &event),
+            Output::Answer { call, reply } => self.tell(format!("[{}] answer {call}: {reply:?}", self.hosts[ix].name)),
+            Output::Relay { call, to, member, request } => {
+                let target =
+                    self.hosts.iter().position(|other| other.member == member && other.addresses.contains(&to));
+                if let Some(target) = target.filter(|target| self.connected(ix, *target)) {
+                    let (delay, start) = (self.delay(), self.hosts[target].start);
+                    let query = Happening::Query { host: target as u32, start, call, request: Box::new(request) };
+                    self.schedule(delay, query);
+                }
+            }
+            Output::Event(event) => self.tell_event(ix, &event),
         }
     }
 
-    fn tell_event(&mut self, name: &HostName, event: &Event) {
+    fn tell_event(&mut self, ix: Ix, event: &Event) {
+        // The story is the leader's; what others believe is in their own logs.
+        let leads = self.hosts[ix].node.as_ref().is_some_and(|node| node.role == crate::raft::Role::Leader);
+        let name = &self.hosts[ix].name;
         match event {
-            _ if self.raft.leader() != Some(name) => {}
-            Event::Phase { host, phase, text, .. } => self.tell(format!("[{name}] {host} {phase}: {text}")),
-            Event::Server { server, text, .. } => self.tell(format!("[{name}] {server} {text}")),
-            Event::Warning { text, .. } => self.tell(format!("[{name}] warning: {text}")),
+            Event::Phase { host, phase, text, incident } if leads => {
+                let line = format!("[{name}] {host} {phase}: {text}");
+                if incident.is_none() {
+                    self.suspicions.push((self.now, host.clone(), *phase));
+                }
+                self.tell(line);
+            }
+            Event::Server { server, text, .. } if leads => {
+                let line = format!("[{name}] {server} {text}");
+                self.tell(line);
+            }
+            Event::Warning { text, .. } if leads => {
+                let line = format!("[{name}] warning: {text}");
+                self.tell(line);
+            }
+            Event::Phase { .. } | Event::Server { .. } | Event::Warning { .. } => {}
             Event::Member { .. } | Event::Leader { .. } => {}
         }
     }

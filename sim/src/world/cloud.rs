@@ -1,64 +1,230 @@
 //! Cloud calls: what the coordinators ask of Nova, and what becomes of it.
 
 use super::*;
+use crate::nova::{Cast, Rebuild};
+
+/// How late a call may arrive whose caller was told 504: every HTTP, proxy and RPC time-out on the way (I11).
+const LATE_CALL_MS: (u64, u64) = (1_000, 115_000);
 
 impl World {
-    pub(super) fn guest_list(&self, host: &HostName) -> GuestList {
+    pub(super) fn guest_list(&self, ix: Ix) -> GuestList {
         let guest = |server| Guest { server, running: true, disks: DiskPlacement::Shared };
-        GuestList { complete: true, guests: self.nova.guests_on(host).into_iter().map(guest).collect() }
+        GuestList { complete: true, guests: self.nova.guests_on(&self.hosts[ix].name).into_iter().map(guest).collect() }
     }
 
-    pub(super) fn reaches_nova(&self, host: &HostName) -> bool {
-        !self.nova_down && self.hosts.get(host).is_some_and(|host| !host.cut)
+    fn reaches_nova(&self, ix: Ix) -> bool {
+        !self.nova_down && self.reaches_services(ix)
     }
 
-    pub(super) fn nova_read(&mut self, name: &HostName, call: CallId, request: &NovaRead) {
-        let delay = self.millis(10, 60);
-        let result = if self.reaches_nova(name) { self.nova.read(request) } else { Err(outage()) };
-        self.later(name, delay, Input::Nova { call, result });
+    /// What a call meets instead of Nova, if anything: no way there, or a 503.
+    fn nova_refuses(&mut self, ix: Ix) -> Option<NovaError> {
+        if !self.reaches_nova(ix) {
+            return Some(outage());
+        }
+        if self.percent(self.weather.nova_errors_percent) {
+            self.count("nova errors");
+            return Some(NovaError::Unknown("503".into()));
+        }
+        None
     }
 
-    pub(super) fn evacuate(&mut self, asker: &HostName, start: u64, call: CallId, server: ServerId) {
-        if !self.reaches_nova(asker) {
-            self.later(asker, Duration::from_secs(2), Input::Nova { call, result: Err(outage()) });
+    pub(super) fn nova_read(&mut self, ix: Ix, start: u32, call: CallId, request: &NovaRead) {
+        if !self.is_current(ix, start) {
             return;
         }
-        let choice = self.rng.random_range(0..1_000_000usize);
-        let result = self.nova.evacuate(server, |candidates| choice % candidates);
-        if let Ok(rebuild) = &result {
-            let source = self.nova.accepted.last().map(|(_, source)| source.clone());
-            if let Some(source) =
-                source.filter(|source| self.hosts.get(source).is_some_and(|host| host.powered && self.lives(source)))
-            {
-                self.violation = Some(Violation::EvacuatedFromPowered { server, host: source });
-            }
-            let after = self.millis(500, 4_000);
-            if self.weather.dying_destination {
-                self.weather.dying_destination = false;
-                let soon = self.millis(50, 2_000);
-                self.schedule(soon, Happening::Die(rebuild.dest.clone()));
-            }
-            self.schedule(after, Happening::Finish(rebuild.clone()));
+        let result = match self.nova_refuses(ix) {
+            Some(error) => Err(error),
+            None => self.nova.read(request, self.now),
+        };
+        self.later(ix, start, Duration::from_millis(5), Input::Nova { call, result });
+    }
+
+    /// Whether an order may still be sent; else its caller is told that it was not.
+    fn in_time(&mut self, ix: Ix, start: u32, call: CallId, begin_before: Moment) -> bool {
+        if !self.is_current(ix, start) {
+            return false;
         }
+        let in_time = self.clock(ix).mono < begin_before && !self.hosts[ix].frozen;
+        if !in_time {
+            let result = Err(NovaError::NotSent("too late".into()));
+            self.later(ix, start, Duration::ZERO, Input::Nova { call, result });
+        }
+        in_time
+    }
+
+    pub(super) fn force_down(&mut self, ix: Ix, start: u32, order: &ForceDownOrder) {
+        if !self.in_time(ix, start, order.call(), order.begin_before()) {
+            return;
+        }
+        let result = match self.nova_refuses(ix) {
+            Some(error) => Err(error),
+            None => Ok(self.nova.force_down(order.host(), self.now)),
+        };
+        self.later(ix, start, Duration::from_millis(10), Input::Nova { call: order.call(), result });
+    }
+
+    pub(super) fn guest_power(&mut self, ix: Ix, start: u32, order: &GuestPowerOrder) {
+        if !self.in_time(ix, start, order.call(), order.begin_before()) {
+            return;
+        }
+        let result = match self.nova_refuses(ix) {
+            Some(error) => Err(error),
+            None => {
+                if let Some((host, cast)) = self.nova.power(order.server(), order.power() == GuestPower::Start) {
+                    let after = self.millis(10, 40);
+                    self.schedule(after, Happening::Nova(Box::new(Stage::Cast(host, cast))));
+                }
+                Ok(NovaAnswer::Accepted)
+            }
+        };
+        self.later(ix, start, Duration::from_millis(30), Input::Nova { call: order.call(), result });
+    }
+
+    /// An evacuate call leaves its caller: it arrives soon, slowly, twice, or long after its caller has given it up.
+    pub(super) fn evacuate(&mut self, ix: Ix, start: u32, order: &EvacuateOrder) {
+        let (call, server) = (order.call(), order.server());
+        if !self.in_time(ix, start, call, order.begin_before()) {
+            return;
+        }
+        self.oracle_evacuate_sent(ix, order);
+        if let Some(error) = self.nova_refuses(ix) {
+            self.later(ix, start, Duration::from_secs(2), Input::Nova { call, result: Err(error) });
+            return;
+        }
+        if self.percent(self.weather.late_calls_percent) {
+            self.count("late evacuate calls");
+            let late = self.millis(LATE_CALL_MS.0, LATE_CALL_MS.1);
+            self.schedule(late, Happening::LateEvacuate { server, answer: None });
+            let result = Err(NovaError::Unknown("504".into()));
+            self.later(ix, start, Duration::from_millis(900), Input::Nova { call, result });
+            return;
+        }
+        if self.percent(self.weather.slow_calls_percent) {
+            self.count("slow evacuate calls");
+            let late = self.millis(200, 10_000);
+            self.schedule(late, Happening::LateEvacuate { server, answer: Some((ix as u32, start, call)) });
+            return;
+        }
+        self.evacuate_arrives(server, Some((ix as u32, start, call)));
+        if self.percent(self.weather.doubled_calls_percent) {
+            self.count("doubled evacuate calls");
+            self.oracle.doubled += 1;
+            let _ = self.nova_evacuates(server);
+        }
+    }
+
+    /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
+    pub(super) fn evacuate_arrives(&mut self, server: ServerId, answer: Option<(u32, u32, CallId)>) {
+        let result = self.nova_evacuates(server).map(|()| NovaAnswer::Accepted);
+        let Some((host, start, call)) = answer else { return };
         if self.percent(self.weather.lost_answers_percent) {
+            self.count("lost answers");
             let result = Err(NovaError::Unknown("the answer was lost".into()));
-            self.later(asker, Duration::from_secs(1), Input::Nova { call, result });
+            self.later(host as Ix, start, Duration::from_secs(1), Input::Nova { call, result });
             return;
         }
-        if self.is_current(asker, start) {
-            let result = result.map(|_| NovaAnswer::Accepted);
-            self.later(asker, Duration::from_millis(10), Input::Nova { call, result });
+        self.later(host as Ix, start, Duration::from_millis(30), Input::Nova { call, result });
+    }
+
+    fn nova_evacuates(&mut self, server: ServerId) -> Result<(), NovaError> {
+        let choice = self.rng.random_range(0..1_000_000usize);
+        let rebuild = self.nova.evacuate(server, self.now, |candidates| choice % candidates)?;
+        self.count("evacuations");
+        self.oracle_evacuated(server);
+        // Nova takes a host for alive for a minute after its death.
+        if let Some((_, source)) = self.nova.accepted.last().filter(|_| self.is_dead(&rebuild.dest)) {
+            self.oracle.cause(&source.clone(), "a destination of its servers was dead");
         }
+        if self.weather.dying_destination {
+            self.weather.dying_destination = false;
+            if let Some(dest) = self.ix(&rebuild.dest) {
+                let soon = self.millis(50, 2_000);
+                self.schedule(soon, Happening::Die(dest as u32));
+            }
+        }
+        let after = self.millis(100, 600);
+        let dest = rebuild.dest.clone();
+        self.schedule(after, Happening::Nova(Box::new(Stage::Cast(dest, Cast::Rebuild(rebuild)))));
+        Ok(())
+    }
+
+    /// Nova's own next step.
+    pub(super) fn nova_stage(&mut self, stage: Stage) {
+        match stage {
+            Stage::Cast(host, cast) => {
+                if let Some(stage) = self.nova.cast(&host, cast) {
+                    let after = self.millis(400, 3_500);
+                    self.schedule(after, Happening::Nova(Box::new(stage)));
+                }
+                self.list_guests(&host);
+            }
+            Stage::Finish(rebuild) => self.rebuilt(&rebuild),
+            Stage::SwitchOver(migration) => {
+                if self.nova.switch_over(migration) {
+                    let after = self.millis(500, 4_000);
+                    self.schedule(after, Happening::Nova(Box::new(Stage::Complete(migration))));
+                }
+            }
+            Stage::Complete(migration) => self.nova.complete(migration),
+        }
+    }
+
+    fn rebuilt(&mut self, rebuild: &Rebuild) {
+        let fails = self.percent(self.weather.failed_rebuilds_percent);
+        let leaves_copy = fails && self.percent(self.weather.leftover_percent);
+        self.count(if fails { "failed rebuilds" } else { "rebuilds" });
+        if leaves_copy {
+            self.count("leftover copies");
+        }
+        let text = if fails { "fails" } else { "runs" };
+        self.tell(format!("{} {text} on {}", rebuild.server, rebuild.dest));
+        self.nova.finish(rebuild, fails, leaves_copy);
+        self.list_guests(&rebuild.dest.clone());
+    }
+
+    /// libvirt tells the host's daemon that something has changed.
+    fn list_guests(&mut self, host: &HostName) {
+        let Some(ix) = self.ix(host) else { return };
+        let (list, start) = (self.guest_list(ix), self.hosts[ix].start);
+        self.later(ix, start, Duration::from_millis(5), Input::Guests { list });
+    }
+
+    /// The compute service of a host that has booted.
+    pub(super) fn start_compute(&mut self, ix: Ix) {
+        let name = self.hosts[ix].name.clone();
+        for cast in self.nova.host_returned(&name, self.now) {
+            self.count("casts replayed");
+            let after = self.millis(100, 2_000);
+            self.schedule(after, Happening::Nova(Box::new(Stage::Cast(name.clone(), cast))));
+        }
+    }
+
+    pub(super) fn nova_heartbeats(&mut self) {
+        let (nova_down, index, hosts, net) = (self.nova_inside_down, &self.index, &self.hosts, &self.net);
+        let reaches = |host: &HostName| {
+            index.get(host).is_some_and(|ix| !nova_down && hosts[*ix].has_kernel() && net.carries(*ix, *ix, 0))
+        };
+        self.nova.heartbeat(self.now, reaches);
+        self.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
     }
 
     /// A guest's process dies on a healthy host; libvirt says so.
     pub fn kill_guest(&mut self, server: ServerId) {
-        let Some(host) = self.nova.servers().find(|record| record.id == server).and_then(|record| record.host.clone())
-        else {
-            return;
-        };
+        let Some(host) = self.nova.server(server).and_then(|record| record.host.clone()) else { return };
+        let Some(ix) = self.ix(&host) else { return };
         self.tell(format!("guest {server} dies on {host}"));
+        self.count("guest died");
         self.nova.guest_died(server);
-        self.later(&host, Duration::from_millis(90), Input::Guest { server, event: GuestEvent::Failed });
+        let start = self.hosts[ix].start;
+        self.later(ix, start, Duration::from_millis(90), Input::Guest { server, event: GuestEvent::Failed });
+    }
+
+    /// A user or operator lets a server migrate, live, to another host.
+    pub fn migrate(&mut self, server: ServerId, dest: &HostName) {
+        let Some(migration) = self.nova.migrate(server, dest) else { return };
+        self.tell(format!("{server} migrates to {dest}"));
+        self.count("live migrations");
+        let after = self.millis(2_000, 20_000);
+        self.schedule(after, Happening::Nova(Box::new(Stage::SwitchOver(migration))));
     }
 }

@@ -1,4 +1,6 @@
-//! Hosts: their power, their daemons, and what befalls them.
+//! Hosts: their power, their kernels, their daemons.
+
+use rekindle_proto::fact::MigrationStatus;
 
 use super::*;
 
@@ -15,155 +17,206 @@ pub enum Bmc {
     WrongPassword,
     /// It says off, always, and does nothing.
     SaysOff,
+    /// It switches off, and says on, always.
+    SaysOn,
+    /// It refuses two commands of three: node busy.
+    Busy,
+    /// It takes that many milliseconds for every answer.
+    Slow(u16),
+    /// It accepts, and executes that many seconds later.
+    Late(u16),
 }
 
 /// One simulated host.
 #[derive(Debug)]
 pub struct Host {
-    pub(super) coordinator: Option<Coordinator>,
-    pub(super) address: SocketAddr,
+    pub(super) name: HostName,
+    pub(super) member: MemberId,
+    pub(super) role: MemberRole,
+    pub(super) addresses: Vec<SocketAddr>,
     pub(super) boot: BootId,
     pub(super) incarnation: Incarnation,
     pub(super) uuid: SystemUuid,
-    /// It has power: its guests may be running.
+    /// It has power.
     pub powered: bool,
-    /// Its processes do not run for now; what is sent to it waits in nobody's buffer.
+    pub(super) has_supply: bool,
+    /// Its kernel runs: its guests may be running.
+    pub(super) kernel: bool,
+    /// Its daemon does not run for now; what is sent to it waits in a buffer.
     pub frozen: bool,
-    /// Its network is cut from everybody's.
-    pub cut: bool,
+    /// Since when its daemon is stopped and its clock too.
+    pub(super) suspended: Option<Moment>,
+    pub(super) starved: bool,
     /// How its BMC behaves.
     pub bmc: Bmc,
-    pub(super) starts: u64,
+    /// Which machine the address of its BMC leads to.
+    pub(super) bmc_leads_to: Ix,
+    /// Its daemon has been started and has not ended.
+    pub(super) running: bool,
+    pub(super) coordinator: Option<Box<Coordinator>>,
+    /// Counts its daemon's lives, and the ends of them.
+    pub(super) start: u32,
     pub(super) tick: Option<Moment>,
-    pub(super) met: BTreeSet<(HostName, u64)>,
+    pub(super) clock: Clock,
+    pub(super) backlog: VecDeque<Input>,
+    pub(super) card: Arc<Peer>,
+    pub(super) node: Option<Node>,
+    pub(super) raft_tick: Option<Moment>,
+    pub(super) disk: Disk,
+    pub(super) tears_next: bool,
+}
+
+impl Host {
+    /// Whether it has power and its kernel runs.
+    #[must_use]
+    pub fn has_kernel(&self) -> bool {
+        self.powered && self.kernel
+    }
+
+    /// Its daemon's mind.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<&Coordinator> {
+        self.coordinator.as_deref()
+    }
+
+    /// Its daemon is gone, and everything that was under way in it.
+    pub(super) fn end_process(&mut self) {
+        self.running = false;
+        self.coordinator = None;
+        self.start += 1;
+        self.tick = None;
+        self.raft_tick = None;
+        self.backlog.clear();
+        self.frozen = false;
+        self.suspended = None;
+    }
 }
 
 impl World {
-    /// All hosts, by name.
+    /// All hosts and witnesses, in order.
     #[must_use]
     pub fn host_names(&self) -> Vec<HostName> {
-        self.hosts.keys().cloned().collect()
+        self.hosts.iter().map(|host| host.name.clone()).collect()
+    }
+
+    /// All hypervisors, in order.
+    #[must_use]
+    pub fn hypervisors(&self) -> Vec<HostName> {
+        let hypervisors = self.hosts.iter().filter(|host| host.role == MemberRole::Member);
+        hypervisors.map(|host| host.name.clone()).collect()
     }
 
     /// A host.
     #[must_use]
     pub fn host(&self, host: &HostName) -> Option<&Host> {
-        self.hosts.get(host)
+        self.ix(host).map(|ix| &self.hosts[ix])
     }
 
     /// A host, to be tampered with.
     pub fn host_mut(&mut self, host: &HostName) -> Option<&mut Host> {
-        self.hosts.get_mut(host)
+        self.ix(host).map(|ix| &mut self.hosts[ix])
     }
 
     /// The kernel or the power of a host died. `power`: its BMC says off, too.
     pub fn kill_host(&mut self, host: &HostName, power: bool) {
+        let Some(ix) = self.ix(host) else { return };
         self.tell(format!("{host} dies ({})", if power { "power" } else { "kernel" }));
-        self.nova.host_died(host);
-        if let Some(host) = self.hosts.get_mut(host) {
-            host.coordinator = None;
-            host.starts += 1;
-            host.powered = !power;
+        self.count(if power { "power lost" } else { "kernel died" });
+        self.stop_machine(ix);
+        self.hosts[ix].powered = !power && self.hosts[ix].powered;
+    }
+
+    /// Whatever ran there runs no more.
+    pub(super) fn stop_machine(&mut self, ix: Ix) {
+        let now = self.now;
+        let host = &mut self.hosts[ix];
+        host.kernel = false;
+        host.end_process();
+        let name = host.name.clone();
+        // What is being built here is never finished: whoever waits for it is stuck for this.
+        if let Ok(NovaAnswer::Migrations(records)) = self.nova.read(&NovaRead::Migrations(name.clone()), now) {
+            let open = records.into_iter().filter(|record| record.status == MigrationStatus::UnderWay);
+            for source in open.filter(|record| record.dest.as_ref() == Some(&name)).filter_map(|record| record.source) {
+                self.oracle.cause(&source, "a destination of its servers died");
+            }
         }
-        self.check_leader();
+        self.nova.host_died(&name, now);
+        self.recount();
     }
 
     /// The daemon of a living host is told to stop, and says goodbye; its guests run on.
     pub fn stop_daemon(&mut self, host: &HostName) {
+        let Some(ix) = self.ix(host).filter(|ix| self.speaks(*ix)) else { return };
         self.tell(format!("rekindled of {host} stops"));
-        self.input(host, Input::Stopping);
-        if let Some(host) = self.hosts.get_mut(host) {
-            host.coordinator = None;
-            host.starts += 1;
-        }
-        self.check_leader();
+        self.count("daemon stopped");
+        self.input(ix, Input::Stopping);
+        self.hosts[ix].end_process();
+        self.recount();
     }
 
     /// A stopped daemon is started again.
     pub fn start_again(&mut self, host: &HostName) {
+        let Some(ix) = self.ix(host).filter(|ix| self.hosts[*ix].has_kernel()) else { return };
         self.tell(format!("rekindled of {host} starts again"));
-        self.start_daemon(host);
+        self.start_daemon(ix);
     }
 
-    /// The daemon of a living host is killed; systemd starts it again. A leader resumes its term from disk, or has lost
-    /// it by then.
+    /// The daemon of a living host is killed; systemd starts it again within a second.
     pub fn restart_daemon(&mut self, host: &HostName) {
-        if !self.lives(host) {
-            return;
-        }
+        let Some(ix) = self.ix(host).filter(|ix| self.hosts[*ix].has_kernel()) else { return };
         self.tell(format!("rekindled of {host} restarts"));
-        if self.raft.leader() == Some(host) && self.percent(50) {
-            self.raft.elect(None);
-        }
-        self.start_daemon(host);
-        self.check_leader();
+        self.count("daemon restarted");
+        self.crash(ix, true);
     }
 
-    pub(super) fn start_daemon(&mut self, name: &HostName) {
-        let seeds: Vec<String> = self.hosts.values().map(|host| host.address.to_string()).collect();
-        let voters: Vec<HostName> = self.raft.voters().iter().cloned().collect();
-        let seed = self.rng.random();
-        let now = self.clock();
-        let (cluster, path, policy) = (self.cluster.clone(), self.path.clone(), self.policy.clone());
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        host.starts += 1;
-        host.incarnation = Incarnation(host.incarnation.0.max(now.mono.as_micros()) + 1);
-        host.tick = None;
-        host.met.clear();
-        let devices = vec![DeviceRule {
-            hosts: "*".to_owned(),
-            level: 1,
-            driver: "sim".to_owned(),
-            address: "{host}-bmc".to_owned(),
-        }];
-        let setup = Setup {
-            cluster,
-            host: name.clone(),
-            role: MemberRole::Member,
+    pub(super) fn crash(&mut self, ix: Ix, comes_back: bool) {
+        self.hosts[ix].end_process();
+        self.recount();
+        if comes_back {
+            let after = self.millis(200, 1_500);
+            let start = self.hosts[ix].start;
+            self.schedule(after, Happening::StartDaemon { host: ix as u32, start });
+        }
+    }
+
+    pub(super) fn start_daemon(&mut self, ix: Ix) {
+        let world_now = self.now;
+        self.hosts[ix].end_process();
+        let now = self.clock(ix);
+        let setup = {
+            let host = &mut self.hosts[ix];
+            // Life numbers are milliseconds since 1970, or one more than the last.
+            host.incarnation = Incarnation(host.incarnation.0.max(world_now.as_micros() / 1_000) + 1);
+            self.introduce(ix);
+            self.setup(ix)
+        };
+        let host = &mut self.hosts[ix];
+        host.coordinator = Some(Box::new(Coordinator::new(setup, now)));
+        host.running = true;
+        self.net.forget(ix);
+        self.recount();
+        self.start_raft(ix);
+        let list = self.guest_list(ix);
+        self.input(ix, Input::Guests { list });
+        self.input(ix, Input::Tick);
+        if self.hosts[ix].starved {
+            let start = self.hosts[ix].start;
+            self.schedule(Duration::from_secs(1), Happening::Starved { host: ix as u32, start });
+        }
+    }
+
+    /// How it introduces itself from now on.
+    pub(super) fn introduce(&mut self, ix: Ix) {
+        let host = &mut self.hosts[ix];
+        host.card = Arc::new(Peer {
+            host: host.name.clone(),
             boot: host.boot,
             incarnation: host.incarnation,
-            listen: vec![(path, host.address)],
-            system_uuid: Some(host.uuid),
-            seeds,
-            keepers: voters.clone(),
-            generation: None,
-            voters: voters.clone(),
-            operator_ca: Vec::new(),
-            devices,
-            policy,
-            seed,
-        };
-        host.coordinator = Some(Coordinator::new(setup, now));
-        if voters.contains(name) {
-            self.raft.forget(name);
-            let ledger = self.first_ledger();
-            self.input(name, Input::Restored { ledger: Box::new(ledger) });
-            self.replicate(name);
-        }
-        let list = self.guest_list(name);
-        self.input(name, Input::Guests { list });
-        self.input(name, Input::Tick);
+            address: host.addresses[0],
+        });
     }
 
-    /// What the log began with: the roster, armed.
-    pub(super) fn first_ledger(&self) -> Ledger {
-        let mut ledger = Ledger::new(self.cluster.clone());
-        ledger.arming.clone_from(&self.raft.ledger().arming);
-        ledger.roster.clone_from(&self.raft.ledger().roster);
-        ledger.hosts = ledger.roster.keys().map(|host| (host.clone(), Default::default())).collect();
-        ledger
-    }
-
-    pub(super) fn is_current(&self, host: &HostName, start: u64) -> bool {
-        self.hosts.get(host).is_some_and(|host| host.starts == start && host.coordinator.is_some())
-    }
-
-    /// Whether guests can run there: it has power and its kernel runs.
-    pub(super) fn lives(&self, host: &HostName) -> bool {
-        self.hosts.get(host).is_some_and(|host| host.powered && host.coordinator.is_some())
-    }
-
-    pub(super) fn is_up(&self, host: &HostName) -> bool {
-        self.connected(host, host)
+    pub(super) fn is_current(&self, ix: Ix, start: u32) -> bool {
+        self.hosts[ix].start == start && self.hosts[ix].running
     }
 }

@@ -1,8 +1,9 @@
-//! The event heap, the hosts, and what their outputs do.
+//! The event queue, the hosts, and what their outputs do.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -10,174 +11,133 @@ use rand::{RngExt, SeedableRng};
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger};
-use rekindle_coordinator::order::GuestPower;
-use rekindle_coordinator::policy::{DeviceRule, Policy, Setup};
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder};
+use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
+use rekindle_proto::admin::AdminRequest;
 use rekindle_proto::fact::{
     DeviceError, DeviceGuid, DeviceReading, DiskPlacement, Guest, GuestEvent, GuestList, MemberRole, NovaError,
-    PowerState, RosterEntry,
+    PowerState,
 };
 use rekindle_proto::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, MemberId, PathName, ServerId, SystemUuid, WallTime,
 };
+use rekindle_proto::message::Message;
+use rekindle_proto::status::Phase;
 use uuid::Uuid;
 
-use crate::nova::{Nova, Rebuild};
-use crate::oracle::{Violation, never_twice, once_per_intent};
-use crate::raft::Raft;
+use crate::nova::{Nova, Stage};
+use crate::oracle::{Oracle, Violation};
+use crate::raft::{History, Node, Word};
 
 mod acts;
+mod ask;
+mod build;
 mod cloud;
-mod elections;
+mod faults;
 mod hosts;
+mod judge;
+mod labels;
 mod network;
+mod plan;
 mod power;
+mod queue;
+mod voters;
 
+pub use faults::Disk;
 pub use hosts::{Bmc, Host};
+pub use plan::{Plan, PlannedMember, Weather};
+
+use queue::{Clock, Queue};
 
 /// Between two heartbeats of every compute service.
 const NOVA_HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long a proposal or a check may take before its caller gives up.
 const RAFT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wall clocks begin here, in milliseconds since 1970.
+const WALL_BEGINS: i64 = 1_800_000_000_000;
+/// Inputs that wait for a stopped or starved process: what a socket buffer holds. Later datagrams are lost.
+const BACKLOG_MAX: usize = 256;
+/// How seldom a starved process gets to its inputs.
+const STARVED_MS: (u64, u64) = (700, 3_000);
+/// Most outputs of one input: a word to each of 2,000 members twice, and some acts (I8).
+const OUTPUTS_MAX: usize = 6_000;
+
+/// A host's number: hosts and witnesses in one row.
+type Ix = usize;
 
 #[derive(Debug)]
 enum Happening {
-    Input(HostName, u64, Box<Input>),
-    Tick(HostName, u64),
-    Commit(HostName, u64, CallId, Box<Entry>),
-    Check(HostName, u64, CallId),
-    PowerOff(HostName, u64, CallId, HostName),
-    ReadDevice(HostName, u64, CallId, HostName, bool),
-    Evacuate(HostName, u64, CallId, ServerId),
-    Finish(Rebuild),
-    PressPower(HostName),
-    Boot(HostName, u64),
-    Die(HostName),
+    Datagram { to: u32, start: u32, path: u8, from: Arc<Peer>, bytes: Vec<u8> },
+    Message { to: u32, start: u32, from: Arc<Peer>, message: Box<Message> },
+    Input { to: u32, start: u32, input: Box<Input> },
+    Tick { host: u32, start: u32 },
+    Starved { host: u32, start: u32 },
+    Raft { to: u32, from: u32, start: u32, word: Box<Word> },
+    RaftTick { host: u32, start: u32 },
+    Written { host: u32, start: u32, index: usize },
+    Propose { host: u32, start: u32, call: CallId, entry: Box<Entry> },
+    Check { host: u32, start: u32, call: CallId },
+    GiveUp { host: u32, start: u32, call: CallId },
+    PowerOff { asker: u32, start: u32, order: Box<PowerOffOrder> },
+    Off { machine: u32, ordered: Box<power::Ordered> },
+    ReadDevice { asker: u32, start: u32, call: CallId, host: HostName, guid: bool },
+    NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
+    ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
+    Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
+    GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
+    LateEvacuate { server: ServerId, answer: Option<(u32, u32, CallId)> },
+    Nova(Box<Stage>),
+    PressPower(u32),
+    Boot { host: u32, start: u32 },
+    StartDaemon { host: u32, start: u32 },
+    Die(u32),
     Heartbeat,
-    Election,
-}
-
-/// How the simulated network and cloud misbehave all the time.
-#[derive(Debug, Clone, Copy)]
-pub struct Weather {
-    /// Part of all datagrams that is lost, in percent.
-    pub loss_percent: u8,
-    /// Part of all evacuate calls whose answer is lost, in percent.
-    pub lost_answers_percent: u8,
-    /// Part of all rebuilds that fail, in percent.
-    pub failed_rebuilds_percent: u8,
-    /// Part of all failed rebuilds that leave their guest running, in percent. Not together with `meddling_percent`: a host
-    /// that a person powers on while it cannot be fenced boots its guests beside such a copy, and only the boot gate (I7),
-    /// which is not built yet, can keep it from that.
-    pub leftover_percent: u8,
-    /// Part of all evacuate calls that take up to ten seconds to arrive, in percent.
-    pub slow_calls_percent: u8,
-    /// Part of all proposals that are committed and whose answer is lost, in percent.
-    pub lost_commits_percent: u8,
-    /// Part of all fenced hosts that somebody powers on again, in percent.
-    pub meddling_percent: u8,
-    /// Whether the first host that an evacuation is built on dies meanwhile.
-    pub dying_destination: bool,
+    Query { host: u32, start: u32, call: CallId, request: Box<AdminRequest> },
 }
 
 /// Everything.
 #[derive(Debug)]
 pub struct World {
     now: Moment,
-    sequence: u64,
-    heap: BinaryHeap<Reverse<(Moment, u64)>>,
-    events: BTreeMap<u64, Happening>,
+    queue: Queue<Happening>,
     rng: StdRng,
-    hosts: BTreeMap<HostName, Host>,
-    addresses: BTreeMap<SocketAddr, HostName>,
+    hosts: Vec<Host>,
+    index: BTreeMap<HostName, Ix>,
+    net: network::Net,
     /// The cloud.
     pub nova: Nova,
-    /// Nova answers nothing.
+    /// Nova (or Keystone) answers nothing.
     pub nova_down: bool,
-    /// The log.
-    pub raft: Raft,
+    nova_inside_down: bool,
+    /// What has been agreed.
+    pub raft: History,
+    voters: Vec<Ix>,
+    pending: BTreeMap<(Ix, CallId), (usize, rekindle_proto::id::Term)>,
+    wishes: Vec<crate::raft::Wish>,
     /// What goes wrong by itself.
     pub weather: Weather,
-    election: Option<Moment>,
     policy: Policy,
     cluster: ClusterName,
-    path: PathName,
+    paths: Vec<PathName>,
     log: Vec<String>,
     violation: Option<Violation>,
+    /// What is watched.
+    pub oracle: Oracle,
     /// Hosts that were powered off by a fence, and when.
     pub fenced: Vec<(Moment, HostName)>,
+    /// Suspicions that leaders told of, and refutations before any incident.
+    pub suspicions: Vec<(Moment, HostName, Phase)>,
+    counters: BTreeMap<&'static str, u64>,
+    operator: Option<Box<crate::authority::Authority>>,
+    queries: u64,
 }
 
 impl World {
     /// A cluster of `hosts` hypervisors with `servers` servers each, armed, at its start. `voters` of them vote.
-    ///
-    /// # Panics
-    /// If a constant name of its own were malformed.
     #[must_use]
     pub fn new(seed: u64, hosts: usize, voters: usize, servers: usize, weather: Weather) -> Self {
-        let names: Vec<HostName> = (1..=hosts).map(host_name).collect();
-        let cluster = ClusterName::new("sim").expect("a constant");
-        let mut ledger = Ledger::new(cluster.clone());
-        ledger.arming.armed = true;
-        for host in &names {
-            let entry = RosterEntry { host: host.clone(), role: MemberRole::Member, domain: None };
-            ledger.roster.insert(host.clone(), entry);
-            ledger.hosts.insert(host.clone(), rekindle_coordinator::ledger::HostRecord::default());
-        }
-        let voters: BTreeSet<HostName> = names.iter().take(voters).cloned().collect();
-        let mut world = Self {
-            now: Moment::ZERO,
-            sequence: 0,
-            heap: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            rng: StdRng::seed_from_u64(seed),
-            hosts: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            nova: Nova::default(),
-            nova_down: false,
-            raft: Raft::new(voters, ledger),
-            weather,
-            election: None,
-            policy: Policy::default(),
-            cluster,
-            path: PathName::new("management").expect("a constant"),
-            log: Vec::new(),
-            violation: None,
-            fenced: Vec::new(),
-        };
-        for (number, host) in names.iter().enumerate() {
-            world.nova.add_host(host.clone());
-            for server in 0..servers {
-                let id = ServerId(Uuid::from_u128((number as u128 + 1) << 64 | (server as u128 + 1)));
-                world.nova.boot(id, &format!("vm-{number}-{server}"), host);
-            }
-            let address =
-                SocketAddr::from(([127, 1, u8::try_from(number >> 8).unwrap_or(0), (number & 0xff) as u8], 7946));
-            world.addresses.insert(address, host.clone());
-            let uuid = SystemUuid(Uuid::from_u128(0xabcd_0000 + number as u128 + 1));
-            let boot = BootId(Uuid::from_u128(number as u128 + 1));
-            world.hosts.insert(
-                host.clone(),
-                Host {
-                    coordinator: None,
-                    address,
-                    boot,
-                    incarnation: Incarnation(0),
-                    uuid,
-                    powered: true,
-                    frozen: false,
-                    cut: false,
-                    bmc: Bmc::Honest,
-                    starts: 0,
-                    tick: None,
-                    met: BTreeSet::new(),
-                },
-            );
-            world.start_daemon(host);
-        }
-        world.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
-        world.schedule(Duration::from_millis(10), Happening::Election);
-        world
+        Self::build(&Plan { seed, hosts, voters, servers, weather, ..Plan::default() })
     }
 
     /// The present moment.
@@ -192,6 +152,16 @@ impl World {
         &self.log
     }
 
+    /// What was counted so far, by kind.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let mut counters = self.counters.clone();
+        counters.extend(self.net.counters());
+        counters.insert("agreed entries", self.raft.len() as u64);
+        counters.insert("waiting", self.queue.len() as u64);
+        counters
+    }
+
     /// A number below `bound`, from the world's own seed.
     pub fn random(&mut self, bound: usize) -> usize {
         self.rng.random_range(0..bound.max(1))
@@ -202,44 +172,29 @@ impl World {
         self.log.push(format!("{} {}", self.now, line.as_ref()));
     }
 
-    fn clock(&self) -> Now {
-        let wall = i64::try_from(self.now.as_micros() / 1_000).unwrap_or(i64::MAX);
-        Now { mono: self.now, wall: WallTime(1_800_000_000_000 + wall) }
-    }
-
-    fn schedule(&mut self, after: Duration, happening: Happening) {
-        self.sequence += 1;
-        self.heap.push(Reverse((self.now + after, self.sequence)));
-        self.events.insert(self.sequence, happening);
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_micros(self.rng.random_range(from * 1_000..to * 1_000))
-    }
-
-    fn percent(&mut self, percent: u8) -> bool {
-        self.rng.random_range(0..100u8) < percent
-    }
-
     /// Runs until that moment, or until a promise is broken.
     ///
     /// # Errors
     /// The broken promise.
     pub fn run_until(&mut self, until: Moment) -> Result<(), Violation> {
-        while let Some(Reverse((at, sequence))) = self.heap.peek().copied() {
-            if at > until {
-                break;
-            }
-            self.heap.pop();
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run(until)));
+        ran.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Err(Violation::Panicked { text })
+        })
+    }
+
+    fn run(&mut self, until: Moment) -> Result<(), Violation> {
+        while let Some((at, happening)) = self.queue.next(until) {
             self.now = at;
-            if let Some(happening) = self.events.remove(&sequence) {
-                self.happen(happening);
+            self.happen(happening);
+            while let Some(server) = self.nova.take_changed() {
+                self.judge_server(server);
             }
             if let Some(violation) = self.violation.take() {
                 return Err(violation);
             }
-            never_twice(&self.nova)?;
-            once_per_intent(&self.nova, &self.raft)?;
         }
         self.now = until;
         Ok(())
@@ -247,97 +202,184 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Input(host, start, input) => {
-                if self.is_current(&host, start) {
-                    if self.hosts.get(&host).is_some_and(|host| host.frozen) {
-                        // A stopped process finds it when it goes on.
-                        self.schedule(Duration::from_millis(500), Happening::Input(host, start, input));
-                    } else {
-                        self.input(&host, *input);
-                    }
+            Happening::Datagram { to, start, path, from, bytes } => {
+                let path = self.paths[usize::from(path)].clone();
+                self.arrive(to as Ix, start, true, Input::Datagram { from: (*from).clone(), path, bytes });
+            }
+            Happening::Message { to, start, from, message } => {
+                self.arrive(to as Ix, start, false, Input::Message { from: (*from).clone(), message: *message });
+            }
+            Happening::Input { to, start, input } => self.arrive(to as Ix, start, false, *input),
+            Happening::Tick { host, start } => self.tick(host as Ix, start),
+            Happening::Starved { host, start } => self.feed(host as Ix, start),
+            Happening::Raft { to, from, start, word } => self.raft_word(to as Ix, from as Ix, start, *word),
+            Happening::RaftTick { host, start } => self.raft_tick(host as Ix, start),
+            Happening::Written { host, start, index } => self.raft_written(host as Ix, start, index),
+            Happening::Propose { host, start, call, entry } => self.propose(host as Ix, start, call, *entry),
+            Happening::Check { host, start, call } => self.check(host as Ix, start, call),
+            Happening::GiveUp { host, start, call } => self.raft_give_up(host as Ix, start, call),
+            Happening::PowerOff { asker, start, order } => self.power_off(asker as Ix, start, &order),
+            Happening::Off { machine, ordered } => self.off(machine as Ix, &ordered),
+            Happening::ReadDevice { asker, start, call, host, guid } => {
+                self.read_device(asker as Ix, start, call, &host, guid);
+            }
+            Happening::NovaRead { asker, start, call, request } => {
+                self.nova_read(asker as Ix, start, call, &request);
+            }
+            Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
+            Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, &order),
+            Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
+            Happening::LateEvacuate { server, answer } => self.evacuate_arrives(server, answer),
+            Happening::Nova(stage) => self.nova_stage(*stage),
+            Happening::PressPower(host) => {
+                let name = self.hosts[host as Ix].name.clone();
+                self.press_power(&name);
+            }
+            Happening::Boot { host, start } => self.boot(host as Ix, start),
+            Happening::StartDaemon { host, start } => {
+                let stopped = &self.hosts[host as Ix];
+                if stopped.start == start && !stopped.running && stopped.has_kernel() {
+                    self.start_daemon(host as Ix);
                 }
             }
-            Happening::Tick(host, start) => {
-                if self.is_current(&host, start) {
-                    if self.hosts.get(&host).is_some_and(|host| host.frozen) {
-                        self.schedule(Duration::from_millis(100), Happening::Tick(host, start));
-                        return;
-                    }
-                    if let Some(host) = self.hosts.get_mut(&host) {
-                        host.tick = None;
-                    }
-                    self.input(&host, Input::Tick);
-                }
+            Happening::Die(host) => {
+                let name = self.hosts[host as Ix].name.clone();
+                self.kill_host(&name, false);
             }
-            Happening::Commit(host, start, call, entry) => self.commit(&host, start, call, *entry),
-            Happening::Check(host, start, call) => self.check(&host, start, call),
-            Happening::PowerOff(asker, start, call, host) => self.power_off(&asker, start, call, &host),
-            Happening::ReadDevice(asker, start, call, host, guid) => {
-                self.read_device(&asker, start, call, &host, guid);
+            Happening::Heartbeat => self.nova_heartbeats(),
+            Happening::Query { host, start, call, request } => {
+                self.arrive(host as Ix, start, false, Input::Query { call, request: *request });
             }
-            Happening::Evacuate(asker, start, call, server) => self.evacuate(&asker, start, call, server),
-            Happening::PressPower(host) => self.press_power(&host),
-            Happening::Boot(host, start) => self.boot(&host, start),
-            Happening::Die(host) => self.kill_host(&host, false),
-            Happening::Finish(rebuild) => {
-                let fails = self.percent(self.weather.failed_rebuilds_percent);
-                let text = if fails { "fails" } else { "runs" };
-                self.tell(format!("{} {text} on {}", rebuild.server, rebuild.dest));
-                let leaves_copy = fails && self.percent(self.weather.leftover_percent);
-                self.nova.finish(&rebuild, fails, leaves_copy);
-                let list = self.guest_list(&rebuild.dest);
-                self.later(&rebuild.dest, Duration::from_millis(5), Input::Guests { list });
+        }
+    }
+
+    /// Something reaches a process: at once, when it goes on, or when it gets to it.
+    fn arrive(&mut self, to: Ix, start: u32, lossy: bool, input: Input) {
+        if self.oracle.is_watching() {
+            self.oracle_hears(to, &input);
+        }
+        let host = &mut self.hosts[to];
+        if host.start != start || !host.running {
+            return;
+        }
+        if host.frozen || host.starved {
+            if !lossy || host.backlog.len() < BACKLOG_MAX {
+                host.backlog.push_back(input);
             }
-            Happening::Heartbeat => {
-                let reaching: BTreeSet<HostName> = self
-                    .hosts
-                    .iter()
-                    .filter(|(_, host)| !host.cut && !host.frozen)
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                self.nova.heartbeat(|host| reaching.contains(host));
-                self.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
+            return;
+        }
+        self.input(to, input);
+    }
+
+    /// A starved process gets to what has waited for it.
+    fn feed(&mut self, to: Ix, start: u32) {
+        if self.hosts[to].start != start || !self.hosts[to].running {
+            return;
+        }
+        if !self.hosts[to].frozen {
+            self.empty_backlog(to);
+        }
+        if self.hosts[to].starved {
+            let after = self.millis(STARVED_MS.0, STARVED_MS.1);
+            self.schedule(after, Happening::Starved { host: to as u32, start });
+        }
+    }
+
+    fn empty_backlog(&mut self, to: Ix) {
+        let waiting = std::mem::take(&mut self.hosts[to].backlog);
+        for input in waiting {
+            self.input(to, input);
+        }
+    }
+
+    fn tick(&mut self, ix: Ix, start: u32) {
+        let now = self.now;
+        let host = &mut self.hosts[ix];
+        if host.start != start || !host.running || host.tick != Some(now) {
+            return;
+        }
+        host.tick = None;
+        if host.frozen {
+            return;
+        }
+        let due = host.coordinator.as_ref().and_then(|coordinator| coordinator.next_deadline());
+        match due.map(|due| host.clock.when(due)) {
+            Some(due) if due > now => {
+                host.tick = Some(due);
+                self.queue.put(due, Happening::Tick { host: ix as u32, start });
             }
-            Happening::Election => self.elect(),
+            Some(_) => self.input(ix, Input::Tick),
+            None => {}
         }
     }
 
     /// Gives an input to a host's coordinator and does what comes out.
-    fn input(&mut self, name: &HostName, input: Input) {
-        let now = self.clock();
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        let Some(coordinator) = host.coordinator.as_mut() else { return };
+    fn input(&mut self, ix: Ix, input: Input) {
+        let now = self.clock(ix);
+        let Some(mut coordinator) = self.hosts[ix].coordinator.take() else { return };
         coordinator.handle(now, input);
-        let mut outputs = Vec::new();
+        let mut outputs = 0;
         while let Some(output) = coordinator.poll_output() {
-            outputs.push(output);
+            outputs += 1;
+            self.output(ix, output);
         }
-        let (start, deadline, tick) = (host.starts, coordinator.next_deadline(), host.tick);
-        for output in outputs {
-            self.output(name, start, output);
+        if outputs > OUTPUTS_MAX {
+            self.broken(Violation::Unbounded {
+                host: self.hosts[ix].name.clone(),
+                what: "outputs of one input",
+                found: outputs,
+            });
         }
-        if let Some(deadline) = deadline {
-            let due = deadline.max(now.mono + Duration::from_micros(100));
-            if tick.is_none_or(|tick| due < tick) {
-                if let Some(host) = self.hosts.get_mut(name) {
-                    host.tick = Some(due);
-                }
-                self.schedule(due.since(now.mono), Happening::Tick(name.clone(), start));
+        let soonest = self.now + Duration::from_micros(100);
+        let host = &mut self.hosts[ix];
+        if let Some(deadline) = coordinator.next_deadline() {
+            let due = host.clock.when(deadline).max(soonest);
+            if host.tick.is_none_or(|tick| due < tick) {
+                host.tick = Some(due);
+                self.queue.put(due, Happening::Tick { host: ix as u32, start: host.start });
             }
         }
+        host.coordinator = Some(coordinator);
     }
 
-    fn later(&mut self, host: &HostName, after: Duration, input: Input) {
-        if let Some(start) = self.hosts.get(host).map(|host| host.starts) {
-            self.schedule(after, Happening::Input(host.clone(), start, Box::new(input)));
-        }
+    /// An adapter's answer, some time from now.
+    fn later(&mut self, host: Ix, start: u32, after: Duration, input: Input) {
+        self.schedule(after, Happening::Input { to: host as u32, start, input: Box::new(input) });
+    }
+
+    fn schedule(&mut self, after: Duration, happening: Happening) {
+        self.queue.put(self.now + after, happening);
+    }
+
+    fn clock(&self, ix: Ix) -> Now {
+        let clock = &self.hosts[ix].clock;
+        let mono = clock.show(self.now);
+        let wall = i64::try_from(mono.as_micros() / 1_000).unwrap_or(i64::MAX);
+        Now { mono, wall: WallTime(WALL_BEGINS + wall + clock.wall_ahead) }
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_micros(self.rng.random_range(from * 1_000..(to * 1_000).max(from * 1_000 + 1)))
+    }
+
+    fn percent(&mut self, percent: u8) -> bool {
+        percent > 0 && self.rng.random_range(0..100u8) < percent
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counters.entry(what).or_default() += 1;
+    }
+
+    /// The first broken promise is the one that is reported.
+    fn broken(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    fn ix(&self, host: &HostName) -> Option<Ix> {
+        self.index.get(host).copied()
     }
 }
 
 fn outage() -> NovaError {
     NovaError::Unknown("no answer".into())
-}
-
-fn host_name(number: usize) -> HostName {
-    HostName::new(&format!("cmp-{number:02}")).expect("a legal name")
 }

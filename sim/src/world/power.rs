@@ -1,57 +1,134 @@
-//! Fence devices: orders to power off, readings, and devices that misbehave.
+//! Fence devices: orders to power off, readings, and devices that misbehave. And people at the button.
 
+use rekindle_proto::id::IncidentId;
 use rekindle_proto::status::Phase;
 
 use super::*;
 
+/// An order that a device has accepted, and may carry out later.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    pub(super) host: HostName,
+    pub(super) incident: IncidentId,
+    /// By the world's clock.
+    pub(super) not_after: Moment,
+}
+
 impl World {
-    pub(super) fn power_off(&mut self, asker: &HostName, start: u64, call: CallId, target: &HostName) {
-        let reaches = self.is_current(asker, start) && self.hosts.get(asker).is_some_and(|host| !host.cut);
-        let Some(bmc) = self.hosts.get(target).map(|host| host.bmc) else { return };
-        let (after, result) = match bmc {
-            _ if !reaches => (Duration::from_secs(5), Err(DeviceError::Silent("no route".into()))),
-            Bmc::Silent => (Duration::from_secs(5), Err(DeviceError::Silent("timed out".into()))),
-            Bmc::WrongPassword => (Duration::from_millis(20), Err(DeviceError::Credentials("RAKP 2".into()))),
-            Bmc::StaysOn | Bmc::SaysOff => (Duration::from_millis(30), Ok(())),
-            Bmc::Honest => {
-                self.tell(format!("{target} is powered off"));
-                if self.raft.ledger().open_incident(target).is_none() {
-                    self.violation = Some(Violation::FencedWithoutIncident { host: target.clone() });
+    pub(super) fn power_off(&mut self, asker: Ix, start: u32, order: &PowerOffOrder) {
+        let call = order.call();
+        let Some(target) = self.ix(order.host()) else { return };
+        if !self.is_current(asker, start) {
+            return;
+        }
+        let local = self.clock(asker).mono;
+        if local >= order.begin_before() || local >= order.not_after() {
+            let result = Err(DeviceError::TooLate);
+            self.later(asker, start, Duration::ZERO, Input::PowerOffDone { call, result });
+            return;
+        }
+        let ordered = Ordered {
+            host: order.host().clone(),
+            incident: order.incident(),
+            not_after: self.hosts[asker].clock.when(order.not_after()),
+        };
+        let ordered = Box::new(ordered);
+        let machine = self.hosts[target].bmc_leads_to;
+        let execute = Happening::Off { machine: machine as u32, ordered };
+        let (after, result) = match self.bmc_of(asker, target) {
+            Err(refusal) => refusal,
+            Ok(Bmc::StaysOn | Bmc::SaysOff) => (Duration::from_millis(30), Ok(())),
+            Ok(Bmc::Busy) if self.random(3) > 0 => {
+                (Duration::from_millis(40), Err(DeviceError::Refused("node busy".into())))
+            }
+            Ok(Bmc::Late(seconds)) => {
+                self.schedule(Duration::from_secs(u64::from(seconds)), execute);
+                (Duration::from_millis(30), Ok(()))
+            }
+            Ok(Bmc::Slow(millis)) => {
+                let after = Duration::from_millis(u64::from(millis));
+                self.schedule(after / 2, execute);
+                // The driver is killed at its time-out; what it has sent is sent.
+                if after > self.policy.device_timeout {
+                    (self.policy.device_timeout, Err(DeviceError::Silent("timed out".into())))
+                } else {
+                    (after, Ok(()))
                 }
-                self.fenced.push((self.now, target.clone()));
-                self.nova.host_died(target);
-                if let Some(host) = self.hosts.get_mut(target) {
-                    host.powered = false;
-                    host.coordinator = None;
-                    host.starts += 1;
-                }
-                self.check_leader();
-                if self.percent(self.weather.meddling_percent) {
-                    let after = self.millis(500, 20_000);
-                    self.schedule(after, Happening::PressPower(target.clone()));
-                }
+            }
+            Ok(Bmc::Honest | Bmc::SaysOn | Bmc::Busy | Bmc::Silent | Bmc::WrongPassword) => {
+                self.schedule(Duration::ZERO, execute);
                 (Duration::from_millis(30), Ok(()))
             }
         };
-        self.later(asker, after, Input::PowerOffDone { call, result });
+        self.later(asker, start, after, Input::PowerOffDone { call, result });
     }
 
-    pub(super) fn read_device(&mut self, asker: &HostName, start: u64, call: CallId, target: &HostName, guid: bool) {
-        let reaches = self.is_current(asker, start) && self.hosts.get(asker).is_some_and(|host| !host.cut);
-        let Some(host) = self.hosts.get(target) else { return };
-        let is_on = host.powered && host.bmc != Bmc::SaysOff;
-        let state = if is_on { PowerState::On } else { PowerState::Off };
-        let bytes = DeviceGuid(*host.uuid.0.as_bytes());
-        let (after, result) = match host.bmc {
-            _ if !reaches => (Duration::from_secs(5), Err(DeviceError::Silent("no route".into()))),
-            Bmc::Silent => (Duration::from_secs(5), Err(DeviceError::Silent("timed out".into()))),
-            Bmc::WrongPassword => (Duration::from_millis(20), Err(DeviceError::Credentials("RAKP 2".into()))),
-            Bmc::StaysOn | Bmc::SaysOff | Bmc::Honest => (Duration::ZERO, Ok(())),
+    /// A device carries out an order, in time or late.
+    pub(super) fn off(&mut self, machine: Ix, ordered: &Ordered) {
+        if !self.hosts[machine].powered {
+            self.oracle_off_executed(machine, ordered, false);
+            return;
+        }
+        self.tell(format!("{} is powered off", self.hosts[machine].name));
+        self.count("fences");
+        self.oracle_off_executed(machine, ordered, true);
+        self.fenced.push((self.now, self.hosts[machine].name.clone()));
+        self.stop_machine(machine);
+        self.hosts[machine].powered = false;
+        if self.percent(self.weather.meddling_percent) {
+            let after = self.millis(500, 20_000);
+            self.schedule(after, Happening::PressPower(machine as u32));
+        }
+    }
+
+    /// How a device behaves to this asker; or what it answers instead of doing anything.
+    fn bmc_of(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, Result<(), DeviceError>)> {
+        let silent = || (self.policy.device_timeout, Err(DeviceError::Silent("timed out".into())));
+        let machine = &self.hosts[self.hosts[target].bmc_leads_to];
+        if !self.reaches_services(asker) || !machine.has_supply {
+            return Err(silent());
+        }
+        match self.hosts[target].bmc {
+            Bmc::Silent => Err(silent()),
+            Bmc::WrongPassword => Err((Duration::from_millis(20), Err(DeviceError::Credentials("RAKP 2".into())))),
+            behaviour @ (Bmc::Honest
+            | Bmc::StaysOn
+            | Bmc::SaysOff
+            | Bmc::SaysOn
+            | Bmc::Busy
+            | Bmc::Slow(_)
+            | Bmc::Late(_)) => Ok(behaviour),
+        }
+    }
+
+    pub(super) fn read_device(&mut self, asker: Ix, start: u32, call: CallId, target: &HostName, guid: bool) {
+        let Some(target) = self.ix(target) else { return };
+        if !self.is_current(asker, start) {
+            return;
+        }
+        let machine = &self.hosts[self.hosts[target].bmc_leads_to];
+        let honest = if machine.powered { PowerState::On } else { PowerState::Off };
+        let bytes = DeviceGuid(*machine.uuid.0.as_bytes());
+        let (after, answer) = match self.bmc_of(asker, target) {
+            Err((after, refusal)) => (after, Err(refusal.err().unwrap_or(DeviceError::TooLate))),
+            Ok(Bmc::SaysOff) => (Duration::ZERO, Ok(PowerState::Off)),
+            Ok(Bmc::SaysOn) => (Duration::ZERO, Ok(PowerState::On)),
+            Ok(Bmc::Slow(millis)) => {
+                let after = Duration::from_millis(u64::from(millis));
+                if after > self.policy.device_timeout {
+                    (self.policy.device_timeout, Err(DeviceError::Silent("timed out".into())))
+                } else {
+                    (after, Ok(honest))
+                }
+            }
+            Ok(Bmc::Honest | Bmc::StaysOn | Bmc::Busy | Bmc::Late(_) | Bmc::Silent | Bmc::WrongPassword) => {
+                (Duration::ZERO, Ok(honest))
+            }
         };
-        let reading =
-            DeviceReading { power: result.clone().map(|()| state), guid: guid.then(|| result.map(|()| bytes)) };
-        let finished = self.now + after;
-        self.later(asker, after, Input::DeviceRead { call, reading, finished });
+        let guid = guid.then(|| answer.clone().map(|_| bytes));
+        let finished = self.hosts[asker].clock.show(self.now + after);
+        let reading = DeviceReading { power: answer, guid };
+        self.later(asker, start, after, Input::DeviceRead { call, reading, finished });
     }
 
     /// Somebody presses the button of a host that is off: it has power at once, and runs a minute later.
@@ -59,23 +136,43 @@ impl World {
         let after = self.millis(40_000, 90_000);
         // Whoever is told that a person must find out who does this, stops doing it.
         let is_stuck = self.raft.ledger().open_incident(name).is_some_and(|incident| incident.phase == Phase::Stuck);
-        let Some(host) = self.hosts.get_mut(name).filter(|host| !host.powered && !is_stuck) else { return };
+        let Some(ix) = self.ix(name) else { return };
+        let host = &mut self.hosts[ix];
+        if host.powered || is_stuck || !host.has_supply {
+            return;
+        }
         host.powered = true;
-        host.starts += 1;
-        let start = host.starts;
+        host.kernel = false;
+        host.end_process();
+        let start = host.start;
         self.tell(format!("somebody powers {name} on"));
-        self.schedule(after, Happening::Boot(name.clone(), start));
+        self.count("powered on");
+        self.oracle.cause(name, "somebody powered it on");
+        self.schedule(after, Happening::Boot { host: ix as u32, start });
+    }
+
+    /// A host whose kernel died is started again by a person, or by its own watchdog.
+    pub fn reboot(&mut self, name: &HostName) {
+        let after = self.millis(40_000, 90_000);
+        let Some(ix) = self.ix(name).filter(|ix| self.hosts[*ix].powered) else { return };
+        self.tell(format!("{name} reboots"));
+        self.count("reboots");
+        self.stop_machine(ix);
+        let start = self.hosts[ix].start;
+        self.schedule(after, Happening::Boot { host: ix as u32, start });
     }
 
     /// Its kernel runs, in a new boot; its compute service cleans up and starts what Nova still has there.
-    pub(super) fn boot(&mut self, name: &HostName, start: u64) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        if !host.powered || host.starts != start || host.coordinator.is_some() {
+    pub(super) fn boot(&mut self, ix: Ix, start: u32) {
+        let host = &mut self.hosts[ix];
+        if !host.powered || host.start != start || host.kernel {
             return;
         }
+        host.kernel = true;
         host.boot = BootId(Uuid::from_u128(host.boot.0.as_u128() + (1 << 64)));
+        let name = host.name.clone();
         self.tell(format!("{name} has booted"));
-        self.nova.host_returned(name);
-        self.start_daemon(name);
+        self.start_compute(ix);
+        self.start_daemon(ix);
     }
 }

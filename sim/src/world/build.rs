@@ -1,0 +1,181 @@
+//! A world at its start.
+
+use rekindle_coordinator::ledger::HostRecord;
+use rekindle_coordinator::policy::DeviceRule;
+use rekindle_proto::fact::RosterEntry;
+use rekindle_proto::id::DomainName;
+
+use super::*;
+
+/// Names of the networks, `management` first.
+const PATHS: [&str; 3] = ["management", "storage", "tenant"];
+
+impl World {
+    /// The world of a plan, at its start.
+    ///
+    /// # Panics
+    /// If a constant name of its own were malformed.
+    #[must_use]
+    pub fn build(plan: &Plan) -> Self {
+        let paths: Vec<PathName> =
+            PATHS.iter().take(plan.paths.clamp(1, 3)).map(|path| PathName::new(path).expect("a constant")).collect();
+        let cluster = ClusterName::new("sim").expect("a constant");
+        let roster = roster(plan);
+        let mut ledger = Ledger::new(cluster.clone());
+        ledger.arming.armed = plan.armed;
+        let authority = crate::authority::Authority::new(&cluster);
+        ledger.operator_ca = authority.ca().to_vec();
+        for entry in &roster {
+            ledger.roster.insert(entry.host.clone(), entry.clone());
+            ledger.hosts.insert(entry.host.clone(), HostRecord::default());
+        }
+        let mut world = Self {
+            now: Moment::ZERO,
+            queue: Queue::new(),
+            rng: StdRng::seed_from_u64(plan.seed),
+            hosts: Vec::with_capacity(roster.len()),
+            index: BTreeMap::new(),
+            net: network::Net::new(roster.len()),
+            nova: Nova::default(),
+            nova_down: false,
+            nova_inside_down: false,
+            raft: History::new(ledger),
+            voters: voters(plan, &roster),
+            pending: BTreeMap::new(),
+            wishes: Vec::new(),
+            weather: plan.weather,
+            policy: plan.policy.clone(),
+            cluster,
+            paths,
+            log: Vec::new(),
+            violation: None,
+            oracle: Oracle::default(),
+            fenced: Vec::new(),
+            suspicions: Vec::new(),
+            counters: BTreeMap::new(),
+            operator: Some(Box::new(authority)),
+            queries: 0,
+        };
+        for (ix, entry) in roster.iter().enumerate() {
+            world.add_host(ix, entry, plan);
+        }
+        for ix in 0..roster.len() {
+            world.start_daemon(ix);
+        }
+        world.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
+        world
+    }
+
+    fn add_host(&mut self, ix: Ix, entry: &RosterEntry, plan: &Plan) {
+        let name = entry.host.clone();
+        if entry.role == MemberRole::Member {
+            self.nova.add_host(name.clone());
+            for server in 0..plan.members.get(ix).map_or(plan.servers, |member| member.servers) {
+                let id = ServerId(Uuid::from_u128((ix as u128 + 1) << 64 | (server as u128 + 1)));
+                self.nova.boot(id, &format!("vm-{ix}-{server}"), &name);
+            }
+        }
+        self.index.insert(name.clone(), ix);
+        let addresses: Vec<SocketAddr> = (0..self.paths.len()).map(|path| network::address(ix, path)).collect();
+        let boot = BootId(Uuid::from_u128(ix as u128 + 1));
+        let card = Peer { host: name.clone(), boot, incarnation: Incarnation(0), address: addresses[0] };
+        self.hosts.push(Host {
+            member: MemberId::of(&name),
+            name,
+            role: entry.role,
+            addresses,
+            boot,
+            incarnation: Incarnation(0),
+            uuid: SystemUuid(Uuid::from_u128(0xabcd_0000 + ix as u128 + 1)),
+            powered: true,
+            has_supply: true,
+            kernel: true,
+            frozen: false,
+            suspended: None,
+            starved: false,
+            bmc: Bmc::Honest,
+            bmc_leads_to: ix,
+            running: false,
+            coordinator: None,
+            start: 0,
+            tick: None,
+            clock: Clock::default(),
+            backlog: VecDeque::new(),
+            card: Arc::new(card),
+            node: self.voters.contains(&ix).then(|| Node::new(ix)),
+            raft_tick: None,
+            disk: Disk::Good,
+            tears_next: false,
+        });
+    }
+
+    pub(super) fn setup(&mut self, ix: Ix) -> Setup {
+        let seed = self.rng.random();
+        // A daemon is configured with its voters and some others; a line for each of 2,000 members is nobody's file.
+        let seeds = self.voters.iter().copied().chain(0..self.hosts.len().min(8));
+        let seeds: BTreeSet<Ix> = seeds.filter(|seed| *seed != ix).collect();
+        let host = &self.hosts[ix];
+        let rule = |hosts: &str, address: &str| DeviceRule {
+            hosts: hosts.to_owned(),
+            level: 1,
+            driver: "sim".to_owned(),
+            address: address.to_owned(),
+        };
+        Setup {
+            cluster: self.cluster.clone(),
+            host: host.name.clone(),
+            role: host.role,
+            boot: host.boot,
+            incarnation: host.incarnation,
+            listen: self.paths.iter().cloned().zip(host.addresses.iter().copied()).collect(),
+            system_uuid: Some(host.uuid),
+            seeds: seeds.into_iter().map(|seed| self.hosts[seed].addresses[0].to_string()).collect(),
+            voters: self.voters.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
+            keepers: self.voters.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
+            generation: None,
+            operator_ca: self.raft.ledger().operator_ca.clone(),
+            devices: vec![rule("*", "{host}-bmc")],
+            policy: self.policy.clone(),
+            seed,
+        }
+    }
+}
+
+fn roster(plan: &Plan) -> Vec<RosterEntry> {
+    if !plan.members.is_empty() {
+        return plan.members.iter().map(|member| member.entry.clone()).collect();
+    }
+    let name = |text: String| HostName::new(&text).expect("a legal name");
+    let hypervisor = |number: usize| RosterEntry {
+        host: name(format!("cmp-{:02}", number + 1)),
+        role: MemberRole::Member,
+        domain: (plan.domains > 0).then(|| {
+            let rack = number * plan.domains / plan.hosts.max(1) + 1;
+            DomainName::new(&format!("rack-{rack}")).expect("a legal name")
+        }),
+    };
+    let witness = |number: usize| RosterEntry {
+        host: name(format!("wit-{}", number + 1)),
+        role: MemberRole::Witness,
+        domain: None,
+    };
+    (0..plan.hosts).map(hypervisor).chain((0..plan.witnesses).map(witness)).collect()
+}
+
+/// Witnesses first, then hypervisors, of one domain after the other.
+fn voters(plan: &Plan, roster: &[RosterEntry]) -> Vec<Ix> {
+    if !plan.members.is_empty() {
+        return (0..roster.len()).filter(|ix| plan.members[*ix].votes).collect();
+    }
+    let mut order: Vec<(usize, usize, Ix)> = Vec::new();
+    let mut of_domain: BTreeMap<Option<&DomainName>, usize> = BTreeMap::new();
+    for (ix, entry) in roster.iter().enumerate() {
+        let count = of_domain.entry(entry.domain.as_ref()).or_default();
+        *count += 1;
+        order.push((usize::from(entry.role == MemberRole::Member), *count, ix));
+    }
+    order.sort_unstable();
+    let mut voters: Vec<Ix> = order.into_iter().take(plan.voters.max(1)).map(|(_, _, ix)| ix).collect();
+    voters.sort_unstable();
+    voters
+}

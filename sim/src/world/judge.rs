@@ -1,0 +1,156 @@
+//! What the world tells its oracle, and what comes of it.
+
+use rekindle_coordinator::ledger::{Outcome, Statement};
+
+use super::power::Ordered;
+use super::*;
+use crate::oracle;
+
+/// How often, in entries, voters' whole states are compared, where nothing but a pulse was written.
+const COMPARE_EVERY: usize = 16;
+
+impl World {
+    /// A server's copies have changed.
+    pub(super) fn judge_server(&mut self, server: ServerId) {
+        if self.nova.copies(server) > 1 {
+            let hosts = self.nova.copies_on(server).cloned().collect();
+            self.broken(Violation::RunsTwice { server, hosts });
+        }
+    }
+
+    fn judge(&mut self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict {
+            self.broken(violation);
+        }
+    }
+
+    pub(super) fn oracle_hears(&mut self, to: Ix, input: &Input) {
+        if let Input::Datagram { from, .. } | Input::Message { from, .. } | Input::Connected { peer: from } = input {
+            let host = &self.hosts[to];
+            if !host.frozen && !host.starved {
+                self.oracle.hears(&host.name, &from.host, from.boot, self.now);
+            }
+        }
+    }
+
+    /// An entry is agreed for the first time.
+    pub(super) fn oracle_agreed(&mut self, index: usize) {
+        let Some(agreed) = self.raft.at(index) else { return };
+        let Some(entry) = &agreed.record.entry else { return };
+        let applied = agreed.outcome.as_ref().is_some_and(Outcome::is_applied);
+        if !applied {
+            *self.counters.entry("refused entries").or_default() += 1;
+        }
+        let verdict = self.oracle.agreed(self.now, entry, applied, self.raft.ledger());
+        self.judge(verdict);
+    }
+
+    /// A voter has taken in an entry: is its state the agreed one?
+    pub(super) fn oracle_compare(&mut self, ix: Ix, index: usize, statement: &Statement) {
+        let is_pulse = matches!(statement, Statement::Member { .. });
+        if is_pulse && !index.is_multiple_of(COMPARE_EVERY) {
+            return;
+        }
+        let Some(coordinator) = self.hosts[ix].coordinator() else { return };
+        let (theirs, agreed) = (coordinator.ledger(), self.raft.ledger());
+        if theirs.applied == agreed.applied && theirs != agreed {
+            let host = self.hosts[ix].name.clone();
+            self.broken(Violation::Diverged { host, index: index as u64 });
+        }
+    }
+
+    pub(super) fn oracle_off_ordered(&mut self, ix: Ix, order: &PowerOffOrder) {
+        let by = (&self.hosts[ix].name, self.hosts[ix].start);
+        let key = (order.incident(), order.attempt());
+        let verdict = self.oracle.off_ordered(self.now, by, order.host(), key, self.raft.ledger());
+        self.judge(verdict);
+    }
+
+    pub(super) fn oracle_off_executed(&mut self, machine: Ix, ordered: &Ordered, had_power: bool) {
+        if !had_power {
+            return;
+        }
+        let order = (&ordered.host, ordered.incident, ordered.not_after);
+        let verdict = self.oracle.off_executed(self.now, order, &self.hosts[machine].name, self.raft.ledger());
+        self.judge(verdict);
+    }
+
+    pub(super) fn oracle_evacuate_sent(&mut self, ix: Ix, order: &EvacuateOrder) {
+        let by = (&self.hosts[ix].name, self.hosts[ix].start);
+        let key = (order.incident(), order.server(), order.attempt());
+        let verdict = self.oracle.evacuate_sent(self.now, by, key, self.raft.ledger());
+        self.judge(verdict);
+    }
+
+    /// An evacuate call was accepted: does its source have power, and run?
+    pub(super) fn oracle_evacuated(&mut self, server: ServerId) {
+        let source = self.nova.accepted.last().map(|(_, source)| source.clone());
+        let Some(source) = source.and_then(|source| self.ix(&source)) else { return };
+        if self.hosts[source].has_kernel() {
+            let host = self.hosts[source].name.clone();
+            self.broken(Violation::EvacuatedFromPowered { server, host });
+        }
+    }
+
+    /// Something changed in who reaches whom: which voters lack their 51 %, and since when.
+    pub(super) fn recount(&mut self) {
+        let now = self.now;
+        let needed = rekindle_coordinator::verdict::brake_needs(self.hosts.len());
+        let mut lacking = BTreeMap::new();
+        for voter in &self.voters {
+            let reach = |other: &Ix| *other == *voter || self.connected(*voter, *other);
+            let present = (0..self.hosts.len()).filter(reach).count();
+            if present < needed {
+                let name = &self.hosts[*voter].name;
+                let since = self.oracle.lacking.get(name).map_or(now, |(since, _)| *since);
+                lacking.insert(name.clone(), (since, present));
+            }
+        }
+        self.oracle.lacking = lacking;
+        let running = |host: &&Host| host.running;
+        if !self.hosts.iter().any(|host| host.running) {
+            self.oracle.seen.clear();
+            self.oracle.began = now;
+        }
+        self.oracle.seen.extend(self.hosts.iter().filter(running).map(|host| host.name.clone()));
+    }
+
+    /// Liveness, long after everything has healed: every incident has ended, none is stuck without a cause, every server runs
+    /// or is excused by name. Nothing is promised while the voters cannot agree, or 51 % are not there.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn judge_liveness(&self) -> Result<(), Violation> {
+        if !self.can_act() {
+            return Ok(());
+        }
+        oracle::all_end(&self.raft)?;
+        oracle::stuck_for_a_cause(&self.oracle, self.raft.ledger())?;
+        self.all_noticed()
+    }
+
+    /// Every server of a dead host runs elsewhere, or is excused by name.
+    fn all_noticed(&self) -> Result<(), Violation> {
+        let ledger = self.raft.ledger();
+        for server in self.nova.servers().filter(|server| server.vm_state.as_str() == "active") {
+            if self.nova.copies(server.id) > 0 {
+                continue;
+            }
+            let Some(host) = &server.host else { continue };
+            let is_told = |incident: &rekindle_coordinator::ledger::Incident| {
+                incident.host == *host && incident.is_open()
+                    || incident.servers.get(&server.id).is_some_and(|record| record.fate.is_some())
+            };
+            let is_quarantined = ledger.host(host).is_some_and(|record| record.quarantine.is_some());
+            let guest = ledger.guest_incidents.values().any(|guest| guest.server == server.id);
+            if ledger.incidents.values().any(is_told) || is_quarantined || guest || ledger.brakes_of(host).is_some() {
+                continue;
+            }
+            if self.ix(host).is_some_and(|ix| self.hosts[ix].has_kernel()) {
+                return Err(Violation::Lost { server: server.id });
+            }
+            return Err(Violation::NeverNoticed { host: host.clone() });
+        }
+        Ok(())
+    }
+}

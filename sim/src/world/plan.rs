@@ -1,0 +1,119 @@
+//! What a world is made of before anything happens in it, and what goes wrong in it by itself.
+
+use rekindle_coordinator::policy::Policy;
+use rekindle_proto::fact::RosterEntry;
+
+/// Everything a world is built from. One plan, one world; one world and the same deeds, one log.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed of every random choice.
+    pub seed: u64,
+    /// Hypervisors: `cmp-01`, `cmp-02`, …
+    pub hosts: usize,
+    /// Witnesses (they vote and have no servers): `wit-1`, `wit-2`, …
+    pub witnesses: usize,
+    /// Voters: 1, 3, 5 or 7. Witnesses first, then hypervisors, one domain after the other.
+    pub voters: usize,
+    /// Failure domains: `rack-1`, … Hypervisors are dealt out in runs of equal length. 0: no labels.
+    pub domains: usize,
+    /// Servers on each hypervisor.
+    pub servers: usize,
+    /// Networks: 1 `management`, 2 also `storage`, 3 also `tenant`.
+    pub paths: usize,
+    /// What goes wrong by itself.
+    pub weather: Weather,
+    /// Thresholds.
+    pub policy: Policy,
+    /// Whether the cluster is armed from the start.
+    pub armed: bool,
+    /// The members by name, if not empty: instead of hosts, witnesses, voters, domains and servers.
+    pub members: Vec<PlannedMember>,
+}
+
+/// One member of a cluster that is given by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedMember {
+    /// Its line in the roster.
+    pub entry: RosterEntry,
+    /// Whether it votes.
+    pub votes: bool,
+    /// Servers on it.
+    pub servers: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            hosts: 5,
+            witnesses: 0,
+            voters: 3,
+            domains: 0,
+            servers: 3,
+            paths: 1,
+            weather: Weather::CALM,
+            policy: Policy::default(),
+            armed: true,
+            members: Vec::new(),
+        }
+    }
+}
+
+/// How the simulated network and cloud misbehave all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weather {
+    /// Part of all datagrams that is lost, in percent.
+    pub loss_percent: u8,
+    /// Part of all evacuate calls whose answer is lost, in percent.
+    pub lost_answers_percent: u8,
+    /// Part of all rebuilds that fail, in percent.
+    pub failed_rebuilds_percent: u8,
+    /// Part of all failed rebuilds that leave their guest running, in percent. Not together with `meddling_percent`: a host
+    /// that a person powers on while it cannot be fenced boots its guests beside such a copy, and only the boot gate (I7)
+    /// can keep it from that.
+    pub leftover_percent: u8,
+    /// Part of all evacuate calls that take up to ten seconds to arrive, in percent.
+    pub slow_calls_percent: u8,
+    /// Part of all proposals that are committed and whose answer is lost, in percent.
+    pub lost_commits_percent: u8,
+    /// Part of all fenced hosts that somebody powers on again, in percent.
+    pub meddling_percent: u8,
+    /// Whether the first host that an evacuation is built on dies meanwhile.
+    pub dying_destination: bool,
+    /// Part of the time a pair of hosts spends in a burst, in which half of its datagrams are lost (Gilbert-Elliott), in
+    /// percent. Bursts last a second on average.
+    pub burst_percent: u8,
+    /// Part of all datagrams that arrives twice, in percent.
+    pub duplicate_percent: u8,
+    /// Part of all datagrams that is overtaken by later ones (late by up to 50 ms), in percent.
+    pub reorder_percent: u8,
+    /// Added to every datagram and message at most, evenly spread, in milliseconds.
+    pub delay_ms: u16,
+    /// Part of all Nova calls that is answered 503 and not done, in percent.
+    pub nova_errors_percent: u8,
+    /// Part of all evacuate calls that is answered 504 at once and arrives up to two minutes later, in percent.
+    pub late_calls_percent: u8,
+    /// Part of all evacuate calls that reaches Nova twice (a proxy that tries again), in percent.
+    pub doubled_calls_percent: u8,
+}
+
+impl Weather {
+    /// Nothing goes wrong by itself.
+    pub const CALM: Self = Self {
+        loss_percent: 0,
+        lost_answers_percent: 0,
+        failed_rebuilds_percent: 0,
+        leftover_percent: 0,
+        slow_calls_percent: 0,
+        lost_commits_percent: 0,
+        meddling_percent: 0,
+        dying_destination: false,
+        burst_percent: 0,
+        duplicate_percent: 0,
+        reorder_percent: 0,
+        delay_ms: 0,
+        nova_errors_percent: 0,
+        late_calls_percent: 0,
+        doubled_calls_percent: 0,
+    };
+}
