@@ -113,7 +113,7 @@ async fn every_question_shows_its_document() {
         (&["sim", "what-if", "--kill", "cmp-02", "--power"], 1, "cmp-02: stuck"),
     ] {
         let (end, out) = daemon.run(words).await;
-        assert_eq!(code(&end), exit, "{words:?}: {end:?}");
+        assert_eq!(code(&end), exit, "{words:?}: {end:?} {out}");
         assert!(out.contains(says), "{words:?}: {out}");
     }
     let (end, out) = daemon.run(&["incident", "15"]).await;
