@@ -14,6 +14,7 @@
 //! | [`admin`] | the local socket behind `rekindle` |
 //! | [`telemetry`], [`metrics`] | logs, systemd, Prometheus |
 //! | [`config`], [`state_dir`], [`pki`], [`clock`], [`machine`] | the file, what must survive a restart, certificates, time, who this machine is |
+//! | [`shutdown`] | systemd's word why we stop |
 //! | [`daemon`], [`check`] | the entry of `rekindled`, and `rekindled --check` |
 //! | [`cli`] | the command `rekindle` |
 #![deny(unsafe_code)]
@@ -27,11 +28,13 @@ pub mod config;
 pub mod daemon;
 pub mod hypervisor;
 pub mod ledger;
+pub mod life;
 pub mod machine;
 pub mod metrics;
 pub mod nova;
 pub mod pki;
 pub mod shell;
+pub mod shutdown;
 pub mod state_dir;
 pub mod telemetry;
 pub mod transport;

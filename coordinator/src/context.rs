@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use rekindle_proto::fact::Text;
+use rekindle_proto::fact::{StopReason, Text};
 use rekindle_proto::id::{BootId, CallId, HostName, Incarnation, MemberId, PathName};
 use rekindle_proto::message::Message;
 
@@ -62,26 +62,46 @@ pub(crate) struct Heard {
     pub(crate) boot: BootId,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// The life in which it said goodbye. A later life takes it back.
-    goodbye: Option<Incarnation>,
+    /// In which life, the latest heard.
+    pub(crate) life: Incarnation,
+    /// The life in which it said goodbye, and why. A later life takes it back.
+    goodbye: Option<(Incarnation, StopReason)>,
+}
+
+impl Heard {
+    /// The life in which it said goodbye, and why, unless it was heard in a later one.
+    pub(crate) fn goodbye(&self) -> Option<(Incarnation, StopReason)> {
+        self.goodbye
+    }
 }
 
 impl HeardBook {
-    /// A peer was heard. Gives back its id.
-    pub(crate) fn note(&mut self, peer: &Peer, now: Moment) -> MemberId {
+    /// A peer was heard. Gives back its id. `on_first`: on the first path; only then its address is where it listens for
+    /// messages.
+    pub(crate) fn note(&mut self, peer: &Peer, now: Moment, on_first: bool) -> MemberId {
         match self.hosts.get_mut(&peer.host) {
             Some(heard) => {
                 heard.at = now;
                 heard.boot = peer.boot;
-                heard.address = peer.address;
-                if heard.goodbye.is_some_and(|life| peer.incarnation > life) {
+                if on_first {
+                    heard.address = peer.address;
+                }
+                heard.life = heard.life.max(peer.incarnation);
+                if heard.goodbye.is_some_and(|(life, _)| peer.incarnation > life) {
                     heard.goodbye = None;
                 }
                 heard.member
             }
             None => {
                 let member = MemberId::of(&peer.host);
-                let heard = Heard { member, at: now, boot: peer.boot, address: peer.address, goodbye: None };
+                let heard = Heard {
+                    member,
+                    at: now,
+                    boot: peer.boot,
+                    address: peer.address,
+                    life: peer.incarnation,
+                    goodbye: None,
+                };
                 self.names.insert(member, peer.host.clone());
                 self.hosts.insert(peer.host.clone(), heard);
                 member
@@ -95,13 +115,13 @@ impl HeardBook {
     }
 
     /// Its daemon stops because it was told to: heard on its own connection.
-    pub(crate) fn said_goodbye(&mut self, peer: &Peer) {
-        if let Some(heard) = self.hosts.get_mut(&peer.host) {
-            heard.goodbye = Some(peer.incarnation);
+    pub(crate) fn said_goodbye(&mut self, peer: &Peer, why: StopReason) {
+        if let Some(heard) = self.hosts.get_mut(&peer.host).filter(|heard| heard.life <= peer.incarnation) {
+            heard.goodbye = Some((peer.incarnation, why));
         }
     }
 
-    /// Its daemon was stopped on purpose, and has not come back: silent, and not suspect for it.
+    /// It said goodbye to us, and has not come back. The ledger may know more: [`Context::goodbye`].
     pub(crate) fn is_absent(&self, host: &HostName) -> bool {
         self.hosts.get(host).is_some_and(|heard| heard.goodbye.is_some())
     }
@@ -128,6 +148,8 @@ pub(crate) struct Context<'a> {
     pub(crate) setup: &'a Setup,
     pub(crate) ledger: &'a Ledger,
     pub(crate) membership: &'a Membership,
+    /// Gossip of the further paths; mostly there are none.
+    pub(crate) further: &'a [Membership],
     pub(crate) heard: &'a HeardBook,
     pub(crate) out: &'a mut Outbox,
 }
@@ -143,15 +165,44 @@ impl Context<'_> {
         *host == self.setup.host || self.member(host).is_some_and(|view| view.state == MemberState::Alive)
     }
 
+    /// A host's goodbye that holds, by its word to us or by the ledger: why, and in which life. A word of a later life takes
+    /// it back.
+    pub(crate) fn goodbye(&self, host: &HostName) -> Option<(StopReason, Incarnation)> {
+        if *host == self.setup.host {
+            return None;
+        }
+        let heard = self.heard.get(host);
+        let to_us = heard.and_then(Heard::goodbye).map(|(life, why)| (why, life));
+        let is_past = |life: Incarnation| heard.is_some_and(|heard| heard.life > life);
+        let in_ledger = self.ledger.absence(host).filter(|absence| !is_past(absence.life));
+        to_us.or_else(|| in_ledger.map(|absence| (absence.why, absence.life)))
+    }
+
     /// Where a host listens, by gossip or by its own last word.
     pub(crate) fn address(&self, host: &HostName) -> Option<SocketAddr> {
         let gossip = self.member(host).map(|view| view.address);
-        gossip.or_else(|| self.heard.get(host).map(|heard| heard.address))
+        let heard = || self.heard.get(host).map(|heard| heard.address);
+        gossip.or_else(heard).or_else(|| self.ledger.addresses.get(host).copied())
+    }
+
+    /// Who votes, as agreed; before the first leader has written it down, and on members that keep no ledger, as configured.
+    pub(crate) fn voters(&self) -> Vec<HostName> {
+        let agreed = &self.ledger.voters.voters;
+        if agreed.is_empty() { self.setup.voters.clone() } else { agreed.keys().cloned().collect() }
     }
 
     /// The path of everything that is not a probe.
     pub(crate) fn main_path(&self) -> PathName {
         self.setup.main_path()
+    }
+
+    /// Where a host listens on each path on which it was seen, the first one first.
+    pub(crate) fn addresses(&self, host: &HostName) -> Vec<(PathName, SocketAddr)> {
+        let member = self.heard.member(host);
+        let first = self.address(host).map(|address| (self.main_path(), address));
+        let further =
+            self.further.iter().filter_map(|gossip| Some((gossip.path().clone(), gossip.member(member)?.address)));
+        first.into_iter().chain(further).collect()
     }
 
     /// Sends a message, if we know where the host listens.

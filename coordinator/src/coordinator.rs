@@ -1,24 +1,27 @@
 //! The one entrance and the one exit.
 
+mod duties;
 mod generation;
 mod queries;
 mod tell;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use rekindle_proto::admin::{AdminReply, SignedOrder};
-use rekindle_proto::id::{HostName, IncidentId, MemberId, Term};
+use rekindle_proto::id::{HostName, Incarnation, IncidentId, MemberId, PathName, Term};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
 use crate::context::{Context, HeardBook, Outbox};
 use crate::io::{Event, Input, Output, Peer};
-use crate::leader::Leader;
+use crate::leader::{Leader, LeaseAnswer};
 use crate::ledger::{Entry, Ledger, Position, Statement};
-use crate::member::{Member, Yield};
+use crate::member::{Member, Testimony, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
+use crate::voter::Voter;
 
 pub use generation::proven_generation;
 use queries::order_reply;
@@ -32,9 +35,14 @@ pub struct Coordinator {
     setup: Setup,
     ledger: Ledger,
     membership: Membership,
+    /// Gossip of the further paths; mostly there are none.
+    further: Vec<Membership>,
+    /// One number for all paths: the highest life of any. Each path begins its lives above it.
+    persisted: Incarnation,
     heard: HeardBook,
     member: Member,
     leader: Option<Leader>,
+    voter: Voter,
     out: Outbox,
     /// The latest generation of voters known here, and the order that proves it.
     generation: Option<(u64, SignedOrder)>,
@@ -44,27 +52,29 @@ impl Coordinator {
     /// A member at its start.
     #[must_use]
     pub fn new(setup: Setup, now: Now) -> Self {
-        let (path, address) = setup.listen[0].clone();
-        let membership = Membership::new(
-            MembershipSettings {
+        let gossip = |(path, address): &(PathName, SocketAddr)| {
+            let settings = MembershipSettings {
                 member: MemberId::of(&setup.host),
                 incarnation: setup.incarnation,
-                address,
-                path,
+                address: *address,
+                path: path.clone(),
                 probe_period: setup.policy.probe_period,
                 probe_ack: setup.policy.probe_ack,
                 indirect_probes: setup.policy.indirect_probes,
                 suspicion_factor: setup.policy.suspicion_factor,
                 seed: setup.seed,
-            },
-            now.mono,
-        );
+            };
+            Membership::new(settings, now.mono)
+        };
         Self {
             ledger: Ledger::new(setup.cluster.clone()),
-            membership,
+            membership: gossip(&setup.listen[0]),
+            further: setup.listen[1..].iter().map(gossip).collect(),
+            persisted: setup.incarnation,
             heard: HeardBook::default(),
             member: Member::new(now.mono),
             leader: None,
+            voter: Voter::new(now.mono),
             out: Outbox::new(setup.seed),
             generation: setup.generation.clone(),
             setup,
@@ -98,30 +108,34 @@ impl Coordinator {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         let leader = self.leader.as_ref().and_then(Leader::next_deadline);
-        [self.membership.next_deadline(), self.member.next_deadline(), leader].into_iter().flatten().min()
+        let further = self.further.iter().filter_map(Membership::next_deadline).min();
+        [self.duties_deadline(), leader, further].into_iter().flatten().min()
     }
 
     /// The only entrance.
     pub fn handle(&mut self, now: Now, input: Input) {
+        if let Some(due) = self.duties_deadline() {
+            self.voter.was_late(now.mono, now.mono.since(due));
+        }
         match input {
             Input::Tick => {}
             Input::Connected { peer } => self.connected(now, &peer),
             Input::Datagram { from, path, bytes } => {
-                let member = self.heard(now, &from);
+                let member = self.heard(now, &from, Some(&path));
                 self.member.testifier.heard(&from.host, &path, from.boot);
-                if path == *self.membership.path()
-                    && let Err(error) = self.membership.datagram(now.mono, member, &bytes)
+                if let Some(gossip) = self.gossip(&path)
+                    && let Err(error) = gossip.datagram(now.mono, member, &bytes)
                 {
                     self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
                 }
             }
             Input::Message { from, message } => {
-                self.heard(now, &from);
+                self.heard(now, &from, None);
                 self.message(now, &from, message);
             }
             Input::Restored { ledger } => {
                 self.ledger = *ledger;
-                self.heard.learn_names(self.ledger.roster.keys());
+                self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
                 self.take_ledgers_generation();
                 self.touch();
             }
@@ -140,12 +154,14 @@ impl Coordinator {
                     self.member.announce_now(now.mono);
                 }
             }
+            Input::DeviceRead { call, reading, .. } if self.voter.take_reading(now.mono, call, &reading) => {}
             Input::DeviceRead { call, reading, finished } => {
                 self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
             }
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }
+            Input::Nova { call, result } if self.voter.take_nova(now.mono, call, &result) => {}
             Input::Nova { call, result } => {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
             }
@@ -159,7 +175,14 @@ impl Coordinator {
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
-            Input::Stopping => self.with_member(now, |member, cx| member.say_goodbye(cx)),
+            Input::Watchdog { device } => {
+                self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
+            }
+            Input::Stopping { why } => {
+                self.member.withdraw_watchdog(now.mono);
+                self.with_member(now, |member, cx| member.say_goodbye(cx, why));
+            }
+            Input::LifeFound { call, signs } => self.member.testifier.life_found(call, signs, now.mono),
             Input::Voters { view } => {
                 self.with_leader(now, |leader, _| leader.voters_view(view));
             }
@@ -176,13 +199,21 @@ impl Coordinator {
         if self.membership.next_deadline().is_some_and(|due| due <= now.mono) {
             self.membership.tick(now.mono);
         }
+        for gossip in self.further.iter_mut().filter(|gossip| gossip.next_deadline().is_some_and(|due| due <= now.mono))
+        {
+            gossip.tick(now.mono);
+        }
         self.drain_membership(now);
+        self.drain_further();
         if self.member.next_deadline().is_some_and(|due| due <= now.mono) {
             let leads = self.confirmed_term();
             let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
             self.take_yields(now, yields);
         }
+        self.drive_voter(now);
+        let ill = self.voter.bars_acts().cloned();
         let tests = self.with_leader(now, |leader, cx| {
+            leader.note_health(ill);
             leader.drive(cx);
             leader.finished_fence_tests(cx.now.mono)
         });
@@ -199,9 +230,7 @@ impl Coordinator {
                     let path = self.membership.path().clone();
                     self.out.push(Output::Datagram { to, member, path, bytes });
                 }
-                MembershipOutput::PersistIncarnation(incarnation) => {
-                    self.out.push(Output::PersistIncarnation(incarnation));
-                }
+                MembershipOutput::PersistIncarnation(incarnation) => self.persist(incarnation),
                 MembershipOutput::Changed(view) => {
                     let state = match view.state {
                         MemberState::Alive => "alive",
@@ -217,9 +246,41 @@ impl Coordinator {
         }
     }
 
+    /// What is silent on a further path is that path's matter: the leader looks at it with all others.
+    fn drain_further(&mut self) {
+        for index in 0..self.further.len() {
+            while let Some(output) = self.further[index].poll_output() {
+                let path = self.further[index].path().clone();
+                match output {
+                    MembershipOutput::Datagram { to, member, bytes } => {
+                        self.out.push(Output::Datagram { to, member, path, bytes });
+                    }
+                    MembershipOutput::PersistIncarnation(incarnation) => self.persist(incarnation),
+                    MembershipOutput::Changed(_) => self.touch(),
+                    MembershipOutput::ProbeFailed { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn persist(&mut self, incarnation: Incarnation) {
+        if incarnation > self.persisted {
+            self.persisted = incarnation;
+            self.out.push(Output::PersistIncarnation(incarnation));
+        }
+    }
+
+    fn gossip(&mut self, path: &PathName) -> Option<&mut Membership> {
+        std::iter::once(&mut self.membership).chain(&mut self.further).find(|gossip| gossip.path() == path)
+    }
+
     /// First-hand: our own probe cycle of this member failed. The leader should know, whatever gossip does.
     fn probe_failed(&mut self, now: Now, member: MemberId) {
         let Some(host) = self.heard.name(member).cloned() else { return };
+        // One path of several: that is an alarm, not a suspicion.
+        if self.context(now).is_heard_further(&host) {
+            return;
+        }
         if self.leader.is_some() {
             self.with_leader(now, |leader, cx| leader.suspect(cx, &host));
         } else if let Some(leader) = self.member.leader(now.mono).cloned() {
@@ -228,15 +289,17 @@ impl Coordinator {
     }
 
     fn connected(&mut self, now: Now, peer: &Peer) {
-        self.heard(now, peer);
+        self.heard(now, peer, None);
         self.tell_generation(now, peer);
         self.membership.connected(now.mono, MemberId::of(&peer.host), peer.incarnation, peer.address);
         self.with_member(now, |member, cx| member.exchange(cx, peer));
     }
 
-    fn heard(&mut self, now: Now, peer: &Peer) -> MemberId {
-        let member = self.heard.note(peer, now.mono);
-        self.with_leader(now, |leader, cx| leader.heard(cx, peer));
+    /// `path`: on which network, if that is known.
+    fn heard(&mut self, now: Now, peer: &Peer, path: Option<&PathName>) -> MemberId {
+        let on_first = path.is_none_or(|path| path == self.membership.path());
+        let member = self.heard.note(peer, now.mono, on_first);
+        self.with_leader(now, |leader, cx| leader.heard(cx, peer, path));
         member
     }
 
@@ -255,26 +318,36 @@ impl Coordinator {
                 }
             }
             Message::Suspicion { target } => {
-                self.with_leader(now, |leader, cx| leader.suspect(cx, &target));
+                self.with_leader(now, |leader, cx| leader.accused(cx, &from.host, &target));
             }
-            // Its silence is explained: who knows that is no witness of a failure, whatever the leader has not heard.
-            Message::AskTestimony { target, .. } if self.heard.is_absent(&target) => {}
-            Message::AskTestimony { call, target, addresses } => {
+            // Its silence is explained: who knows that is no witness of a failure, unless the leader knows it too.
+            Message::AskTestimony { target, knows_goodbye: false, .. } if self.heard.is_absent(&target) => {}
+            Message::AskTestimony { call, target, addresses, knows_goodbye: _ } => {
                 let own = self.out.call();
                 self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
             }
-            Message::Testimony { call, target, findings } => {
-                self.with_leader(now, |leader, cx| leader.testimony(cx, &from.host, &target, call, findings));
+            Message::Testimony { call, target, findings, signs } => {
+                self.with_leader(now, |leader, cx| leader.testimony(cx, &from.host, &target, call, findings, &signs));
             }
             Message::Probe { call, path } => {
                 let boot = self.setup.boot;
-                let member = Some(self.heard.member(&from.host));
+                let member = self.heard.member(&from.host);
+                let known = self.gossip(&path).and_then(|gossip| gossip.member(member)).map(|view| view.address);
+                let to = known.unwrap_or(from.address);
                 let message = Message::ProbeAck { call, path: path.clone(), boot };
-                self.out.push(Output::Message { to: from.address, member, path, message });
+                self.out.push(Output::Message { to, member: Some(member), path, message });
             }
-            Message::ProbeAck { call: _, path, boot } => self.member.testifier.heard(&from.host, &path, boot),
-            Message::RollCall { call } => self.context(now).send(&from.host, Message::Present { call }),
-            Message::Present { call } => {
+            Message::ProbeAck { call, path, boot } => {
+                self.member.testifier.heard(&from.host, &path, boot);
+                self.with_leader(now, |leader, cx| leader.present_on(cx, &from.host, &path, call));
+            }
+            Message::RollCall { call } => {
+                let age = self.setup.boot_age(now.mono);
+                let boot_age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                self.context(now).send(&from.host, Message::Present { call, boot_age_ms });
+            }
+            Message::Present { call, boot_age_ms } => {
+                self.with_leader(now, |leader, cx| leader.note_boot(cx, from, boot_age_ms));
                 self.with_leader(now, |leader, cx| leader.present(cx, &from.host, call));
             }
             Message::AskGuests { call, servers } => {
@@ -291,10 +364,27 @@ impl Coordinator {
                 self.with_leader(now, |leader, cx| leader.guest_failed(cx, from, server, event));
             }
             Message::GuestChangeNoted { server } => self.member.guest_noted(server),
-            Message::Goodbye => {
-                self.heard.said_goodbye(from);
+            Message::PathState { path, answer, state } => self.path_state(now, &from.host, path, answer, &state),
+            Message::PathsLost { paths } => {
+                self.with_leader(now, |leader, cx| leader.paths_lost(cx, &from.host, &paths));
+            }
+            Message::Goodbye { why } => {
+                self.heard.said_goodbye(from, why);
                 self.touch();
             }
+            Message::Fitness { fit } => {
+                if self.setup.keepers.contains(&from.host) {
+                    self.voter.take_word(&from.host, fit, now.mono);
+                }
+            }
+            Message::LeaseAsk { call, watchdog } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, Some(watchdog)));
+            }
+            Message::LeaseWithdraw { call } => {
+                self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, None));
+            }
+            Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
+            Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Generation { order } => self.learn_generation(from, *order),
             Message::Leading { term } => {
                 // Only voters lead, or standbys in their place; whoever else says so is not believed.
@@ -302,6 +392,16 @@ impl Coordinator {
                     self.member.learn_leader(from.host.clone(), term, now.mono);
                 }
             }
+        }
+    }
+
+    fn path_state(&mut self, now: Now, from: &HostName, path: PathName, answer: bool, state: &[u8]) {
+        let Some(gossip) = self.gossip(&path) else { return };
+        if let Err(error) = gossip.merge_state(now.mono, MemberId::of(from), state) {
+            self.out.warn(Some(from), format!("its membership state of {path} was dropped: {error}"));
+        } else if answer {
+            let state = gossip.full_state();
+            self.context(now).send(from, Message::PathState { path, answer: false, state });
         }
     }
 
@@ -317,17 +417,21 @@ impl Coordinator {
             self.tell_servers(entry);
         }
         if matches!(entry.statement, Statement::Operator(_)) {
-            self.heard.learn_names(self.ledger.roster.keys());
+            self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
         }
         self.touch();
     }
 
     fn leadership(&mut self, now: Now, term: Term, leader: Option<HostName>) {
+        self.voter.take_hint(term, leader.clone());
+        // Who has given leadership up does not lead, whatever Raft still believes.
+        let leader = leader.filter(|leader| *leader != self.setup.host || self.voter.stands());
         let superseded = self.ledger.voters.generation < self.generation();
         let leader = leader.filter(|_| !superseded);
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
-            let mut cx = context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now);
+            let mut cx =
+                context(&self.setup, &self.ledger, (&self.membership, &self.further), &self.heard, &mut self.out, now);
             self.leader = Some(Leader::new(term, &mut cx));
         } else if !us {
             self.leader = None;
@@ -347,11 +451,14 @@ impl Coordinator {
         for word in yields {
             self.with_leader(now, |leader, cx| match word {
                 Yield::Testimony(testimony) => {
-                    leader.testimony(cx, &us.host, &testimony.target, testimony.question, testimony.findings);
+                    let Testimony { question, target, findings, signs, .. } = testimony;
+                    leader.testimony(cx, &us.host, &target, question, findings, &signs);
                 }
                 Yield::GuestsAnswer(call, running) => leader.guests_answer(cx, &us.host, call, running.as_deref()),
                 Yield::Pulse(guests) => leader.pulse(&us.host, us.boot, cx.setup.system_uuid, guests),
+                Yield::PathsLost(paths) => leader.paths_lost(cx, &us.host, &paths),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
+                Yield::Lease(call, watchdog) => leader.lease_question(cx, &us, call, watchdog),
             });
         }
     }
@@ -361,6 +468,7 @@ impl Coordinator {
         let Some(leader) = &mut self.leader else { return };
         let examinations = leader.take_own_examinations();
         let questions = leader.take_own_guest_questions();
+        let leases = leader.take_own_leases();
         for server in leader.take_own_guest_notes() {
             self.member.guest_noted(server);
         }
@@ -368,6 +476,9 @@ impl Coordinator {
             let call = self.out.call();
             let crate::leader::OwnExamination { question, target, addresses } = examination;
             self.member.testifier.begin(call, None, question, target, addresses, now.mono);
+        }
+        for answer in &leases {
+            self.take_lease(now, answer);
         }
         for (call, servers) in questions {
             self.with_member(now, |member, cx| member.ask_guests(cx, None, call, servers));
@@ -390,28 +501,28 @@ impl Coordinator {
     }
 
     fn context(&mut self, now: Now) -> Context<'_> {
-        context(&self.setup, &self.ledger, &self.membership, &self.heard, &mut self.out, now)
+        context(&self.setup, &self.ledger, (&self.membership, &self.further), &self.heard, &mut self.out, now)
     }
 
     fn with_leader<T>(&mut self, now: Now, act: impl FnOnce(&mut Leader, &mut Context<'_>) -> T) -> Option<T> {
-        let Self { setup, ledger, membership, heard, out, leader, .. } = self;
+        let Self { setup, ledger, membership, further, heard, out, leader, .. } = self;
         let leader = leader.as_mut()?;
-        Some(act(leader, &mut context(setup, ledger, membership, heard, out, now)))
+        Some(act(leader, &mut context(setup, ledger, (membership, further), heard, out, now)))
     }
 
     fn with_member<T>(&mut self, now: Now, act: impl FnOnce(&mut Member, &mut Context<'_>) -> T) -> T {
-        let Self { setup, ledger, membership, heard, out, member, .. } = self;
-        act(member, &mut context(setup, ledger, membership, heard, out, now))
+        let Self { setup, ledger, membership, further, heard, out, member, .. } = self;
+        act(member, &mut context(setup, ledger, (membership, further), heard, out, now))
     }
 }
 
 fn context<'a>(
     setup: &'a Setup,
     ledger: &'a Ledger,
-    membership: &'a Membership,
+    (membership, further): (&'a Membership, &'a [Membership]),
     heard: &'a HeardBook,
     out: &'a mut Outbox,
     now: Now,
 ) -> Context<'a> {
-    Context { now, setup, ledger, membership, heard, out }
+    Context { now, setup, ledger, membership, further, heard, out }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, NovaError, NovaMigration, NovaServer, NovaService,
-    Text,
+    DeviceError, DeviceName, DeviceReading, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration, NovaServer,
+    NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -140,8 +140,23 @@ pub enum Input {
         /// What.
         event: GuestEvent,
     },
+    /// At start: the hardware watchdog of this host that may be armed, if there is one.
+    Watchdog {
+        /// Which.
+        device: Option<Watchdog>,
+    },
+    /// The answer to [`Output::LookForLife`].
+    LifeFound {
+        /// Which call.
+        call: CallId,
+        /// What was seen; empty: nothing, or this adapter cannot look.
+        signs: Vec<LifeSign>,
+    },
     /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
-    Stopping,
+    Stopping {
+        /// Why, by the init system's word.
+        why: StopReason,
+    },
     /// What Raft says of its own members, every second or so while we lead, and when it changes.
     Voters {
         /// Voters, learners, and who wants to be one.
@@ -255,6 +270,21 @@ pub enum Output {
         /// Which.
         servers: Vec<ServerId>,
     },
+    /// Look whether anything lives at a host whose daemon is silent: by a connected UDP socket to its gossip port (port
+    /// unreachable; three tries, as kernels limit their rate), and by TCP to the configured ports (a banner, or a reset).
+    /// [`Input::LifeFound`] follows, within `within`.
+    LookForLife {
+        /// To be repeated.
+        call: CallId,
+        /// Whose.
+        host: HostName,
+        /// Its gossip port.
+        address: SocketAddr,
+        /// TCP ports to try.
+        ports: Vec<u16>,
+        /// How long it may take.
+        within: Duration,
+    },
     /// Answer an operator.
     Answer {
         /// From the query.
@@ -284,6 +314,22 @@ pub enum Output {
     },
     /// Tell the world what happened: log, metrics.
     Event(Event),
+    /// Stand for leadership (`true`), or give it up and do not stand: no Raft heartbeats, no candidacy. We still vote and
+    /// keep the log. Until it is said, a voter stands.
+    Candidacy(bool),
+    /// Feed the host's watchdog, or no longer. Ignored where none is configured.
+    Watchdog(WatchdogOrder),
+}
+
+/// What is to become of the host's watchdog. Given only by a member that asked for leases ([`Input::Watchdog`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchdogOrder {
+    /// Feed it now; the first time, arm it.
+    Feed,
+    /// Feed it no more: the host will be reset. Only told; not feeding is what does it.
+    Stop,
+    /// Disarm it: the ledger no longer counts on it.
+    Disarm,
 }
 
 /// A question to Nova that changes nothing.

@@ -25,30 +25,38 @@
 //! |---|---|
 //! | [`membership`] | who is alive, as far as gossip knows |
 //! | [`verdict`] | whether a quorum says that a host is gone |
+//! | [`life`] | whether something lives although its daemon is silent |
+//! | [`paths`] | what a pattern of failed networks means |
 //! | [`permit`] | whether an act may begin now: brakes, roll call, leadership |
+//! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
-//! | `leader`, `member` | the steps that follow: of the leader, of everybody |
+//! | `leader`, `member`, `voter` | the steps that follow: of the leader, of everybody, of those who may lead |
 #![forbid(unsafe_code)]
 
+pub mod brake;
 mod context;
 mod coordinator;
 pub mod fencing;
 pub mod io;
 mod leader;
 pub mod ledger;
+pub mod life;
 mod member;
 pub mod membership;
 pub mod order;
+pub mod paths;
 pub mod permit;
 pub mod policy;
 pub mod recovery;
 pub mod time;
 pub mod verdict;
 mod view;
+mod voter;
 pub mod voters;
 
 pub use coordinator::{Coordinator, proven_generation};
+pub use voter::Ailment;

@@ -1,7 +1,7 @@
 //! May we act, now? The brakes, and the check that we still lead (I3, I4).
 //!
-//! A [`Permit`] is spent by one order. It can be built only here, from a quorum's answer younger than half a second, a
-//! roll call answered by 51 % of the roster, and a ledger without a brake on the host.
+//! A [`Permit`] is spent by one order. It can be built only here, by a leader that is fit, from a quorum's answer younger
+//! than half a second, a roll call answered by 51 % of the roster, and a ledger without a brake on the host.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use std::time::Duration;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{HostName, Term};
 
+use crate::brake::{self, Brake};
 use crate::ledger::Ledger;
 use crate::time::{Moment, Now};
-use crate::verdict::brake_needs;
+use crate::voter::Ailment;
 
 /// Oldest quorum answer an act may rest on (I3).
 pub const CHECK_AGE_MAX: Duration = Duration::from_millis(500);
@@ -54,6 +55,7 @@ impl Permit {
     pub(crate) fn grant(
         now: Now,
         term: Term,
+        ill: Option<&Ailment>,
         checked: Option<Linearized>,
         roll: Option<&Roll>,
         ledger: &Ledger,
@@ -62,11 +64,14 @@ impl Permit {
         if let Some(brake) = ledger.brakes_of(host) {
             return Err(Hold::Brake(brake));
         }
+        if let Some(ailment) = ill {
+            return Err(Hold::Unfit(ailment.clone()));
+        }
         let roll = roll.filter(|roll| now.mono.since(roll.called) < ROLL_AGE_MAX).ok_or(Hold::RollStale)?;
         let present = roll.present.iter().filter(|host| ledger.roster.contains_key(*host)).count();
-        let needed = brake_needs(ledger.roster.len());
-        if present < needed {
-            return Err(Hold::MassFailure { present, roster: ledger.roster.len(), needed });
+        let held = brake::mass_failure(present, brake::roster_base(ledger, host));
+        if let Some(brake) = held.filter(|_| ledger.lift_of(host).is_none()) {
+            return Err(Hold::MassFailure(brake));
         }
         let checked = checked.filter(|checked| checked.term == term).ok_or(Hold::CheckStale)?;
         let begin_before = checked.finished + CHECK_AGE_MAX;
@@ -83,16 +88,12 @@ pub enum Hold {
     /// The ledger says: disarmed, or maintenance.
     #[error("{0}")]
     Brake(Text),
+    /// We are not healthy ourselves, and nobody fitter leads in our stead.
+    #[error("this leader is not fit to act, and no fitter one leads: {0}")]
+    Unfit(Ailment),
     /// The mass-failure stop.
-    #[error("mass-failure stop: {present} of {roster} answered the roll call; {needed} are needed")]
-    MassFailure {
-        /// How many answered.
-        present: usize,
-        /// Roster size.
-        roster: usize,
-        /// How many must.
-        needed: usize,
-    },
+    #[error("{0}")]
+    MassFailure(Brake),
     /// The roll has to be called (again).
     #[error("waiting for the roll call")]
     RollStale,
@@ -154,7 +155,7 @@ mod tests {
             (false, check(3, 19_900), Some(fresh), "disarmed: a fresh cluster"),
         ];
         for (armed, checked, roll, expected) in rows {
-            let said = match Permit::grant(now, Term(3), checked, roll.as_ref(), &ledger(armed), &host("x")) {
+            let said = match Permit::grant(now, Term(3), None, checked, roll.as_ref(), &ledger(armed), &host("x")) {
                 Ok(permit) => format!("until {}", permit.begin_before()),
                 Err(hold) => hold.to_string(),
             };
@@ -167,7 +168,23 @@ mod tests {
         let mut ledger = ledger(true);
         ledger.hosts.entry(host("x")).or_default().maintenance = Some("alice: new fan".into());
         let now = Now { mono: Moment::ZERO, wall: WallTime(0) };
-        let hold = Permit::grant(now, Term(1), None, None, &ledger, &host("x")).expect_err("held");
+        let hold = Permit::grant(now, Term(1), None, None, None, &ledger, &host("x")).expect_err("held");
         assert_eq!(hold.to_string(), "x is in maintenance: alice: new fan");
+    }
+
+    #[test]
+    fn a_leader_that_is_not_healthy_itself_does_not_act() {
+        let now = Now { mono: Moment::from_micros(1_000_000), wall: WallTime(0) };
+        let checked = Some(Linearized { term: Term(1), finished: now.mono });
+        let roll = Roll { called: now.mono, present: ["a", "b", "c"].map(host).into() };
+        let grant = |ill: Option<&Ailment>| {
+            Permit::grant(now, Term(1), ill, checked, Some(&roll), &ledger(true), &host("x")).map(|_| ())
+        };
+        assert_eq!(grant(None), Ok(()));
+        let hold = grant(Some(&Ailment::NovaAway("no route".into()))).expect_err("held");
+        assert_eq!(
+            hold.to_string(),
+            "this leader is not fit to act, and no fitter one leads: Nova does not answer it: no route"
+        );
     }
 }

@@ -7,6 +7,10 @@ use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 
+use crate::ledger::OnShutdown;
+use crate::paths::PathMatrix;
+use crate::time::Moment;
+
 /// Who we are and with whom we belong: fixed for the process' life.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -38,11 +42,20 @@ pub struct Setup {
     pub policy: Policy,
     /// Seed of every random choice; logged at start.
     pub seed: u64,
+    /// When this machine booted, on its own monotonic clock (a daemon's restart is no boot). `None`: long before that clock
+    /// began.
+    pub booted: Option<Moment>,
     /// The latest generation of voters known from before, and the order that proves it.
     pub generation: Option<(u64, SignedOrder)>,
 }
 
 impl Setup {
+    /// How long ago this machine booted.
+    #[must_use]
+    pub fn boot_age(&self, now: Moment) -> Duration {
+        self.booted.map_or(Duration::MAX, |booted| now.since(booted))
+    }
+
     /// The path of everything that is not a probe: the first.
     ///
     /// # Panics
@@ -80,6 +93,19 @@ pub struct Policy {
     pub evacuate_settle: Duration,
     /// What to do with servers whose disks die with the host.
     pub local_disk: LocalDisk,
+    /// What is done about a host that said that it reboots or powers off.
+    pub on_shutdown: OnShutdown,
+    /// Whether hosts live under their own watchdog, and one that ran out is proof, after all fence devices. Off: nobody is
+    /// ever reset because a network failed.
+    pub self_fence: bool,
+    /// What to do with a host whose daemon is dead and whose kernel lives, once nothing of its userland has been seen for
+    /// [`crate::life::LAPSE`].
+    pub on_agent_death: OnAgentDeath,
+    /// TCP ports at which services of a living host say their first words, or its kernel says no. At most
+    /// [`crate::life::PORTS_MAX`].
+    pub life_ports: Vec<u16>,
+    /// What a pattern of failed networks means.
+    pub paths: PathMatrix,
 }
 
 impl Default for Policy {
@@ -96,8 +122,22 @@ impl Default for Policy {
             evacuate_tries: 3,
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,
+            on_shutdown: OnShutdown::Wait(Duration::from_secs(600)),
+            self_fence: false,
+            on_agent_death: OnAgentDeath::Alarm,
+            life_ports: vec![22],
+            paths: PathMatrix::default(),
         }
     }
+}
+
+/// What becomes of a host whose daemon is dead while its kernel lives, after three minutes without a sign of its userland.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAgentDeath {
+    /// A person is called: stuck.
+    Alarm,
+    /// It is fenced like any other. (Not while its userland lives.)
+    Fence,
 }
 
 /// What to do with a server that has a disk on the dead host alone.

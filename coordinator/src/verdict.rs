@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_proto::fact::{PathFinding, RosterEntry};
-use rekindle_proto::id::{BootId, DomainName, HostName, WallTime};
+use rekindle_proto::fact::{LifeSign, PathFinding, RosterEntry};
+use rekindle_proto::id::{BootId, DomainName, HostName, PathName, WallTime};
 
 use crate::ledger::{TestimonyRecord, VerdictRecord};
 use crate::time::Moment;
@@ -113,8 +113,14 @@ pub struct Suspicion {
     pub began_wall: WallTime,
     /// Roster members heard since it began, ourselves included.
     pub heard: BTreeSet<HostName>,
-    /// Who found it silent on every path, and how.
+    /// Who found it silent on every path (or on the one path that counts), and how.
     pub testimonies: BTreeMap<HostName, Vec<PathFinding>>,
+    /// An operator lifted the mass-failure stop for this host. Testimony is needed as ever.
+    pub lifted: bool,
+    /// The one path that counts, if the operator's matrix lets it suffice.
+    pub path: Option<PathName>,
+    /// What each of them found to live there.
+    pub signs: BTreeMap<HostName, Vec<LifeSign>>,
 }
 
 impl Suspicion {
@@ -122,7 +128,8 @@ impl Suspicion {
     #[must_use]
     pub fn new(host: HostName, boot: Option<BootId>, began: Moment, began_wall: WallTime, us: &HostName) -> Self {
         let heard = BTreeSet::from([us.clone()]);
-        Self { host, boot, began, began_wall, heard, testimonies: BTreeMap::new() }
+        let (testimonies, signs) = (BTreeMap::new(), BTreeMap::new());
+        Self { host, boot, began, began_wall, heard, testimonies, lifted: false, path: None, signs }
     }
 
     /// Counts what there is.
@@ -157,12 +164,15 @@ impl Suspicion {
         }
         let present = present.iter().filter(|host| roster.contains_key(*host) && **host != self.host).count();
         let must = brake_needs(roster.len());
-        if present < must {
+        if present < must && !self.lifted {
             return Err(NoVerdict::TooFewPresent { present, roster: roster.len(), needed: must });
         }
         let testimonies = given
             .into_iter()
-            .map(|(accuser, findings)| TestimonyRecord { accuser: accuser.clone(), findings: findings.clone() })
+            .map(|(accuser, findings)| {
+                let signs = self.signs.get(accuser).cloned().unwrap_or_default();
+                TestimonyRecord { accuser: accuser.clone(), findings: findings.clone(), signs }
+            })
             .collect();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let record = VerdictRecord {
@@ -171,6 +181,7 @@ impl Suspicion {
             testimonies,
             present: count(present),
             roster: count(roster.len()),
+            path: self.path.clone(),
         };
         Ok(Verdict { host: self.host.clone(), boot: self.boot, suspected_at: self.began_wall, record })
     }

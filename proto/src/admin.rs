@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::brake::BrakesDoc;
 use crate::fact::Text;
 use crate::id::{HostName, IncidentId};
 use crate::status::{FenceTestLine, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
@@ -41,6 +42,8 @@ pub enum AdminRequest {
         /// The signed order.
         order: SignedOrder,
     },
+    /// Every brake, and who is held.
+    Brakes,
     /// Who keeps the ledger, and who could.
     Voters,
 }
@@ -109,6 +112,11 @@ pub enum AdminReply {
         kind: AdminErrorKind,
         /// What happened and what to do, in words.
         text: Text,
+    },
+    /// To [`AdminRequest::Brakes`].
+    Brakes {
+        /// Each with its figures.
+        brakes: Box<BrakesDoc>,
     },
 }
 

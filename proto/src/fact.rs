@@ -172,6 +172,28 @@ pub enum GuestEvent {
     Undefined,
 }
 
+/// Why a daemon stops, as its own host's init system says. What is not known is the least of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// Only the daemon: the host, and its guests, run on.
+    Daemon,
+    /// The host reboots: it will be back.
+    Reboot,
+    /// The host powers off.
+    PowerOff,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Daemon => "its daemon was stopped",
+            Self::Reboot => "it was told to reboot",
+            Self::PowerOff => "it was told to power off",
+        })
+    }
+}
+
 /// A Nova compute service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NovaService {
@@ -296,6 +318,61 @@ pub struct PathFinding {
     pub heard: Option<crate::id::BootId>,
 }
 
+/// Something lives at a host whose daemon does not answer. Whatever it is, it is not the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifeSign {
+    /// ICMP port unreachable came back from its gossip port: a kernel answers, and nobody listens there.
+    PortUnreachable,
+    /// A TCP connection was reset.
+    Reset {
+        /// At which port.
+        port: u16,
+    },
+    /// A service said its first words.
+    Banner {
+        /// At which port.
+        port: u16,
+    },
+    /// Nova's heartbeat of its compute service was seen to change after the suspicion began.
+    Heartbeat,
+}
+
+/// What must be alive for a sign to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifeGrade {
+    /// A kernel, or a firewall, a proxy or another machine that answers in its stead.
+    Kernel,
+    /// A process of the host.
+    Userland,
+}
+
+/// Most signs one member may report of one host: one for the gossip port, one for each port it tried.
+pub const LIFE_SIGNS_MAX: usize = 8;
+
+impl LifeSign {
+    /// What must be alive for it.
+    #[must_use]
+    pub fn grade(self) -> LifeGrade {
+        match self {
+            Self::PortUnreachable | Self::Reset { .. } => LifeGrade::Kernel,
+            Self::Banner { .. } | Self::Heartbeat => LifeGrade::Userland,
+        }
+    }
+}
+
+impl fmt::Display for LifeSign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PortUnreachable => f.write_str("its gossip port is refused by a kernel"),
+            Self::Reset { port } => write!(f, "TCP port {port} is refused by a kernel"),
+            Self::Banner { port } => write!(f, "a service answers at TCP port {port}"),
+            Self::Heartbeat => f.write_str("Nova's heartbeat of its compute service goes on"),
+        }
+    }
+}
+
 /// A host or witness as the roster names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -328,6 +405,17 @@ impl fmt::Display for MemberRole {
             Self::Witness => "witness",
         })
     }
+}
+
+/// A host's watchdog device, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// What its driver calls it.
+    pub device: Text,
+    /// A timer of the kernel itself: it stops with it, and proves nothing.
+    pub soft: bool,
+    /// It resets the host this many milliseconds after it was last fed.
+    pub timeout_ms: u64,
 }
 
 #[cfg(test)]

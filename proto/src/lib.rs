@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod brake;
 pub mod fact;
 pub mod id;
 pub mod message;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::fact::{GuestEvent, GuestList, PathFinding, Text};
+use crate::fact::{GuestEvent, GuestList, LifeSign, PathFinding, StopReason, Text, Watchdog};
 use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, PathName, ServerId, SystemUuid, Term};
 
 /// TLS application protocol: name and version of this vocabulary.
@@ -63,6 +63,9 @@ pub enum Message {
         target: HostName,
         /// Where it listens, per path.
         addresses: Vec<(PathName, SocketAddr)>,
+        /// The leader knows of the target's goodbye, and asks nevertheless. If not, who heard a goodbye says nothing: the
+        /// silence is explained.
+        knows_goodbye: bool,
     },
     /// The answer to [`Message::AskTestimony`].
     Testimony {
@@ -72,6 +75,8 @@ pub enum Message {
         target: HostName,
         /// What was found, per path.
         findings: Vec<PathFinding>,
+        /// What lives there although the daemon does not answer; at most [`crate::fact::LIFE_SIGNS_MAX`].
+        signs: Vec<LifeSign>,
     },
     /// A direct probe on the named path.
     Probe {
@@ -98,6 +103,8 @@ pub enum Message {
     Present {
         /// From the question.
         call: CallId,
+        /// How long ago the speaker's machine booted, in milliseconds, on its monotonic clock.
+        boot_age_ms: u64,
     },
     /// Leader to member: which of these guests run on you, by your hypervisor's own word?
     AskGuests {
@@ -138,7 +145,52 @@ pub enum Message {
         term: Term,
     },
     /// To all, on the speaker's own connection: my daemon stops because it was told to. My silence is no failure.
-    Goodbye,
+    Goodbye {
+        /// Why.
+        why: StopReason,
+    },
+    /// Voter to voters, when it changes and several times a minute: whether I would be fit to lead. A hint: it moves who
+    /// stands for election, never who wins it.
+    Fitness {
+        /// Nova and the fence devices answer me, and my own loop is on time.
+        fit: bool,
+    },
+    /// Member to leader: may I go on feeding my watchdog? Whether it is armed is thereby asked too.
+    LeaseAsk {
+        /// To be repeated. Grows with every question of one life.
+        call: CallId,
+        /// Which watchdog.
+        watchdog: Watchdog,
+    },
+    /// Leader to member: a quorum has confirmed me after you asked, and the ledger knows your watchdog as armed.
+    LeaseGrant {
+        /// From the question.
+        call: CallId,
+    },
+    /// Member to leader: I want to disarm my watchdog. It is fed until this is answered.
+    LeaseWithdraw {
+        /// To be repeated.
+        call: CallId,
+    },
+    /// Leader to member: the ledger no longer counts on your watchdog.
+    LeaseWithdrawn {
+        /// From the question.
+        call: CallId,
+    },
+    /// As [`Message::PushPull`], for a further path. Members meet on the first one.
+    PathState {
+        /// Which network's members these are.
+        path: PathName,
+        /// Whether the receiver should answer with its own.
+        answer: bool,
+        /// The encoded members.
+        state: Vec<u8>,
+    },
+    /// Member to leader, while it is so and once when it ends: I myself hear nobody on these networks.
+    PathsLost {
+        /// Which; none: all carry again.
+        paths: Vec<PathName>,
+    },
     /// To every member met, once the quorum was ever recovered: the operator's order that began the present generation of
     /// voters. It proves itself; whoever keeps a store of an earlier generation stops.
     Generation {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::{MemberRole, PowerState, Text};
 use crate::id::{
-    BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, Term, WallTime,
+    BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, PathName, ServerId, Term,
+    WallTime,
 };
 
 /// Phases of an incident. See `rekindle-coordinator`'s `incident` module for what may follow what.
@@ -78,6 +79,12 @@ pub struct StatusDoc {
     pub incidents: Vec<IncidentDoc>,
     /// What an operator should know now: brakes that hold, devices that fail, Nova out of reach.
     pub alarms: Vec<Text>,
+    /// Members heard, with a certificate of this cluster, that nobody has enrolled: they only propose themselves.
+    #[serde(default)]
+    pub strangers: Vec<HostName>,
+    /// Disarmed for a time: how long until the cluster is armed again by itself, in milliseconds.
+    #[serde(default)]
+    pub armed_again_in_ms: Option<u64>,
 }
 
 /// One host in `status`.
@@ -89,7 +96,7 @@ pub struct HostLine {
     pub role: MemberRole,
     /// Its failure domain.
     pub domain: Option<DomainName>,
-    /// `alive`, `suspect`, `down`, `absent`, `unseen`, or an incident's phase, or `quarantined`.
+    /// `alive`, `suspect`, `down`, `absent`, `agent-down`, `unseen`, `probation`, or an incident's phase, or `quarantined`.
     pub state: Text,
     /// Since when, in milliseconds before [`StatusDoc::at`].
     pub for_ms: Option<u64>,
@@ -105,6 +112,23 @@ pub struct HostLine {
     pub guests: Option<u32>,
     /// Remarks, `leader` among them.
     pub notes: Vec<Text>,
+    /// The host on each network, as the teller hears it; sorted as configured.
+    #[serde(default)]
+    pub paths: Vec<PathLine>,
+    /// Signs of life although its daemon does not answer, and who saw them.
+    #[serde(default)]
+    pub signs: Vec<Text>,
+}
+
+/// One host on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathLine {
+    /// Which network.
+    pub path: PathName,
+    /// `alive`, `suspect`, `down`, or `unseen`.
+    pub state: Text,
+    /// The host says itself that it hears nobody there.
+    pub lost: bool,
 }
 
 /// Gossip as one member sees it.
@@ -152,6 +176,9 @@ pub struct IncidentLine {
     pub left_behind: u32,
     /// Servers concerned.
     pub servers: u32,
+    /// The host came back in another boot: its guests are started in place, `evacuating` means that this is under way.
+    #[serde(default)]
+    pub rebooted: bool,
 }
 
 /// The story of one incident.

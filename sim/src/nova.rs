@@ -207,6 +207,16 @@ impl Nova {
         queue
     }
 
+    /// A host runs again, in a new boot, and nobody starts its guests: `resume_guests_state_on_host_boot = false`, Nova's
+    /// default.
+    pub fn host_returned_empty(&mut self, host: &HostName, now: Moment) {
+        if let Some(service) = self.services.get_mut(host) {
+            service.alive = true;
+            service.heartbeat += 1;
+            service.reported = now;
+        }
+    }
+
     /// Every service that lives and can reach Nova reports.
     pub fn heartbeat(&mut self, now: Moment, reaches: impl Fn(&HostName) -> bool) {
         for (host, service) in &mut self.services {
@@ -414,7 +424,8 @@ impl Nova {
     /// The rebuild's guest starts, or it fails, or its destination is dead (then nobody says anything). A failed one may leave
     /// its guest running, where Nova does not look (measured on Nova 34).
     pub fn finish(&mut self, rebuild: &Rebuild, fails: bool, leaves_copy: bool) {
-        if !self.services.get(&rebuild.dest).is_some_and(|service| service.alive) {
+        let is_over = self.migration_mut(rebuild.migration).is_none_or(|record| record.status.is_final());
+        if is_over || !self.services.get(&rebuild.dest).is_some_and(|service| service.alive) {
             return;
         }
         if !fails || leaves_copy {

@@ -1,9 +1,11 @@
 //! What may be written on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rekindle_proto::id::{ClusterName, HostName, IncidentId};
+use rekindle_coordinator::ledger::LiftTarget;
+use rekindle_proto::id::{ClusterName, DomainName, HostName, IncidentId, NameError};
 
 use super::sim::SimCommand;
 
@@ -118,8 +120,15 @@ pub enum Command {
     },
     /// From now on act.
     Arm(Reason),
-    /// From now on only watch.
-    Disarm(Reason),
+    /// From now on only watch; with --for, until then.
+    Disarm {
+        /// Arm again by itself after this time ("30m", "2h").
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        lasts: Option<Duration>,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Take a host out of protection, or back under it. In maintenance it is never acted upon.
     Maintenance {
         /// In or out.
@@ -142,6 +151,31 @@ pub enum Command {
     Release {
         /// The host.
         host: HostName,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Every brake with its figures, and who is held by it; or lift the brakes for one incident.
+    #[command(args_conflicts_with_subcommands = true)]
+    Brake {
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+        /// What to do; shown, if left out.
+        #[command(subcommand)]
+        command: Option<BrakeCommand>,
+    },
+    /// Who belongs to the cluster: list, enroll, forget.
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Say that you have seen a host to be off, where no fence device can say it. Servers are then recovered on your word:
+    /// if the host runs after all, they run twice.
+    FenceConfirm {
+        /// The host; it must have an open incident.
+        host: HostName,
+        /// What you looked at, with your own eyes.
+        #[arg(long, value_name = "TEXT")]
+        i_checked_that: String,
         /// Why.
         #[command(flatten)]
         why: Reason,
@@ -209,6 +243,77 @@ pub enum Switch {
     On,
     /// Out of maintenance.
     Off,
+}
+
+/// Brakes.
+#[derive(Debug, Subcommand)]
+pub enum BrakeCommand {
+    /// Let no brake hold this one incident: neither cold start, mass-failure stop, domain event, cap nor rate. Disarmed,
+    /// maintenance and the need for proof hold it as ever.
+    Lift {
+        /// The number of an open incident, or a silent host whose verdict is held.
+        #[arg(value_name = "INCIDENT|HOST", value_parser = lift_target)]
+        target: LiftTarget,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+}
+
+/// The roster.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Everybody enrolled, and those who are heard and are not.
+    List {
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Enrol a host. It counts, and is protected, once it was heard for 10 minutes.
+    Enroll {
+        /// The host, exactly as Nova names its service host.
+        host: HostName,
+        /// What it is.
+        #[arg(long, value_enum, default_value_t = RosterRole::Member)]
+        role: RosterRole,
+        /// Its failure domain: rack, room, feed.
+        #[arg(long, value_name = "NAME")]
+        domain: Option<DomainName>,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+    /// Take a host off the roster: it neither counts nor is protected any more.
+    Forget {
+        /// The host.
+        host: HostName,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
+}
+
+/// A number is an incident; everything else is a host's name.
+fn lift_target(text: &str) -> Result<LiftTarget, NameError> {
+    match text.parse() {
+        Ok(number) => Ok(LiftTarget::Incident(IncidentId(number))),
+        Err(_) => HostName::new(text).map(LiftTarget::Host),
+    }
+}
+
+/// What a host is enrolled as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RosterRole {
+    /// A hypervisor.
+    Member,
+    /// Votes and watches only.
+    Witness,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    let duration = parsed.filter(|duration| *duration >= Duration::from_secs(1));
+    duration.ok_or_else(|| "write a number and its unit, at least a second: \"30m\", \"2h\"".to_owned())
 }
 
 /// Certificates.

@@ -15,7 +15,7 @@ pub(crate) mod samples;
 mod sim;
 mod voters;
 
-pub use args::{Cli, Command, PkiCommand, Reason, Role, Switch, VotersCommand};
+pub use args::{Cli, Command, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch, VotersCommand};
 pub use exit::{Exit, Failure};
 pub use run::run;
 pub use sim::SimCommand;

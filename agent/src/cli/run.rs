@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use rekindle_coordinator::ledger::OperatorCommand;
 use rekindle_proto::admin::{AdminReply, AdminRequest};
-use rekindle_proto::status::StatusDoc;
+use rekindle_proto::fact::{MemberRole, RosterEntry};
+use rekindle_proto::id::HostName;
+use rekindle_proto::status::{HostLine, StatusDoc};
 use serde::Serialize;
 
-use super::args::{Cli, Command, PkiCommand, Switch, VotersCommand};
+use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch, VotersCommand};
 use super::render::{self, Paint};
 use super::{Exit, Failure, order, pki, roster, sim, voters};
 use crate::admin::ask;
@@ -59,6 +61,13 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             let all = !devices.is_empty() && devices.iter().all(|device| device.bound && device.power.is_some());
             Ok(if all { Exit::Done } else { Exit::Refused })
         }
+        Command::Brake { json, command: None } => {
+            let AdminReply::Brakes { brakes } = question(socket, &AdminRequest::Brakes, ASK_WITHIN).await? else {
+                return Err(unexpected());
+            };
+            show(out, *json, &brakes, || render::brakes(&brakes, paint))
+        }
+        Command::Host(HostCommand::List { json }) => host_list(socket, out, *json, paint).await,
         Command::Voters { json, command: None } => {
             let AdminReply::Voters { voters } = question(socket, &AdminRequest::Voters, ASK_WITHIN).await? else {
                 return Err(unexpected());
@@ -74,16 +83,32 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
         Command::Sim(command) => sim::run(socket, command, out).await,
         Command::Init { .. }
         | Command::Arm(_)
-        | Command::Disarm(_)
+        | Command::Disarm { .. }
+        | Command::Host(HostCommand::Enroll { .. } | HostCommand::Forget { .. })
         | Command::Maintenance { .. }
         | Command::Resume { .. }
         | Command::Release { .. }
-        | Command::Voters { command: Some(_), .. } => submit(cli, out).await,
+        | Command::Voters { command: Some(_), .. }
+        | Command::Brake { command: Some(_), .. } => {
+            let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
+            submit(cli, command, reason, out).await
+        }
+        Command::FenceConfirm { host, i_checked_that, why } => {
+            // The word is about this incident, and about no later one.
+            let status = picture(socket).await?;
+            let Some(open) = status.incidents.iter().find(|incident| incident.line.host == *host) else {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    format!("{host} has no open incident: there is nothing to confirm"),
+                ));
+            };
+            let command = OperatorCommand::ConfirmOff { incident: open.line.id, checked: i_checked_that.trim().into() };
+            submit(cli, command, &why.reason, out).await
+        }
     }
 }
 
-async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
-    let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
+async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut impl Write) -> Result<Exit, Failure> {
     let order = order::signed(&cli.operator_cert, &cli.operator_key, command, reason)?;
     let reply = ask(&cli.socket, &AdminRequest::Submit { order }, ORDER_WITHIN)
         .await
@@ -97,7 +122,8 @@ async fn submit(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
-        | AdminReply::Voters { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
+        | AdminReply::Voters { .. }
+        | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
 
@@ -108,7 +134,21 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
             (OperatorCommand::Init { roster: roster::read(roster)?, ca: pki::certificate(ca)? }, reason)
         }
         Command::Arm(why) => (OperatorCommand::Arm(true), &why.reason),
-        Command::Disarm(why) => (OperatorCommand::Arm(false), &why.reason),
+        Command::Disarm { lasts: None, why } => (OperatorCommand::Arm(false), &why.reason),
+        Command::Disarm { lasts: Some(lasts), why } => {
+            (OperatorCommand::DisarmFor { ms: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX) }, &why.reason)
+        }
+        Command::Host(HostCommand::Enroll { host, role, domain, why }) => {
+            let role = match role {
+                RosterRole::Member => MemberRole::Member,
+                RosterRole::Witness => MemberRole::Witness,
+            };
+            let entry = RosterEntry { host: host.clone(), role, domain: domain.clone() };
+            (OperatorCommand::Enroll { entry }, &why.reason)
+        }
+        Command::Host(HostCommand::Forget { host, why }) => {
+            (OperatorCommand::Forget { host: host.clone() }, &why.reason)
+        }
         Command::Maintenance { switch, host, why } => {
             (OperatorCommand::Maintenance { host: host.clone(), on: *switch == Switch::On }, &why.reason)
         }
@@ -117,11 +157,17 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         Command::Voters { command: Some(VotersCommand::Replace { old, new, why }), .. } => {
             (OperatorCommand::ReplaceVoter { old: old.clone(), new: new.clone() }, &why.reason)
         }
+        Command::Brake { command: Some(BrakeCommand::Lift { target, why }), .. } => {
+            (OperatorCommand::LiftBrake { target: target.clone() }, &why.reason)
+        }
         Command::Status { .. }
+        | Command::Brake { command: None, .. }
         | Command::Members { .. }
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
+        | Command::Host(HostCommand::List { .. })
+        | Command::FenceConfirm { .. }
         | Command::Voters { command: None, .. }
         | Command::RecoverQuorum { .. }
         | Command::Pki(_)
@@ -137,6 +183,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Incident { .. }
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Brakes { .. }
         | AdminReply::Voters { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
@@ -147,6 +194,19 @@ async fn status(socket: &Path, out: &mut impl Write, json: bool, paint: Paint) -
     let status = picture(socket).await?;
     show(out, json, &status, || render::status(&status, paint))?;
     Ok(Exit::of_status(&status))
+}
+
+async fn host_list(socket: &Path, out: &mut impl Write, json: bool, paint: Paint) -> Result<Exit, Failure> {
+    let status = picture(socket).await?;
+    let list = HostList { hosts: &status.hosts, strangers: &status.strangers };
+    show(out, json, &list, || render::hosts(&status, paint))
+}
+
+/// What `rekindle host list --json` prints: the part of the status that is the roster.
+#[derive(Serialize)]
+struct HostList<'a> {
+    hosts: &'a [HostLine],
+    strangers: &'a [HostName],
 }
 
 /// Draws until Ctrl-C, also while there is no daemon: that is when one watches.

@@ -1,5 +1,8 @@
 //! Fixed documents for tests.
 
+use std::collections::BTreeMap;
+
+use rekindle_proto::brake::{BrakeLine, BrakesDoc, HeldLine};
 use rekindle_proto::fact::{MemberRole, PowerState, Text};
 use rekindle_proto::id::{
     ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, StoreId, Term, WallTime,
@@ -56,6 +59,8 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         devices: devices.into(),
         guests: Some(guests),
         notes: Vec::new(),
+        paths: Vec::new(),
+        signs: Vec::new(),
     }
 }
 
@@ -98,6 +103,8 @@ pub(crate) fn busy() -> StatusDoc {
         ],
         incidents: vec![story()],
         alarms: vec![Text::new("nova: slow, 2.1 s a call")],
+        strangers: Vec::new(),
+        armed_again_in_ms: None,
     }
 }
 
@@ -134,6 +141,7 @@ pub(crate) fn story() -> IncidentDoc {
             recovered: 1,
             left_behind: 1,
             servers: 3,
+            rebooted: false,
         },
         story: vec![
             told(0, Phase::Suspect, "cmp-05: no answer"),
@@ -178,6 +186,39 @@ pub(crate) fn why(protected: bool) -> WhyDoc {
             guard("fence-device", true, "ipmi-tool@cmp-04-bmc reads on, bound"),
         ],
         plan: if protected { vec!["power off by ipmi-tool@cmp-04-bmc".into()] } else { Vec::new() },
+    }
+}
+
+pub(crate) fn brakes() -> BrakesDoc {
+    let event = "domain event: 4 of 20 fell silent within 15 s, 0 of them read off: held for 96 s more";
+    let brake = |brake: &str, holds, liftable, text: &str| BrakeLine {
+        brake: brake.into(),
+        holds,
+        liftable,
+        text: text.into(),
+        figures: BTreeMap::from([("hosts".into(), 4)]),
+    };
+    let held = HeldLine {
+        host: host("cmp-04"),
+        incident: None,
+        brake: Some("domain-event".into()),
+        text: event.into(),
+        lifted: None,
+    };
+    let lifted = HeldLine {
+        host: host("cmp-09"),
+        incident: Some(IncidentId(14)),
+        brake: None,
+        text: "".into(),
+        lifted: Some("lifted by alice: I pulled its plug".into()),
+    };
+    BrakesDoc {
+        told_by: host("cmp-01"),
+        brakes: vec![
+            brake("armed", false, false, "armed: first week is over"),
+            brake("domain-event", true, true, event),
+        ],
+        held: vec![held, lifted],
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use rekindle_coordinator::ledger::{OperatorCommand, OperatorOrder, verify_order};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest, SignedOrder};
-use rekindle_proto::id::ClusterName;
+use rekindle_proto::fact::{MemberRole, RosterEntry};
+use rekindle_proto::id::{ClusterName, DomainName};
 use rekindle_proto::status::Phase;
 use tokio::sync::mpsc;
 
@@ -50,6 +51,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
             let devices = all.into_iter().filter(|line| host.as_ref().is_none_or(|host| *host == line.host)).collect();
             AdminReply::FenceTest { devices }
         }
+        AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(samples::brakes()) },
         AdminRequest::Voters => AdminReply::Voters { voters: samples::voters() },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },
     })
@@ -155,6 +157,26 @@ async fn orders_are_signed_and_carried() {
             OperatorCommand::Maintenance { host: host.clone(), on: false },
             "x",
         ),
+        (&["disarm", "--for", "30m", "--reason", "x"], OperatorCommand::DisarmFor { ms: 1_800_000 }, "x"),
+        (
+            &["host", "enroll", "cmp-04", "--domain", "rack-1", "--reason", "x"],
+            OperatorCommand::Enroll {
+                entry: RosterEntry {
+                    host: host.clone(),
+                    role: MemberRole::Member,
+                    domain: Some(DomainName::new("rack-1").expect("legal")),
+                },
+            },
+            "x",
+        ),
+        (
+            &["host", "enroll", "cmp-04", "--role", "witness", "--reason", "x"],
+            OperatorCommand::Enroll {
+                entry: RosterEntry { host: host.clone(), role: MemberRole::Witness, domain: None },
+            },
+            "x",
+        ),
+        (&["host", "forget", "cmp-04", "--reason", "x"], OperatorCommand::Forget { host: host.clone() }, "x"),
         (&["resume", "14", "--reason", "x"], OperatorCommand::Resume { incident }, "x"),
         (
             &["voters", "replace", "cmp-01", "cmp-04", "--reason", "x"],

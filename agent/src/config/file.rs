@@ -18,6 +18,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) paths: BTreeMap<PathName, String>,
     #[serde(default)]
+    pub(super) path_rule: Vec<PathRuleTable>,
+    #[serde(default)]
     pub(super) detection: DetectionTable,
     #[serde(default)]
     pub(super) fencing: FencingTable,
@@ -76,6 +78,33 @@ pub(super) struct DetectionTable {
     pub(super) probe_ack: Option<String>,
     pub(super) indirect_probes: Option<i64>,
     pub(super) suspicion_factor: Option<i64>,
+    pub(super) on_agent_death: Option<OnAgentDeathWord>,
+    pub(super) life_ports: Option<Vec<u16>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnAgentDeathWord {
+    Alarm,
+    Fence,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PathRuleTable {
+    #[serde(default)]
+    pub(super) down: Vec<PathName>,
+    #[serde(default)]
+    pub(super) up: Vec<PathName>,
+    pub(super) action: PathActionWord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PathActionWord {
+    None,
+    Alarm,
+    Recover,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,6 +113,7 @@ pub(super) struct FencingTable {
     pub(super) device_timeout: Option<String>,
     pub(super) off_polls: Option<i64>,
     pub(super) fence_tries: Option<i64>,
+    pub(super) self_fence: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,6 +135,7 @@ pub(super) struct RecoveryTable {
     pub(super) evacuate_tries: Option<i64>,
     pub(super) evacuate_settle: Option<String>,
     pub(super) local_disk: Option<LocalDiskWord>,
+    pub(super) on_shutdown: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

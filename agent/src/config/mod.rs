@@ -5,6 +5,7 @@
 
 mod devices;
 mod file;
+mod paths;
 mod refusal;
 mod rules;
 

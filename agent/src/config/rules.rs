@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rekindle_coordinator::ledger::STANDBYS_MAX;
-use rekindle_coordinator::policy::{LocalDisk, Policy};
+use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
+use rekindle_coordinator::policy::{LocalDisk, OnAgentDeath, Policy};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
 
 use super::file::{
     ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LogTable, MemberTable, NovaTable,
-    RecoveryTable,
+    OnAgentDeathWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
 use crate::transport::TlsFiles;
@@ -119,7 +119,8 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     };
     let cluster = self::cluster(&mut on, cluster, &member);
-    let policy = policy(&mut on, &file.detection, &file.fencing, &file.recovery);
+    let paths = paths::matrix(&mut on, &file.path_rule);
+    let policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
     let nova = file.nova.map(|table| nova(&mut on, &table));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
@@ -326,6 +327,36 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             Some(LocalDiskWord::Leave) => LocalDisk::Leave,
             None => default.local_disk,
         },
+        self_fence: fencing.self_fence.unwrap_or(default.self_fence),
+        on_agent_death: match detection.on_agent_death {
+            Some(OnAgentDeathWord::Fence) => OnAgentDeath::Fence,
+            Some(OnAgentDeathWord::Alarm) => OnAgentDeath::Alarm,
+            None => default.on_agent_death,
+        },
+        life_ports: paths::life_ports(on, detection.life_ports.as_deref()).unwrap_or(default.life_ports),
+        paths: default.paths,
+        on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
+    }
+}
+
+/// `"wait 10m"`, `"recover"` or `"ignore"`.
+fn on_shutdown(on: &mut Checker, given: Option<&str>, default: OnShutdown) -> OnShutdown {
+    let key = "recovery.on_shutdown";
+    match given {
+        None => default,
+        Some("recover") => OnShutdown::Recover,
+        Some("ignore") => OnShutdown::Ignore,
+        Some(given) => {
+            let Some(wait) = given.strip_prefix("wait ") else {
+                let why = "a host that says that it reboots is waited for, recovered at once, or left alone";
+                on.refuse(key, "must be \"wait DURATION\", \"recover\" or \"ignore\"", why);
+                return default;
+            };
+            let OnShutdown::Wait(default) = default else { return default };
+            let bounds = (Duration::from_secs(10), Duration::from_secs(24 * 3_600));
+            let why = "a server needs minutes to boot; after a day nobody is waiting for it any more";
+            OnShutdown::Wait(on.duration(key, Some(wait.trim()), default, bounds, why))
+        }
     }
 }
 

@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 37] = [
+const KEYS: [(&str, &str); 39] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -104,6 +104,7 @@ const KEYS: [(&str, &str); 37] = [
     ("device_timeout", "fencing"),
     ("off_polls", "fencing"),
     ("fence_tries", "fencing"),
+    ("self_fence", "fencing"),
     ("hosts", "fence_device"),
     ("level", "fence_device"),
     ("driver", "fence_device"),
@@ -114,6 +115,7 @@ const KEYS: [(&str, &str); 37] = [
     ("evacuations_at_once", "recovery"),
     ("evacuate_tries", "recovery"),
     ("local_disk", "recovery"),
+    ("on_shutdown", "recovery"),
     ("cloud", "nova"),
     ("clouds_file", "nova"),
     ("timeout", "nova"),
@@ -138,9 +140,10 @@ fn defaults_are_the_designs() {
 fn values_arrive_where_they_belong() {
     let text = edit(
         "[nova]\ncloud",
-        "[recovery]\nlocal_disk = \"rebuild\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
+        "[recovery]\nlocal_disk = \"rebuild\"\non_shutdown = \"ignore\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
     ) + "[libvirt]\nuri = \"guests+unix:///run/guests.sock\"\n[log]\ntarget = \"stderr\"\nformat = \"json\"\n";
     let config = parse(&text).expect("taken");
+    assert_eq!(config.policy.on_shutdown, rekindle_coordinator::ledger::OnShutdown::Ignore);
     assert_eq!(config.policy.local_disk, rekindle_coordinator::policy::LocalDisk::Rebuild);
     assert_eq!(config.policy.evacuate_tries, 5);
     assert_eq!(config.policy.probe_period.as_millis(), 1_000);
@@ -275,6 +278,16 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (format!("{GOOD}timeout = \"120s\"\n"), "nova.timeout = \"120s\" must be \"1s\" to \"100s\"", "(I11)"),
         (format!("{GOOD}auth_token = \"hunter2\"\n"), "nova.auth_token must not be in this file", "clouds_file"),
         (format!("{GOOD}[recovery]\nlocal_disk = \"maybe\"\n"), "recovery.local_disk = \"maybe\" is not", "rebuild"),
+        (
+            format!("{GOOD}[recovery]\non_shutdown = \"perhaps\"\n"),
+            "recovery.on_shutdown = \"perhaps\" must be \"wait DURATION\", \"recover\" or \"ignore\"",
+            "left alone",
+        ),
+        (
+            format!("{GOOD}[recovery]\non_shutdown = \"wait 2s\"\n"),
+            "recovery.on_shutdown = \"wait 2s\" must be \"10s\" to \"86400s\"",
+            "boot",
+        ),
         (
             format!("{GOOD}[recovery]\nevacuations_at_once = 0\n"),
             "recovery.evacuations_at_once = 0 must be 1 to",

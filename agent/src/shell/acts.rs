@@ -69,12 +69,26 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 answer(&inputs, Input::GuestsChecked { call, running }).await;
             });
         }
+        Output::LookForLife { call, host: _, address, ports, within } => {
+            let inputs = shell.inputs.clone();
+            tokio::spawn(async move {
+                let signs = crate::life::look(address, &ports, within).await;
+                answer(&inputs, Input::LifeFound { call, signs }).await;
+            });
+        }
         Output::Answer { call, reply } => {
             if let Some(reply) = shell.queries.answer(call, *reply) {
                 shell.show(&reply);
             }
         }
         Output::Relay { call, to, member, request } => shell.relay(call, to, member, &request),
+        Output::Candidacy(stands) => {
+            if let Some(ledger) = &shell.ledger {
+                ledger.stand(stands);
+            }
+        }
+        // No adapter tells of a device yet, so that none is ever ordered.
+        Output::Watchdog(order) => tracing::error!(?order, "an order to a watchdog that is not configured"),
         Output::ChangeVoters(order) => match &shell.ledger {
             Some(ledger) => ledger.change_voters(&order),
             None => shell
@@ -189,6 +203,7 @@ impl Shell {
             | AdminReply::Incident { .. }
             | AdminReply::Why { .. }
             | AdminReply::FenceTest { .. }
+            | AdminReply::Brakes { .. }
             | AdminReply::Voters { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}

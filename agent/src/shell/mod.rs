@@ -27,6 +27,7 @@ use crate::ledger::{LedgerAdapter, LedgerError, LedgerSettings};
 use crate::machine::{MachineError, boot_id, system_uuid};
 use crate::metrics::{Metrics, MetricsServeError, MetricsServer};
 use crate::nova::{Nova, NovaSetupError};
+use crate::shutdown;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::telemetry::systemd;
 use crate::transport::{Transport, TransportError, TransportEvent};
@@ -246,6 +247,8 @@ fn setup(
         devices: config.device_rules(),
         policy: config.policy.clone(),
         seed,
+        // CLOCK_BOOTTIME begins with the machine's boot.
+        booted: Some(rekindle_coordinator::time::Moment::ZERO),
     })
 }
 
@@ -419,7 +422,9 @@ impl Shell {
     }
 
     async fn stop(mut self) {
-        self.turn(Input::Stopping);
+        let why = shutdown::reason().await;
+        tracing::info!(%why, "saying goodbye");
+        self.turn(Input::Stopping { why });
         if let Some(ledger) = &self.ledger {
             // The others elect one of them at once, instead of waiting for our silence.
             ledger.stand(false);

@@ -22,15 +22,10 @@ pub fn proven_generation(
 ) -> Result<QuorumRecovery, String> {
     let claimed: OperatorOrder = decode(&order.order, ORDER_BYTES_MAX).map_err(|error| error.to_string())?;
     let verified = verify_order(order, cluster, operator_ca, claimed.signed_at).map_err(|error| error.to_string())?;
-    match verified.order.command {
-        OperatorCommand::RecoverQuorum(recovery) => Ok(recovery),
-        OperatorCommand::Init { .. }
-        | OperatorCommand::Arm(_)
-        | OperatorCommand::Maintenance { .. }
-        | OperatorCommand::Resume { .. }
-        | OperatorCommand::Release { .. }
-        | OperatorCommand::ReplaceVoter { .. } => Err("it is another order".to_owned()),
-    }
+    let OperatorCommand::RecoverQuorum(recovery) = verified.order.command else {
+        return Err("it is another order".to_owned());
+    };
+    Ok(recovery)
 }
 
 impl Coordinator {

@@ -2,11 +2,12 @@
 
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, MemberId};
+use rekindle_proto::id::{CallId, HostName, MemberId};
 
 use super::{Coordinator, context};
 use crate::io::{Output, ProposeError};
-use crate::ledger::{Ledger, OperatorCommand, Outcome, verify_order};
+use crate::leader::Leader;
+use crate::ledger::{Ledger, LiftTarget, OperatorCommand, Outcome, verify_order};
 use crate::policy::Setup;
 use crate::time::Now;
 use crate::view;
@@ -22,21 +23,24 @@ impl Coordinator {
             self.query_elsewhere(now, call, request);
             return;
         }
-        let Self { setup, ledger, membership, heard, out, leader: Some(leader), member, .. } = self else { return };
-        let mut cx = context(setup, ledger, membership, heard, out, now);
+        let Self { setup, ledger, membership, further, heard, out, leader: Some(leader), member, .. } = self else {
+            return;
+        };
+        let mut cx = context(setup, ledger, (membership, further), heard, out, now);
         let reply = match request {
             AdminRequest::Status | AdminRequest::Members => {
                 AdminReply::Status { status: Box::new(view::status(&cx, member, Some(leader))) }
             }
             AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
             AdminRequest::Incident { id } => view::incident(&cx, leader, id),
+            AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(view::brakes(&cx, leader)) },
             AdminRequest::Why { host } => view::why(&cx, leader, &host),
             AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;
             }
-            AdminRequest::Submit { order } => match refuse_order(setup, ledger, &order, now) {
+            AdminRequest::Submit { order } => match refuse_order(setup, ledger, leader, &order, now) {
                 Some(refusal) => refusal,
                 None => {
                     leader.submit(&mut cx, call, order);
@@ -58,8 +62,8 @@ impl Coordinator {
             }
         }
         let reply = if matches!(request, AdminRequest::Status) {
-            let Self { setup, ledger, membership, heard, out, member, .. } = self;
-            let cx = context(setup, ledger, membership, heard, out, now);
+            let Self { setup, ledger, membership, further, heard, out, member, .. } = self;
+            let cx = context(setup, ledger, (membership, further), heard, out, now);
             AdminReply::Status { status: Box::new(view::status(&cx, member, None)) }
         } else {
             let text = "no leader is known here now; nothing was done. Look at `rekindle members`".into();
@@ -78,6 +82,7 @@ impl Coordinator {
 fn refuse_order(
     setup: &Setup,
     ledger: &Ledger,
+    leader: &Leader,
     order: &rekindle_proto::admin::SignedOrder,
     now: Now,
 ) -> Option<AdminReply> {
@@ -92,14 +97,36 @@ fn refuse_order(
                 "a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`"
                     .to_owned(),
             ),
+            OperatorCommand::Forget { host } if votes(setup, ledger, &host) => {
+                refused(format!("{host} votes: give its vote to another first"))
+            }
             OperatorCommand::Init { .. }
+            | OperatorCommand::DisarmFor { .. }
+            | OperatorCommand::Enroll { .. }
+            | OperatorCommand::Forget { .. }
             | OperatorCommand::Arm(_)
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }
             | OperatorCommand::Release { .. }
-            | OperatorCommand::ReplaceVoter { .. } => None,
+            | OperatorCommand::ReplaceVoter { .. }
+            | OperatorCommand::LiftBrake { target: LiftTarget::Incident(_) } => None,
+            // Before there is an incident, only a verdict that is being held: nobody's brakes are lifted in advance.
+            OperatorCommand::LiftBrake { target: LiftTarget::Host(host) } => {
+                let silent = leader.suspects().any(|suspect| *suspect.host == host);
+                if silent || ledger.open_incident(&host).is_some() {
+                    return None;
+                }
+                refused(format!("{host} is not silent: nothing holds a verdict on it"))
+            }
+            OperatorCommand::ConfirmOff { .. } => None,
         },
     }
+}
+
+/// Whether a host votes, as agreed, or as configured before that.
+fn votes(setup: &Setup, ledger: &Ledger, host: &HostName) -> bool {
+    let agreed = &ledger.voters.voters;
+    if agreed.is_empty() { setup.voters.contains(host) } else { agreed.contains_key(host) }
 }
 
 pub(super) fn order_reply(result: Result<Outcome, ProposeError>) -> AdminReply {

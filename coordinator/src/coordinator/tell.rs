@@ -27,7 +27,8 @@ impl Coordinator {
             }));
         }
         for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
-            let text = Text::new(format!("its process died on {}", guest.host));
+            let what = guest.story.first().map_or("it failed", |line| line.text.as_str());
+            let text = Text::new(format!("{what} on {}", guest.host));
             self.out.push(Output::Event(Event::Server { incident: guest.id, server: guest.server, text, bad: true }));
         }
     }
@@ -45,18 +46,31 @@ impl Coordinator {
                 (*incident, guest.server, why.clone(), !recovered)
             }
             LeaderCommand::OpenIncident { .. }
+            | LeaderCommand::OpenStuck { .. }
+            | LeaderCommand::EndSigns { .. }
             | LeaderCommand::Refute { .. }
             | LeaderCommand::FenceIntent { .. }
             | LeaderCommand::FenceFailed { .. }
             | LeaderCommand::ConfirmFence { .. }
             | LeaderCommand::VoidProof { .. }
+            | LeaderCommand::OffSettled { .. }
+            | LeaderCommand::ConfirmWatchdog { .. }
             | LeaderCommand::BeginEvacuation { .. }
             | LeaderCommand::EvacuateIntent { .. }
             | LeaderCommand::CloseIntent { .. }
             | LeaderCommand::Close { .. }
             | LeaderCommand::Stick { .. }
             | LeaderCommand::GuestIntent { .. }
-            | LeaderCommand::Voters(_) => return,
+            | LeaderCommand::Voters(_)
+            | LeaderCommand::BeginEpoch { .. }
+            | LeaderCommand::MarkEpoch { .. }
+            | LeaderCommand::DropLift { .. }
+            | LeaderCommand::Elapse { .. }
+            | LeaderCommand::EndProbation { .. }
+            | LeaderCommand::BeginReboot { .. }
+            | LeaderCommand::StartInPlace { .. }
+            | LeaderCommand::CloseReboot { .. }
+            | LeaderCommand::StickReboot { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
     }

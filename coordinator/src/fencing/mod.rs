@@ -4,8 +4,10 @@ mod binding;
 mod devices;
 mod proof;
 mod run;
+mod watchdog;
 
 pub use binding::guid_names;
 pub use devices::{Binding, DeviceBook, DeviceEntry};
 pub use proof::{FenceProof, OffRead, PROOF_LEASE, READ_CLOSELY_FOR};
 pub use run::{FenceRun, RunStep};
+pub use watchdog::{ISOLATED, PROOF_AFTER, Silence, UnsafeTimes, WATCHDOG, are_safe, check_times};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState};
 use rekindle_proto::id::{HostName, IncidentId};
 
-use crate::ledger::{Incident, Ledger};
+use super::watchdog::Silence;
+use crate::ledger::{Evidence, Incident, Ledger};
 use crate::time::Moment;
 
 /// How long a proof holds after the oldest of its devices' last off readings.
@@ -38,7 +39,8 @@ impl OffRead {
     }
 }
 
-/// A host is off: committed, not voided, and read off by this very leader within the lease. The only key to an evacuation.
+/// A host is off: committed, not voided, and read off by this very leader within the lease; or, where the evidence is its
+/// watchdog or an operator's word, not heard by this leader. The only key to an evacuation.
 #[derive(Debug)]
 pub struct FenceProof {
     incident: IncidentId,
@@ -58,13 +60,30 @@ impl FenceProof {
         now: Moment,
     ) -> Option<Self> {
         let incident: &Incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
-        let proof = incident.proof.as_ref()?;
+        let Evidence::Devices(record) = &incident.proof.as_ref()?.evidence else { return None };
         let mut oldest: Option<Moment> = None;
-        for device in &proof.record.devices {
+        for device in &record.devices {
             let read = reads.get(&device.device)?;
             oldest = Some(oldest.map_or(read.at(), |moment| moment.min(read.at())));
         }
         let valid_until = oldest? + PROOF_LEASE;
+        (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
+    }
+
+    /// Builds the proof of an incident that rests on the host's watchdog or on an operator's word, from the ledger and from
+    /// what this very leader has heard of the host: nothing, since it began to listen.
+    ///
+    /// `None` if nothing such is committed; or, of a watchdog, if this leader has not itself waited for it: a host that came
+    /// back, and was heard by an earlier leader alone, would be heard by this one within that time.
+    #[must_use]
+    pub fn by_silence(ledger: &Ledger, incident: IncidentId, silence: Silence, now: Moment) -> Option<Self> {
+        let incident: &Incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
+        match &incident.proof.as_ref()?.evidence {
+            Evidence::Devices(_) => return None,
+            Evidence::Watchdog(_) if now < silence.proves_at() => return None,
+            Evidence::Watchdog(_) | Evidence::Statement(_) => {}
+        }
+        let valid_until = silence.valid_until();
         (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
     }
 

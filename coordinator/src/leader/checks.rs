@@ -26,6 +26,8 @@ const CHECK_LOST_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Checker {
     asked: Option<(CallId, Moment)>,
     confirmed: Option<Linearized>,
+    /// When the question was put to which `confirmed` is the answer.
+    begun: Option<Moment>,
     not_before: Option<Moment>,
 }
 
@@ -67,18 +69,23 @@ impl Leader {
         result: Result<Term, Text>,
         finished: Moment,
     ) {
-        if self.checker.asked.is_none_or(|(asked, _)| asked != call) {
-            return;
-        }
+        let Some((_, begun)) = self.checker.asked.filter(|(asked, _)| *asked == call) else { return };
         self.checker.asked = None;
         match result {
             Ok(term) if term == self.term => {
                 self.checker.confirmed = Some(Linearized { term, finished });
+                self.checker.begun = Some(begun);
                 self.checker.not_before = None;
             }
             Ok(_) | Err(_) => self.checker.not_before = Some(cx.now.mono + RETRY_AFTER),
         }
         self.touch();
+    }
+
+    /// Whether a quorum has confirmed us in a round that began after `since` and has finished less than `age` ago.
+    pub(super) fn is_confirmed_since(&self, since: Moment, now: Moment, age: Duration) -> bool {
+        let finished = self.checker.confirmed.map(|confirmed| confirmed.finished);
+        self.checker.begun.is_some_and(|begun| begun >= since) && finished.is_some_and(|at| now.since(at) < age)
     }
 
     /// Calls the roll, unless it is being called: one direct question to every member of the roster.
@@ -132,13 +139,13 @@ impl Leader {
 
     /// Grants a permit to act on a host, or starts what is missing for one.
     pub(super) fn permit(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<Permit, Hold> {
-        let granted =
-            Permit::grant(cx.now, self.term, self.checker.confirmed, self.roll.last.as_ref(), cx.ledger, host);
+        let (checked, roll) = (self.checker.confirmed, self.roll.last.as_ref());
+        let granted = Permit::grant(cx.now, self.term, self.ill.as_ref(), checked, roll, cx.ledger, host);
         match &granted {
-            Ok(_) | Err(Hold::Brake(_)) => {}
+            Ok(_) | Err(Hold::Brake(_) | Hold::Unfit(_)) => {}
             Err(Hold::CheckStale) => self.want_check(cx),
             Err(Hold::RollStale) => self.want_roll(cx),
-            Err(Hold::MassFailure { .. }) => {
+            Err(Hold::MassFailure(_)) => {
                 // Count again, at a pace: those missing may have come back.
                 if self.roll.last.as_ref().is_none_or(|roll| cx.now.mono.since(roll.called) >= ROLL_WAIT + RETRY_AFTER)
                 {

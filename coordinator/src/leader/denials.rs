@@ -94,12 +94,16 @@ impl Leader {
     /// question.
     pub(crate) fn guests_answer(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         from: &HostName,
         call: CallId,
         running: Option<&[ServerId]>,
     ) {
         let now = cx.now.mono;
+        if self.reboot_answer(cx, from, call, running) {
+            self.touch();
+            return;
+        }
         for evacuation in self.evacuations.values_mut() {
             let denials = &mut evacuation.denials;
             let is_asked = denials.calls.get(&call).is_some_and(|(host, ..)| host == from);

@@ -178,7 +178,7 @@ impl Leader {
         if self.evacuations.remove(&id).is_some() {
             self.nova.retain(|_, call| match call {
                 NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
-                NovaCall::Guest(..) => true,
+                NovaCall::Guest(..) | NovaCall::Reboot(_) | NovaCall::Life(_) => true,
             });
         }
     }

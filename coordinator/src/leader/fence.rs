@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
-use rekindle_proto::id::{CallId, IncidentId, WallTime};
+use rekindle_proto::id::{CallId, IncidentId, PathName, WallTime};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
+use super::watchdog::ByWatchdog;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
 use crate::io::{Output, Peer};
@@ -25,11 +26,6 @@ const PREREAD_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Readings of a device that never told its GUID, before its level is passed over.
 const PREREADS_MAX: u32 = 3;
-
-/// Fences begun within [`RATE_WINDOW`]; more wait. (The ledger-held rate comes with the storm rules.)
-const FENCES_AT_ONCE: usize = 3;
-/// See [`FENCES_AT_ONCE`].
-const RATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Leaders that may each spend their tries on one level of one incident.
 const LEADERS_MAX: usize = 4;
@@ -105,16 +101,14 @@ impl Leader {
                 return;
             }
         }
-        let rate = self.fences.values().filter(|fence| {
-            let begun = fence.run.as_ref().map(FenceRun::begun);
-            begun.is_some_and(|begun| now.since(begun) < RATE_WINDOW)
-        });
-        if rate.count() >= FENCES_AT_ONCE {
-            self.hold(now, id, format!("fence rate: {FENCES_AT_ONCE} hosts are being fenced"));
+        if let Err(brake) = self.brakes_at_fence(cx, id, &incident.host) {
+            self.hold(now, id, brake);
             return;
         }
-        if let Some(brake) = cx.ledger.brakes_of(&incident.host) {
-            self.hold(now, id, brake);
+        if let Some(path) = &incident.verdict.path
+            && let Err(hold) = self.path_holds(cx, &incident.host, path)
+        {
+            self.hold(now, id, hold);
             return;
         }
         match self.choose_level(cx, incident) {
@@ -135,13 +129,36 @@ impl Leader {
                     level,
                     devices,
                     not_after,
+                    rate: self.rate_claim(cx),
                 };
                 self.command(cx, Key::Incident(id), command);
             }
             Choice::Reading => {}
-            Choice::None(why) => {
+            Choice::None(why) => self.last_level(cx, incident, &why),
+        }
+    }
+
+    /// No device can prove it off: its own watchdog, where that is allowed; else a person.
+    fn last_level(&mut self, cx: &mut Context<'_>, incident: &Incident, why: &Text) {
+        let id = incident.id;
+        match self.by_watchdog(cx, incident) {
+            ByWatchdog::No(not) => {
+                let not = if cx.setup.policy.self_fence {
+                    format!("; no proof by its watchdog: {not}")
+                } else {
+                    String::new()
+                };
+                let why = Text::new(format!("{why}{not}"));
                 self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
             }
+            ByWatchdog::Wait(until) => {
+                let left = until.since(cx.now.mono).as_secs();
+                self.hold(cx.now.mono, id, format!("waiting {left} s more for its watchdog to have run out; {why}"));
+            }
+            ByWatchdog::Proven(command) => match self.permit(cx, &incident.host) {
+                Ok(_permit) => self.command(cx, Key::Incident(id), command),
+                Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
+            },
         }
     }
 
@@ -313,8 +330,19 @@ impl Leader {
     }
 
     /// The host of an open incident was heard (I6).
-    pub(super) fn heard_by_incident(&mut self, cx: &mut Context<'_>, id: IncidentId, peer: &Peer) {
+    pub(super) fn heard_by_incident(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: IncidentId,
+        peer: &Peer,
+        path: Option<&PathName>,
+    ) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
+        let is_early = matches!(incident.phase, Phase::Unclean | Phase::Fencing);
+        // It is known to speak elsewhere: only a word on the lost path, or its own about that path, cancels.
+        if is_early && incident.verdict.path.as_ref().is_some_and(|lost| Some(lost) != path) {
+            return;
+        }
         let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);
         match incident.phase {
             Phase::Unclean | Phase::Fencing => {
@@ -328,8 +356,7 @@ impl Leader {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {
-                        "it rebooted by itself before any off order; its guests are not started in place by this version: \
-                         start them"
+                        "it rebooted by itself before any off order: no fence; its guests are started in place"
                     };
                     if !same_boot {
                         cx.out.warn(Some(&peer.host), why);
@@ -339,7 +366,21 @@ impl Leader {
                 }
             }
             Phase::Fenced | Phase::Evacuating => self.heard_after_proof(cx, incident, same_boot),
+            Phase::Stuck if incident.awaits_signs => {
+                let why = if same_boot { "its daemon is heard again" } else { "it rebooted, and its daemon is heard" };
+                let command = LeaderCommand::EndSigns { incident: id, heard: true, why: why.into() };
+                self.command(cx, Key::Incident(id), command);
+            }
             Phase::Suspect | Phase::Recovered | Phase::Refuted | Phase::Stuck => {}
+        }
+    }
+
+    /// The host says itself that the path for which it was to be fenced carries again.
+    pub(super) fn cancel_for_path(&mut self, incident: &Incident) {
+        let fence = self.fences.entry(incident.id).or_default();
+        if !fence.ordered && incident.attempts.is_empty() {
+            fence.cancelled.get_or_insert_with(|| "it says itself that the path carries again".into());
+            self.touch();
         }
     }
 
@@ -356,6 +397,6 @@ enum Choice {
 }
 
 /// How long one attempt may take: its polls, and one command that hangs.
-fn attempt_lasts(cx: &Context<'_>) -> Duration {
+pub(super) fn attempt_lasts(cx: &Context<'_>) -> Duration {
     Duration::from_secs(u64::from(cx.setup.policy.off_polls)) + cx.setup.policy.device_timeout
 }

@@ -120,6 +120,10 @@ impl Leader {
             self.settle_guest(cx, id, false, why);
             return;
         }
+        if self.runs_already(cx, guest) {
+            self.settle_guest(cx, id, true, "it runs already, started by somebody else".to_owned());
+            return;
+        }
         if now.since(since) > PATIENCE {
             self.settle_guest(cx, id, false, "it does not run after ten minutes of trying: look at it".to_owned());
             return;

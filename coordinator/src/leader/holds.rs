@@ -1,50 +1,129 @@
-//! What holds a verdict back although the testimony suffices: the cluster is not in a state to judge (I4).
+//! What holds a verdict or an off order back although everything else speaks for it: the brakes ([`crate::brake`]), with
+//! the figures that only a leader has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::Text;
-use rekindle_proto::id::HostName;
+use rekindle_proto::fact::{DeviceReading, PowerState, Text};
+use rekindle_proto::id::{HostName, IncidentId};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
+use super::proposals::Key;
 use super::suspects::SuspectCase;
+use crate::brake::{self, Brake, Silence};
 use crate::context::Context;
+use crate::ledger::{LeaderCommand, RateClaim};
 use crate::time::Moment;
 
 /// How long a verdict waits for another suspicion to be settled. Beyond it the other host counts as absent, not as alive.
 const SETTLE_WAIT: Duration = Duration::from_secs(10);
 
-/// Silences that begin within this time of each other may be one event: a switch, a feed, a rack.
-const EVENT_WINDOW: Duration = Duration::from_secs(15);
+/// Between two readings of the devices of a host that fell silent with others.
+const EVENT_READ_EVERY: Duration = Duration::from_secs(15);
 
-/// Hosts that make an event, if they are also a tenth of the roster.
-const EVENT_HOSTS_MIN: usize = 3;
-
-/// One in this many hosts of a labelled domain may be recovered at once, and always one.
-const DOMAIN_SHARE: usize = 10;
-
-/// Part of the roster that must have been seen by this process before it judges anybody: a cold start is not a disaster.
-const SEEN_PERCENT: usize = 80;
+/// What the leader knows of brakes beyond the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Brakes {
+    /// Since when each silent host is silent. A new leader counts from when it first sees the silence.
+    silences: BTreeMap<HostName, Silence>,
+    /// When the devices of a host in an event were last asked.
+    reads: BTreeMap<HostName, Moment>,
+    /// What holds each host now.
+    held: BTreeMap<HostName, Brake>,
+    /// Which counted fence was last seen, and when first.
+    rate: Option<(u64, Moment)>,
+}
 
 impl Leader {
-    /// A host that was never heard in this ledger, or a process that has not yet seen most of the roster, is no ground for
-    /// a verdict: everything may just be booting. (A timed grace comes with the ledger's epochs.)
-    pub(super) fn cold_start(&self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
-        if cx.ledger.host(host).is_none_or(|record| record.pulse.is_none()) {
-            return Err("cold start: it has never been heard since it was enrolled".into());
-        }
-        let was_seen =
-            |host: &&HostName| **host == cx.setup.host || cx.heard.get(host).is_some() || cx.member(host).is_some();
-        let seen = cx.ledger.roster.keys().filter(was_seen).count();
-        let needed = (cx.ledger.roster.len() * SEEN_PERCENT).div_ceil(100);
-        if seen < needed {
-            return Err(Text::new(format!("cold start: {seen} of {needed} roster members seen by this leader")));
-        }
-        Ok(())
+    /// What holds each host, for people.
+    pub(crate) fn held_hosts(&self) -> impl Iterator<Item = (&HostName, &Brake)> {
+        self.brakes.held.iter()
     }
 
-    /// Others turned suspect meanwhile: wait until each is settled, so that the 51 % are counted on facts.
+    /// Hosts that fell silent with others, and are held or were held for it.
+    pub(crate) fn in_events(&self) -> impl Iterator<Item = &HostName> {
+        self.brakes.silences.iter().filter(|(_, silence)| silence.in_event).map(|(host, _)| host)
+    }
+
+    /// Roster members that answered the last roll call, if it was called lately.
+    pub(crate) fn last_roll(&self, cx: &Context<'_>) -> Option<usize> {
+        let roll = self.roll_since(cx.now.mono - crate::permit::ROLL_AGE_MAX)?;
+        Some(roll.present.iter().filter(|host| cx.ledger.roster.contains_key(*host)).count())
+    }
+
+    /// How long was waited since the last counted fence, as far as this leadership can say.
+    pub(crate) fn rate_claim(&self, cx: &Context<'_>) -> RateClaim {
+        let after = cx.ledger.rate.counted;
+        let since = self.brakes.rate.filter(|(counted, _)| *counted == after).map(|(_, since)| since);
+        let waited = since.map_or(Duration::ZERO, |since| cx.now.mono.since(since));
+        RateClaim { after, waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Brings the leader's own figures up to date, once a drive.
+    pub(super) fn watch_brakes(&mut self, cx: &mut Context<'_>) {
+        let counted = cx.ledger.rate.counted;
+        if self.brakes.rate.is_none_or(|(known, _)| known != counted) {
+            self.brakes.rate = Some((counted, cx.now.mono));
+        }
+        let suspects = &self.suspects;
+        self.brakes.held.retain(|host, _| suspects.contains_key(host) || cx.ledger.open_incident(host).is_some());
+        self.watch_silences(cx);
+        self.read_events(cx);
+        self.drop_lifts(cx);
+    }
+
+    /// Holds, unless an operator lifted it for this host.
+    pub(super) fn obey(&mut self, cx: &Context<'_>, host: &HostName, brake: Option<Brake>) -> Result<(), Text> {
+        match brake {
+            Some(brake) if !brake.is_liftable() || cx.ledger.lift_of(host).is_none() => {
+                let why = Text::new(brake.to_string());
+                // These end at a known moment: a second lost each time would add up over a rack.
+                if let Brake::FenceRate { left, .. } | Brake::DomainEvent { left, .. } = &brake {
+                    self.wake_at(cx.now.mono + *left);
+                }
+                self.brakes.held.insert(host.clone(), brake);
+                Err(why)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Nothing is known to hold this host: to be judged anew.
+    pub(super) fn release_brakes(&mut self, host: &HostName) {
+        self.brakes.held.remove(host);
+    }
+
+    /// The brakes that need no testimony, first.
+    pub(super) fn cold_start(&mut self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+        let brake = brake::never_heard(cx.ledger, host).or_else(|| brake::cold_start(cx.ledger, host));
+        self.obey(cx, host, brake)
+    }
+
+    /// The brakes on a verdict.
+    pub(super) fn brakes_at_verdict(
+        &mut self,
+        cx: &Context<'_>,
+        host: &HostName,
+        needed_by: Option<IncidentId>,
+    ) -> Result<(), Text> {
+        self.obey(cx, host, brake::standing(cx.ledger, host))?;
+        let event = self.event_brake(cx, host);
+        self.obey(cx, host, event)?;
+        self.obey(cx, host, brake::domain_cap(cx.ledger, host, needed_by))
+    }
+
+    /// The brakes on an off order.
+    pub(super) fn brakes_at_fence(&mut self, cx: &Context<'_>, id: IncidentId, host: &HostName) -> Result<(), Text> {
+        self.release_brakes(host);
+        self.obey(cx, host, brake::standing(cx.ledger, host))?;
+        self.obey(cx, host, brake::cold_start(cx.ledger, host))?;
+        let rate = brake::fence_rate(cx.ledger, id, self.rate_claim(cx));
+        self.obey(cx, host, rate)
+    }
+
+    /// Others turned suspect meanwhile: wait until each is settled, so that the 51 % are counted on facts. Nobody lifts
+    /// this: it ends by itself.
     pub(super) fn unsettled_others(&mut self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
         let now = cx.now.mono;
         let unsettled = |(other, case): &(&HostName, &SuspectCase)| {
@@ -59,48 +138,100 @@ impl Leader {
         Err(Text::new(format!("waiting until it is settled whether {} live", waiting.join(", "))))
     }
 
-    /// Many hosts silent at once are one event: a network or power matter, not that many dead hosts. Until such events are
-    /// judged by their own rules, nothing is done.
-    pub(super) fn is_event(&self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
-        let Some(case) = self.suspects.get(host) else { return Ok(()) };
-        let began = case.suspicion.began;
-        let near = |other: Moment| other.since(began).max(began.since(other)) <= EVENT_WINDOW;
-        let mut silent: BTreeSet<&HostName> = self
-            .suspects
-            .iter()
-            .filter(|(host, other)| cx.ledger.is_hypervisor(host) && near(other.suspicion.began))
-            .map(|(host, _)| host)
-            .collect();
-        let window_ms = u64::try_from(EVENT_WINDOW.as_millis()).unwrap_or(u64::MAX);
-        let recent = cx.ledger.open_incidents().filter(|incident| {
-            let began = case.suspicion.began_wall;
-            began.0.abs_diff(incident.began.0) <= window_ms
-        });
-        silent.extend(recent.map(|incident| &incident.host));
-        if silent.len() >= EVENT_HOSTS_MIN && silent.len() * 10 >= cx.ledger.roster.len() {
-            let roster = cx.ledger.roster.len();
-            return Err(Text::new(format!(
-                "domain event: {} of {roster} fell silent within {} s: held; this version leaves such events to people",
-                silent.len(),
-                EVENT_WINDOW.as_secs()
-            )));
-        }
-        Ok(())
+    /// An evacuation that cannot go on before this host is proven off.
+    pub(crate) fn needed_by(&self, host: &HostName) -> Option<IncidentId> {
+        self.evacuations.iter().find(|(_, evacuation)| evacuation.named.contains(host)).map(|(id, _)| *id)
     }
-}
 
-/// At most one host, or a tenth, of a labelled domain is recovered at once.
-pub(super) fn domain_cap(cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
-    let domain_of = |host: &HostName| cx.ledger.roster.get(host).and_then(|entry| entry.domain.as_ref());
-    let Some(domain) = domain_of(host) else { return Ok(()) };
-    let size = cx.ledger.roster.keys().filter(|other| domain_of(other) == Some(domain)).count();
-    let cap = (size / DOMAIN_SHARE).max(1);
-    let working = cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
-    let open = working.filter(|incident| domain_of(&incident.host) == Some(domain)).count();
-    if open < cap {
-        return Ok(());
+    /// The event this host is part of, if it still holds.
+    pub(crate) fn event_brake(&self, cx: &Context<'_>, host: &HostName) -> Option<Brake> {
+        let off = self.read_off();
+        brake::event_hold(&self.brakes.silences, &off, host, cx.ledger.roster.len(), cx.now.mono)
     }
-    Err(Text::new(format!(
-        "per-domain cap: {open} hosts of domain {domain} are being recovered; at most {cap} of its {size} hosts"
-    )))
+
+    /// Silent hosts whose devices, all of them, read off since they fell silent.
+    fn read_off(&self) -> BTreeSet<HostName> {
+        let is_off = |(host, silence): &(&HostName, &Silence)| {
+            let devices = self.devices.of(host);
+            let off = |reading: &DeviceReading| reading.power == Ok(PowerState::Off);
+            !devices.is_empty()
+                && devices
+                    .iter()
+                    .all(|entry| entry.last.as_ref().is_some_and(|(at, reading)| *at >= silence.since && off(reading)))
+        };
+        self.brakes.silences.iter().filter(is_off).map(|(host, _)| host.clone()).collect()
+    }
+
+    /// Who is silent since when: suspects, those who have missed the roll call though gossip still calls them alive, and
+    /// hosts of incidents that another leader began a moment ago.
+    fn watch_silences(&mut self, cx: &Context<'_>) {
+        let now = cx.now.mono;
+        let mut silences = std::mem::take(&mut self.brakes.silences);
+        let unheard_since = |host: &HostName, since: Moment| cx.heard.get(host).is_none_or(|heard| heard.at <= since);
+        silences.retain(|host, silence| {
+            self.suspects.contains_key(host)
+                || cx.ledger.open_incident(host).is_some()
+                || (unheard_since(host, silence.since) && now.since(silence.since) < brake::EVENT_WINDOW)
+        });
+        let explained = |host: &HostName| {
+            let kept_out = cx.ledger.host(host).is_some_and(|record| record.maintenance.is_some());
+            kept_out || cx.heard.is_absent(host)
+        };
+        for (host, case) in self.suspects.iter().filter(|(host, _)| !explained(host)) {
+            let began = case.suspicion.began;
+            let known = silences.get(host).filter(|known| began <= known.since + brake::EVENT_WINDOW);
+            if known.is_none() {
+                silences.insert(host.clone(), Silence { since: began, in_event: false });
+            }
+        }
+        if let Some(roll) = self.roll_since(now - brake::EVENT_WINDOW) {
+            let missed = |host: &&HostName| !roll.present.contains(*host) && cx.is_alive(host) && !explained(host);
+            for host in cx.ledger.roster.keys().filter(missed).filter(|host| unheard_since(host, roll.called)) {
+                silences.entry(host.clone()).or_insert(Silence { since: roll.called, in_event: false });
+            }
+        }
+        for incident in cx.ledger.open_incidents() {
+            match incident.phase {
+                Phase::Suspect | Phase::Unclean | Phase::Fencing | Phase::Fenced => {
+                    silences.entry(incident.host.clone()).or_insert(Silence { since: now, in_event: false });
+                }
+                Phase::Evacuating | Phase::Stuck | Phase::Recovered | Phase::Refuted => {}
+            }
+        }
+        for host in brake::events(&silences, cx.ledger.roster.len()) {
+            if let Some(silence) = silences.get_mut(&host) {
+                silence.in_event = true;
+            }
+        }
+        self.brakes.silences = silences;
+    }
+
+    /// Reads of the devices of hosts that fell silent together, so that it shows whether they lost their power. Reads
+    /// only, as many at once as health readings.
+    fn read_events(&mut self, cx: &Context<'_>) {
+        let now = cx.now.mono;
+        let silences = &self.brakes.silences;
+        self.brakes.reads.retain(|host, _| silences.contains_key(host));
+        let is_due = |host: &&HostName| {
+            self.brakes.reads.get(*host).is_none_or(|read| now >= *read + EVENT_READ_EVERY)
+                && cx.ledger.open_incident(host).is_none()
+        };
+        let recent = |silence: &Silence| silence.in_event && now.since(silence.since) < brake::EVENT_HOLD;
+        let held = silences.iter().filter(|(_, silence)| recent(silence)).map(|(host, _)| host);
+        let due: Vec<HostName> = held.filter(is_due).cloned().collect();
+        for host in due {
+            self.brakes.reads.insert(host.clone(), now);
+            self.read_again(now, &host);
+        }
+    }
+
+    /// A lift was for a silent host: if it is heard again before there is an incident, the brakes hold again.
+    fn drop_lifts(&mut self, cx: &mut Context<'_>) {
+        let waiting = cx.ledger.lifts.iter().filter(|(_, lift)| lift.incident.is_none());
+        let alive = |host: &HostName| cx.is_alive(host) && !self.suspects.contains_key(host);
+        let hosts: Vec<HostName> = waiting.map(|(host, _)| host).filter(|host| alive(host)).cloned().collect();
+        for host in hosts {
+            self.command(cx, Key::Lift(host.clone()), LeaderCommand::DropLift { host });
+        }
+    }
 }

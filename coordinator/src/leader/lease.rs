@@ -24,12 +24,21 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 impl Leader {
     pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
         let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
-        FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono)
+        match incident.proof.as_ref().is_some_and(|proof| proof.evidence.is_read()) {
+            true => FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono),
+            false => {
+                let silence = self.silence(cx, &incident.host);
+                FenceProof::by_silence(cx.ledger, incident.id, silence, cx.now.mono)
+            }
+        }
     }
 
     /// Why there is no valid proof, for people: which device does not say *off*.
     pub(super) fn lease_text(&self, incident: &Incident) -> Text {
-        let devices = incident.proof.iter().flat_map(|proof| &proof.record.devices);
+        if incident.proof.as_ref().is_some_and(|proof| !proof.evidence.is_read()) {
+            return "waiting: a new leader must itself have heard nothing of it for 60 s before it counts on its watchdog".into();
+        }
+        let devices = incident.proof.iter().flat_map(|proof| proof.evidence.devices());
         let errors: Vec<String> = devices
             .filter_map(|proven| self.devices.get(&proven.device)?.last.as_ref())
             .filter_map(|(_, reading)| reading.power.as_ref().err())
@@ -42,9 +51,12 @@ impl Leader {
     pub(super) fn renew_lease(&mut self, cx: &mut Context<'_>, incident: &Incident) {
         let now = cx.now.mono;
         let id = incident.id;
-        let Some(proof) = &incident.proof else { return };
-        let devices: Vec<DeviceName> = proof.record.devices.iter().map(|device| device.device.clone()).collect();
-        let seen_going_off = proof.record.devices.iter().all(|device| device.seen_going_off);
+        let Some(read) = incident.proof.as_ref().map(|proof| proof.evidence.devices()) else { return };
+        if read.is_empty() {
+            return;
+        }
+        let devices: Vec<DeviceName> = read.iter().map(|device| device.device.clone()).collect();
+        let seen_going_off = read.iter().all(|device| device.seen_going_off);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let closely =
             !seen_going_off && evacuation.silent_since.is_none_or(|since| now.since(since) < READ_CLOSELY_FOR);
@@ -89,6 +101,12 @@ impl Leader {
     }
 
     pub(super) fn heard_after_proof(&mut self, cx: &mut Context<'_>, incident: &Incident, same_boot: bool) {
+        if incident.proof.as_ref().is_some_and(|proof| !proof.evidence.is_read()) {
+            // It must have been silent for long before: there are no last words to forgive.
+            let why = format!("{} speaks, though it was taken for off without reading any device", incident.host);
+            self.void_proof(cx, incident.id, Text::new(why), same_boot);
+            return;
+        }
         let silent_since = self.evacuations.get(&incident.id).and_then(|evacuation| evacuation.silent_since);
         if silent_since.is_none_or(|since| cx.now.mono <= since + LAST_WORDS) {
             return;

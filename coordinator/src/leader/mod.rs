@@ -4,44 +4,62 @@
 //! looks at the ledger, at gossip and at what the adapters have answered, and takes every next step that is due. It keeps
 //! no list of steps: a new leader begins with nothing but the ledger and goes on where the last one stopped (I5).
 
+mod absence;
 mod checks;
 mod denials;
 mod devices;
+mod elapse;
+mod epoch;
 mod evacuation;
 mod fence;
 mod guests;
 mod holds;
 mod lease;
+mod life;
+mod path_cases;
 mod proposals;
 mod pulses;
+mod rebooted;
+mod roster;
 mod servers;
 mod suspects;
 mod voters;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceReading, NovaError, PathFinding, Text};
-use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
+use rekindle_proto::fact::{DeviceReading, LifeSign, NovaError, PathFinding, Text};
+use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, PathName, ServerId, SystemUuid, Term};
 use rekindle_proto::status::Phase;
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
 use crate::time::Moment;
+use crate::voter::Ailment;
 
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
+use elapse::TimeKeeper;
+use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
 use guests::GuestCase;
+use holds::Brakes;
+use life::LifeDesk;
+use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
+use rebooted::RebootCase;
+use roster::RosterWatch;
 use servers::IntentState;
 use suspects::SuspectCase;
 use voters::Seating;
+pub(crate) use watchdog::LeaseAnswer;
+use watchdog::Leases;
 
-pub(crate) use suspects::OwnExamination;
+pub(crate) use suspects::{OwnExamination, SuspectView};
 
 /// How long what holds an act is waited for before it is looked at again.
 const HOLD_RETRY: Duration = Duration::from_secs(1);
@@ -71,11 +89,21 @@ pub(crate) struct Leader {
     evacuations: BTreeMap<IncidentId, Evacuation>,
     guests: BTreeMap<IncidentId, GuestCase>,
     nova: BTreeMap<CallId, NovaCall>,
+    life: LifeDesk,
+    paths: PathDesk,
     /// Why an incident does not go on at the moment, for people.
     holds: BTreeMap<IncidentId, Text>,
+    epoch: EpochWatch,
+    brakes: Brakes,
     /// The earliest moment at which anything is due.
     wake: Option<Moment>,
     dirty: bool,
+    time: TimeKeeper,
+    roster: RosterWatch,
+    reboots: BTreeMap<IncidentId, RebootCase>,
+    /// Why this leader must not act, though it leads (I3).
+    ill: Option<Ailment>,
+    leases: Leases,
     seating: Seating,
 }
 
@@ -84,6 +112,9 @@ pub(crate) struct Leader {
 enum NovaCall {
     Evacuation(IncidentId, evacuation::Ask),
     Guest(IncidentId, guests::Ask),
+    Reboot(IncidentId),
+    /// The heartbeat of a suspect.
+    Life(HostName),
 }
 
 impl Leader {
@@ -108,9 +139,18 @@ impl Leader {
             evacuations: BTreeMap::new(),
             guests: BTreeMap::new(),
             nova: BTreeMap::new(),
+            life: LifeDesk::default(),
+            paths: PathDesk::default(),
             holds: BTreeMap::new(),
+            epoch: EpochWatch::default(),
+            brakes: Brakes::default(),
             wake: None,
             dirty: true,
+            time: TimeKeeper::default(),
+            roster: RosterWatch::new(cx.now.mono),
+            reboots: BTreeMap::new(),
+            ill: None,
+            leases: Leases::new(cx.now.mono),
             seating: Seating::default(),
         };
         leader.want_check(cx);
@@ -159,6 +199,19 @@ impl Leader {
         self.dirty = true;
     }
 
+    /// Whether we are fit to act, by our own signs (I3).
+    pub(crate) fn note_health(&mut self, ill: Option<Ailment>) {
+        if self.ill.is_some() != ill.is_some() {
+            self.touch();
+        }
+        self.ill = ill;
+    }
+
+    /// Why this leader does not act.
+    pub(crate) fn ill(&self) -> Option<&Ailment> {
+        self.ill.as_ref()
+    }
+
     /// Takes every step that is due.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         let due = self.wake.is_some_and(|wake| wake <= cx.now.mono);
@@ -172,13 +225,26 @@ impl Leader {
         if !self.checker.ever_confirmed() {
             return;
         }
-        self.devices.enroll(cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)), &cx.setup.devices);
+        self.devices.enroll(cx.ledger.targets(), &cx.setup.devices);
+        self.drive_time(cx);
+        self.drive_absence(cx);
+        self.drive_probation(cx);
         self.drive_pulses(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
+        // Whatever was proven before a loss of power is void: that must be settled before anything is done.
+        if !self.drive_epoch(cx) {
+            return;
+        }
+        self.watch_brakes(cx);
+        self.drive_paths(cx);
         self.drive_suspects(cx);
+        self.drive_life(cx);
         self.drive_incidents(cx);
+        self.drive_reboots(cx);
         self.drive_guests(cx);
         self.drive_devices(cx);
+        self.drive_leases(cx);
+        self.drive_off_settled(cx);
         self.drive_voters(cx);
     }
 
@@ -193,7 +259,11 @@ impl Leader {
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
         let guests = &cx.ledger.guest_incidents;
-        self.holds.retain(|id, _| open.contains(id) || guests.get(id).is_some_and(|guest| guest.recovered.is_none()));
+        let reboots = &cx.ledger.reboots;
+        let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
+        self.holds.retain(|id, _| {
+            open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.recovered.is_none())
+        });
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             match incident.phase {
@@ -220,14 +290,16 @@ impl Leader {
     }
 
     /// A peer was heard. Cheap: it runs for every datagram.
-    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer) {
-        self.heard_by_suspects(cx, peer);
+    /// `path`: on which network, if that is known.
+    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer, path: Option<&PathName>) {
+        self.heard_by_suspects(cx, peer, path);
+        self.heard_on_probation(cx, &peer.host);
         if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {
             cx.out.warn(Some(&peer.host), "a fence device reads off while the host is heard: it is not used");
             self.read_again(cx.now.mono, &peer.host);
         }
         if let Some(incident) = cx.ledger.open_incident(&peer.host) {
-            self.heard_by_incident(cx, incident.id, peer);
+            self.heard_by_incident(cx, incident.id, peer, path);
         }
     }
 
@@ -238,8 +310,10 @@ impl Leader {
         target: &HostName,
         question: CallId,
         findings: Vec<PathFinding>,
+        signs: &[LifeSign],
     ) {
-        self.take_testimony(cx, accuser, target, question, findings);
+        self.take_control(cx, accuser, target, question, signs);
+        self.take_testimony(cx, accuser, target, question, findings, signs);
         self.touch();
     }
 
@@ -258,7 +332,9 @@ impl Leader {
         match self.nova.remove(&call) {
             None => {}
             Some(NovaCall::Evacuation(incident, ask)) => self.take_nova(cx, incident, ask, result),
+            Some(NovaCall::Life(host)) => self.take_heartbeat(cx, &host, result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
+            Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
         }
         self.touch();
     }

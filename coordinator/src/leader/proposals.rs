@@ -31,8 +31,24 @@ pub(super) enum Key {
     GuestFailed(HostName, ServerId),
     /// A guest incident's step.
     Guest(IncidentId),
+    /// The epoch: its begin, its marks.
+    Epoch,
+    /// A lift that is not needed any more.
+    Lift(HostName),
     /// An operator's order: the query to be answered.
     Order(CallId),
+    /// Time that has passed.
+    Time,
+    /// The end of a new host's probation.
+    Probation(HostName),
+    /// A host's goodbye, or its return.
+    Absence(HostName),
+    /// A reboot's phase.
+    Reboot(IncidentId),
+    /// A member's watchdog.
+    Watchdog(HostName),
+    /// The end of an incident's off orders.
+    OffSettled(IncidentId),
     /// Who votes.
     Voters,
 }
@@ -100,7 +116,18 @@ impl Leader {
         match &key {
             Key::Order(query) => return Some((*query, result)),
             Key::GuestFailed(host, server) => self.answer_guest_failure(cx, host, *server, &result),
-            Key::Open(_) | Key::Incident(_) | Key::Server(..) | Key::Pulse(_) | Key::Guest(_) | Key::Voters => {}
+            Key::Open(_)
+            | Key::Incident(_)
+            | Key::Server(..)
+            | Key::Pulse(_)
+            | Key::Guest(_)
+            | Key::Epoch
+            | Key::Lift(_)
+            | Key::Time
+            | Key::Probation(_)
+            | Key::Absence(_)
+            | Key::Reboot(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -8,7 +8,7 @@ use rekindle_proto::id::{BootId, HostName, SystemUuid};
 use super::Leader;
 use super::proposals::Key;
 use crate::context::Context;
-use crate::ledger::{Entry, MemberStatement, Pulse, ROSTER_MAX, Statement};
+use crate::ledger::{Entry, Ledger, MemberStatement, Pulse, ROSTER_MAX, Statement};
 
 /// The last word of each member that the ledger does not hold yet. A word that comes before the roster, or whose proposal is
 /// lost, is not lost with it.
@@ -26,8 +26,10 @@ struct Word {
 
 impl Word {
     /// Whether it says what the ledger holds, or less.
-    fn is_known(&self, pulse: &Pulse) -> bool {
-        let same = pulse.boot == self.boot && pulse.system_uuid == self.system_uuid && pulse.guests == self.guests;
+    fn is_known(&self, ledger: &Ledger, host: &HostName, pulse: &Pulse) -> bool {
+        let same = pulse.boot == self.boot
+            && pulse.system_uuid == self.system_uuid
+            && pulse.guests == *ledger.guests_said(host, &self.guests);
         // An incomplete list is no reason to forget a complete one of the same boot.
         let worse = pulse.boot == self.boot && pulse.guests.complete && !self.guests.complete;
         same || worse
@@ -48,7 +50,7 @@ impl Leader {
     pub(super) fn drive_pulses(&mut self, cx: &mut Context<'_>) {
         let known = |host: &HostName, word: &Word| {
             let pulse = cx.ledger.host(host).and_then(|record| record.pulse.as_ref());
-            pulse.is_some_and(|pulse| word.is_known(pulse))
+            pulse.is_some_and(|pulse| word.is_known(cx.ledger, host, pulse))
         };
         self.pulses.waiting.retain(|host, word| !known(host, word));
         // While a host is being recovered, the ledger keeps what was said before (I6).

@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rekindle_proto::fact::{PathFinding, Text};
+use rekindle_proto::fact::{LifeSign, PathFinding, Text};
 use rekindle_proto::id::{BootId, CallId, HostName, PathName};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
+use super::life::{Ending, Heartbeat};
 use super::proposals::Key;
-use super::{HOLD_RETRY, Leader, holds};
+use super::{HOLD_RETRY, Leader};
+use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
 use crate::ledger::LeaderCommand;
+use crate::life::{KERNEL_WITNESSES, Life, LifeBook};
 use crate::membership::MemberState;
 use crate::time::Moment;
-use crate::verdict::{NoVerdict, Suspicion, confirmers_in_order};
+use crate::verdict::{NoVerdict, Suspicion, Verdict, confirmers_in_order};
 
 /// Members asked at once. Three suffice; two more, so that one slow confirmer does not cost a round.
 const ASKED_AT_ONCE: usize = 5;
@@ -43,6 +46,10 @@ pub(super) struct SuspectCase {
     given: BTreeMap<HostName, Moment>,
     last_asked: Option<Moment>,
     hold: Option<Text>,
+    /// What was seen to live there, and what that amounts to.
+    pub(super) book: LifeBook,
+    pub(super) life: Life,
+    pub(super) heartbeat: Heartbeat,
 }
 
 /// The leader is a member too: it examines its suspects itself.
@@ -59,6 +66,8 @@ pub(crate) struct SuspectView<'a> {
     pub(crate) host: &'a HostName,
     pub(crate) began: Moment,
     pub(crate) hold: Option<&'a Text>,
+    pub(crate) life: Life,
+    pub(crate) book: &'a LifeBook,
 }
 
 impl Leader {
@@ -67,45 +76,64 @@ impl Leader {
             host,
             began: case.suspicion.began,
             hold: case.hold.as_ref(),
+            life: case.life,
+            book: &case.book,
         })
     }
 
     /// First-hand or by gossip: somebody's probe of this host failed.
     pub(crate) fn suspect(&mut self, cx: &mut Context<'_>, host: &HostName) {
+        // Where one path of several still carries, that is an alarm.
+        if !cx.is_heard_further(host) {
+            self.begin_suspicion(cx, host, None);
+        }
+    }
+
+    /// `path`: the one that counts, if the operator's matrix lets it suffice.
+    pub(super) fn begin_suspicion(&mut self, cx: &mut Context<'_>, host: &HostName, path: Option<PathName>) {
         if self.suspects.contains_key(host) || !cx.ledger.roster.contains_key(host) || *host == cx.setup.host {
             return;
         }
+        if self.is_explained(cx, host) {
+            return;
+        }
         let record = cx.ledger.host(host);
-        let is_known = cx.ledger.open_incident(host).is_some() || record.is_some_and(|host| host.quarantine.is_some());
+        let open = cx.ledger.open_incident(host);
+        let is_quarantined = record.is_some_and(|host| host.quarantine.is_some());
+        let is_known = open.map_or(is_quarantined, |incident| !incident.awaits_signs);
         let cooling = self.refutations.get(host).and_then(|times| times.last());
         if is_known || cooling.is_some_and(|last| cx.now.mono < *last + COOL_DOWN) {
             return;
         }
         let boot = cx.heard.get(host).map(|heard| heard.boot);
         let boot = boot.or_else(|| record.and_then(|host| host.pulse.as_ref()).map(|pulse| pulse.boot));
-        let suspicion = Suspicion::new(host.clone(), boot, cx.now.mono, cx.now.wall, &cx.setup.host);
-        cx.out.push(Output::Event(Event::Phase {
-            incident: None,
-            host: host.clone(),
-            phase: Phase::Suspect,
-            text: "no answer to a probe".into(),
-        }));
-        let case =
-            SuspectCase { suspicion, asked: BTreeMap::new(), given: BTreeMap::new(), last_asked: None, hold: None };
-        self.suspects.insert(host.clone(), case);
+        let mut suspicion = Suspicion::new(host.clone(), boot, cx.now.mono, cx.now.wall, &cx.setup.host);
+        if open.is_none() {
+            let text = path.as_ref().map(|path| Text::new(format!("no answer to a probe on {path}")));
+            cx.out.push(Output::Event(Event::Phase {
+                incident: None,
+                host: host.clone(),
+                phase: Phase::Suspect,
+                text: text.unwrap_or_else(|| "no answer to a probe".into()),
+            }));
+        }
+        suspicion.path = path;
+        self.suspects.insert(host.clone(), SuspectCase::new(suspicion));
         self.touch();
     }
 
-    pub(super) fn heard_by_suspects(&mut self, cx: &mut Context<'_>, peer: &Peer) {
+    pub(super) fn heard_by_suspects(&mut self, cx: &mut Context<'_>, peer: &Peer, path: Option<&PathName>) {
         if self.suspects.is_empty() {
             return;
         }
+        // Where one path decides, only a voice on that path says anything.
+        let counts = |case: &SuspectCase| case.suspicion.path.as_ref().is_none_or(|lost| Some(lost) == path);
         if cx.ledger.roster.contains_key(&peer.host) {
-            for case in self.suspects.values_mut() {
+            for case in self.suspects.values_mut().filter(|case| counts(case)) {
                 case.suspicion.heard.insert(peer.host.clone());
             }
         }
-        if self.suspects.contains_key(&peer.host) {
+        if self.suspects.get(&peer.host).is_some_and(counts) {
             self.refute(cx, &peer.host, peer.boot, "it was heard here");
         }
     }
@@ -117,27 +145,33 @@ impl Leader {
         target: &HostName,
         question: CallId,
         findings: Vec<PathFinding>,
+        signs: &[LifeSign],
     ) {
         let Some(case) = self.suspects.get_mut(target) else { return };
-        if case.asked.get(accuser) != Some(&question) || findings.is_empty() {
+        if case.asked.get(accuser) != Some(&question) {
             return;
         }
-        match findings.iter().find_map(|finding| finding.heard) {
+        let lost = case.suspicion.path.clone();
+        let mut counting = findings.iter().filter(|finding| lost.as_ref().is_none_or(|lost| finding.path == *lost));
+        let Some(first) = counting.next() else { return };
+        match std::iter::once(first).chain(counting).find_map(|finding| finding.heard) {
             Some(boot) => self.refute(cx, target, boot, &format!("{accuser} hears it")),
             None => {
                 case.given.insert(accuser.clone(), cx.now.mono);
+                case.book.note(accuser, signs, cx.now.mono);
+                case.suspicion.signs.insert(accuser.clone(), signs.to_vec());
                 case.suspicion.testimonies.insert(accuser.clone(), findings);
             }
         }
     }
 
-    /// The host lives. With another boot than before, its guests died nevertheless; starting them in place comes later.
+    /// The host lives. With another boot than before, its guests died nevertheless: its first statement in the new boot opens
+    /// the reboot that starts them in place.
     fn refute(&mut self, cx: &mut Context<'_>, host: &HostName, boot: BootId, why: &str) {
         let Some(case) = self.suspects.remove(host) else { return };
         let now = cx.now.mono;
         if case.suspicion.boot.is_some_and(|known| known != boot) {
-            let text = "it rebooted: rekindle does not restart its guests in place yet, look at them";
-            cx.out.warn(Some(host), text);
+            cx.out.warn(Some(host), "it rebooted by itself: its guests are started in place");
         }
         cx.out.push(Output::Event(Event::Phase {
             incident: None,
@@ -157,14 +191,20 @@ impl Leader {
     }
 
     pub(super) fn drive_suspects(&mut self, cx: &mut Context<'_>) {
-        let silent: Vec<HostName> =
-            cx.ledger.roster.keys().filter(|host| is_silent_in_gossip(cx, host)).cloned().collect();
+        let silent: Vec<HostName> = cx
+            .ledger
+            .roster
+            .keys()
+            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .cloned()
+            .collect();
         for host in &silent {
             self.suspect(cx, host);
         }
         let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
         for host in hosts {
-            if cx.ledger.open_incident(&host).is_some() {
+            let is_dealt_with = cx.ledger.open_incident(&host).is_some_and(|incident| !incident.awaits_signs);
+            if is_dealt_with || self.is_explained(cx, &host) {
                 self.suspects.remove(&host);
                 continue;
             }
@@ -190,31 +230,37 @@ impl Leader {
             self.wake_at(due);
             return;
         }
-        let Some(address) = cx.address(host) else { return };
+        let addresses = cx.addresses(host);
+        if addresses.is_empty() {
+            return;
+        }
+        let lost = case.suspicion.path.as_ref();
+        let is_fit = |member: &HostName| lost.map_or_else(|| cx.is_alive(member), |path| cx.is_alive_on(member, path));
         let answered = |member: &HostName| case.suspicion.testimonies.contains_key(member);
         let unasked = |member: &&HostName| {
-            cx.is_alive(member) && !case.asked.contains_key(*member) && !answered(member) && **member != cx.setup.host
+            is_fit(member) && !case.asked.contains_key(*member) && !answered(member) && **member != cx.setup.host
         };
         let candidates: Vec<&HostName> = cx.ledger.roster.keys().filter(unasked).collect();
-        let mut chosen: Vec<HostName> = confirmers_in_order(host, &candidates, &cx.ledger.roster)
-            .into_iter()
-            .take(ASKED_AT_ONCE)
-            .cloned()
-            .collect();
+        let order = confirmers_in_order(host, &candidates, &cx.ledger.roster);
+        let mut chosen: Vec<HostName> = order.iter().take(ASKED_AT_ONCE).copied().cloned().collect();
+        // A kernel's signs need witnesses on its own network: two of them are always among those asked.
+        let neighbours = chosen.iter().filter(|member| cx.are_neighbours(member, host)).count();
+        let further = order.iter().skip(ASKED_AT_ONCE).filter(|member| cx.are_neighbours(member, host));
+        chosen.extend(further.take(KERNEL_WITNESSES.saturating_sub(neighbours)).copied().cloned());
         if !case.asked.contains_key(&cx.setup.host) {
             chosen.insert(0, cx.setup.host.clone());
         } else if chosen.is_empty() {
             // Everybody was asked: ask those again who did not answer. The network may have healed meanwhile.
             chosen = case.asked.keys().filter(|member| !answered(member)).take(ASKED_AT_ONCE).cloned().collect();
         }
-        let path = cx.main_path();
+        let knows_goodbye = cx.goodbye(host).is_some();
         for member in chosen {
             let call = cx.out.call();
-            let addresses = vec![(path.clone(), address)];
+            let addresses = addresses.clone();
             if member == cx.setup.host {
                 self.own_examinations.push(OwnExamination { question: call, target: host.clone(), addresses });
             } else {
-                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses });
+                cx.send(&member, Message::AskTestimony { call, target: host.clone(), addresses, knows_goodbye });
             }
             if let Some(case) = self.suspects.get_mut(host) {
                 case.asked.insert(member, call);
@@ -228,10 +274,16 @@ impl Leader {
 
     /// Opens an incident if everything is there for it; else says what is missing.
     fn judge(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<(), Text> {
-        let Some(case) = self.suspects.get(host) else { return Ok(()) };
+        self.release_brakes(host);
+        let Some(case) = self.suspects.get_mut(host) else { return Ok(()) };
+        case.suspicion.lifted = cx.ledger.lift_of(host).is_some();
         let began = case.suspicion.began;
+        let path = case.suspicion.path.clone();
         let matured = began + cx.membership.suspicion_time();
-        let is_down = cx.member(host).is_some_and(|view| view.state == MemberState::Down);
+        let is_down = match &path {
+            None => cx.member(host).is_some_and(|view| view.state == MemberState::Down),
+            Some(path) => cx.is_down_on(host, path),
+        };
         if !is_down && cx.now.mono < matured {
             self.wake_at(matured);
             return Err("it may still refute".into());
@@ -239,41 +291,117 @@ impl Leader {
         if !cx.ledger.is_hypervisor(host) {
             return Err("a witness runs no guests: nothing to recover".into());
         }
-        if cx.heard.is_absent(host) {
-            return Err("absent: its daemon was stopped on purpose; nothing is done about its silence".into());
-        }
         self.cold_start(cx, host)?;
+        let ending = match &path {
+            None => self.signs_of_life(cx, host)?,
+            Some(path) => {
+                self.path_holds(cx, host, path)?;
+                Ending::Fence
+            }
+        };
         // Testimony first: while it is not enough, the roll need not be called.
+        let Some(case) = self.suspects.get(host) else { return Ok(()) };
         if let Err(missing @ (NoVerdict::TooFewTestimonies { .. } | NoVerdict::TooFewEligible { .. })) =
             case.suspicion.judge(&cx.ledger.roster, &case.suspicion.heard)
         {
             return Err(Text::new(missing.to_string()));
         }
-        if self.roll_since(began).is_none_or(|roll| cx.now.mono.since(roll.called) > 2 * HOLD_RETRY) {
-            self.want_roll(cx);
-        }
-        let Some(roll) = self.roll_since(began) else { return Err("calling the roll".into()) };
-        let Some(case) = self.suspects.get(host) else { return Ok(()) };
-        let verdict =
-            case.suspicion.judge(&cx.ledger.roster, &roll.present).map_err(|missing| Text::new(missing.to_string()))?;
-        self.unsettled_others(cx, host)?;
-        self.is_event(cx, host)?;
-        holds::domain_cap(cx, host)?;
-        if let Some(brake) = cx.ledger.brakes_of(host) {
-            return Err(brake);
-        }
-        let command = LeaderCommand::OpenIncident {
-            host: verdict.host().clone(),
-            boot: verdict.boot(),
-            suspected_at: verdict.suspected_at(),
-            verdict: verdict.record().clone(),
+        self.neighbours_asked(cx, host)?;
+        let verdict = match self.verdict(cx, host, path.as_ref())? {
+            Ok(verdict) => verdict,
+            Err(NoVerdict::TooFewPresent { present, roster, needed }) => {
+                return self.obey(cx, host, Some(Brake::MassFailure { present, roster, needed }));
+            }
+            Err(missing) => return Err(Text::new(missing.to_string())),
         };
-        self.command(cx, Key::Open(host.clone()), command);
+        self.unsettled_others(cx, host)?;
+        let needed_by = self.needed_by(host);
+        self.brakes_at_verdict(cx, host, needed_by)?;
+        let (host, boot, suspected_at) = (verdict.host().clone(), verdict.boot(), verdict.suspected_at());
+        let verdict = verdict.record().clone();
+        match (cx.ledger.open_incident(&host), ending) {
+            (None, Ending::Fence) => {
+                let command =
+                    LeaderCommand::OpenIncident { host: host.clone(), boot, suspected_at, verdict, needed_by };
+                self.command(cx, Key::Open(host), command);
+            }
+            (None, Ending::Stuck(why)) => {
+                let command = LeaderCommand::OpenStuck { host: host.clone(), boot, suspected_at, verdict, why };
+                self.command(cx, Key::Open(host), command);
+            }
+            (Some(open), Ending::Fence) => {
+                let who: Vec<&str> = verdict.testimonies.iter().map(|record| record.accuser.as_str()).collect();
+                let why = Text::new(format!("its signs of life have ended; silent to {}", who.join(", ")));
+                let incident = open.id;
+                self.command(cx, Key::Incident(incident), LeaderCommand::EndSigns { incident, heard: false, why });
+            }
+            (Some(_), Ending::Stuck(why)) => return Err(why),
+        }
         Ok(())
+    }
+
+    /// The roll is called, on the one path that counts if there is one, and everything is counted.
+    fn verdict(
+        &mut self,
+        cx: &mut Context<'_>,
+        host: &HostName,
+        path: Option<&PathName>,
+    ) -> Result<Result<Verdict, NoVerdict>, Text> {
+        let began = self.suspects.get(host).map_or(cx.now.mono, |case| case.suspicion.began);
+        let roll = match path {
+            Some(path) => self.path_roll(cx, path).cloned()?,
+            None => {
+                if self.roll_since(began).is_none_or(|roll| cx.now.mono.since(roll.called) > 2 * HOLD_RETRY) {
+                    self.want_roll(cx);
+                }
+                self.roll_since(began).cloned().ok_or_else(|| Text::from("calling the roll"))?
+            }
+        };
+        let Some(case) = self.suspects.get(host) else { return Err("no longer suspect".into()) };
+        Ok(case.suspicion.judge(&cx.ledger.roster, &roll.present))
+    }
+
+    /// Two members of its own network must have been asked whether something lives there, and more if one saw something.
+    fn neighbours_asked(&mut self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+        let Some(case) = self.suspects.get(host).filter(|case| case.suspicion.path.is_none()) else { return Ok(()) };
+        let Some(until) = case.last_asked.map(|asked| asked + TESTIMONY_WAIT).filter(|until| cx.now.mono < *until)
+        else {
+            return Ok(());
+        };
+        let neighbours = || case.asked.keys().filter(|member| cx.are_neighbours(member, host));
+        let has_answered = |member: &&HostName| case.suspicion.testimonies.contains_key(*member);
+        let answered = neighbours().filter(has_answered).count();
+        let enough = answered >= KERNEL_WITNESSES && !case.book.any(cx.now.mono);
+        if enough || answered == neighbours().count() {
+            return Ok(());
+        }
+        self.wake_at(until);
+        Err("its neighbours are being asked whether something lives there".into())
     }
 }
 
 impl SuspectCase {
+    fn new(suspicion: Suspicion) -> Self {
+        Self {
+            suspicion,
+            asked: BTreeMap::new(),
+            given: BTreeMap::new(),
+            last_asked: None,
+            hold: None,
+            book: LifeBook::default(),
+            life: Life::None,
+            heartbeat: Heartbeat::default(),
+        }
+    }
+
+    /// From now on it is suspect like any other: nothing found before counts.
+    pub(super) fn begin_anew(&mut self, cx: &Context<'_>) {
+        let boot = self.suspicion.boot;
+        let host = self.suspicion.host.clone();
+        let suspicion = Suspicion::new(host, boot, cx.now.mono, cx.now.wall, &cx.setup.host);
+        *self = Self { heartbeat: std::mem::take(&mut self.heartbeat), ..Self::new(suspicion) };
+    }
+
     /// Testimony that has grown old counts no more, and its giver is asked again.
     fn forget_old_testimony(&mut self, now: Moment) {
         let old: Vec<HostName> = self
@@ -286,8 +414,14 @@ impl SuspectCase {
             self.given.remove(&accuser);
             self.asked.remove(&accuser);
             self.suspicion.testimonies.remove(&accuser);
+            self.suspicion.signs.remove(&accuser);
         }
     }
+}
+
+/// It did not come back from a loss of power, and gossip never heard of it since.
+fn is_overdue(cx: &Context<'_>, host: &HostName) -> bool {
+    cx.member(host).is_none() && cx.heard.get(host).is_none() && brake::is_overdue(cx.ledger, host)
 }
 
 /// Down or suspect in gossip, and the ledger does not yet deal with it.

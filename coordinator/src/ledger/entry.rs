@@ -1,15 +1,25 @@
 //! What may be written to the ledger, by whom. The submitter is the type: a member's entry can hold nothing but that
 //! member's own statement, whoever forwards it.
 
+use std::net::SocketAddr;
+
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::fact::{DeviceName, GuestEvent, GuestList, MigrationStatus, PathFinding, RosterEntry, Text};
+use rekindle_proto::fact::{
+    DeviceName, GuestEvent, GuestList, LifeSign, MigrationStatus, PathFinding, RosterEntry, StopReason, Text, Watchdog,
+};
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
+    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, PathName, ServerId, SystemUuid,
+    Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::epoch::VoterBoot;
+use super::evidence::WatchdogEvidence;
+use super::lift::LiftTarget;
+use super::rate::RateClaim;
 use super::voters::{Seat, VotersCommand};
+use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
 /// One entry.
@@ -73,6 +83,30 @@ pub enum MemberStatement {
         /// How.
         event: GuestEvent,
     },
+    /// My daemon stops, and says why. My silence is no failure.
+    Absent {
+        /// In this life.
+        life: Incarnation,
+        /// Why.
+        why: StopReason,
+    },
+    /// I am back, in a later life than the one that said goodbye.
+    Returned {
+        /// In this life.
+        life: Incarnation,
+    },
+    /// From now on my watchdog resets me unless I feed it under a lease. Committed before the first feed.
+    ArmWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+        /// Which.
+        watchdog: Watchdog,
+    },
+    /// I am about to disarm it. Committed before I do.
+    WithdrawWatchdog {
+        /// When I asked.
+        stamp: Stamp,
+    },
 }
 
 /// What the leader may write. Each is an intent before an act, or what came of it.
@@ -88,6 +122,8 @@ pub enum LeaderCommand {
         suspected_at: WallTime,
         /// On whose word.
         verdict: VerdictRecord,
+        /// An evacuation that waits until this host is proven off: the per-domain cap does not hold it.
+        needed_by: Option<IncidentId>,
     },
     /// It was heard before any off command.
     Refute {
@@ -110,6 +146,8 @@ pub enum LeaderCommand {
         devices: Vec<DeviceName>,
         /// No effect of this order is begun after this moment.
         not_after: WallTime,
+        /// How long was waited since the last fence that counted.
+        rate: RateClaim,
     },
     /// An attempt ended without proof.
     FenceFailed {
@@ -199,6 +237,29 @@ pub enum LeaderCommand {
         /// What.
         power: GuestPower,
     },
+    /// A quorum of testimony says that the daemon is gone, and signs of life say that the host is not, or contradict its
+    /// device: an incident that begins stuck. Nothing is fenced.
+    OpenStuck {
+        /// Which host.
+        host: HostName,
+        /// In which boot it was last heard.
+        boot: Option<BootId>,
+        /// When it was first suspected.
+        suspected_at: WallTime,
+        /// On whose word.
+        verdict: VerdictRecord,
+        /// The signs, and what to check.
+        why: Text,
+    },
+    /// A host that was stuck for its signs of life was heard again, or has lost the last of them.
+    EndSigns {
+        /// Which incident.
+        incident: IncidentId,
+        /// Whether its daemon speaks; if not, it is fenced like any other.
+        heard: bool,
+        /// What happened.
+        why: Text,
+    },
     /// A failed guest's fate is known.
     SettleGuest {
         /// Which guest incident.
@@ -207,6 +268,81 @@ pub enum LeaderCommand {
         recovered: bool,
         /// What happened.
         why: Text,
+    },
+    /// Power was lost (or this is the first leader): what was proven before is void.
+    BeginEpoch {
+        /// The next number.
+        number: u64,
+        /// Why, for people.
+        why: Text,
+        /// The voters' boots that say so. Need not say anything for the first epoch.
+        voters: Vec<VoterBoot>,
+    },
+    /// That much of the epoch has passed, and these were heard alive in it.
+    MarkEpoch {
+        /// Which epoch.
+        number: u64,
+        /// How much of it has certainly passed, in milliseconds.
+        elapsed_ms: u64,
+        /// Roster members not yet in the ledger as seen, and where they listen.
+        seen: Vec<(HostName, SocketAddr)>,
+        /// Voters that booted with the others, only later.
+        voters: Vec<VoterBoot>,
+    },
+    /// A host whose brakes were lifted is heard alive before there was an incident.
+    DropLift {
+        /// Which host.
+        host: HostName,
+    },
+    /// Time has passed, on the leader's monotonic clock, while something waited for it.
+    Elapse {
+        /// How much, in milliseconds; at most [`super::ELAPSE_MAX_MS`].
+        ms: u32,
+    },
+    /// A new host was heard long enough: it counts from now on.
+    EndProbation {
+        /// Which.
+        host: HostName,
+    },
+    /// The compute service of a host that rebooted reports again, and its own list of guests is here.
+    BeginReboot {
+        /// Which reboot.
+        incident: IncidentId,
+        /// What does not run and did, with its priority.
+        servers: Vec<(ServerId, u8)>,
+    },
+    /// A guest of a reboot is to be started, by a guest incident of its own.
+    StartInPlace {
+        /// Which reboot.
+        incident: IncidentId,
+        /// Which server.
+        server: ServerId,
+    },
+    /// Every server of a reboot runs, or has its reason.
+    CloseReboot {
+        /// Which reboot.
+        incident: IncidentId,
+    },
+    /// A reboot needs a person.
+    StickReboot {
+        /// Which reboot.
+        incident: IncidentId,
+        /// Why, and what to check.
+        why: Text,
+    },
+    /// Nothing of this off order can have an effect any more: the leader has waited for it on its own monotonic clock.
+    OffSettled {
+        /// Of which incident.
+        incident: IncidentId,
+        /// The last attempt.
+        attempt: u32,
+    },
+    /// The host's own armed watchdog has certainly run out.
+    ConfirmWatchdog {
+        /// Which incident.
+        incident: IncidentId,
+        /// The evidence.
+        evidence: WatchdogEvidence,
     },
     /// About the voters.
     Voters(VotersCommand),
@@ -225,6 +361,9 @@ pub struct VerdictRecord {
     pub present: u32,
     /// Roster size at that moment.
     pub roster: u32,
+    /// The one network on which all of this was counted, if the operator's matrix lets it suffice; `None`: every network.
+    #[serde(default)]
+    pub path: Option<PathName>,
 }
 
 /// One member's testimony.
@@ -234,6 +373,9 @@ pub struct TestimonyRecord {
     pub accuser: HostName,
     /// What it found, per path.
     pub findings: Vec<PathFinding>,
+    /// What it found to live there.
+    #[serde(default)]
+    pub signs: Vec<LifeSign>,
 }
 
 /// The evidence that a host is off.
@@ -360,6 +502,33 @@ pub enum OperatorCommand {
     },
     /// One survivor goes on alone: too many voters were lost for a quorum.
     RecoverQuorum(QuorumRecovery),
+    /// Let no brake but disarmed and maintenance hold one incident.
+    LiftBrake {
+        /// Whose.
+        target: LiftTarget,
+    },
+    /// Only watch, for a time; then act again.
+    DisarmFor {
+        /// How long, in milliseconds of the ledger's time.
+        ms: u64,
+    },
+    /// Enrol a host or witness. It is on probation first.
+    Enroll {
+        /// Who, as what, where.
+        entry: RosterEntry,
+    },
+    /// Take a host or witness off the roster.
+    Forget {
+        /// Which.
+        host: HostName,
+    },
+    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
+    ConfirmOff {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What I looked at. Never empty.
+        checked: Text,
+    },
 }
 
 /// What is signed to recover a quorum.

@@ -9,7 +9,8 @@ use rekindle_proto::id::{
 use rekindle_proto::status::{Phase, StoryLine};
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Fate, ProofRecord, VerdictRecord};
+use super::entry::{Fate, VerdictRecord};
+use super::evidence::Evidence;
 use super::{Outcome, STORY_LINES_MAX};
 use crate::order::GuestPower;
 
@@ -61,6 +62,11 @@ pub struct Incident {
     pub servers: BTreeMap<ServerId, ServerRecord>,
     /// What happened, in order; at most [`STORY_LINES_MAX`].
     pub story: Vec<StoryLine>,
+    /// The last attempt of which a leader has said that nothing can come of it any more; 0: none yet.
+    pub off_settled: u32,
+    /// Stuck only because something lives there although its daemon is silent: looked at again and again, never an end.
+    #[serde(default)]
+    pub awaits_signs: bool,
 }
 
 /// One committed order to power off.
@@ -87,8 +93,8 @@ pub struct FenceAttempt {
 pub struct Proof {
     /// The attempt it belongs to.
     pub attempt: u32,
-    /// The evidence.
-    pub record: ProofRecord,
+    /// What it rests on.
+    pub evidence: Evidence,
     /// When it was committed.
     pub at: WallTime,
 }
@@ -160,6 +166,13 @@ impl Incident {
     #[must_use]
     pub fn last_attempt(&self) -> Option<&FenceAttempt> {
         self.attempts.last()
+    }
+
+    /// Whether no off order of any term can still have an effect: only then may the host be powered on, released or
+    /// readmitted (I5). By ledger order and a leader's monotonic clock, never by the wall clock.
+    #[must_use]
+    pub fn is_off_settled(&self) -> bool {
+        self.last_attempt().is_none_or(|last| last.attempt <= self.off_settled)
     }
 
     /// Changes the phase if [`may_follow`] allows it.

@@ -4,26 +4,46 @@
 //! Apply is the last guard, not the first: the leader decides, and every voter refuses what the rules forbid, whoever
 //! decided it. An entry that is refused changes nothing and says why.
 
+mod absence;
 mod apply;
 mod authority;
+mod clock;
 mod entry;
+mod epoch;
+mod evidence;
+mod flap;
 mod incident;
+mod lift;
+mod rate;
+mod reboot;
+mod roster;
 mod state;
 mod voters;
+mod watchdog;
 
+pub use absence::{ABSENCE_ALARM_MS, Absence, KernelLife, OnShutdown, Silence, silence};
 pub use apply::{Outcome, Position};
 pub use authority::{
     AuthorityError, CertIdentity, CertRole, CertificateOf, IdentityError, VerifiedOrder, verify_order,
 };
+pub use clock::{DisarmLimit, ELAPSE_MAX_MS, LedgerTime};
 pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, QuorumRecovery, Statement, TestimonyRecord, VerdictRecord,
 };
+pub use epoch::{COLD_FOR, Epoch, PowerLoss, SEEN_PERCENT, UNSEEN_FOR, VoterBoot, YOUNG_BOOT};
+pub use evidence::{Evidence, StatementEvidence, WatchdogEvidence};
+pub use flap::{FLAP_TIMES, FLAP_WINDOW_MS, Flap, QUARANTINE_MAX_MS, QUARANTINE_MS, quarantine_ms};
 pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
+pub use lift::{Lift, LiftTarget};
+pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
+pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
+pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
 pub use state::{Arming, HostRecord, Ledger, Pulse};
 pub use voters::{
     REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, placement,
 };
+pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
 pub const LEDGER_FORMAT: u32 = 1;
@@ -58,5 +78,6 @@ pub const GUEST_INCIDENTS_OPEN_MAX: usize = 64;
 /// The window of [`GUEST_RESTARTS_MAX`], in milliseconds.
 pub const GUEST_WINDOW_MS: u64 = 30 * 60 * 1_000;
 
-/// After the last not-after of any off order, before a host may be released, in milliseconds: slow BMCs execute late (I5).
+/// After an off order's time is over, before its host may be powered on, released or readmitted, in milliseconds: slow BMCs
+/// execute late (I5). The leader counts it on its own monotonic clock, and says so with `OffSettled`.
 pub const OFF_SETTLE_MS: u64 = 60 * 1_000;

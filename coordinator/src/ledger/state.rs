@@ -1,14 +1,23 @@
 //! The state of the ledger: a plain value, equal on every voter that has applied the same entries.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use rekindle_proto::fact::{GuestList, MemberRole, RosterEntry, Text};
 use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, SystemUuid, WallTime};
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
+use super::absence::Absence;
+use super::clock::{DisarmLimit, LedgerTime};
+use super::epoch::Epoch;
+use super::flap::Flap;
 use super::incident::{GuestIncident, Incident};
+use super::lift::Lift;
+use super::rate::FenceRate;
+use super::reboot::Reboot;
 use super::voters::VoterBook;
+use super::watchdog::WatchdogRecord;
 
 /// Everything agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +44,23 @@ pub struct Ledger {
     pub last_incident: IncidentId,
     /// Orders already applied, oldest first.
     pub nonces: VecDeque<[u8; 16]>,
+    /// The present epoch: what was proven before it is void.
+    pub epoch: Epoch,
+    /// How fast hosts were fenced lately.
+    pub rate: FenceRate,
+    /// Brakes lifted by operators, by host.
+    pub lifts: BTreeMap<HostName, Lift>,
+    /// Where each host listened when it was last seen in a new epoch: one that does not come back from a loss of power must
+    /// be asked for somewhere.
+    pub addresses: BTreeMap<HostName, SocketAddr>,
+    /// Time that leaders have seen pass while something waited.
+    pub time: LedgerTime,
+    /// When a disarm ends by itself.
+    pub disarm_limit: Option<DisarmLimit>,
+    /// Enrolled, and not yet counted: neither targets nor part of [`Ledger::roster`].
+    pub probation: BTreeMap<HostName, RosterEntry>,
+    /// Hosts that came back in another boot, open and closed.
+    pub reboots: BTreeMap<IncidentId, Reboot>,
     /// Who keeps the ledger.
     pub voters: VoterBook,
 }
@@ -61,6 +87,14 @@ pub struct HostRecord {
     pub quarantine: Option<IncidentId>,
     /// Its last own word.
     pub pulse: Option<Pulse>,
+    /// It said goodbye, and has not come back.
+    pub absence: Option<Absence>,
+    /// How often it went down and came up lately.
+    pub flap: Flap,
+    /// The boot whose guests an incident has dealt with: that it is over is no news.
+    pub accounted: Option<BootId>,
+    /// Its watchdog, if it ever armed one.
+    pub watchdog: Option<WatchdogRecord>,
 }
 
 /// A host's own word about itself.
@@ -92,6 +126,14 @@ impl Ledger {
             guest_incidents: BTreeMap::new(),
             last_incident: IncidentId(0),
             nonces: VecDeque::new(),
+            epoch: Epoch::default(),
+            rate: FenceRate::default(),
+            lifts: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            time: LedgerTime::default(),
+            disarm_limit: None,
+            probation: BTreeMap::new(),
+            reboots: BTreeMap::new(),
             voters: VoterBook::default(),
         }
     }
@@ -117,6 +159,12 @@ impl Ledger {
     #[must_use]
     pub fn host(&self, host: &HostName) -> Option<&HostRecord> {
         self.hosts.get(host)
+    }
+
+    /// Whether, and by whom, the brakes were lifted for this host's incident.
+    #[must_use]
+    pub fn lift_of(&self, host: &HostName) -> Option<&Lift> {
+        self.lifts.get(host)
     }
 
     /// How many roster members must answer before anything is done: 51 % of the roster, rounded up.

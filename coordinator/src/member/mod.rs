@@ -1,13 +1,15 @@
 //! What every member does, leader or not: it answers probes, roll calls and questions, testifies, says what runs on it, and
 //! joins by its seeds.
 
+mod own_paths;
 mod testify;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList};
-use rekindle_proto::id::{CallId, HostName, Incarnation, ServerId, Term};
+use rekindle_proto::fact::{GUESTS_MAX, GuestEvent, GuestList, StopReason, Watchdog};
+use rekindle_proto::id::{CallId, HostName, Incarnation, PathName, ServerId, Term};
 use rekindle_proto::message::Message;
 
 use crate::context::Context;
@@ -15,8 +17,10 @@ use crate::io::{Output, Peer};
 use crate::membership::MemberState;
 use crate::time::Moment;
 
+use own_paths::OwnPaths;
 use testify::Testifier;
 pub(crate) use testify::Testimony;
+use watchdog::SelfFence;
 
 /// Between two statements to the leader that say nothing new.
 const PULSE_EVERY: Duration = Duration::from_secs(60);
@@ -55,6 +59,8 @@ pub(crate) struct Member {
     next_dial: Moment,
     next_leading: Moment,
     exchanged: BTreeMap<HostName, Incarnation>,
+    pub(crate) self_fence: SelfFence,
+    own_paths: OwnPaths,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +77,9 @@ pub(crate) enum Yield {
     GuestsAnswer(CallId, Option<Vec<ServerId>>),
     Pulse(GuestList),
     GuestFailed(ServerId, GuestEvent),
+    /// A question about our own watchdog.
+    Lease(CallId, Option<Watchdog>),
+    PathsLost(Vec<PathName>),
 }
 
 impl Member {
@@ -86,6 +95,8 @@ impl Member {
             next_dial: now,
             next_leading: now,
             exchanged: BTreeMap::new(),
+            self_fence: SelfFence::default(),
+            own_paths: OwnPaths::default(),
         }
     }
 
@@ -125,6 +136,7 @@ impl Member {
         }
         let message = Message::PushPull { answer: true, state: cx.membership.full_state() };
         cx.send(&peer.host, message);
+        own_paths::introduce(cx, &peer.host);
     }
 
     pub(crate) fn take_guests(&mut self, cx: &Context<'_>, list: GuestList) {
@@ -194,14 +206,15 @@ impl Member {
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let reports = self.reports.values().map(|(_, due)| *due).min();
         let fixed = self.next_pulse.min(self.next_dial).min(self.next_leading);
-        [reports, self.testifier.next_deadline(), Some(fixed)].into_iter().flatten().min()
+        let (paths, watchdog) = (self.own_paths.next_deadline(), self.watchdog_deadline());
+        [reports, self.testifier.next_deadline(), watchdog, Some(fixed), paths].into_iter().flatten().min()
     }
 
     /// Does what is due. `leads`: the term in which this very member leads.
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>, leads: Option<Term>) -> Vec<Yield> {
         let now = cx.now.mono;
         let mut yields = Vec::new();
-        for testimony in self.testifier.tick(now, cx.out) {
+        for testimony in self.testifier.tick(now, &cx.setup.policy.life_ports, cx.out) {
             match &testimony.to {
                 None => yields.push(Yield::Testimony(testimony)),
                 Some(asker) => {
@@ -209,6 +222,7 @@ impl Member {
                         call: testimony.question,
                         target: testimony.target.clone(),
                         findings: testimony.findings.clone(),
+                        signs: testimony.signs.clone(),
                     };
                     cx.send(asker, message);
                 }
@@ -230,6 +244,9 @@ impl Member {
             self.say_pulse(cx, leads.is_some(), leader, &mut yields);
         }
         self.report(cx, leads.is_some(), &mut yields);
+        self.drive_watchdog(cx, leads.is_some(), &mut yields);
+        let leader = self.leader(now).cloned();
+        yields.extend(self.own_paths.tick(cx, leads.is_some(), leader.as_ref()).map(Yield::PathsLost));
         yields
     }
 
@@ -244,9 +261,9 @@ impl Member {
     }
 
     /// To everybody alive: the silence to come is no failure.
-    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>) {
+    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>, why: StopReason) {
         for host in others_alive(cx) {
-            cx.send(&host, Message::Goodbye);
+            cx.send(&host, Message::Goodbye { why });
         }
     }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rekindle_proto::fact::PathFinding;
+use rekindle_proto::fact::{LIFE_SIGNS_MAX, LifeSign, PathFinding};
 use rekindle_proto::id::{BootId, CallId, HostName, MemberId, PathName};
 use rekindle_proto::message::Message;
 
 use crate::context::Outbox;
 use crate::io::Output;
+use crate::life::LOOK_WITHIN;
 use crate::time::Moment;
 
 /// Probes per path.
@@ -18,6 +19,8 @@ const PROBES: u32 = 3;
 const PROBE_EVERY: Duration = Duration::from_millis(200);
 /// What the last one is given to be answered.
 const LAST_PROBE_WAIT: Duration = Duration::from_millis(400);
+/// How long the search for signs of life may hold a testimony: the adapter's own limit, and its way back.
+const SIGNS_WAIT: Duration = Duration::from_millis(1_500);
 /// Testimonies under way at once: a leader asks for one per suspect, and suspects beyond a rack are a brake's matter.
 const EXAMINATIONS_MAX: usize = 64;
 
@@ -41,6 +44,10 @@ struct Examination {
     paths: Vec<(PathName, SocketAddr, Option<BootId>)>,
     sent: u32,
     next: Moment,
+    /// What was found to live there; `None`: still being looked for.
+    signs: Option<Vec<LifeSign>>,
+    /// Signs are not waited for beyond this.
+    signs_due: Moment,
 }
 
 /// A finished examination.
@@ -50,6 +57,7 @@ pub(crate) struct Testimony {
     pub(crate) question: CallId,
     pub(crate) target: HostName,
     pub(crate) findings: Vec<PathFinding>,
+    pub(crate) signs: Vec<LifeSign>,
 }
 
 impl Testifier {
@@ -68,7 +76,19 @@ impl Testifier {
             return;
         }
         let paths = addresses.into_iter().take(PATHS_MAX).map(|(path, address)| (path, address, None)).collect();
-        self.examinations.insert(call, Examination { asked_by, question, target, paths, sent: 0, next: now });
+        let signs_due = now + SIGNS_WAIT;
+        let examination = Examination { asked_by, question, target, paths, sent: 0, next: now, signs: None, signs_due };
+        self.examinations.insert(call, examination);
+    }
+
+    /// What lives there, though the daemon may be silent.
+    pub(crate) fn life_found(&mut self, call: CallId, mut signs: Vec<LifeSign>, now: Moment) {
+        let Some(examination) = self.examinations.get_mut(&call) else { return };
+        signs.truncate(LIFE_SIGNS_MAX);
+        examination.signs = Some(signs);
+        if examination.next == examination.signs_due {
+            examination.next = now;
+        }
     }
 
     /// The host was heard on that path, in that boot.
@@ -81,13 +101,27 @@ impl Testifier {
     }
 
     /// Sends the probes that are due and gives back what is finished.
-    pub(crate) fn tick(&mut self, now: Moment, out: &mut Outbox) -> Vec<Testimony> {
+    pub(crate) fn tick(&mut self, now: Moment, ports: &[u16], out: &mut Outbox) -> Vec<Testimony> {
         let mut finished = Vec::new();
         for (call, examination) in &mut self.examinations {
             let due = examination.next <= now;
-            if examination.all_heard() || (due && examination.sent == PROBES) {
+            let looked = examination.signs.is_some() || now >= examination.signs_due;
+            if examination.all_heard() || (due && examination.sent == PROBES && looked) {
                 finished.push(*call);
+            } else if due && examination.sent == PROBES {
+                examination.next = examination.signs_due;
             } else if due {
+                if examination.sent == 0
+                    && let Some((_, address, _)) = examination.paths.first()
+                {
+                    out.push(Output::LookForLife {
+                        call: *call,
+                        host: examination.target.clone(),
+                        address: *address,
+                        ports: ports.to_vec(),
+                        within: LOOK_WITHIN,
+                    });
+                }
                 examination.sent += 1;
                 let last = examination.sent == PROBES;
                 examination.next = now + if last { LAST_PROBE_WAIT } else { PROBE_EVERY };
@@ -117,7 +151,8 @@ impl Examination {
 
     fn conclude(self) -> Testimony {
         let findings = self.paths.into_iter().map(|(path, _, heard)| PathFinding { path, heard }).collect();
-        Testimony { to: self.asked_by, question: self.question, target: self.target, findings }
+        let signs = self.signs.unwrap_or_default();
+        Testimony { to: self.asked_by, question: self.question, target: self.target, findings, signs }
     }
 }
 
@@ -135,34 +170,51 @@ mod tests {
         (testifier, target, path)
     }
 
-    #[test]
-    fn silence_is_found_after_three_probes() {
+    const SIGN: LifeSign = LifeSign::PortUnreachable;
+
+    /// Examines a silent host; gives back when each probe went out, when it was finished, and with what.
+    fn examine(answers: bool) -> (Vec<u64>, u64, Testimony) {
         let (mut testifier, _, _) = begin();
         let mut out = Outbox::new(0);
         let mut probes = Vec::new();
-        let findings = loop {
+        loop {
             let now = testifier.next_deadline().expect("under way");
-            let done = testifier.tick(now, &mut out);
-            while out.pop().is_some() {
-                probes.push(now.as_micros() / 1_000);
+            let done = testifier.tick(now, &[22], &mut out);
+            while let Some(output) = out.pop() {
+                match output {
+                    Output::LookForLife { call, .. } if answers => testifier.life_found(call, vec![SIGN], now),
+                    Output::LookForLife { .. } => {}
+                    _ => probes.push(now.as_micros() / 1_000),
+                }
             }
             if let Some(testimony) = done.into_iter().next() {
-                assert_eq!(now.as_micros(), 800_000);
-                break testimony.findings;
+                return (probes, now.as_micros() / 1_000, testimony);
             }
-        };
-        assert_eq!(probes, [0, 200, 400]);
-        assert_eq!(findings[0].heard, None);
+        }
+    }
+
+    #[test]
+    fn silence_is_found_after_three_probes() {
+        let (probes, finished, testimony) = examine(true);
+        assert_eq!((probes.as_slice(), finished), ([0, 200, 400].as_slice(), 800));
+        assert_eq!((testimony.findings[0].heard, testimony.signs), (None, vec![SIGN]));
+    }
+
+    #[test]
+    fn a_search_for_life_that_never_answers_does_not_hold_testimony_for_long() {
+        let (probes, finished, testimony) = examine(false);
+        assert_eq!((probes.as_slice(), finished), ([0, 200, 400].as_slice(), 1_500));
+        assert!(testimony.signs.is_empty());
     }
 
     #[test]
     fn an_answer_ends_it_at_once() {
         let (mut testifier, target, path) = begin();
         let mut out = Outbox::new(0);
-        assert!(testifier.tick(Moment::ZERO, &mut out).is_empty());
+        assert!(testifier.tick(Moment::ZERO, &[22], &mut out).is_empty());
         let boot = BootId(Uuid::from_u128(5));
         testifier.heard(&target, &path, boot);
-        let done = testifier.tick(Moment::from_micros(1), &mut out);
+        let done = testifier.tick(Moment::from_micros(1), &[22], &mut out);
         assert_eq!(done[0].findings[0].heard, Some(boot));
         assert_eq!(testifier.next_deadline(), None);
     }

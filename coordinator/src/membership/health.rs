@@ -27,6 +27,11 @@ impl Health {
         delay * (1 + self.0)
     }
 
+    /// From 0 (healthy) to [`SCORE_MAX`].
+    pub(super) fn score(self) -> u32 {
+        self.0
+    }
+
     /// Whether we are too doubtful of ourselves to declare anybody down. One lost answer is not yet a doubt.
     pub(super) fn doubtful(self) -> bool {
         self.0 > 1

@@ -346,6 +346,8 @@ impl Membership {
         let members = wire::open_state(state)?;
         let source = members.iter().map(Member::id).find(|identity| identity.member == from).copied();
         let mut screened = self.screen(now, members);
+        // Two that meet know nearly all the same, and foca would search its whole list for each of them.
+        screened.kept.retain(|member| !self.is_known(member));
         // As foca does with packets: what the dead say of others is old.
         if source.is_some_and(|source| self.holds_down(&source)) {
             screened.kept.retain(|member| member.state() == State::Alive);
@@ -372,6 +374,12 @@ impl Membership {
     #[must_use]
     pub fn member(&self, id: MemberId) -> Option<&MemberView> {
         self.views.get(&id)
+    }
+
+    /// How much we doubt ourselves, from 0 (healthy) to 8: Lifeguard's local health.
+    #[must_use]
+    pub fn local_health(&self) -> u32 {
+        self.health.score()
     }
 
     /// Our own life number. It rises when we learn that we were declared down, or of a later life of ours than this.

@@ -62,17 +62,15 @@ impl Membership {
     /// life and SWIM incarnation.
     pub(super) fn is_old_news(&self, packet: &Packet) -> bool {
         let header = &packet.header;
-        let known = || {
-            let at = self.seen_at.get(&header.src.member)?;
-            self.seen.get(*at)
-        };
         packet.updates.is_empty()
             && header.message != Message::TurnUndead
-            && known().is_some_and(|known| {
-                known.id() == &header.src
-                    && known.incarnation() == header.src_incarnation
-                    && known.state() == State::Alive
-            })
+            && self.is_known(&Member::new(header.src, header.src_incarnation, State::Alive))
+    }
+
+    /// Whether foca holds exactly this of a member already.
+    pub(super) fn is_known(&self, member: &Member<Identity>) -> bool {
+        let place = self.seen_at.get(&member.id().member);
+        place.and_then(|place| self.seen.get(*place)).is_some_and(|known| known == member)
     }
 
     /// Runs one of foca's timers.
@@ -229,25 +227,41 @@ impl Membership {
         }
     }
 
+    /// Goes through foca's members place by place, takes over what differs from the last time, and gives back whose view
+    /// changed. Foca moves one member to let in another, and all of them once a round: elsewhere a place differs seldom.
+    fn changed_members(&mut self, now: Moment) -> BTreeMap<MemberId, MemberView> {
+        let Self { foca, seen, seen_at, views, disowned, .. } = self;
+        let mut changed = BTreeMap::new();
+        let mut places = 0;
+        for (place, member) in foca.iter_membership_state().enumerate() {
+            places += 1;
+            let is_disowned = !disowned.is_empty() && disowned.contains_key(&member.id().member);
+            match seen.get_mut(place) {
+                Some(known) if known == member && !is_disowned => continue,
+                Some(known) => known.clone_from(member),
+                None => seen.push(member.clone()),
+            }
+            disowned.remove(&member.id().member);
+            seen_at.insert(member.id().member, place);
+            let view = view_of(member, now);
+            let same = views.get(&view.member).is_some_and(|old| MemberView { since: now, ..*old } == view);
+            if !same {
+                changed.insert(view.member, view);
+            }
+        }
+        if places < seen.len() {
+            seen.truncate(places);
+            *seen_at = seen.iter().enumerate().map(|(at, member)| (member.id().member, at)).collect();
+        }
+        changed
+    }
+
     /// Compares foca's full state with the last, says what changed, and fits its configuration to the number of members.
     fn compare(&mut self, now: Moment) {
-        if !self.foca.iter_membership_state().eq(self.seen.iter()) {
-            self.seen.clear();
-            self.seen.extend(self.foca.iter_membership_state().cloned());
-            self.seen_at = self.seen.iter().enumerate().map(|(at, member)| (member.id().member, at)).collect();
-            let mut changed = BTreeMap::new();
-            for member in &self.seen {
-                self.disowned.remove(&member.id().member);
-                let view = view_of(member, now);
-                let same = self.views.get(&view.member).is_some_and(|old| MemberView { since: now, ..*old } == view);
-                if !same {
-                    changed.insert(view.member, view);
-                }
-            }
-            for (member, view) in changed {
-                self.outputs.push_back(MembershipOutput::Changed(view.clone()));
-                self.views.insert(member, view);
-            }
+        let changed = self.changed_members(now);
+        for (member, view) in changed {
+            self.outputs.push_back(MembershipOutput::Changed(view.clone()));
+            self.views.insert(member, view);
         }
         if self.views.len() > self.seen.len() + self.disowned.len() {
             let known: std::collections::BTreeSet<_> = self.seen.iter().map(|member| member.id().member).collect();

@@ -5,6 +5,7 @@ use rekindle_proto::fact::Text;
 use rekindle_proto::id::{IncidentId, ServerId};
 use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ServerLine};
 
+use super::standing::{reboot_doc, reboot_line};
 use crate::context::Context;
 use crate::leader::Leader;
 use crate::ledger::{Fate, GuestIncident, Incident, ServerRecord};
@@ -12,7 +13,8 @@ use crate::ledger::{Fate, GuestIncident, Incident, ServerRecord};
 pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
     let hosts = cx.ledger.incidents.values().map(incident_line);
     let guests = cx.ledger.guest_incidents.values().map(guest_line);
-    let mut lines: Vec<IncidentLine> = hosts.chain(guests).collect();
+    let reboots = cx.ledger.reboots.values().map(reboot_line);
+    let mut lines: Vec<IncidentLine> = hosts.chain(guests).chain(reboots).collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.id));
     lines
 }
@@ -25,6 +27,9 @@ pub(crate) fn incident(cx: &Context<'_>, leader: &Leader, id: IncidentId) -> Adm
         let held_by = leader.holds(id).into_iter().cloned().collect();
         let doc = IncidentDoc { line: guest_line(guest), story: guest.story.clone(), servers: Vec::new(), held_by };
         return AdminReply::Incident { incident: Box::new(doc) };
+    }
+    if let Some(reboot) = cx.ledger.reboots.get(&id) {
+        return AdminReply::Incident { incident: Box::new(reboot_doc(Some(leader), reboot)) };
     }
     AdminReply::Error { kind: AdminErrorKind::NotFound, text: Text::new(format!("there is no incident {id}")) }
 }
@@ -50,6 +55,7 @@ fn incident_line(incident: &Incident) -> IncidentLine {
         recovered: count(|fate| matches!(fate, Fate::Recovered { .. })),
         left_behind: count(|fate| matches!(fate, Fate::LeftBehind { .. })),
         servers: u32::try_from(incident.servers.len()).unwrap_or(u32::MAX),
+        rebooted: false,
     }
 }
 
@@ -69,6 +75,7 @@ fn guest_line(guest: &GuestIncident) -> IncidentLine {
         recovered: u32::from(guest.recovered == Some(true)),
         left_behind: u32::from(guest.recovered == Some(false)),
         servers: 1,
+        rebooted: false,
     }
 }
 

@@ -1,9 +1,12 @@
 //! What is shown to operators: built from the same state the decisions are made on.
 
+mod brake;
 mod incident;
+mod standing;
 mod status;
 mod why;
 
+pub(crate) use brake::brakes;
 pub(crate) use incident::{incident, incidents};
 pub(crate) use status::{members, status};
 pub(crate) use why::why;

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::fact::{DeviceReading, MemberRole, Text};
-use rekindle_proto::id::{HostName, ServerId};
-use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, Phase, StatusDoc};
+use rekindle_proto::id::{HostName, PathName, ServerId};
+use rekindle_proto::status::{HostLine, MemberLine, MembersDoc, PathLine, Phase, StatusDoc};
 
 use super::incident::incident_doc;
+use super::standing::{self, reboot_doc, strangers};
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry};
-use crate::leader::Leader;
+use crate::leader::{Leader, SuspectView};
 use crate::ledger::{GUEST_RESTARTS_MAX, GUEST_WINDOW_MS};
+use crate::life::Life;
 use crate::member::Member;
 use crate::membership::{MemberState, MemberView};
+use crate::paths::{PathAction, hears_nobody};
 use crate::verdict::brake_needs;
 
 pub(crate) fn members(cx: &Context<'_>) -> MembersDoc {
@@ -39,7 +42,11 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
     let roster = cx.ledger.roster.len();
     let alive = cx.ledger.roster.keys().filter(|host| cx.is_alive(host)).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let incidents = cx.ledger.open_incidents().map(|incident| incident_doc(leader, incident)).collect();
+    let dead = cx.ledger.open_incidents().map(|incident| incident_doc(leader, incident));
+    let incidents = dead.chain(cx.ledger.open_reboots().map(|reboot| reboot_doc(leader, reboot))).collect();
+    let mut hosts: Vec<HostLine> =
+        cx.ledger.enrolled().map(|entry| host_line(cx, member, leader, &entry.host)).collect();
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
     StatusDoc {
         cluster: cx.setup.cluster.clone(),
         told_by: cx.setup.host.clone(),
@@ -54,21 +61,17 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         alive: count(alive),
         roster: count(roster),
         needed: count(brake_needs(roster)),
-        voters: voters(cx),
-        hosts: cx.ledger.roster.keys().map(|host| host_line(cx, member, leader, host)).collect(),
+        voters: cx.voters(),
+        hosts,
         incidents,
         alarms: alarms(cx, leader),
+        strangers: strangers(cx),
+        armed_again_in_ms: cx.ledger.armed_again_in_ms(),
     }
 }
 
-/// As agreed; before the first leader has written them down, and on members that keep no ledger, as configured.
-fn voters(cx: &Context<'_>) -> Vec<HostName> {
-    let agreed = &cx.ledger.voters.voters;
-    if agreed.is_empty() { cx.setup.voters.clone() } else { agreed.keys().cloned().collect() }
-}
-
 fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &HostName) -> HostLine {
-    let entry = cx.ledger.roster.get(host);
+    let entry = cx.ledger.entry_of(host);
     let record = cx.ledger.host(host);
     let view = cx.member(host);
     let us = *host == cx.setup.host;
@@ -77,8 +80,9 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     let quarantined = record.and_then(|record| record.quarantine).is_some();
     let state: Text = match (incident, &suspect, quarantined, view) {
         (Some(incident), ..) => Text::new(incident.phase.to_string()),
-        (None, ..) if cx.heard.is_absent(host) => "absent".into(),
+        (None, Some(suspect), ..) if matches!(suspect.life, Life::Alive(_)) => "agent-down".into(),
         (None, Some(_), ..) => Text::new(Phase::Suspect.to_string()),
+        (None, None, ..) if cx.goodbye(host).is_some() => "absent".into(),
         (None, None, true, _) => "quarantined".into(),
         (None, None, false, Some(view)) => state_word(view.state).into(),
         (None, None, false, None) => if us { "alive" } else { "unseen" }.into(),
@@ -87,9 +91,11 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     if member.leader(cx.now.mono) == Some(host) {
         notes.push("leader".into());
     }
+    notes.extend(standing::notes(cx, leader, host));
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
+    let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
     let pulse = record.and_then(|record| record.pulse.as_ref());
-    HostLine {
+    let line = HostLine {
         host: host.clone(),
         role: entry.map_or(MemberRole::Member, |entry| entry.role),
         domain: entry.and_then(|entry| entry.domain.clone()),
@@ -106,7 +112,54 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
             u32::try_from(pulse.guests.guests.iter().filter(|guest| guest.running).count()).unwrap_or(u32::MAX)
         }),
         notes,
+        paths: if us { Vec::new() } else { path_lines(cx, leader, host) },
+        signs,
+    };
+    standing::mark_probation(cx, line)
+}
+
+fn path_lines(cx: &Context<'_>, leader: Option<&Leader>, host: &HostName) -> Vec<PathLine> {
+    let line = |(path, state): (&PathName, Option<MemberState>)| PathLine {
+        path: path.clone(),
+        state: state.map_or("unseen", state_word).into(),
+        lost: leader.is_some_and(|leader| leader.says_lost(cx.now.mono, host, path)),
+    };
+    cx.path_states(host).map(line).collect()
+}
+
+/// Networks that fail while others carry, by the matrix: told, never acted upon unless it says so.
+fn path_alarms(cx: &Context<'_>, leader: &Leader) -> Vec<Text> {
+    let mut alarms = Vec::new();
+    for gossip in cx.further.iter().filter(|gossip| hears_nobody(gossip)) {
+        let path = gossip.path();
+        alarms
+            .push(Text::new(format!("path {path}: this leader itself hears nobody there: look at its network first")));
     }
+    for host in cx.ledger.roster.keys().filter(|host| **host != cx.setup.host) {
+        let first = cx.member(host).is_some_and(|view| view.state == MemberState::Down) && cx.is_heard_further(host);
+        let main = cx.main_path();
+        let mut down = cx.paths_down(host);
+        down.extend(first.then_some(&main));
+        let is_heard = cx.path_states(host).any(|(_, state)| state == Some(MemberState::Alive));
+        let seen = cx.path_states(host).filter_map(|(path, state)| Some((path, state? == MemberState::Down)));
+        if down.is_empty() || !is_heard || cx.setup.policy.paths.decide(seen) == PathAction::None {
+            continue;
+        }
+        for path in down {
+            let own = if leader.says_lost(cx.now.mono, host, path) { "; it hears nobody there either" } else { "" };
+            alarms.push(Text::new(format!("path {path}: {host} does not answer there, and does elsewhere{own}")));
+        }
+    }
+    alarms
+}
+
+/// Hosts whose daemon is dead and which live: nobody protects them.
+fn agent_alarms(leader: &Leader) -> Vec<Text> {
+    let is_down = |suspect: &SuspectView<'_>| matches!(suspect.life, Life::Alive(_));
+    let text = |suspect: SuspectView<'_>| {
+        Text::new(format!("{}: {}", suspect.host, suspect.hold.map_or("agent down, host alive", Text::as_str)))
+    };
+    leader.suspects().filter(is_down).map(text).collect()
 }
 
 fn devices_word(entries: Vec<&DeviceEntry>) -> Text {
@@ -137,13 +190,21 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         alarms.push("no leader is known here: this is one member's own view".into());
         return alarms;
     };
+    if let Some(ailment) = leader.ill() {
+        alarms.push(Text::new(format!(
+            "{} leads, is not fit to act, and no fitter voter is there to lead: {ailment}",
+            cx.setup.host
+        )));
+    }
     if !cx.ledger.arming.armed {
-        alarms.push("disarmed: failures are watched, nothing is done about them".into());
+        let again = cx.ledger.armed_again_in_ms().map(|ms| format!("; armed again in {} min", ms.div_ceil(60_000)));
+        alarms.push(Text::new(format!(
+            "disarmed: failures are watched, nothing is done about them{}",
+            again.unwrap_or_default()
+        )));
     }
-    for host in cx.ledger.roster.keys().filter(|host| cx.heard.is_absent(host)) {
-        alarms.push(Text::new(format!("{host} is absent: its daemon was stopped on purpose, and it is not protected")));
-    }
-    for host in cx.ledger.roster.keys().filter(|host| cx.ledger.is_hypervisor(host)) {
+    alarms.extend(standing::alarms(cx, leader));
+    for host in cx.ledger.targets() {
         let devices = leader.device_book().of(host);
         let broken = devices.iter().find_map(|entry| match (&entry.binding, &entry.last) {
             (Binding::Refused(why), _) => Some(format!("{}: {why}", entry.plan.name)),
@@ -157,6 +218,9 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    alarms.extend(super::brake::alarms(leader));
+    alarms.extend(agent_alarms(leader));
+    alarms.extend(path_alarms(cx, leader));
     alarms.extend(leader.voters_hold().cloned());
     alarms.extend(left_alone(cx));
     alarms

@@ -1,21 +1,26 @@
 //! What would happen if this host died now; and if nothing, why not.
 
 use rekindle_proto::admin::{AdminErrorKind, AdminReply};
-use rekindle_proto::fact::Text;
-use rekindle_proto::id::HostName;
+use rekindle_proto::fact::{MemberRole, Text};
+use rekindle_proto::id::{HostName, PathName};
 use rekindle_proto::status::{GuardLine, WhyDoc};
 
+use super::standing;
 use crate::context::Context;
 use crate::fencing::Binding;
 use crate::leader::Leader;
+use crate::life::Life;
+use crate::membership::MemberState;
+use crate::paths::PathAction;
+use crate::policy::OnAgentDeath;
 use crate::verdict::{brake_needs, testimonies_needed};
 
 pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminReply {
-    if !cx.ledger.roster.contains_key(host) {
+    if cx.ledger.entry_of(host).is_none() {
         let text = Text::new(format!("{host} is not in the roster"));
         return AdminReply::Error { kind: AdminErrorKind::NotFound, text };
     }
-    let guards = vec![
+    let mut guards = vec![
         role(cx, host),
         armed(cx),
         maintenance(cx, host),
@@ -23,8 +28,13 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
         heard(cx, host),
         quorum(cx, host),
         testimony(cx, host),
+        paths(cx, leader, host),
+        signs_of_life(cx, leader, host),
         device(leader, host),
+        leader_health(leader),
     ];
+    guards.extend(super::brake::guards(cx, leader, host));
+    guards.extend(standing::guards(cx, leader, host));
     let protected = guards.iter().all(|guard| guard.passes);
     let plan = if protected { plan(cx, leader, host) } else { Vec::new() };
     AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan }) }
@@ -35,13 +45,17 @@ fn guard(name: &str, passes: bool, text: impl Into<Text>) -> GuardLine {
 }
 
 fn role(cx: &Context<'_>, host: &HostName) -> GuardLine {
-    let hypervisor = cx.ledger.is_hypervisor(host);
+    let hypervisor = cx.ledger.entry_of(host).is_some_and(|entry| entry.role == MemberRole::Member);
     guard("role", hypervisor, if hypervisor { "hypervisor" } else { "a witness runs no guests and is never fenced" })
 }
 
 fn armed(cx: &Context<'_>) -> GuardLine {
     let arming = &cx.ledger.arming;
-    let word = if arming.armed { "armed" } else { "disarmed" };
+    let word = match cx.ledger.armed_again_in_ms() {
+        _ if arming.armed => "armed".to_owned(),
+        Some(ms) => format!("disarmed for {} min more", ms.div_ceil(60_000)),
+        None => "disarmed".to_owned(),
+    };
     guard("armed", arming.armed, Text::new(format!("{word}: {}", arming.reason)))
 }
 
@@ -67,9 +81,6 @@ fn incident(cx: &Context<'_>, host: &HostName) -> GuardLine {
 }
 
 fn heard(cx: &Context<'_>, host: &HostName) -> GuardLine {
-    if cx.heard.is_absent(host) {
-        return guard("heard", false, "absent: its daemon was stopped on purpose; start it again");
-    }
     match cx.ledger.host(host).and_then(|record| record.pulse.as_ref()) {
         None => guard("heard", false, "it has never been heard since it was enrolled: no target of a cold start"),
         Some(pulse) => {
@@ -97,6 +108,54 @@ fn testimony(cx: &Context<'_>, host: &HostName) -> GuardLine {
     }
 }
 
+fn paths(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLine {
+    let word = |(path, state): (&PathName, Option<MemberState>)| {
+        let state = match state {
+            None => "unseen",
+            Some(MemberState::Alive) => "alive",
+            Some(MemberState::Suspect) => "suspect",
+            Some(MemberState::Down) => "down",
+        };
+        let own = if leader.says_lost(cx.now.mono, host, path) { ", lost by its own word" } else { "" };
+        format!("{path} {state}{own}")
+    };
+    if *host == cx.setup.host {
+        return guard("paths", true, "it leads, and asks on every path");
+    }
+    let words: Vec<String> = cx.path_states(host).map(word).collect();
+    let all = cx.path_states(host).map(|(path, _)| (path, true));
+    let action = cx.setup.policy.paths.decide(all);
+    let rule = match action {
+        PathAction::Recover => "silence on every one of them is asked about",
+        PathAction::Alarm | PathAction::None => "the matrix asks for no verdict even if all are down",
+    };
+    guard("paths", action == PathAction::Recover, Text::new(format!("{}; {rule}", words.join(", "))))
+}
+
+fn signs_of_life(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLine {
+    let name = "signs-of-life";
+    let suspect = leader.suspects().find(|suspect| suspect.host == host);
+    let signs: Vec<String> =
+        suspect.iter().flat_map(|suspect| suspect.book.tell(cx.now.mono)).map(|sign| sign.to_string()).collect();
+    let signs = signs.join("; ");
+    match (suspect.map_or(Life::None, |suspect| suspect.life), leader.answers_for_the_dead(cx, host)) {
+        (Life::Alive(_), _) => guard(name, false, Text::new(format!("agent down, host alive: {signs}"))),
+        (Life::Lapsed, _) => {
+            let passes = cx.setup.policy.on_agent_death == OnAgentDeath::Fence;
+            guard(name, passes, Text::new(format!("agent down, only a kernel answers: {signs}")))
+        }
+        (Life::None, Some(dead)) => {
+            let text =
+                format!("a kernel's answer counts for nothing here: something answered for {dead}, which was off");
+            guard(name, true, Text::new(text))
+        }
+        (Life::None, None) if signs.is_empty() => {
+            guard(name, true, "none seen; while its daemon is heard nobody looks for any")
+        }
+        (Life::None, None) => guard(name, true, Text::new(format!("seen, and too little to count: {signs}"))),
+    }
+}
+
 fn device(leader: &Leader, host: &HostName) -> GuardLine {
     let devices = leader.device_book().of(host);
     let Some(level) = devices.iter().map(|entry| entry.plan.level).min() else {
@@ -119,6 +178,13 @@ fn device(leader: &Leader, host: &HostName) -> GuardLine {
             guard("fence-device", true, Text::new(format!("level {level}: {}, bound", names.join(" and "))))
         }
         None => guard("fence-device", false, Text::new(unbound(level).unwrap_or_default())),
+    }
+}
+
+fn leader_health(leader: &Leader) -> GuardLine {
+    match leader.ill() {
+        None => guard("leader-health", true, "the leader is fit to act"),
+        Some(ailment) => guard("leader-health", false, Text::new(format!("the leader is not fit to act: {ailment}"))),
     }
 }
 

@@ -131,27 +131,21 @@ impl Scenario {
                 &format!("cluster.paths is {paths}"),
             )?;
         }
-        match &event.deed {
-            Deed::Order { order, hosts } => must(
+        if let Deed::Order { order, hosts } = &event.deed {
+            must(
                 order.is_about_a_host() == hosts.is_some(),
                 &format!("{thing}: hosts"),
                 hosts.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string),
                 "arm and disarm are about the cluster; every other order is about a host",
-            ),
-            Deed::Weather(words) => {
-                for (name, percent) in words.percentages() {
-                    must(
-                        percent.unwrap_or(0) <= 100,
-                        &format!("{thing}: {name}"),
-                        percent.unwrap_or(0),
-                        "0 to 100 percent",
-                    )?;
-                }
-                Ok(())
-            }
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the types say all the rest")]
-            _ => Ok(()),
+            )?;
         }
+        if let Deed::Weather(words) = &event.deed {
+            for (name, percent) in words.percentages() {
+                let thing = format!("{thing}: {name}");
+                must(percent.unwrap_or(0) <= 100, &thing, percent.unwrap_or(0), "0 to 100 percent")?;
+            }
+        }
+        Ok(())
     }
 
     fn check_expect(&self, thing: &str, expect: &Expect) -> Result<(), ScenarioError> {

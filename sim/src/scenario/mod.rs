@@ -11,6 +11,7 @@ mod check;
 mod expect;
 mod library;
 mod parse;
+mod plan;
 mod run;
 mod watch;
 

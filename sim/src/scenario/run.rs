@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{Fate, ServerRecord};
-use rekindle_coordinator::policy::Policy;
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{MemberRole, NovaServer, RosterEntry};
+use rekindle_proto::fact::NovaServer;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
 
-use super::{Cluster, PolicyWords, Scenario, Trigger, Watch};
+use super::{Scenario, Trigger, Watch};
 use crate::deed::{Deed, Target, Targets, resolve};
 use crate::oracle::{Violation, all_end};
-use crate::world::{Plan, PlannedMember, Weather, World};
+use crate::world::World;
 
 /// How often the ledger is looked at: the grain of times in expectations.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -169,68 +168,6 @@ fn invariant(violation: &Violation) -> String {
         name.push(letter.to_ascii_lowercase());
     }
     name
-}
-
-impl Scenario {
-    fn weather(&self) -> Weather {
-        let mut weather = Weather::CALM;
-        self.weather.apply(&mut weather);
-        weather
-    }
-}
-
-impl Cluster {
-    /// The world's plan of it.
-    #[must_use]
-    pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy, ref members } = *self;
-        let members = members.iter().map(|member| PlannedMember {
-            entry: RosterEntry {
-                host: member.host.clone(),
-                role: if member.witness { MemberRole::Witness } else { MemberRole::Member },
-                domain: member.domain.clone(),
-            },
-            votes: member.votes,
-            servers: member.servers,
-        });
-        let members = members.collect();
-        Plan {
-            seed,
-            hosts,
-            witnesses,
-            voters,
-            domains,
-            servers,
-            paths,
-            weather,
-            policy: policy.policy(),
-            armed,
-            members,
-        }
-    }
-}
-
-impl PolicyWords {
-    fn policy(&self) -> Policy {
-        let mut policy = Policy::default();
-        let Self {
-            probe_period,
-            device_timeout,
-            off_polls,
-            fence_tries,
-            evacuations_at_once,
-            evacuate_tries,
-            evacuate_settle,
-        } = self;
-        policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
-        policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
-        policy.off_polls = off_polls.unwrap_or(policy.off_polls);
-        policy.fence_tries = fence_tries.unwrap_or(policy.fence_tries);
-        policy.evacuations_at_once = evacuations_at_once.unwrap_or(policy.evacuations_at_once);
-        policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
-        policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
-        policy
-    }
 }
 
 /// Whether a hold is a guard's, and not only a moment's wait on the way to a verdict.

@@ -55,6 +55,10 @@ impl World {
                 let running = Some(servers.into_iter().filter(|server| guests.contains(server)).collect());
                 self.later(ix, start, Duration::from_millis(10), Input::GuestsChecked { call, running });
             }
+            Output::LookForLife { call, host: target, address, ports, within } => {
+                let (after, signs) = self.look_for_life(ix, &target, address, &ports, within);
+                self.later(ix, start, after, Input::LifeFound { call, signs });
+            }
             // Raft's membership is not modelled here: nobody is told of one, so nobody asks for a change.
             Output::ChangeVoters(_) | Output::Generation { .. } => {}
             Output::Answer { call, reply } => self.tell(format!("[{}] answer {call}: {reply:?}", self.hosts[ix].name)),
@@ -67,6 +71,8 @@ impl World {
                     self.schedule(delay, query);
                 }
             }
+            Output::Candidacy(stands) => self.stands(ix, stands),
+            Output::Watchdog(order) => self.watchdog(ix, order),
             Output::Event(event) => self.tell_event(ix, &event),
         }
     }

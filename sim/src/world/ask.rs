@@ -20,9 +20,10 @@ impl World {
         }
         let mut answer = None;
         for output in outputs {
-            match output {
-                Output::Answer { call: QUESTION, reply } => answer = Some(*reply),
-                other => self.output(ix, other),
+            if let Output::Answer { call: QUESTION, reply } = output {
+                answer = Some(*reply);
+            } else {
+                self.output(ix, output);
             }
         }
         answer

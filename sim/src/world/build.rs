@@ -36,6 +36,7 @@ impl World {
             hosts: Vec::with_capacity(roster.len()),
             index: BTreeMap::new(),
             net: network::Net::new(roster.len()),
+            life: Default::default(),
             nova: Nova::default(),
             nova_down: false,
             nova_inside_down: false,
@@ -85,6 +86,7 @@ impl World {
             role: entry.role,
             addresses,
             boot,
+            booted: None,
             incarnation: Incarnation(0),
             uuid: SystemUuid(Uuid::from_u128(0xabcd_0000 + ix as u128 + 1)),
             powered: true,
@@ -106,6 +108,7 @@ impl World {
             raft_tick: None,
             disk: Disk::Good,
             tears_next: false,
+            fed: None,
         });
     }
 
@@ -137,6 +140,7 @@ impl World {
             devices: vec![rule("*", "{host}-bmc")],
             policy: self.policy.clone(),
             seed,
+            booted: host.booted,
         }
     }
 }

@@ -106,11 +106,6 @@ impl World {
             return;
         }
         self.evacuate_arrives(server, Some((ix as u32, start, call)));
-        if self.percent(self.weather.doubled_calls_percent) {
-            self.count("doubled evacuate calls");
-            self.oracle.doubled += 1;
-            let _ = self.nova_evacuates(server);
-        }
     }
 
     /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
@@ -143,8 +138,13 @@ impl World {
             }
         }
         let after = self.millis(100, 600);
-        let dest = rebuild.dest.clone();
-        self.schedule(after, Happening::Nova(Box::new(Stage::Cast(dest, Cast::Rebuild(rebuild)))));
+        let cast = Stage::Cast(rebuild.dest.clone(), Cast::Rebuild(rebuild));
+        if self.percent(self.weather.doubled_calls_percent) {
+            self.count("casts delivered twice");
+            let again = after + self.millis(10, 6_000);
+            self.schedule(again, Happening::Nova(Box::new(cast.clone())));
+        }
+        self.schedule(after, Happening::Nova(Box::new(cast)));
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl World {
     }
 
     /// libvirt tells the host's daemon that something has changed.
-    fn list_guests(&mut self, host: &HostName) {
+    pub fn list_guests(&mut self, host: &HostName) {
         let Some(ix) = self.ix(host) else { return };
         let (list, start) = (self.guest_list(ix), self.hosts[ix].start);
         self.later(ix, start, Duration::from_millis(5), Input::Guests { list });
@@ -200,9 +200,11 @@ impl World {
     }
 
     pub(super) fn nova_heartbeats(&mut self) {
-        let (nova_down, index, hosts, net) = (self.nova_inside_down, &self.index, &self.hosts, &self.net);
+        let (nova_down, index, hosts, net, life) =
+            (self.nova_inside_down, &self.index, &self.hosts, &self.net, &self.life);
         let reaches = |host: &HostName| {
-            index.get(host).is_some_and(|ix| !nova_down && hosts[*ix].has_kernel() && net.carries(*ix, *ix, 0))
+            let reports = |ix: Ix| hosts[ix].has_kernel() && net.carries(ix, ix, 0) && !life.is_hung(ix);
+            index.get(host).is_some_and(|ix| !nova_down && reports(*ix))
         };
         self.nova.heartbeat(self.now, reaches);
         self.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);

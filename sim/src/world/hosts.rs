@@ -1,6 +1,6 @@
 //! Hosts: their power, their kernels, their daemons.
 
-use rekindle_proto::fact::MigrationStatus;
+use rekindle_proto::fact::{MigrationStatus, StopReason};
 
 use super::*;
 
@@ -35,6 +35,8 @@ pub struct Host {
     pub(super) role: MemberRole,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) boot: BootId,
+    /// When that boot began, on the host's own clock; `None`: before the world did.
+    pub(super) booted: Option<Moment>,
     pub(super) incarnation: Incarnation,
     pub(super) uuid: SystemUuid,
     /// It has power.
@@ -64,6 +66,8 @@ pub struct Host {
     pub(super) raft_tick: Option<Moment>,
     pub(super) disk: Disk,
     pub(super) tears_next: bool,
+    /// When its watchdog was last fed, if it is armed.
+    pub(super) fed: Option<Moment>,
 }
 
 impl Host {
@@ -149,7 +153,7 @@ impl World {
         let Some(ix) = self.ix(host).filter(|ix| self.speaks(*ix)) else { return };
         self.tell(format!("rekindled of {host} stops"));
         self.count("daemon stopped");
-        self.input(ix, Input::Stopping);
+        self.input(ix, Input::Stopping { why: StopReason::Daemon });
         self.hosts[ix].end_process();
         self.recount();
     }
@@ -198,6 +202,9 @@ impl World {
         self.start_raft(ix);
         let list = self.guest_list(ix);
         self.input(ix, Input::Guests { list });
+        if let Some(device) = self.watchdog_device() {
+            self.input(ix, Input::Watchdog { device: Some(device) });
+        }
         self.input(ix, Input::Tick);
         if self.hosts[ix].starved {
             let start = self.hosts[ix].start;

@@ -27,8 +27,9 @@ impl World {
     pub(super) fn oracle_hears(&mut self, to: Ix, input: &Input) {
         if let Input::Datagram { from, .. } | Input::Message { from, .. } | Input::Connected { peer: from } = input {
             let host = &self.hosts[to];
-            if !host.frozen && !host.starved {
-                self.oracle.hears(&host.name, &from.host, from.boot, self.now);
+            let leads = host.coordinator().is_some_and(|mind| mind.leads().is_some());
+            if leads && !host.frozen && !host.starved {
+                self.oracle.hears((&host.name, host.start), &from.host, from.boot, self.now);
             }
         }
     }

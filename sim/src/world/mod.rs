@@ -30,6 +30,7 @@ use crate::nova::{Nova, Stage};
 use crate::oracle::{Oracle, Violation};
 use crate::raft::{History, Node, Word};
 
+mod absence;
 mod acts;
 mod ask;
 mod build;
@@ -38,11 +39,13 @@ mod faults;
 mod hosts;
 mod judge;
 mod labels;
+mod life;
 mod network;
 mod plan;
 mod power;
 mod queue;
 mod voters;
+mod watchdog;
 
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
@@ -93,6 +96,7 @@ enum Happening {
     StartDaemon { host: u32, start: u32 },
     Die(u32),
     Heartbeat,
+    Watchdog { host: u32, boot: BootId, fed: Moment },
     Query { host: u32, start: u32, call: CallId, request: Box<AdminRequest> },
 }
 
@@ -105,6 +109,7 @@ pub struct World {
     hosts: Vec<Host>,
     index: BTreeMap<HostName, Ix>,
     net: network::Net,
+    life: life::LifeFaults,
     /// The cloud.
     pub nova: Nova,
     /// Nova (or Keystone) answers nothing.
@@ -247,6 +252,7 @@ impl World {
                 self.kill_host(&name, false);
             }
             Happening::Heartbeat => self.nova_heartbeats(),
+            Happening::Watchdog { host, boot, fed } => self.watchdog_runs_out(host as Ix, boot, fed),
             Happening::Query { host, start, call, request } => {
                 self.arrive(host as Ix, start, false, Input::Query { call, request: *request });
             }

@@ -93,7 +93,8 @@ pub struct Weather {
     pub nova_errors_percent: u8,
     /// Part of all evacuate calls that is answered 504 at once and arrives up to two minutes later, in percent.
     pub late_calls_percent: u8,
-    /// Part of all evacuate calls that reaches Nova twice (a proxy that tries again), in percent.
+    /// Part of all evacuations whose cast reaches its destination twice (a broker that did not hear that it was taken), in
+    /// percent.
     pub doubled_calls_percent: u8,
 }
 

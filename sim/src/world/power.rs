@@ -169,6 +169,7 @@ impl World {
             return;
         }
         host.kernel = true;
+        host.booted = Some(host.clock.show(self.now));
         host.boot = BootId(Uuid::from_u128(host.boot.0.as_u128() + (1 << 64)));
         let name = host.name.clone();
         self.tell(format!("{name} has booted"));

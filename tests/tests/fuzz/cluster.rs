@@ -101,6 +101,7 @@ fn setup(number: usize) -> Setup {
         devices: vec![device],
         policy: Policy::default(),
         seed: 7 + number as u64,
+        booted: None,
         keepers: (0..3).map(host).collect(),
         generation: None,
     }

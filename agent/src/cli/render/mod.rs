@@ -1,6 +1,7 @@
 //! Documents as people read them: pure functions from document to text. Texts from elsewhere (a BMC's words, a server's
 //! name, which its owner chooses) are stripped of control characters: they must not steer a terminal.
 
+mod brake;
 mod incident;
 mod status;
 mod table;
@@ -10,8 +11,9 @@ use rekindle_proto::fact::PowerState;
 use rekindle_proto::id::WallTime;
 use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 
+pub use brake::brakes;
 pub use incident::{incident, incidents};
-pub use status::{headline, status};
+pub use status::{headline, hosts, status};
 use table::{Cell, table};
 pub use voters::voters;
 

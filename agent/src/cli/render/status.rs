@@ -25,7 +25,9 @@ pub fn status(status: &StatusDoc, paint: Paint) -> String {
     match (status.armed, &status.armed_reason) {
         (Some(false), reason) => {
             let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({})", plain(reason.as_str())));
-            let line = format!("disarmed: watching only, nothing will be fenced or evacuated{why}");
+            let again =
+                status.armed_again_in_ms.map_or_else(String::new, |left| format!("; armed again in {}", ago(left)));
+            let line = format!("disarmed: watching only, nothing will be fenced or evacuated{why}{again}");
             text.push_str(&format!("{}\n", paint.paint(Tone::Uneasy, &line)));
         }
         (None, _) => text.push_str("no roster yet: give it once with `rekindle init --roster FILE`\n"),
@@ -44,6 +46,29 @@ pub fn status(status: &StatusDoc, paint: Paint) -> String {
         for alarm in &status.alarms {
             text.push_str(&format!("  {}\n", plain(alarm.as_str())));
         }
+    }
+    text
+}
+
+/// Everybody enrolled, and those who are heard and are not.
+#[must_use]
+pub fn hosts(status: &StatusDoc, paint: Paint) -> String {
+    let role = |host: &HostLine| match host.role {
+        MemberRole::Member => "member",
+        MemberRole::Witness => "witness",
+    };
+    let domain = |host: &HostLine| host.domain.as_ref().map_or_else(String::new, ToString::to_string);
+    let row = |host: &HostLine| {
+        vec![
+            Cell::new(host.host.as_str()),
+            Cell::new(role(host)),
+            Cell::new(&domain(host)),
+            Cell::toned(host.state.as_str(), state_tone(host.state.as_str())),
+        ]
+    };
+    let mut text = table(&["HOST", "ROLE", "DOMAIN", "STATE"], status.hosts.iter().map(row), paint);
+    for stranger in &status.strangers {
+        text.push_str(&format!("{stranger} is heard and not enrolled: `rekindle host enroll {stranger} --reason …`\n"));
     }
     text
 }

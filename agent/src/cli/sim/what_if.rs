@@ -50,7 +50,12 @@ fn scenario(status: &StatusDoc, kill: &[HostName], power: bool) -> Result<Scenar
         witness: line.role == MemberRole::Witness,
         votes: status.voters.contains(&line.host),
         domain: line.domain.clone(),
-        servers: usize::try_from(line.guests.unwrap_or(0)).unwrap_or(SERVERS_MAX).min(SERVERS_MAX),
+        // What becomes of the servers of a host that is gone already is not what is asked.
+        servers: if is_gone(line) {
+            0
+        } else {
+            usize::try_from(line.guests.unwrap_or(0)).unwrap_or(SERVERS_MAX).min(SERVERS_MAX)
+        },
     });
     let cluster = Cluster { members: members.collect(), armed: status.armed == Some(true), ..Cluster::default() };
     let at = |at: Span, deed: Deed| Event { trigger: Trigger::At { at }, lasts: None, deed };
@@ -142,7 +147,9 @@ fn since_death(line: &str) -> Option<String> {
     let (time, rest) = line.split_once("s ")?;
     let seconds: f64 = time.parse().ok()?;
     let since = seconds - DIES_AT.duration().as_secs_f64();
-    (since >= 0.0 && !rest.starts_with('—')).then(|| format!("{since:>+9.3} s  {rest}"))
+    // Of each server one line is enough: when it is known to be recovered.
+    let is_news = !rest.starts_with('—') && !rest.contains(" runs on ");
+    (since >= 0.0 && is_news).then(|| format!("{since:>+9.3} s  {rest}"))
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ impl Heard {
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
             Input::Voters { view } => self.voters = Some(view),
             Input::VotersChanged { .. }
+            | Input::LifeFound { .. }
             | Input::Tick
             | Input::Connected { .. }
             | Input::Datagram { .. }
@@ -173,7 +174,8 @@ impl Heard {
             | Input::Guests { .. }
             | Input::GuestsChecked { .. }
             | Input::Guest { .. }
-            | Input::Stopping
+            | Input::Stopping { .. }
+            | Input::Watchdog { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }

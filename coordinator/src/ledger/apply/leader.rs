@@ -8,7 +8,9 @@ use rekindle_proto::status::{Phase, StoryLine};
 
 use super::super::FENCE_ATTEMPTS_MAX;
 use super::super::entry::{LeaderCommand, ProofRecord, VerdictRecord};
+use super::super::evidence::Evidence;
 use super::super::incident::{FenceAttempt, Incident, Proof, tell};
+use super::super::rate::RateClaim;
 use super::super::state::Ledger;
 use super::{Applied, Outcome, When};
 use crate::order::GuestPower;
@@ -24,19 +26,31 @@ struct FenceOrder<'a> {
     level: u8,
     devices: &'a [DeviceName],
     not_after: WallTime,
+    rate: RateClaim,
 }
 
 impl Ledger {
     pub(super) fn apply_leader(&mut self, when: When, command: &LeaderCommand) -> Applied {
         let at = when.at;
         match command {
-            LeaderCommand::OpenIncident { host, boot, suspected_at, verdict } => {
+            LeaderCommand::OpenIncident { host, boot, suspected_at, verdict, needed_by } => {
+                self.may_begin(host, *needed_by)?;
                 self.open(at, host, *boot, *suspected_at, verdict)
             }
+            LeaderCommand::OpenStuck { host, boot, suspected_at, verdict, why } => {
+                self.open_stuck(at, host, *boot, *suspected_at, verdict, why)
+            }
+            LeaderCommand::EndSigns { incident, heard, why } => self.end_signs(at, *incident, *heard, why),
             LeaderCommand::Refute { incident, why } => self.refute(when, *incident, why),
-            LeaderCommand::FenceIntent { incident, attempt, author, level, devices, not_after } => {
-                let order =
-                    FenceOrder { attempt: *attempt, author: *author, level: *level, devices, not_after: *not_after };
+            LeaderCommand::FenceIntent { incident, attempt, author, level, devices, not_after, rate } => {
+                let order = FenceOrder {
+                    attempt: *attempt,
+                    author: *author,
+                    level: *level,
+                    devices,
+                    not_after: *not_after,
+                    rate: *rate,
+                };
                 self.fence_intent(when, *incident, &order)
             }
             LeaderCommand::FenceFailed { incident, attempt, why } => self.fence_failed(at, *incident, *attempt, why),
@@ -60,11 +74,24 @@ impl Ledger {
             LeaderCommand::SettleGuest { incident, recovered, why } => {
                 self.settle_guest(at, *incident, *recovered, why)
             }
+            LeaderCommand::BeginEpoch { number, why, voters } => self.begin_epoch(at, *number, why, voters),
+            LeaderCommand::MarkEpoch { number, elapsed_ms, seen, voters } => {
+                self.mark_epoch(*number, *elapsed_ms, seen, voters)
+            }
+            LeaderCommand::DropLift { host } => self.drop_lift(host),
+            LeaderCommand::Elapse { ms } => self.elapse(at, *ms),
+            LeaderCommand::EndProbation { host } => self.end_probation(host),
+            LeaderCommand::BeginReboot { incident, servers } => self.begin_reboot(at, *incident, servers),
+            LeaderCommand::StartInPlace { incident, server } => self.start_in_place(at, *incident, *server),
+            LeaderCommand::CloseReboot { incident } => self.close_reboot(at, *incident),
+            LeaderCommand::StickReboot { incident, why } => self.stick_reboot(at, *incident, why),
+            LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
+            LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
             LeaderCommand::Voters(command) => self.apply_voters(at, command),
         }
     }
 
-    fn open(
+    pub(super) fn open(
         &mut self,
         at: WallTime,
         host: &HostName,
@@ -82,7 +109,8 @@ impl Ledger {
             began: suspected_at,
             ended: None,
             phase: Phase::Suspect,
-            verdict: verdict.clone(),
+            // The ledger's own count: what is opened now counts against no smaller roster later.
+            verdict: VerdictRecord { roster: u32::try_from(self.roster.len()).unwrap_or(u32::MAX), ..verdict.clone() },
             attempts: Vec::new(),
             attempts_before_resume: 0,
             proof: None,
@@ -90,6 +118,8 @@ impl Ledger {
             heartbeat: None,
             servers: BTreeMap::new(),
             story: Vec::new(),
+            off_settled: 0,
+            awaits_signs: false,
         };
         incident.tell(suspected_at, "no answer to a probe", None);
         let accusers: Vec<&str> = verdict.testimonies.iter().map(|record| record.accuser.as_str()).collect();
@@ -105,6 +135,8 @@ impl Ledger {
         incident.turn(Phase::Unclean, at, text)?;
         self.last_incident = id;
         self.incidents.insert(id, incident);
+        self.bind_lift(at, host, id);
+        self.supersede_reboot(at, host, id);
         self.forget_old_incidents();
         Ok(Outcome::Applied { incident: Some(id), text: format!("incident {id} of {host} opened").into() })
     }
@@ -138,7 +170,8 @@ impl Ledger {
             )));
         }
         let (present, roster) = (usize::try_from(verdict.present).unwrap_or(0), self.roster.len());
-        if present < brake_needs(roster) || present > roster {
+        let too_few = present < brake_needs(roster) && self.lift_of(host).is_none();
+        if too_few || present > roster {
             return Err(Outcome::refused(format!(
                 "mass-failure stop: {present} of {roster} answered the roll call; {} are needed",
                 brake_needs(roster)
@@ -161,11 +194,14 @@ impl Ledger {
         incident.turn(Phase::Refuted, when.at, why.clone())?;
         incident.ended = Some(when.at);
         incident.end_attempt(why);
+        let host = incident.host.clone();
+        self.came_up(&host);
         Ok(Outcome::done(format!("incident {id} refuted")))
     }
 
     fn fence_intent(&mut self, when: When, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
         self.may_act_on(id)?;
+        self.may_fence(id, order.rate)?;
         let incident = self.incident_mut(id)?;
         let last = incident.attempts.last();
         if let Some(running) = last.filter(|last| last.failed.is_none()) {
@@ -197,6 +233,7 @@ impl Ledger {
             not_after: order.not_after,
             failed: None,
         });
+        self.count_fence(id, order.rate);
         Ok(Outcome::done(format!("fence attempt {} committed", order.attempt)))
     }
 
@@ -236,26 +273,43 @@ impl Ledger {
         }
         let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
         incident.turn(Phase::Fenced, when.at, format!("off, read twice: {}", names.join(" and ")))?;
-        incident.proof = Some(Proof { attempt, record: proof.clone(), at: when.at });
+        incident.proof = Some(Proof { attempt, evidence: Evidence::Devices(proof.clone()), at: when.at });
         Ok(Outcome::done(format!("{} is proven off", incident.host)))
     }
 
     pub(super) fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
-        if incident.proof.is_none() {
+        let Some(proof) = &incident.proof else {
             return Err(Outcome::refused("there is no proof to void"));
-        }
+        };
+        let (host, by_watchdog) = (incident.host.clone(), matches!(proof.evidence, Evidence::Watchdog(_)));
         incident.turn(Phase::Fencing, at, format!("the proof is void: {why}"))?;
         incident.proof = None;
         incident.voided = incident.voided.saturating_add(1);
         incident.heartbeat = None;
         incident.end_attempt(why);
+        if by_watchdog {
+            self.distrust_watchdog(&host);
+        }
         Ok(Outcome::done("proof voided"))
+    }
+
+    /// Closed incidents too: what matters is the host, which may be waiting for its release.
+    fn off_settled(&mut self, id: IncidentId, attempt: u32) -> Applied {
+        let Some(incident) = self.incidents.get_mut(&id) else {
+            return Err(Outcome::refused(format!("no incident {id}")));
+        };
+        if incident.last_attempt().is_none_or(|last| last.attempt != attempt) {
+            return Err(Outcome::refused(format!("attempt {attempt} is not the last: its successor is waited for")));
+        }
+        incident.off_settled = attempt;
+        Ok(Outcome::done(format!("no off order of incident {id} is under way")))
     }
 
     fn stick(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
         incident.turn(Phase::Stuck, at, why.clone())?;
+        incident.awaits_signs = false;
         incident.proof = None;
         incident.end_attempt(why);
         Ok(Outcome::done("stuck"))
@@ -292,6 +346,7 @@ impl Ledger {
         guest.ended = Some(at);
         let phase = if recovered { Phase::Recovered } else { Phase::Stuck };
         tell(&mut guest.story, StoryLine { at, phase, text: why.clone(), operator: None });
+        self.note_started(at, id, recovered, why);
         Ok(Outcome::done("guest settled"))
     }
 
@@ -305,7 +360,7 @@ impl Ledger {
 
 impl Incident {
     /// A running attempt is over, or its proof is: it is never followed again.
-    fn end_attempt(&mut self, why: &Text) {
+    pub(super) fn end_attempt(&mut self, why: &Text) {
         if let Some(last) = self.attempts.last_mut() {
             last.failed.get_or_insert_with(|| why.clone());
         }

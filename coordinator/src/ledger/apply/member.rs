@@ -18,7 +18,7 @@ impl Ledger {
         boot: BootId,
         statement: &MemberStatement,
     ) -> Applied {
-        if !self.roster.contains_key(host) {
+        if self.entry_of(host).is_none() {
             return Err(Outcome::refused(format!("{host} is not in the roster")));
         }
         if let Some(open) = self.open_incident(host) {
@@ -28,6 +28,10 @@ impl Ledger {
         match statement {
             MemberStatement::Pulse { system_uuid, guests } => self.pulse(at, host, boot, *system_uuid, guests),
             MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, *server),
+            MemberStatement::Absent { life, why } => self.absent(at, host, boot, *life, *why),
+            MemberStatement::Returned { life } => self.returned(host, *life),
+            MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),
+            MemberStatement::WithdrawWatchdog { stamp } => self.withdraw_watchdog(host, *stamp),
         }
     }
 
@@ -42,9 +46,12 @@ impl Ledger {
         if guests.guests.len() > GUESTS_MAX {
             return Err(Outcome::refused(format!("{} guests; at most {GUESTS_MAX}", guests.guests.len())));
         }
+        let rebooted = self.note_boot(at, host, boot);
+        let said = self.guests_said(host, guests).into_owned();
         let record = self.hosts.entry(host.clone()).or_default();
-        record.pulse = Some(Pulse { at, boot, system_uuid, guests: guests.clone() });
-        Ok(Outcome::done(format!("{host}: {} guests", guests.guests.len())))
+        record.pulse = Some(Pulse { at, boot, system_uuid, guests: said });
+        let text = format!("{host}: {} guests", guests.guests.len()).into();
+        Ok(Outcome::Applied { incident: rebooted, text })
     }
 
     fn guest_failed(&mut self, at: WallTime, host: &HostName, server: ServerId) -> Applied {

@@ -5,16 +5,27 @@
 //! |---|---|
 //! | `leader` | the leader of the entry's term may write: incidents, intents, proofs, moves |
 //! | `member` | a member may say of itself: its pulse, its failed guests |
+//! | `epoch` | begin and age of epochs, brakes lifted |
+//! | `clock` | time that has passed: what ends by itself |
+//! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
+mod absence;
+mod clock;
+mod epoch;
+mod flap;
 mod leader;
+mod life;
 mod member;
 mod operator;
+mod reboot;
+mod roster;
 mod servers;
 #[cfg(test)]
 mod tests;
 mod voters;
+mod watchdog;
 
 use std::collections::BTreeSet;
 
@@ -99,17 +110,16 @@ impl Ledger {
             Statement::Member { host, boot, statement } => self.apply_member(when.at, host, *boot, statement),
             Statement::Operator(order) => self.apply_operator(when.at, order),
         };
+        if result.is_ok() {
+            self.forget_closed();
+        }
         result.unwrap_or_else(|refusal| refusal)
     }
 
     /// The ledger's own brakes on a host: disarmed, maintenance.
     #[must_use]
     pub fn brakes_of(&self, host: &HostName) -> Option<Text> {
-        if !self.arming.armed {
-            return Some(Text::new(format!("disarmed: {}", self.arming.reason)));
-        }
-        let maintenance = self.hosts.get(host).and_then(|record| record.maintenance.as_ref());
-        maintenance.map(|reason| Text::new(format!("{host} is in maintenance: {reason}")))
+        crate::brake::standing(self, host).map(|brake| Text::new(brake.to_string()))
     }
 
     fn incident_mut(&mut self, id: IncidentId) -> Result<&mut Incident, Outcome> {
@@ -137,6 +147,7 @@ impl Ledger {
         for id in settled.iter().take(settled.len().saturating_sub(CLOSED_INCIDENTS_MAX)) {
             self.guest_incidents.remove(id);
         }
+        self.forget_old_reboots();
     }
 }
 

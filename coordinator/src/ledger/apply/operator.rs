@@ -11,14 +11,14 @@ use super::super::authority::{VerifiedOrder, verify_order};
 use super::super::entry::{Fate, OperatorCommand, OperatorOrder};
 use super::super::incident::Incident;
 use super::super::state::{Arming, HostRecord, Ledger};
-use super::super::{NONCES_MAX, OFF_SETTLE_MS, ORDER_AGE_MAX_MS, ROSTER_MAX};
+use super::super::{NONCES_MAX, ORDER_AGE_MAX_MS, ROSTER_MAX};
 use super::{Applied, Outcome};
 
 /// Who ordered something, when, and why.
-struct By<'a> {
-    operator: &'a OperatorName,
-    at: WallTime,
-    reason: &'a Text,
+pub(super) struct By<'a> {
+    pub(super) operator: &'a OperatorName,
+    pub(super) at: WallTime,
+    pub(super) reason: &'a Text,
 }
 
 impl Ledger {
@@ -59,6 +59,11 @@ impl Ledger {
             OperatorCommand::Maintenance { host, on } => self.maintenance(by, host, *on),
             OperatorCommand::Resume { incident } => self.resume(by, *incident),
             OperatorCommand::Release { host } => self.release(by, host),
+            OperatorCommand::LiftBrake { target } => self.lift_brake(by.at, by.operator, by.reason, target),
+            OperatorCommand::DisarmFor { ms } => self.disarm_for(by, *ms),
+            OperatorCommand::Enroll { entry } => self.enroll(entry),
+            OperatorCommand::Forget { host } => self.forget(host),
+            OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
             OperatorCommand::ReplaceVoter { old, new } => self.replace_voter(by.at, by.operator, by.reason, old, new),
             OperatorCommand::RecoverQuorum(order) => self.recover_quorum(by.at, by.operator, by.reason, order),
         }
@@ -84,10 +89,11 @@ impl Ledger {
         Ok(Outcome::done(format!("{} members enrolled; disarmed until `rekindle arm`", roster.len())))
     }
 
-    fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
+    pub(super) fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {
         if self.roster.is_empty() {
             return Err(Outcome::refused("there is no roster yet: rekindle init"));
         }
+        self.disarm_limit = None;
         if armed {
             self.may_arm_voters()?;
         }
@@ -105,17 +111,14 @@ impl Ledger {
     }
 
     fn resume(&mut self, by: &By<'_>, id: IncidentId) -> Applied {
+        if self.reboots.contains_key(&id) {
+            return self.resume_reboot(by, id);
+        }
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Stuck)?;
-        incident.turn(Phase::Fencing, by.at, "resumed: to be proven again")?;
+        incident.resume(by.at, "resumed: to be proven again")?;
+        incident.awaits_signs = false;
         incident.tell(by.at, by.reason.clone(), Some(by.operator.clone()));
-        incident.attempts_before_resume = u32::try_from(incident.attempts.len()).unwrap_or(u32::MAX);
-        incident.voided = 0;
-        // What was left behind is planned anew: consent may have been given, or a wait be over.
-        incident.servers.retain(|_, record| !matches!(record.fate, Some(Fate::LeftBehind { .. })));
-        for record in incident.servers.values_mut() {
-            record.attempts_excused = record.attempts;
-        }
         Ok(Outcome::done("resumed"))
     }
 
@@ -125,11 +128,12 @@ impl Ledger {
             Some(open) => open.id,
             None => match self.hosts.get(host).and_then(|record| record.quarantine) {
                 Some(id) => id,
-                None => return Err(Outcome::refused(format!("{host} is not quarantined"))),
+                None => return self.release_living(by, host),
             },
         };
+        let ends = self.open_incident(host).is_some();
         if let Some(incident) = self.incidents.get_mut(&id) {
-            incident.may_be_released(by.at)?;
+            incident.may_be_released()?;
             if incident.is_open() {
                 incident.turn(Phase::Refuted, by.at, "ended by an operator")?;
                 incident.ended = Some(by.at);
@@ -139,24 +143,40 @@ impl Ledger {
         if let Some(record) = self.hosts.get_mut(host) {
             record.quarantine = None;
         }
+        if ends {
+            self.account_for(host);
+            self.came_up(host);
+        }
+        self.release_flap(host);
         Ok(Outcome::done(format!("{host} is protected again")))
     }
 }
 
 impl Incident {
-    fn may_be_released(&self, at: WallTime) -> Result<(), Outcome> {
+    /// A stuck incident goes on: what counted against it counts no more.
+    pub(super) fn resume(&mut self, at: WallTime, text: &str) -> Result<(), Outcome> {
+        self.turn(Phase::Fencing, at, text)?;
+        self.attempts_before_resume = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        self.voided = 0;
+        // What was left behind is planned anew: consent may have been given, or a wait be over.
+        self.servers.retain(|_, record| !matches!(record.fate, Some(Fate::LeftBehind { .. })));
+        for record in self.servers.values_mut() {
+            record.attempts_excused = record.attempts;
+        }
+        Ok(())
+    }
+
+    fn may_be_released(&self) -> Result<(), Outcome> {
         if self.is_open() && self.phase != Phase::Stuck {
             return Err(Outcome::refused(format!("{} has an open incident, {}: {}", self.host, self.id, self.phase)));
         }
         if let Some((server, _)) = self.servers.iter().find(|(_, record)| record.intent.is_some()) {
             return Err(Outcome::refused(format!("an evacuation of server {server} may still be under way (I11)")));
         }
-        let last_not_after = self.attempts.iter().map(|attempt| attempt.not_after).max().unwrap_or_default();
-        let wait_ms = WallTime(last_not_after.0.saturating_add_unsigned(OFF_SETTLE_MS)).millis_since(at);
-        if wait_ms > 0 {
+        if !self.is_off_settled() {
             return Err(Outcome::refused(format!(
-                "an off order may still be under way: wait {} s more (I5)",
-                wait_ms.div_ceil(1_000)
+                "an off order of incident {} may still be under way: its leader waits for it, a minute and a half at most; again after a change of leader (I5)",
+                self.id
             )));
         }
         Ok(())

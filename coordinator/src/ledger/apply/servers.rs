@@ -130,6 +130,8 @@ impl Ledger {
         incident.proof = None;
         let host = incident.host.clone();
         self.hosts.entry(host.clone()).or_default().quarantine = Some(id);
+        self.account_for(&host);
+        self.came_up(&host);
         Ok(Outcome::done(format!("{host} recovered; it is quarantined until an operator releases it")))
     }
 }

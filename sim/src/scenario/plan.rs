@@ -1,0 +1,69 @@
+//! From a scenario's words to the world's plan.
+
+use rekindle_coordinator::policy::Policy;
+use rekindle_proto::fact::{MemberRole, RosterEntry};
+
+use super::{Cluster, PolicyWords, Scenario};
+use crate::world::{Plan, PlannedMember, Weather};
+
+impl Scenario {
+    pub(super) fn weather(&self) -> Weather {
+        let mut weather = Weather::CALM;
+        self.weather.apply(&mut weather);
+        weather
+    }
+}
+
+impl Cluster {
+    /// The world's plan of it.
+    #[must_use]
+    pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, ref policy, ref members } = *self;
+        let members = members.iter().map(|member| PlannedMember {
+            entry: RosterEntry {
+                host: member.host.clone(),
+                role: if member.witness { MemberRole::Witness } else { MemberRole::Member },
+                domain: member.domain.clone(),
+            },
+            votes: member.votes,
+            servers: member.servers,
+        });
+        let members = members.collect();
+        Plan {
+            seed,
+            hosts,
+            witnesses,
+            voters,
+            domains,
+            servers,
+            paths,
+            weather,
+            policy: policy.policy(),
+            armed,
+            members,
+        }
+    }
+}
+
+impl PolicyWords {
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        let Self {
+            probe_period,
+            device_timeout,
+            off_polls,
+            fence_tries,
+            evacuations_at_once,
+            evacuate_tries,
+            evacuate_settle,
+        } = self;
+        policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
+        policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
+        policy.off_polls = off_polls.unwrap_or(policy.off_polls);
+        policy.fence_tries = fence_tries.unwrap_or(policy.fence_tries);
+        policy.evacuations_at_once = evacuations_at_once.unwrap_or(policy.evacuations_at_once);
+        policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
+        policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
+        policy
+    }
+}
