@@ -48,6 +48,7 @@ mod queue;
 mod voters;
 mod watchdog;
 
+pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
 pub use plan::{Plan, PlannedMember, Weather};
