@@ -338,6 +338,11 @@ impl Leader {
         let taken = state.answered(attempt, result, now);
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             evacuation.calls_pause = if taken { None } else { Some(Backoff::after(evacuation.calls_pause, now)) };
+            // So Nova answers when somebody has cleared the mark: ordered again before any further call, lest every
+            // server use up its tries against it.
+            if matches!(result, Err(NovaError::Refused { status: 400, .. })) {
+                evacuation.service = None;
+            }
         }
     }
 }
