@@ -30,6 +30,7 @@ impl Cluster {
         });
         let members = members.collect();
         Plan {
+            records: false,
             seed,
             hosts,
             witnesses,

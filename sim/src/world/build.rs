@@ -56,6 +56,7 @@ impl World {
             counters: BTreeMap::new(),
             operator: Some(Box::new(authority)),
             queries: 0,
+            records: plan.records,
         };
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan);
@@ -111,6 +112,7 @@ impl World {
             gate: plan.gates,
             opened: None,
             fed: None,
+            tape: None,
         });
     }
 
