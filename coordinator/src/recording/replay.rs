@@ -52,8 +52,7 @@ impl Recording<'_> {
     /// [`RecordingError::Damaged`] where the recording is.
     pub fn replay(mut self) -> Result<Replay, RecordingError> {
         let coordinator = Coordinator::new(self.setup.clone(), self.began);
-        let mut replay =
-            Replay { inputs: 0, outputs: 0, until: self.began, ends: None, difference: None, coordinator };
+        let mut replay = Replay { inputs: 0, outputs: 0, until: self.began, ends: None, difference: None, coordinator };
         while replay.difference.is_none() {
             let turn = match self.next_turn()? {
                 Next::Turn(turn) => turn,

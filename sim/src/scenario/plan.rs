@@ -30,7 +30,6 @@ impl Cluster {
         });
         let members = members.collect();
         Plan {
-            records: false,
             seed,
             hosts,
             witnesses,
@@ -43,6 +42,7 @@ impl Cluster {
             armed,
             members,
             gates,
+            records: false,
         }
     }
 }
