@@ -12,7 +12,7 @@ fn incident(seed: u64) -> (World, HostName) {
     println!("seed {seed}");
     let weather = Weather { loss_percent: 2, failed_rebuilds_percent: 20, ..Weather::CALM };
     let mut world = World::build(&Plan { seed, hosts: 5, records: true, weather, ..Plan::default() });
-    let mut run = |world: &mut World, seconds: u64| {
+    let run = |world: &mut World, seconds: u64| {
         let until = world.now() + Duration::from_secs(seconds);
         world.run_until(until).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
     };
@@ -42,6 +42,11 @@ fn a_whole_incident_replays_the_same_on_the_leader_and_on_every_other_member() {
                 let ledger = world.host(&host).and_then(|host| host.coordinator()).expect("runs").ledger();
                 assert_eq!(story.story, ledger.incidents[&IncidentId(1)].story);
                 assert_eq!(replay.incidents(), [IncidentId(1)]);
+                let lines: Vec<&str> = story.story.iter().map(|line| line.text.as_str()).collect();
+                println!("{}", lines.join("\n"));
+                for evidence in ["testimony: ", "guards: armed", "roll call 4 of 5 (need 3)", "readings of attempt"] {
+                    assert!(lines.iter().any(|line| line.contains(evidence)), "{evidence} is not told");
+                }
             }
         }
     }
