@@ -30,8 +30,8 @@ pub use replay::{Difference, Replay};
 /// The layout. A change of [`Input`] or [`Setup`] needs no new one: only recordings of the very same version are read.
 pub const RECORDING_FORMAT: u32 = 1;
 
-/// Largest recording, in bytes. A member of a small cluster writes some 5 kB a second, and comes half a day far; on a disk
-/// that also holds the ledger, more would be a danger of its own.
+/// Largest recording, in bytes. A member of five hosts writes 1 kB a second and comes three days far, in a
+/// large cluster it is hours; on a disk that also holds the ledger, more would be a danger of its own.
 pub const RECORDING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Largest frame, in bytes: the restored ledger of 2,000 hosts with full stories has a tenth of it.
