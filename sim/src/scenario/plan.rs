@@ -45,6 +45,7 @@ impl Cluster {
             armed,
             members,
             gates,
+            records: false,
         }
     }
 }

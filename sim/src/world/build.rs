@@ -64,6 +64,7 @@ impl World {
             counters: BTreeMap::new(),
             operator: Some(Box::new(authority)),
             queries: 0,
+            records: plan.records,
         };
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan);
@@ -119,6 +120,7 @@ impl World {
             gate: plan.gates,
             opened: None,
             fed: None,
+            tape: None,
         });
     }
 
