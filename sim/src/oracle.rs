@@ -316,8 +316,9 @@ pub struct Oracle {
     pub(crate) began: Moment,
     /// Whether hosts have a boot gate: [`started_before_gate`] is judged only then.
     pub has_gate: bool,
-    /// First and last of each host's unbroken run of off readings since it was last ordered off.
-    off_reads: BTreeMap<HostName, (Moment, Moment)>,
+    /// Since when each host's device has said nothing but off, and how long it did so at most since the attempt began: what
+    /// was proven and is not yet agreed is not unproven by somebody at the button.
+    off_reads: BTreeMap<HostName, (Option<Moment>, Duration)>,
     /// The latest term of which an entry is agreed, and since when.
     term: Option<(Term, Moment)>,
     /// What was done to each host that may leave an incident stuck.
@@ -405,11 +406,10 @@ impl Oracle {
 
     /// A device has answered.
     pub(crate) fn device_read(&mut self, host: &HostName, power: PowerState, at: Moment) {
+        let (since, longest) = self.off_reads.entry(host.clone()).or_default();
         match power {
-            PowerState::On => {
-                self.off_reads.remove(host);
-            }
-            PowerState::Off => self.off_reads.entry(host.clone()).or_insert((at, at)).1 = at,
+            PowerState::On => *since = None,
+            PowerState::Off => *longest = (*longest).max(at.since(*since.get_or_insert(at))),
         }
     }
 
@@ -417,7 +417,7 @@ impl Oracle {
     fn proven_by_reads(&self, command: &LeaderCommand, ledger: &Ledger) -> Result<(), Violation> {
         let LeaderCommand::ConfirmFence { incident, .. } = command else { return Ok(()) };
         let Some(host) = ledger.incidents.get(incident).map(|incident| &incident.host) else { return Ok(()) };
-        let apart = self.off_reads.get(host).map_or(Duration::ZERO, |(first, last)| last.since(*first));
+        let apart = self.off_reads.get(host).map_or(Duration::ZERO, |(_, longest)| *longest);
         if apart >= READS_APART {
             return Ok(());
         }
@@ -458,7 +458,9 @@ impl Oracle {
         ledger: &Ledger,
     ) -> Result<(), Violation> {
         let (leader, start) = by;
-        self.off_reads.remove(host);
+        if !self.off_orders.contains_key(&key) {
+            self.off_reads.remove(host);
+        }
         self.one_leader_an_intent(leader, start, key)?;
         self.no_brake(now, host)?;
         self.most_can_answer(now, leader, host, ledger)?;
