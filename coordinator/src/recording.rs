@@ -162,7 +162,8 @@ impl fmt::Write for Sink {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.sum = sum(self.sum, text.as_bytes());
         let left = GIST_BYTES_MAX.saturating_sub(self.gist.len());
-        self.gist.push_str(&text[..text.floor_char_boundary(left)]);
+        let end = (0..=left.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        self.gist.push_str(&text[..end]);
         Ok(())
     }
 }

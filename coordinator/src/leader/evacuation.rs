@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
+use crate::mutant::{Guard, keeps};
 use crate::order::ForceDownOrder;
 use crate::recovery::{Lists, plan};
 use crate::time::Moment;
@@ -245,7 +246,7 @@ impl Leader {
         let heartbeat =
             evacuation.service.as_ref().and_then(Option::as_ref).and_then(|service| service.heartbeat.as_ref());
         // A service that had never reported, and reports now, has been started too.
-        if heartbeat.is_some() && heartbeat != incident.heartbeat.as_ref() {
+        if keeps(Guard::VoidByHeartbeat) && heartbeat.is_some() && heartbeat != incident.heartbeat.as_ref() {
             let why = "Nova's heartbeat of its compute service moved after the force-down: it runs somewhere".into();
             self.void_proof(cx, incident.id, why, false);
             return;

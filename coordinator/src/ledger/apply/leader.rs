@@ -13,6 +13,7 @@ use super::super::incident::{FenceAttempt, Incident, Proof, tell};
 use super::super::rate::RateClaim;
 use super::super::state::Ledger;
 use super::{Applied, Outcome, When, evidence_words};
+use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
 use crate::verdict::{brake_needs, testimonies_needed};
 
@@ -147,7 +148,7 @@ impl Ledger {
         if !self.is_hypervisor(host) {
             return Err(Outcome::refused(format!("{host} is not a hypervisor of the roster")));
         }
-        if let Some(open) = self.open_incident(host) {
+        if let Some(open) = self.open_incident(host).filter(|_| keeps(Guard::OneIncident)) {
             return Err(Outcome::refused(format!("incident {} of {host} is open", open.id)));
         }
         let record = self.hosts.get(host);
@@ -270,7 +271,10 @@ impl Ledger {
             return Err(Outcome::refused(format!("attempt {attempt} is not the running one of term {}", when.term)));
         }
         let ordered: BTreeSet<_> = last.devices.iter().collect();
-        let read_twice = proof.devices.iter().filter(|reads| reads.apart_ms >= OFF_READS_APART_MS);
+        let read_twice = proof
+            .devices
+            .iter()
+            .filter(|reads| reads.apart_ms >= OFF_READS_APART_MS || !keeps(Guard::TwoReads) || !keeps(Guard::Proof));
         let proven: BTreeSet<_> = read_twice.map(|reads| &reads.device).collect();
         if ordered != proven || proof.level != last.level || proof.devices.len() != ordered.len() {
             return Err(Outcome::refused(format!(
