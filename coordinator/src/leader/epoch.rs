@@ -154,12 +154,14 @@ impl Leader {
         }
         self.epoch.next_mark = Some(now + SEEN_EVERY);
         let Some((since, _)) = self.epoch.seen else { return };
-        // Heard since we saw the epoch begin: a voice from before it says nothing.
+        // Heard since we saw the epoch begin: a voice from before it says nothing. The first one begins with the cluster
+        // itself, after no loss of power: whoever this process has heard at all is alive in it.
+        let is_first = epoch.number == 1;
         let heard = |host: &HostName| {
             if *host == cx.setup.host {
                 return cx.setup.listen.first().map(|(_, address)| (host.clone(), *address));
             }
-            let heard = cx.heard.get(host).filter(|heard| heard.at >= since)?;
+            let heard = cx.heard.get(host).filter(|heard| is_first || heard.at >= since)?;
             Some((host.clone(), heard.address))
         };
         let new = |host: &&HostName| !epoch.seen.contains(*host);
