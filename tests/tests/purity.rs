@@ -61,10 +61,10 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
             // p256 and x509-cert: apply() checks the signature of an operator's order. They compute; they read nothing.
             set(&["foca", "p256", "postcard", "rand", "rekindle-proto", "serde", "thiserror", "x509-cert"]),
         ),
-        // toml: scenario files are text that the caller has read.
+        // toml: scenario files are text that the caller has read. p256: simulated operators really sign.
         (
             "rekindle-sim",
-            set(&["rand", "rekindle-coordinator", "rekindle-proto", "serde", "thiserror", "toml", "uuid"]),
+            set(&["p256", "rand", "rekindle-coordinator", "rekindle-proto", "serde", "thiserror", "toml", "uuid"]),
         ),
         // sim only for the command `rekindle sim`.
         ("rekindle-agent", set(&["rekindle-coordinator", "rekindle-proto", "rekindle-sim"])),
