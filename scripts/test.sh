@@ -94,7 +94,8 @@ tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon
-# As "demo", with what is built.
+# The daemon and the command as files of their own: tests build none.
+stage binaries 15 bash -c 'cargo build --workspace --locked --bins'
 stage systemd 4 tests/systemd/run.sh target/debug
 tests chaos 10 --test chaos
 tests libvirt 10 --test libvirt --test libvirt_cluster
