@@ -36,7 +36,7 @@ pub enum GateAnswer {
 #[must_use]
 pub fn gate_of(ledger: &Ledger, host: &HostName, boot: BootId) -> GateAnswer {
     let closed = |why: String| GateAnswer::Closed { why: Text::new(why) };
-    let Some(entry) = ledger.roster.get(host) else {
+    let Some(entry) = ledger.entry_of(host) else {
         let what = if ledger.roster.is_empty() { "there is no roster yet" } else { "it is not in the roster" };
         return closed(format!("{what}: nothing is known of {host}. `rekindle gate open --reason ...` if it is empty"));
     };

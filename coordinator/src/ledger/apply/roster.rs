@@ -79,9 +79,9 @@ impl Ledger {
         }
     }
 
-    /// Whether the ledger itself names this host a voter. Until it holds the voters, whoever proposes asks its own setup.
-    #[expect(clippy::unused_self, reason = "the set of voters comes into the ledger with their replacement")]
-    fn is_voter(&self, _host: &HostName) -> bool {
-        false
+    /// Whether this host votes, or is about to. (Before the voters are in the ledger, whoever proposes asks its own setup.)
+    fn is_voter(&self, host: &HostName) -> bool {
+        let coming = self.voters.changing.iter().flat_map(|change| &change.into);
+        self.voters.voters.contains_key(host) || coming.into_iter().any(|seat| seat.host == *host)
     }
 }

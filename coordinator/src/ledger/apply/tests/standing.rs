@@ -131,6 +131,32 @@ fn the_roster_table() {
 }
 
 #[test]
+fn a_voter_is_not_forgotten() {
+    let mut log = Log::armed();
+    let store = rekindle_proto::id::StoreId(Uuid::from_u128(7));
+    log.ledger.voters.voters.insert(host("a"), store);
+    let seat = crate::ledger::Seat { host: host("b"), store };
+    let change = crate::ledger::VoterChange { out: None, into: vec![seat], why: "a test".into(), by: None };
+    log.ledger.voters.changing = Some(change);
+    for name in ["a", "b"] {
+        let why = refusal(log.order(forget(name)));
+        assert!(why.starts_with(&format!("{name} votes")), "{why}");
+    }
+    log.order(forget("c")).expect("it does not vote");
+}
+
+#[test]
+fn a_gate_knows_who_is_on_probation() {
+    let mut log = Log::armed();
+    let open = |log: &Log| {
+        matches!(crate::ledger::gate_of(&log.ledger, &host("y"), boot()), crate::ledger::GateAnswer::Open { .. })
+    };
+    assert!(!open(&log), "a stranger");
+    log.order(enroll("y", MemberRole::Member)).expect("enrolled");
+    assert!(open(&log));
+}
+
+#[test]
 fn probation_is_neither_target_nor_counted() {
     let mut log = Log::armed();
     let needed = log.ledger.quorum_needed();
