@@ -49,6 +49,8 @@ impl Outbox {
 pub(crate) struct HeardBook {
     hosts: BTreeMap<HostName, Heard>,
     names: BTreeMap<MemberId, HostName>,
+    /// When we learned of each host's last incident. At most one a host of the roster.
+    accused: BTreeMap<HostName, Moment>,
 }
 
 /// One host's last word.
@@ -121,6 +123,19 @@ impl HeardBook {
         }
     }
 
+    /// We have learned of an incident of this host: what was heard of it before says nothing against that.
+    pub(crate) fn note_incident(&mut self, host: &HostName, now: Moment) {
+        self.accused.insert(host.clone(), now);
+    }
+
+    /// In which boot it was heard since we learned of its last incident, if it was. Who leads now may not have led then.
+    pub(crate) fn heard_since_accused(&self, host: &HostName) -> Option<BootId> {
+        let heard = self.hosts.get(host)?;
+        // What was restored at our start was so before anything was heard.
+        let since = self.accused.get(host).copied().unwrap_or(Moment::ZERO);
+        (heard.at > since).then_some(heard.boot)
+    }
+
     /// It said goodbye to us, and has not come back. The ledger may know more: [`Context::goodbye`].
     pub(crate) fn is_absent(&self, host: &HostName) -> bool {
         self.hosts.get(host).is_some_and(|heard| heard.goodbye.is_some())
@@ -183,6 +198,12 @@ impl Context<'_> {
         let gossip = self.member(host).map(|view| view.address);
         let heard = || self.heard.get(host).map(|heard| heard.address);
         gossip.or_else(heard).or_else(|| self.ledger.addresses.get(host).copied())
+    }
+
+    /// Who votes, as agreed; before the first leader has written it down, and on members that keep no ledger, as configured.
+    pub(crate) fn voters(&self) -> Vec<HostName> {
+        let agreed = &self.ledger.voters.voters;
+        if agreed.is_empty() { self.setup.voters.clone() } else { agreed.keys().cloned().collect() }
     }
 
     /// The path of everything that is not a probe.

@@ -144,3 +144,43 @@ fn a_daemon_that_says_goodbye_is_not_a_dead_host() {
     run(&mut world, 60).expect("no promise is broken");
     assert_eq!(phase(&world), Some(Phase::Recovered), "{}", world.log().join("\n"));
 }
+
+/// A host falls silent, is judged gone, and speaks again while its judge is being replaced: who leads next has heard it,
+/// though not as leader, and must not power it off (I6). It is silent again by then, so nothing else saves it.
+#[test]
+fn who_is_heard_before_an_election_is_not_fenced_after_it() {
+    let mut met = 0;
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, 7, 3, 3, CALM);
+        run(&mut world, 30).expect("calm");
+        let (victim, old) = (HostName::new("cmp-07").expect("legal"), world.leader().expect("elected"));
+        // Its judge cannot reach the devices, and so takes its time.
+        world.cut_services(&old, true);
+        world.cut(&victim, true);
+        let is_judged = |world: &World| {
+            let open = world.ledger().open_incident(&victim);
+            open.is_some_and(|incident| incident.phase == Phase::Unclean && incident.attempts.is_empty())
+        };
+        for _ in 0..1_000 {
+            if !is_judged(&world) {
+                world.run_until(world.now() + Duration::from_millis(10)).expect("no promise is broken");
+            }
+        }
+        if !is_judged(&world) || world.leader() != Some(old.clone()) {
+            continue;
+        }
+        world.cut(&old, true);
+        world.cut(&victim, false);
+        world.run_until(world.now() + Duration::from_millis(1_450)).expect("no promise is broken");
+        world.cut(&victim, true);
+        if world.leader() != Some(old.clone()) {
+            continue;
+        }
+        run(&mut world, 6).unwrap_or_else(|broken| panic!("{broken}:\n{}", world.log().join("\n")));
+        let first = world.ledger().incidents.values().find(|incident| incident.host == victim).expect("opened");
+        // Not everybody hears everybody within a second and a half.
+        met += usize::from(first.phase == Phase::Refuted && first.attempts.is_empty());
+    }
+    assert!(met >= 5, "the word counted in {met} seeds only");
+}

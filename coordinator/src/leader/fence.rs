@@ -57,6 +57,12 @@ impl Leader {
         if incident.phase == Phase::Unclean && incident.host == cx.setup.host {
             fence.cancelled.get_or_insert_with(|| "it leads: it was alive before any off order".into());
         }
+        // An earlier leader may have heard it, or this process before it led: the word counts all the same (I6).
+        let heard = cx.heard.heard_since_accused(&incident.host);
+        let is_open = incident.phase == Phase::Unclean && incident.attempts.is_empty();
+        if is_open && incident.verdict.path.is_none() && heard.is_some() && heard == incident.boot {
+            fence.cancelled.get_or_insert_with(|| "it was heard, in the same boot, before any off order".into());
+        }
         if let Some(why) = fence.cancelled.clone() {
             self.hold(cx.now.mono, id, why.clone());
             self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
