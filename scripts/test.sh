@@ -10,10 +10,15 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 LOGS=target/test-logs
+SIMULATION=15 # minutes
 PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' ONLY='' STAGES=''
 case ${1:-} in
   "") ;;
-  long) export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} REKINDLE_CHAOS_SEEDS=${REKINDLE_CHAOS_SEEDS:-12} ;;
+  long)
+    export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} REKINDLE_CHAOS_SEEDS=${REKINDLE_CHAOS_SEEDS:-12}
+    # Scenarios of 60 hosts and more, minutes of CPU each.
+    export REKINDLE_SIM_HEAVY=1 SIMULATION=60
+    ;;
   only) ONLY=${2:?which stage?} ;;
   *) die "usage: test.sh [long | only STAGE]" ;;
 esac
@@ -79,7 +84,7 @@ stage purity 5 scripts/check.sh purity
 tests imports 2 --test purity
 tests unit 10 --lib --bins
 tests doc 10 --doc
-tests simulation 15 --test cluster --test scenarios
+tests simulation "$SIMULATION" --test cluster --test scenarios
 tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 # Built by the stage "build", with the same features as the tests.

@@ -484,8 +484,14 @@ impl Node {
             }
             self.count_matched(voters, out);
         } else {
-            progress.next = (matched + 1).min(progress.next.saturating_sub(1)).max(progress.matched + 1).max(1);
-            self.send_to(now, place, out);
+            // At the floor there is nothing to go back to: a peer that refuses there has lost its disk since it acknowledged.
+            // Sent again at once, each heartbeat would begin another endless exchange with it.
+            let next = (matched + 1).min(progress.next.saturating_sub(1)).max(progress.matched + 1).max(1);
+            let goes_back = next < progress.next;
+            progress.next = next;
+            if goes_back {
+                self.send_to(now, place, out);
+            }
         }
         self.confirm(voters, out);
     }

@@ -12,7 +12,7 @@ use super::super::evidence::Evidence;
 use super::super::incident::{FenceAttempt, Incident, Proof, tell};
 use super::super::rate::RateClaim;
 use super::super::state::Ledger;
-use super::{Applied, Outcome, When};
+use super::{Applied, Outcome, When, evidence_words};
 use crate::order::GuestPower;
 use crate::verdict::{brake_needs, testimonies_needed};
 
@@ -132,6 +132,8 @@ impl Ledger {
             verdict.present,
             verdict.roster
         );
+        incident.tell(at, evidence_words::testimony(verdict), None);
+        incident.tell(at, self.guards_of_opening(host, verdict), None);
         incident.turn(Phase::Unclean, at, text)?;
         self.last_incident = id;
         self.incidents.insert(id, incident);
@@ -202,6 +204,7 @@ impl Ledger {
     fn fence_intent(&mut self, when: When, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
         self.may_act_on(id)?;
         self.may_fence(id, order.rate)?;
+        let guards = self.guards_of_fence(id, order.rate);
         let incident = self.incident_mut(id)?;
         let last = incident.attempts.last();
         if let Some(running) = last.filter(|last| last.failed.is_none()) {
@@ -218,8 +221,14 @@ impl Ledger {
         let names: Vec<String> = order.devices.iter().map(ToString::to_string).collect();
         let text = format!("attempt {}: power off by level {}: {}", order.attempt, order.level, names.join(" and "));
         match incident.phase {
-            Phase::Unclean => incident.turn(Phase::Fencing, when.at, text)?,
-            Phase::Fencing => incident.tell(when.at, text, None),
+            Phase::Unclean => {
+                incident.tell(when.at, guards, None);
+                incident.turn(Phase::Fencing, when.at, text)?;
+            }
+            Phase::Fencing => {
+                incident.tell(when.at, guards, None);
+                incident.tell(when.at, text, None);
+            }
             Phase::Suspect | Phase::Fenced | Phase::Evacuating | Phase::Recovered | Phase::Refuted | Phase::Stuck => {
                 return Err(Outcome::refused(format!("incident is {}; no fence attempt now", incident.phase)));
             }
@@ -272,6 +281,8 @@ impl Ledger {
             )));
         }
         let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
+        let readings = evidence_words::readings(proof, last);
+        incident.tell(when.at, readings, None);
         incident.turn(Phase::Fenced, when.at, format!("off, read twice: {}", names.join(" and ")))?;
         incident.proof = Some(Proof { attempt, evidence: Evidence::Devices(proof.clone()), at: when.at });
         Ok(Outcome::done(format!("{} is proven off", incident.host)))

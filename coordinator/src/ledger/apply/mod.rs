@@ -15,6 +15,7 @@
 mod absence;
 mod clock;
 mod epoch;
+mod evidence_words;
 mod flap;
 mod gate;
 mod leader;
