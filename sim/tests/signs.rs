@@ -179,6 +179,7 @@ fn one_lost_path_is_an_alarm() {
         run(&mut world, 900);
         assert_nobody_fenced(&world);
         assert!(world.ledger().incidents.is_empty(), "path {path}: {}", story(&world));
+        assert!(!story(&world).contains("suspect"), "path {path}: it is not even suspect: {}", story(&world));
         world.kill_host(&victim(), false);
         run(&mut world, 120);
         assert_eq!(phase(&world), Some(Phase::Recovered), "path {path}: {}", story(&world));

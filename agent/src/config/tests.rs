@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 40] = [
+const KEYS: [(&str, &str); 42] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -101,6 +101,8 @@ const KEYS: [(&str, &str); 40] = [
     ("probe_period", "detection"),
     ("probe_ack", "detection"),
     ("indirect_probes", "detection"),
+    ("on_agent_death", "detection"),
+    ("life_ports", "detection"),
     ("suspicion_factor", "detection"),
     ("device_timeout", "fencing"),
     ("off_polls", "fencing"),
@@ -135,6 +137,33 @@ fn defaults_are_the_designs() {
     assert_eq!(config.devices[0].cipher_suite, 17);
     assert_eq!(config.devices[0].rule.level, 1);
     assert_eq!(config.ledger(0).expect("a voter").dir, Path::new("/var/lib/rekindle/ledger"));
+}
+
+#[test]
+fn signs_of_life_and_path_rules() {
+    use rekindle_coordinator::paths::PathAction;
+    use rekindle_coordinator::policy::OnAgentDeath;
+    let with = |detection: &str, rules: &str| {
+        parse(
+            &edit("probe_period", &format!("{detection}\nprobe_period")).replace("[nova]", &format!("{rules}\n[nova]")),
+        )
+    };
+    let rule = "[[path_rule]]\ndown = [\"management\"]\naction = \"alarm\"\n";
+    let config = with("on_agent_death = \"fence\"\nlife_ports = [22, 16509]", rule).expect("taken");
+    assert_eq!(config.policy.on_agent_death, OnAgentDeath::Fence);
+    assert_eq!(config.policy.life_ports, [22, 16509]);
+    assert_eq!(config.policy.paths.rules[0].action, PathAction::Alarm);
+    for (detection, rules, key) in [
+        ("life_ports = [1, 2, 3, 4, 5]", "", "detection.life_ports"),
+        ("life_ports = [22, 22]", "", "detection.life_ports"),
+        ("life_ports = [0]", "", "detection.life_ports"),
+        ("", "[[path_rule]]\ndown = [\"storage\"]\naction = \"recover\"\n", "path_rule[1]"),
+        ("", "[[path_rule]]\ndown = [\"management\"]\nup = [\"management\"]\naction = \"alarm\"\n", "path_rule[1]"),
+        ("", "[[path_rule]]\naction = \"recover\"\n", "path_rule[1]"),
+    ] {
+        let refusal = with(detection, rules).expect_err(key).to_string();
+        assert!(refusal.contains(key), "{refusal}");
+    }
 }
 
 #[test]
