@@ -476,16 +476,22 @@ impl Node {
         let Some(place) = self.peers.iter().position(|(peer, _)| *peer == from) else { return };
         let progress = &mut self.peers[place].1;
         progress.acked = progress.acked.max(round);
+        // More is sent only for an answer that brought it on: else each heartbeat would begin another round of questions and
+        // answers without end.
+        let before = (progress.matched, progress.next);
         if ok {
             progress.matched = progress.matched.max(matched);
             progress.next = progress.next.max(progress.matched + 1);
-            if progress.next <= self.durable {
+            let brought_on = progress.matched > before.0;
+            if brought_on && progress.next <= self.durable {
                 self.send_to(now, place, out);
             }
             self.count_matched(voters, out);
         } else {
             progress.next = (matched + 1).min(progress.next.saturating_sub(1)).max(progress.matched + 1).max(1);
-            self.send_to(now, place, out);
+            if progress.next < before.1 {
+                self.send_to(now, place, out);
+            }
         }
         self.confirm(voters, out);
     }
