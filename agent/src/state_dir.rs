@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rekindle_coordinator::ledger::ROSTER_MAX;
+use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::id::{HostName, Incarnation, WallTime};
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::warn;
@@ -26,6 +27,7 @@ const LOCK: &str = "lock";
 const INCARNATION: &str = "incarnation";
 const RESET_KEY: &str = "reset.key";
 const PEERS: &str = "peers.json";
+const GENERATION: &str = "generation";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +198,32 @@ impl StateDir {
             source: error.into(),
         })?;
         self.write(PEERS, &text)
+    }
+
+    /// The operator's order that began the latest generation of voters this member knows of, if there ever was one.
+    ///
+    /// # Errors
+    /// [`StateDirError::Io`] if it cannot be read or understood: to forget it would be to hear voters of the past.
+    pub fn generation(&self) -> Result<Option<SignedOrder>, StateDirError> {
+        let Some(bytes) = self.read(GENERATION)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| StateDirError::Io {
+            doing: "understand",
+            path: self.path.join(GENERATION),
+            source: error.into(),
+        })
+    }
+
+    /// Puts such an order on disk. It is there when this returns.
+    ///
+    /// # Errors
+    /// [`StateDirError::Io`] if it could not be written.
+    pub fn persist_generation(&self, order: &SignedOrder) -> Result<(), StateDirError> {
+        let text = serde_json::to_vec(order).map_err(|error| StateDirError::Io {
+            doing: "encode",
+            path: self.path.join(GENERATION),
+            source: error.into(),
+        })?;
+        self.write(GENERATION, &text)
     }
 
     fn persisted_incarnation(&self) -> Result<Option<u64>, StateDirError> {

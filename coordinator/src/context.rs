@@ -200,6 +200,12 @@ impl Context<'_> {
         gossip.or_else(heard).or_else(|| self.ledger.addresses.get(host).copied())
     }
 
+    /// Who votes, as agreed; before the first leader has written it down, and on members that keep no ledger, as configured.
+    pub(crate) fn voters(&self) -> Vec<HostName> {
+        let agreed = &self.ledger.voters.voters;
+        if agreed.is_empty() { self.setup.voters.clone() } else { agreed.keys().cloned().collect() }
+    }
+
     /// The path of everything that is not a probe.
     pub(crate) fn main_path(&self) -> PathName {
         self.setup.main_path()

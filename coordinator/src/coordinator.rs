@@ -1,13 +1,14 @@
 //! The one entrance and the one exit.
 
 mod duties;
+mod generation;
 mod queries;
 mod tell;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use rekindle_proto::admin::AdminReply;
+use rekindle_proto::admin::{AdminReply, SignedOrder};
 use rekindle_proto::id::{HostName, Incarnation, IncidentId, MemberId, PathName, Term};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
@@ -22,6 +23,7 @@ use crate::policy::Setup;
 use crate::time::{Moment, Now};
 use crate::voter::Voter;
 
+pub use generation::proven_generation;
 use queries::order_reply;
 
 /// An entry older than this, by the wall clock, is history to whoever applies it now: shown, not logged as an event.
@@ -42,6 +44,8 @@ pub struct Coordinator {
     leader: Option<Leader>,
     voter: Voter,
     out: Outbox,
+    /// The latest generation of voters known here, and the order that proves it.
+    generation: Option<(u64, SignedOrder)>,
 }
 
 impl Coordinator {
@@ -72,6 +76,7 @@ impl Coordinator {
             leader: None,
             voter: Voter::new(now.mono),
             out: Outbox::new(setup.seed),
+            generation: setup.generation.clone(),
             setup,
         }
     }
@@ -131,6 +136,7 @@ impl Coordinator {
             Input::Restored { ledger } => {
                 self.ledger = *ledger;
                 self.heard.learn_names(self.ledger.enrolled().map(|entry| &entry.host));
+                self.take_ledgers_generation();
                 self.touch();
             }
             Input::Committed { index, term, entry } => self.committed(now, Position { index, term }, &entry),
@@ -186,6 +192,12 @@ impl Coordinator {
                 self.with_member(now, |member, cx| member.say_goodbye(cx, why));
             }
             Input::LifeFound { call, signs } => self.member.testifier.life_found(call, signs, now.mono),
+            Input::Voters { view } => {
+                self.with_leader(now, |leader, _| leader.voters_view(view));
+            }
+            Input::VotersChanged { call, result } => {
+                self.with_leader(now, |leader, cx| leader.voters_changed(cx, call, result));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -287,6 +299,7 @@ impl Coordinator {
 
     fn connected(&mut self, now: Now, peer: &Peer) {
         self.heard(now, peer, None);
+        self.tell_generation(now, peer);
         self.membership.connected(now.mono, MemberId::of(&peer.host), peer.incarnation, peer.address);
         self.with_member(now, |member, cx| member.exchange(cx, peer));
     }
@@ -375,7 +388,7 @@ impl Coordinator {
                 self.with_leader(now, |leader, _| leader.gate_word(&from.host, from.boot, report));
             }
             Message::Fitness { fit } => {
-                if self.setup.voters.contains(&from.host) {
+                if self.setup.keepers.contains(&from.host) {
                     self.voter.take_word(&from.host, fit, now.mono);
                 }
             }
@@ -387,9 +400,10 @@ impl Coordinator {
             }
             Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
             Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
+            Message::Generation { order } => self.learn_generation(from, *order),
             Message::Leading { term } => {
-                // Only voters lead; whoever else says so is not believed.
-                if self.setup.voters.contains(&from.host) {
+                // Only voters lead, or standbys in their place; whoever else says so is not believed.
+                if self.setup.keepers.contains(&from.host) {
                     self.member.learn_leader(from.host.clone(), term, now.mono);
                 }
             }
@@ -430,6 +444,8 @@ impl Coordinator {
         self.voter.take_hint(term, leader.clone());
         // Who has given leadership up does not lead, whatever Raft still believes.
         let leader = leader.filter(|leader| *leader != self.setup.host || self.voter.stands());
+        let superseded = self.ledger.voters.generation < self.generation();
+        let leader = leader.filter(|_| !superseded);
         let us = leader.as_ref() == Some(&self.setup.host);
         if us && self.leads() != Some(term) {
             let mut cx =

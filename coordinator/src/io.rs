@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rekindle_proto::admin::{AdminReply, AdminRequest};
+use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::{
     DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration,
     NovaServer, NovaService, StopReason, Text, Watchdog,
@@ -20,6 +20,7 @@ use rekindle_proto::status::Phase;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
+use crate::voters::{ChangeVotersOrder, VotersView};
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +171,18 @@ pub enum Input {
         /// Why, by the init system's word.
         why: StopReason,
     },
+    /// What Raft says of its own members, every second or so while we lead, and when it changes.
+    Voters {
+        /// Voters, learners, and who wants to be one.
+        view: VotersView,
+    },
+    /// The answer to [`Output::ChangeVoters`].
+    VotersChanged {
+        /// Which call.
+        call: CallId,
+        /// Whether it is committed; else what Raft says. After a time-out it may yet be.
+        result: Result<(), Text>,
+    },
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].
@@ -305,6 +318,15 @@ pub enum Output {
         member: MemberId,
         /// What.
         request: AdminRequest,
+    },
+    /// Change Raft's membership. [`Input::VotersChanged`] follows, within [`crate::voters::CHANGE_WITHIN`].
+    ChangeVoters(ChangeVotersOrder),
+    /// A new generation of voters was begun by this (verified) order: write it to disk, and stop a store of an earlier one.
+    Generation {
+        /// Its number.
+        generation: u64,
+        /// The order that began it.
+        order: Box<SignedOrder>,
     },
     /// Tell the world what happened: log, metrics.
     Event(Event),

@@ -32,6 +32,7 @@
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
 //! | [`ledger`] | what is agreed, and who may change it |
+//! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
 //! | `leader`, `member`, `voter` | the steps that follow: of the leader, of everybody, of those who may lead |
 #![forbid(unsafe_code)]
@@ -55,6 +56,7 @@ pub mod time;
 pub mod verdict;
 mod view;
 mod voter;
+pub mod voters;
 
-pub use coordinator::Coordinator;
+pub use coordinator::{Coordinator, proven_generation};
 pub use voter::Ailment;

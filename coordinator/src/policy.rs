@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 
@@ -29,8 +30,10 @@ pub struct Setup {
     pub system_uuid: Option<SystemUuid>,
     /// `host:port` of members to join by.
     pub seeds: Vec<String>,
-    /// Who votes.
+    /// Who votes at first.
     pub voters: Vec<HostName>,
+    /// Who may keep the ledger: the first voters, and the standbys that may take their places. Nobody else is believed to lead.
+    pub keepers: Vec<HostName>,
     /// The CA certificate of the cluster (DER): the only one whose first roster we would propose.
     pub operator_ca: Vec<u8>,
     /// Which fence devices belong to which hosts.
@@ -42,6 +45,8 @@ pub struct Setup {
     /// When this machine booted, on its own monotonic clock (a daemon's restart is no boot). `None`: long before that clock
     /// began.
     pub booted: Option<Moment>,
+    /// The latest generation of voters known from before, and the order that proves it.
+    pub generation: Option<(u64, SignedOrder)>,
 }
 
 impl Setup {

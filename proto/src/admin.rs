@@ -7,6 +7,7 @@ use crate::brake::BrakesDoc;
 use crate::fact::Text;
 use crate::id::{BootId, HostName, IncidentId};
 use crate::status::{FenceTestLine, GateDoc, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
+use crate::voters::VotersDoc;
 
 /// Longest request or reply line on the socket, in bytes: the status of 2,000 hosts.
 pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -51,6 +52,8 @@ pub enum AdminRequest {
     },
     /// Every brake, and who is held.
     Brakes,
+    /// Who keeps the ledger, and who could.
+    Voters,
 }
 
 /// An operator's order with the means to check it, as kept in the ledger.
@@ -110,6 +113,11 @@ pub enum AdminReply {
     Gate {
         /// Whether guests may start, and why.
         gate: GateDoc,
+    },
+    /// To [`AdminRequest::Voters`].
+    Voters {
+        /// Voters and standbys.
+        voters: VotersDoc,
     },
     /// Refused or failed.
     Error {

@@ -224,6 +224,11 @@ uuid_id!(
     /// A machine's SMBIOS system UUID, as its own kernel shows it (`/sys/class/dmi/id/product_uuid`).
     SystemUuid
 );
+uuid_id!(
+    /// A voter's or standby's ledger store: random, born with the store, never given to another. A store that is lost takes
+    /// with it for whom it voted and what it acknowledged; what comes after it on the same host is another voter.
+    StoreId
+);
 
 /// A member's 16-byte id in gossip: small and `Copy`, as foca scans members linearly. Derived from the host's name, so
 /// that it can be checked against the name in the peer's certificate.

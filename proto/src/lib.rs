@@ -20,3 +20,4 @@ pub mod fact;
 pub mod id;
 pub mod message;
 pub mod status;
+pub mod voters;

@@ -206,6 +206,12 @@ pub enum Message {
         /// Which guest.
         server: ServerId,
     },
+    /// To every member met, once the quorum was ever recovered: the operator's order that began the present generation of
+    /// voters. It proves itself; whoever keeps a store of an earlier generation stops.
+    Generation {
+        /// The signed order.
+        order: Box<crate::admin::SignedOrder>,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

@@ -12,6 +12,7 @@ mod nova;
 mod rig;
 mod runner;
 mod start;
+mod voters;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ fn tests() -> Vec<Test> {
     vec![
         // The longest: begun last it would run alone.
         test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
+        test!(voters::a_lost_voter_is_replaced_and_the_next_may_die),
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_disarmed_cluster_only_watches),

@@ -16,6 +16,18 @@ Exit codes:
   others   0 done   1 refused, or the answer is no   2 wrong usage   3 no daemon or no leader, nothing was done
            4 the outcome is unknown: look at `rekindle status` before repeating";
 
+/// What `recover-quorum --help` says.
+const RECOVER: &str = "\
+Most voters are lost for good: let this host's ledger go on alone.
+
+Run it on ONE surviving voter, its daemon stopped; of several, on the one whose last entry is the latest (--dry-run shows \
+it). It takes everything in that ledger as agreed, and begins a new generation of voters with this host as the only one; \
+standbys join it and the voters grow to their old number. Voters of before are refused for ever: remove the directory \
+`ledger` of their state directory, and they join as standbys.
+
+A lost voter that still runs, unseen, could go on acting beside the new quorum. Name with --off only hosts that you have \
+seen to be powered off; your statement is signed and kept.";
+
 /// VM high availability for OpenStack: ask and order the rekindle cluster of this host.
 #[derive(Debug, Parser)]
 #[command(name = "rekindle", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
@@ -171,12 +183,52 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
+    /// Who keeps the ledger: voters and standbys, and whether each could be replaced or replace.
+    Voters {
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Change them.
+        #[command(subcommand)]
+        command: Option<VotersCommand>,
+    },
+    /// Most voters are lost for good: let this host's ledger go on alone. Its daemon must be stopped.
+    #[command(long_about = RECOVER)]
+    RecoverQuorum {
+        /// The configuration of this host's daemon.
+        #[arg(long, value_name = "FILE", default_value = "/etc/rekindle/rekindle.toml")]
+        config: PathBuf,
+        /// A lost voter that you have seen to be off. Once for each that this ledger does not show as fenced.
+        #[arg(long = "off", value_name = "HOST")]
+        off: Vec<HostName>,
+        /// Only show what is left here, and what is missing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Make the cluster's CA and issue certificates. Asks no daemon.
     #[command(subcommand)]
     Pki(PkiCommand),
     /// Run scenarios, random faults and what-ifs on the very decision code the daemon runs. Changes nothing.
     #[command(subcommand)]
     Sim(SimCommand),
+}
+
+/// Changes of voters.
+#[derive(Debug, Subcommand)]
+pub enum VotersCommand {
+    /// Put a standby in a voter's place.
+    Replace {
+        /// The voter.
+        old: HostName,
+        /// The standby.
+        new: HostName,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
 }
 
 /// Why an order is given. It is kept in the ledger with the operator's name.

@@ -14,8 +14,9 @@ mod run;
 #[cfg(test)]
 pub(crate) mod samples;
 mod sim;
+mod voters;
 
-pub use args::{Cli, Command, GateCommand, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch};
+pub use args::{Cli, Command, GateCommand, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch, VotersCommand};
 pub use exit::{Exit, Failure};
 pub use run::run;
 pub use sim::SimCommand;

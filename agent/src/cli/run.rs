@@ -11,9 +11,9 @@ use rekindle_proto::id::HostName;
 use rekindle_proto::status::{HostLine, StatusDoc};
 use serde::Serialize;
 
-use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch};
+use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, roster, sim};
+use super::{Exit, Failure, order, pki, roster, sim, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
@@ -68,6 +68,17 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             show(out, *json, &brakes, || render::brakes(&brakes, paint))
         }
         Command::Host(HostCommand::List { json }) => host_list(socket, out, *json, paint).await,
+        Command::Voters { json, command: None } => {
+            let AdminReply::Voters { voters } = question(socket, &AdminRequest::Voters, ASK_WITHIN).await? else {
+                return Err(unexpected());
+            };
+            show(out, *json, &voters, || render::voters(&voters, paint))?;
+            Ok(if voters.change.is_some() || voters.placement.is_some() { Exit::Refused } else { Exit::Done })
+        }
+        Command::RecoverQuorum { config, off, dry_run, why } => {
+            let text = voters::recover_quorum(cli, config, off, *dry_run, &why.reason).await?;
+            write(out, &text)
+        }
         Command::Pki(command) => pki_command(command, out),
         Command::Gate(command) => super::gate::run(socket, command, out).await,
         Command::Sim(command) => sim::run(socket, command, out).await,
@@ -78,6 +89,7 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
         | Command::Maintenance { .. }
         | Command::Resume { .. }
         | Command::Release { .. }
+        | Command::Voters { command: Some(_), .. }
         | Command::Brake { command: Some(_), .. } => {
             let Some((command, reason)) = ordered(&cli.command)? else { return Err(unexpected()) };
             submit(cli, command, reason, out).await
@@ -112,6 +124,7 @@ async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut imp
         | AdminReply::Why { .. }
         | AdminReply::Gate { .. }
         | AdminReply::FenceTest { .. }
+        | AdminReply::Voters { .. }
         | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
@@ -143,6 +156,9 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         }
         Command::Resume { incident, why } => (OperatorCommand::Resume { incident: *incident }, &why.reason),
         Command::Release { host, why } => (OperatorCommand::Release { host: host.clone() }, &why.reason),
+        Command::Voters { command: Some(VotersCommand::Replace { old, new, why }), .. } => {
+            (OperatorCommand::ReplaceVoter { old: old.clone(), new: new.clone() }, &why.reason)
+        }
         Command::Brake { command: Some(BrakeCommand::Lift { target, why }), .. } => {
             (OperatorCommand::LiftBrake { target: target.clone() }, &why.reason)
         }
@@ -155,6 +171,8 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Gate(_)
         | Command::Host(HostCommand::List { .. })
         | Command::FenceConfirm { .. }
+        | Command::Voters { command: None, .. }
+        | Command::RecoverQuorum { .. }
         | Command::Pki(_)
         | Command::Sim(_) => return Ok(None),
     }))
@@ -170,6 +188,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::FenceTest { .. }
         | AdminReply::Gate { .. }
         | AdminReply::Brakes { .. }
+        | AdminReply::Voters { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }

@@ -5,12 +5,39 @@ use std::collections::BTreeMap;
 use rekindle_proto::brake::{BrakeLine, BrakesDoc, HeldLine};
 use rekindle_proto::fact::{MemberRole, PowerState, Text};
 use rekindle_proto::id::{
-    ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, Term, WallTime,
+    ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, StoreId, Term, WallTime,
 };
 use rekindle_proto::status::{
     FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, ServerLine,
     StatusDoc, StoryLine, WhyDoc,
 };
+use rekindle_proto::voters::{VoterLine, VoterStory, VotersDoc};
+
+pub(crate) fn voters() -> VotersDoc {
+    let line = |name: &str, role: &str, text: &str| VoterLine {
+        host: host(name),
+        store: StoreId(uuid::Uuid::from_u128(7)),
+        role: role.into(),
+        domain: None,
+        lag: Some(0),
+        silent_ms: Some(300),
+        text: text.into(),
+    };
+    VotersDoc {
+        told_by: host("cmp-03"),
+        generation: 0,
+        wanted: 3,
+        voters: vec![
+            line("cmp-01", "voter", "current"),
+            line("cmp-02", "voter", "lost: silent for 71 s"),
+            line("cmp-03", "voter", "current"),
+            line("cmp-05", "standby", "ready"),
+        ],
+        change: Some("under way: silent for 71 s".into()),
+        placement: None,
+        story: vec![VoterStory { at: BEGAN, text: "cmp-05 for cmp-02: silent for 71 s".into() }],
+    }
+}
 
 /// 2026-11-21 02:13:07.400 UTC.
 pub(crate) const BEGAN: WallTime = WallTime(1_795_227_187_400);

@@ -53,6 +53,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
         }
         AdminRequest::Gate { .. } => return None,
         AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(samples::brakes()) },
+        AdminRequest::Voters => AdminReply::Voters { voters: samples::voters() },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },
     })
 }
@@ -178,6 +179,11 @@ async fn orders_are_signed_and_carried() {
         ),
         (&["host", "forget", "cmp-04", "--reason", "x"], OperatorCommand::Forget { host: host.clone() }, "x"),
         (&["resume", "14", "--reason", "x"], OperatorCommand::Resume { incident }, "x"),
+        (
+            &["voters", "replace", "cmp-01", "cmp-04", "--reason", "x"],
+            OperatorCommand::ReplaceVoter { old: samples::host("cmp-01"), new: host.clone() },
+            "x",
+        ),
         (&["release", "cmp-04", "--reason", "x"], OperatorCommand::Release { host }, "x"),
     ] {
         let (end, out) = daemon.run(words).await;

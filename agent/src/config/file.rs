@@ -58,6 +58,8 @@ pub(super) struct ClusterTable {
     pub(super) seeds: Vec<String>,
     pub(super) voters: Vec<HostName>,
     #[serde(default)]
+    pub(super) standbys: Vec<HostName>,
+    #[serde(default)]
     pub(super) tls: TlsTable,
 }
 

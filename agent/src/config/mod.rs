@@ -85,8 +85,10 @@ pub struct Cluster {
     pub name: ClusterName,
     /// `host:port` of members to join by.
     pub seeds: Vec<String>,
-    /// Who votes: 1, 3, 5 or 7.
+    /// Who votes at first: 1, 3, 5 or 7. Afterwards the ledger says.
     pub voters: Vec<HostName>,
+    /// Who may take a lost voter's place.
+    pub standbys: Vec<HostName>,
     /// Our certificate.
     pub tls: TlsFiles,
 }
@@ -143,10 +145,16 @@ impl Config {
         rules::check(raw, table, path)
     }
 
-    /// Whether this member votes, and so holds the ledger, leads, and reaches BMCs and Nova.
+    /// Whether this member votes or may come to vote, and so holds the ledger, may lead, and reaches BMCs and Nova.
     #[must_use]
     pub fn is_voter(&self) -> bool {
-        self.cluster.voters.contains(&self.member.host)
+        self.cluster.voters.contains(&self.member.host) || self.cluster.standbys.contains(&self.member.host)
+    }
+
+    /// Who may keep the ledger.
+    #[must_use]
+    pub fn keepers(&self) -> Vec<HostName> {
+        self.cluster.voters.iter().chain(&self.cluster.standbys).cloned().collect()
     }
 
     /// The fence device rules, for the coordinator.
@@ -161,14 +169,16 @@ impl Config {
         PathName::new(MANAGEMENT).map(|path| (path, self.member.listen)).into_iter().collect()
     }
 
-    /// What the ledger adapter needs; `None` if this member does not vote.
+    /// What the ledger adapter needs, with the latest generation of voters known; `None` if this member keeps no ledger.
     #[must_use]
-    pub fn ledger(&self) -> Option<LedgerSettings> {
+    pub fn ledger(&self, generation: u64) -> Option<LedgerSettings> {
         self.is_voter().then(|| LedgerSettings {
             cluster: self.cluster.name.clone(),
             host: self.member.host.clone(),
             voters: self.cluster.voters.clone(),
+            standbys: self.cluster.standbys.clone(),
             dir: self.member.state_dir.join("ledger"),
+            generation,
         })
     }
 

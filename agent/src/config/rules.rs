@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rekindle_coordinator::ledger::OnShutdown;
+use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
 use rekindle_coordinator::policy::{LocalDisk, OnAgentDeath, Policy};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
@@ -212,6 +212,17 @@ fn cluster(on: &mut Checker, table: ClusterTable, member: &Member) -> Cluster {
     if unique.len() != table.voters.len() {
         on.refuse("cluster.voters", "must name each host once", "a host votes once");
     }
+    let standbys: BTreeSet<&HostName> = table.standbys.iter().collect();
+    if standbys.len() != table.standbys.len() || standbys.iter().any(|standby| unique.contains(standby)) {
+        on.refuse("cluster.standbys", "must name each host once, and no voter", "a standby takes a voter's place");
+    }
+    if table.standbys.len() > STANDBYS_MAX {
+        on.refuse(
+            "cluster.standbys",
+            format!("must be at most {STANDBYS_MAX}"),
+            "each is sent everything the voters write; two suffice",
+        );
+    }
     for (index, seed) in table.seeds.iter().enumerate() {
         let key = format!("cluster.seeds[{}]", index + 1);
         if !is_host_port(seed) {
@@ -238,7 +249,13 @@ fn cluster(on: &mut Checker, table: ClusterTable, member: &Member) -> Cluster {
     if certificate == key {
         on.refuse("cluster.tls.key", "must be another file than cluster.tls.cert", "certificates are given away");
     }
-    Cluster { name: table.name, seeds: table.seeds, voters: table.voters, tls: TlsFiles { ca, certificate, key } }
+    Cluster {
+        name: table.name,
+        seeds: table.seeds,
+        voters: table.voters,
+        standbys: table.standbys,
+        tls: TlsFiles { ca, certificate, key },
+    }
 }
 
 /// `name:port`, `address:port` or `[v6]:port`, port not 0.

@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 38] = [
+const KEYS: [(&str, &str); 39] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -94,6 +94,7 @@ const KEYS: [(&str, &str); 38] = [
     ("system_uuid", "member"),
     ("name", "cluster"),
     ("voters", "cluster"),
+    ("standbys", "cluster"),
     ("seeds", "cluster"),
     ("tls", "cluster"),
     ("probe_period", "detection"),
@@ -132,7 +133,7 @@ fn defaults_are_the_designs() {
     assert_eq!(config.hypervisor, HypervisorSettings::Libvirt("qemu:///system".to_owned()));
     assert_eq!(config.devices[0].cipher_suite, 17);
     assert_eq!(config.devices[0].rule.level, 1);
-    assert_eq!(config.ledger().expect("a voter").dir, Path::new("/var/lib/rekindle/ledger"));
+    assert_eq!(config.ledger(0).expect("a voter").dir, Path::new("/var/lib/rekindle/ledger"));
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn values_arrive_where_they_belong() {
     let witness = parse(&after("[member]", "role = \"witness\"")).expect("taken");
     assert_eq!(witness.hypervisor, HypervisorSettings::Off);
     let member = parse(&edit("\"cmp-01\", \"cmp-02\", \"cmp-03\"", "\"cmp-02\"")).expect("taken");
-    assert!(!member.is_voter() && member.ledger().is_none());
+    assert!(!member.is_voter() && member.ledger(0).is_none());
 }
 
 /// What is wrong, and what the refusal must begin and go on with.

@@ -7,7 +7,7 @@
 //! but also what a voter looks like whose disk was replaced, and that one may have forgotten an oath of a second ago; the
 //! price is some seconds once in a cluster's life. Only a single voter has nobody to wait for.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,22 +15,28 @@ use std::time::Duration;
 
 use openraft::error::{CheckIsLeaderError, RaftError};
 use rekindle_coordinator::io::{Input, ProposeError};
-use rekindle_coordinator::ledger::{Entry, Outcome};
+use rekindle_coordinator::ledger::{Entry, Outcome, Seat};
 use rekindle_coordinator::time::Moment;
+#[cfg(doc)]
+use rekindle_coordinator::voters::CHANGE_WITHIN;
+use rekindle_coordinator::voters::ChangeVotersOrder;
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, HostName, Term};
+use rekindle_proto::id::{CallId, ClusterName, HostName, Term};
 use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::LedgerError;
+use super::error::{LedgerError, StoreError};
 use super::leadership::{candidacy, tell_leadership};
+use super::lives::Lives;
 use super::log::Log;
 use super::machine::Machine;
-use super::network::{Acquaintance, Network};
+use super::mark::Mark;
+use super::network::{Acquaintance, Network, Speaker};
 use super::proposals::{self, Job};
 use super::rpc::{Answer, Call, Electorate, Latest, Letter};
+use super::seating::{self, Joining, Seating, tell_voters};
 use super::store::{Identity, Store};
 use super::types::{Proposal, Raft, Snapshot, Timing, number_of};
 use super::{LedgerSettings, Peers};
@@ -52,6 +58,8 @@ struct Inner {
     raft: Raft,
     store: Arc<Store>,
     identity: Identity,
+    speaker: Speaker,
+    joining: Joining,
     acquaintance: Arc<Acquaintance>,
     electorate: Arc<Electorate>,
     latest: Latest,
@@ -93,41 +101,61 @@ impl LedgerAdapter {
         peers: P,
         inputs: mpsc::Sender<Input>,
     ) -> Result<Self, LedgerError> {
-        let LedgerSettings { cluster, host, voters, dir } = settings;
-        let electorate = Arc::new(Electorate { cluster: cluster.clone(), voters: numbered(&host, &voters)? });
+        let LedgerSettings { cluster, host, voters, standbys, dir, generation } = settings;
+        let electorate = Arc::new(electorate(&cluster, &host, &voters, &standbys)?);
         let config = Arc::new(timing.config(&cluster)?);
-        let (store, identity) = open(&dir, &host, &electorate).await?;
+        let Opened { store, identity, lives, successor } = open(&dir, &host, &cluster, generation).await?;
+        let us = number_of(identity.store);
+        let speaker = Speaker { generation: identity.generation, store: identity.store, lives: Arc::new(lives) };
         let acquaintance = Arc::new(Acquaintance::load(Arc::clone(&store)).await?);
 
         let machine = Machine::restore(Arc::clone(&store), &cluster, inputs.clone()).await?;
         let restored = Input::Restored { ledger: Box::new(machine.ledger().clone()) };
         inputs.send(restored).await.map_err(|_| LedgerError::Deaf)?;
 
+        let alone = match machine.voters().as_slice() {
+            [] => electorate.first.len() == 1 && electorate.first.contains(&host) && !successor,
+            [only] => *only == us,
+            _ => false,
+        };
+        let peers = Arc::new(peers);
         let network = Network {
-            peers: Arc::new(peers),
-            us: number_of(&host),
-            store: identity.store,
+            peers: Arc::clone(&peers),
+            us,
+            speaker: speaker.clone(),
             acquaintance: Arc::clone(&acquaintance),
-            electorate: Arc::clone(&electorate),
             pause: timing.heartbeat,
         };
         let latest = Latest::new(store.run(Store::vote).await?);
         let log = Log { store: Arc::clone(&store) };
-        let raft = Raft::new(number_of(&host), config, network, log, machine).await.map_err(stopped)?;
+        let raft = Raft::new(us, config, network, log, machine).await.map_err(stopped)?;
 
-        let silence = if electorate.voters.len() == 1 { Duration::ZERO } else { timing.election_max };
+        let silence = if alone { Duration::ZERO } else { timing.election_max };
         let silent_until = Instant::now() + silence;
         let stands = Arc::new(AtomicBool::new(true));
         let (jobs, waiting) = mpsc::channel(proposals::WAITING_MAX);
         let mut tasks = JoinSet::new();
-        tasks.spawn(candidacy(raft.clone(), Arc::clone(&electorate), timing, silent_until, Arc::clone(&stands)));
-        tasks.spawn(tell_leadership(raft.clone(), Arc::clone(&electorate), inputs.clone()));
+        let joining = Joining::default();
+        let seating = Seating {
+            raft: raft.clone(),
+            peers,
+            electorate: Arc::clone(&electorate),
+            seat: Seat { host: host.clone(), store: identity.store },
+            speaker: speaker.clone(),
+            founds: !successor,
+            timing,
+        };
+        tasks.spawn(candidacy(seating, silent_until, Arc::clone(&stands)));
+        tasks.spawn(tell_voters(raft.clone(), Arc::clone(&acquaintance), joining.clone(), inputs.clone()));
+        tasks.spawn(tell_leadership(raft.clone(), inputs.clone()));
         tasks.spawn(proposals::submit(raft.clone(), waiting, inputs.clone()));
         let inner = Inner {
             host,
             raft,
             store,
             identity,
+            speaker,
+            joining,
             acquaintance,
             electorate,
             latest,
@@ -186,12 +214,22 @@ impl LedgerAdapter {
         }
         let letter: Letter<Call> =
             decode(bytes, REQUEST_BYTES_MAX).map_err(|source| LedgerError::Malformed { from: from.clone(), source })?;
-        let present = inner.raft.server_metrics().borrow().vote;
+        inner.speaker.hears(from, &letter)?;
+        let (present, owner) = {
+            let metrics = inner.raft.server_metrics();
+            let metrics = metrics.borrow();
+            let seat = metrics.membership_config.membership().get_node(&number_of(letter.store)).cloned();
+            (metrics.vote, seat.and_then(|voter| voter.host))
+        };
+        if owner.is_some_and(|owner| owner != *from) || letter.store == inner.identity.store {
+            let why = "it speaks with another host's store".to_owned();
+            return Err(LedgerError::Refused { from: from.clone(), why });
+        }
         inner
             .electorate
-            .may_call(from, &letter.body, &present)
+            .may_call(letter.store, &letter.body, &present)
             .map_err(|why| LedgerError::Refused { from: from.clone(), why })?;
-        inner.acquaintance.greet(from, letter.store).await?;
+        inner.acquaintance.greet(from, letter.store, &letter.lives).await?;
         if let Some(vote) = Electorate::claim(&letter.body) {
             inner.latest.admit(vote).map_err(|why| LedgerError::Refused { from: from.clone(), why })?;
         }
@@ -205,8 +243,13 @@ impl LedgerAdapter {
                 let snapshot = Snapshot { meta, snapshot: Box::new(data) };
                 Answer::Snapshot(inner.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
             }
+            Call::Who => Answer::Who { formed: inner.raft.is_initialized().await.map_err(stopped)? },
+            Call::Join => {
+                inner.joining.note(Seat { host: from.clone(), store: letter.store });
+                Answer::Noted
+            }
         };
-        encode(&Letter { store: inner.identity.store, body }, REQUEST_BYTES_MAX).map_err(LedgerError::Answer)
+        encode(&inner.speaker.letter(body), REQUEST_BYTES_MAX).map_err(LedgerError::Answer)
     }
 
     /// Whether we may lead. `false` hands leadership over: we send no heartbeats and do not stand, so the others elect one
@@ -220,10 +263,41 @@ impl LedgerAdapter {
         }
     }
 
-    /// The voters, sorted by name.
+    /// Changes Raft's membership. [`Input::VotersChanged`] follows within [`CHANGE_WITHIN`]; after a time-out the change may
+    /// yet be committed, which the next [`Input::Voters`] shows.
+    pub fn change_voters(&self, order: &ChangeVotersOrder) {
+        let (call, act) = (order.call(), order.act().clone());
+        let (raft, inputs) = (self.inner.raft.clone(), self.inner.inputs.clone());
+        tokio::spawn(async move {
+            let result = seating::change(&raft, act).await;
+            let _ended = inputs.send(Input::VotersChanged { call, result }).await;
+        });
+    }
+
+    /// A generation of voters was begun. If our store is of an earlier one it stops, for ever: true.
+    pub async fn supersede(&self, generation: u64) -> bool {
+        let ours = self.inner.identity.generation;
+        if ours >= generation {
+            return false;
+        }
+        tracing::error!(
+            ours,
+            generation,
+            "an operator recovered the quorum without this voter: its ledger stops, and can never rejoin; move its \
+             directory away and start rekindled again: it joins as a standby"
+        );
+        self.stand(false);
+        let _joined = self.inner.raft.shutdown().await;
+        true
+    }
+
+    /// The voters by Raft's own word, sorted by name.
     #[must_use]
     pub fn voters(&self) -> Vec<HostName> {
-        self.inner.electorate.names()
+        let metrics = self.inner.raft.server_metrics();
+        let membership = Arc::clone(&metrics.borrow().membership_config);
+        let names = membership.voter_ids().filter_map(|id| membership.membership().get_node(&id)?.host.clone());
+        names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Stops and closes the file. Other handles answer with errors from then on.
@@ -232,6 +306,17 @@ impl LedgerAdapter {
         let _joined = self.inner.raft.shutdown().await;
         let store = Arc::clone(&self.inner.store);
         let _closed = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+
+    /// Something we would say to another voter.
+    #[cfg(test)]
+    pub(super) fn letter_for_tests(&self) -> Vec<u8> {
+        encode(&self.inner.speaker.letter(Call::Who), REQUEST_BYTES_MAX).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn seat(&self) -> Seat {
+        Seat { host: self.inner.host.clone(), store: self.inner.identity.store }
     }
 
     #[cfg(test)]
@@ -291,53 +376,87 @@ fn stopped(error: impl std::fmt::Display) -> LedgerError {
     LedgerError::Stopped(error.to_string())
 }
 
-/// The voters by number, if they can be voters.
-fn numbered(host: &HostName, voters: &[HostName]) -> Result<BTreeMap<u64, HostName>, LedgerError> {
+/// Who may keep a ledger, if these can be the first voters.
+fn electorate(
+    cluster: &ClusterName,
+    host: &HostName,
+    voters: &[HostName],
+    standbys: &[HostName],
+) -> Result<Electorate, LedgerError> {
     let refuse = |rule: String| Err(LedgerError::Voters { voters: voters.to_vec(), rule });
     if !VOTERS_COUNTS.contains(&voters.len()) {
         return refuse(format!("there must be 1, 3, 5 or 7 voters, not {}", voters.len()));
     }
-    if !voters.contains(host) {
-        return refuse(format!("{host} is not among them, and only a voter keeps the ledger"));
+    let first: BTreeSet<HostName> = voters.iter().cloned().collect();
+    if let Some(twice) = voters.iter().find(|voter| voters.iter().filter(|other| other == voter).count() > 1) {
+        return refuse(format!("{twice} is named twice"));
     }
-    let mut numbers = BTreeMap::new();
-    for voter in voters {
-        if let Some(other) = numbers.insert(number_of(voter), voter.clone()) {
-            let rule = if other == *voter {
-                format!("{voter} is named twice")
-            } else {
-                format!("{voter} and {other} have the same number in Raft: rename one of them")
-            };
-            return refuse(rule);
-        }
+    let keepers: BTreeSet<HostName> = voters.iter().chain(standbys).cloned().collect();
+    if !keepers.contains(host) {
+        return refuse(format!("{host} is neither among them nor a standby, and nobody else keeps the ledger"));
     }
-    Ok(numbers)
+    Ok(Electorate { cluster: cluster.clone(), keepers, first })
 }
 
-/// Opens the store, if it is ours.
-async fn open(dir: &Path, host: &HostName, electorate: &Electorate) -> Result<(Arc<Store>, Identity), LedgerError> {
-    let dir = dir.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
-    let store = Arc::new(opened.map_err(stopped)??);
-    let (cluster, voters) = (electorate.cluster.clone(), electorate.names());
-    let identity = match store.run(Store::identity).await? {
-        None => Identity { store: Store::new_id(), cluster, host: host.clone(), voters },
-        Some(found) if found.cluster != cluster || found.host != *host => {
+/// An opened store.
+struct Opened {
+    store: Arc<Store>,
+    identity: Identity,
+    lives: Lives,
+    /// Another store was here before: this host belongs to a cluster, and does not found one.
+    successor: bool,
+}
+
+/// Opens the store, if it is ours. An older copy of what was here last is put aside, and a new store begun in its place.
+async fn open(dir: &Path, host: &HostName, cluster: &ClusterName, generation: u64) -> Result<Opened, LedgerError> {
+    let (dir, host, cluster) = (dir.to_owned(), host.clone(), cluster.clone());
+    let opened = tokio::task::spawn_blocking(move || open_now(&dir, &host, &cluster, generation)).await;
+    opened.map_err(stopped)?
+}
+
+fn open_now(dir: &Path, host: &HostName, cluster: &ClusterName, generation: u64) -> Result<Opened, LedgerError> {
+    let path = Mark::path(dir);
+    let mark = Mark::read(&path).map_err(|source| StoreError::Directory { path, source })?;
+    let mut store = Store::open(dir)?;
+    if let Some(mark) = &mark
+        && store.is_older_than(mark)?
+    {
+        store.close();
+        let aside = Store::put_aside(dir)?;
+        tracing::error!(
+            file = %store.path().display(),
+            kept = %aside.display(),
+            "the ledger's file is an older copy than the one that was here: it may have forgotten a vote, and never votes \
+             again; a new one is begun, as a standby"
+        );
+        store = Store::open(dir)?;
+    }
+    let identity = match store.identity()? {
+        None => {
+            let identity =
+                Identity { store: Store::new_id(), cluster: cluster.clone(), host: host.clone(), generation };
+            store.set_identity(&identity)?;
+            identity
+        }
+        Some(found) if found.cluster != *cluster || found.host != *host => {
             return Err(LedgerError::Owner {
                 path: store.path().to_owned(),
                 found: format!("{} of {}", found.host, found.cluster),
                 expected: format!("{host} of {cluster}"),
             });
         }
-        Some(found) if found.voters == voters => return Ok((store, found)),
-        // A list that was mended before the first election.
-        Some(found) if store.run(Store::is_fresh).await? => Identity { voters, ..found },
-        Some(found) => {
-            let path = store.path().to_owned();
-            return Err(LedgerError::OtherVoters { path, stored: found.voters, configured: voters });
+        Some(found) if found.generation < generation && store.is_fresh()? => {
+            let identity = Identity { generation, ..found };
+            store.set_identity(&identity)?;
+            identity
         }
+        Some(found) if found.generation < generation => {
+            let path = store.path().to_owned();
+            return Err(LedgerError::Superseded { path, store: found.generation, known: generation });
+        }
+        Some(found) => found,
     };
-    let written = identity.clone();
-    store.run(move |store| store.set_identity(&written)).await?;
-    Ok((store, identity))
+    let lives = store.next_life()?;
+    let successor = mark.is_some_and(|mark| mark.store != identity.store);
+    Ok(Opened { store: Arc::new(store), identity, lives, successor })
 }

@@ -139,19 +139,33 @@ pub enum LedgerError {
         /// `host of cluster` here.
         expected: String,
     },
-    /// The store was begun with other voters than are configured now.
+    /// The store is of an earlier generation of voters: its quorum was lost and recovered without it.
     #[error(
-        "{}: was begun with voters {stored:?}, but cluster.voters = {configured:?}; put the old list back",
+        "{}: is of generation {store}; generation {known} of the voters was begun without it, and it can never rejoin: move \
+         the directory away, and this host joins as a standby",
         path.display()
     )]
-    OtherVoters {
+    Superseded {
         /// The file.
         path: PathBuf,
-        /// In the file.
-        stored: Vec<HostName>,
-        /// In the configuration.
-        configured: Vec<HostName>,
+        /// Its generation.
+        store: u64,
+        /// The latest known.
+        known: u64,
     },
+    /// Another generation of voters.
+    #[error("{from} speaks for generation {theirs} of the voters; this is generation {ours}")]
+    Generation {
+        /// Who.
+        from: HostName,
+        /// Its generation.
+        theirs: u64,
+        /// Ours.
+        ours: u64,
+    },
+    /// The quorum cannot be recovered here.
+    #[error("the quorum cannot be recovered: {0}")]
+    Recovery(String),
     /// The file failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -197,12 +211,15 @@ pub enum LedgerError {
         /// We.
         host: HostName,
     },
-    /// The voter speaks from another store than before: what it voted for and acknowledged may be forgotten.
-    #[error(
-        "voter {voter} has lost its ledger file, or has a new one: its word would not be that of the voter we know; put its \
-         file back"
-    )]
+    /// Somebody else answers in that voter's place: its store is gone.
+    #[error("{voter} answers with another store: the one that votes is gone from that host")]
     OtherStore {
+        /// Who.
+        voter: HostName,
+    },
+    /// The voter speaks from an older copy of its store: what it voted for and acknowledged may be forgotten.
+    #[error("{voter} speaks from an older copy of its ledger file, and is not heard: start its daemon again")]
+    OlderStore {
         /// Who.
         voter: HostName,
     },

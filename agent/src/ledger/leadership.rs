@@ -7,32 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::ServerState;
-use openraft::error::{InitializeError, RaftError};
 use rekindle_coordinator::io::Input;
 use rekindle_proto::id::Term;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::rpc::Electorate;
-use super::types::{Raft, Timing};
+use super::Peers;
+use super::seating::Seating;
+use super::types::Raft;
 
 /// Keeps silent, forms the cluster if it is new, and stands when the leader is silent.
-pub(super) async fn candidacy(
-    raft: Raft,
-    electorate: Arc<Electorate>,
-    timing: Timing,
-    silent_until: Instant,
-    stands: Arc<AtomicBool>,
-) {
+pub(super) async fn candidacy<P: Peers>(seating: Seating<P>, silent_until: Instant, stands: Arc<AtomicBool>) {
     tokio::time::sleep_until(silent_until).await;
-    match raft.initialize(electorate.nodes()).await {
-        // Not allowed: it was formed before.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-        Err(error @ RaftError::APIError(InitializeError::NotInMembers(_))) => {
-            tracing::error!(%error, "the voters could not be named to Raft");
-        }
-        Err(RaftError::Fatal(_)) => return,
-    }
+    let (raft, timing) = (seating.raft.clone(), seating.timing);
+    // What joins or forms goes on beside: a voter whose store is formed stands meanwhile.
+    let mut seated = JoinSet::new();
+    seated.spawn(async move { seating.be_seated().await });
     let mut metrics = raft.server_metrics();
     loop {
         let lost = metrics.borrow_and_update().state == ServerState::Candidate;
@@ -43,14 +34,15 @@ pub(super) async fn candidacy(
 }
 
 /// Tells of every change of leadership, and of the end.
-pub(super) async fn tell_leadership(raft: Raft, electorate: Arc<Electorate>, inputs: mpsc::Sender<Input>) {
+pub(super) async fn tell_leadership(raft: Raft, inputs: mpsc::Sender<Input>) {
     let mut metrics = raft.server_metrics();
     drop(raft);
     let mut told = None;
     loop {
         let present = {
             let metrics = metrics.borrow_and_update();
-            let leader = metrics.current_leader.and_then(|number| electorate.voters.get(&number).cloned());
+            let membership = metrics.membership_config.membership();
+            let leader = metrics.current_leader.and_then(|number| membership.get_node(&number)?.host.clone());
             (Term(metrics.vote.leader_id.term), leader)
         };
         if told.as_ref() != Some(&present) {

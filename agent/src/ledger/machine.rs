@@ -36,6 +36,17 @@ impl Machine {
         cluster: &ClusterName,
         inputs: mpsc::Sender<Input>,
     ) -> Result<Self, LedgerError> {
+        let committed = store.run(Store::committed).await?;
+        Self::restore_to(store, cluster, inputs, committed).await
+    }
+
+    /// The same, up to an entry.
+    pub(super) async fn restore_to(
+        store: Arc<Store>,
+        cluster: &ClusterName,
+        inputs: mpsc::Sender<Input>,
+        last: Option<LogId>,
+    ) -> Result<Self, LedgerError> {
         let ledger = Ledger::new(cluster.clone());
         let mut machine = Self { store, inputs, ledger, last: None, membership: Membership::default() };
         if let Some((meta, data)) = machine.store.run(Store::snapshot).await? {
@@ -46,7 +57,7 @@ impl Machine {
             machine.last = meta.last_log_id;
             machine.membership = meta.last_membership;
         }
-        machine.replay().await?;
+        machine.replay(last).await?;
         Ok(machine)
     }
 
@@ -54,8 +65,18 @@ impl Machine {
         &self.ledger
     }
 
-    async fn replay(&mut self) -> Result<(), LedgerError> {
-        let Some(committed) = self.store.run(Store::committed).await? else { return Ok(()) };
+    /// The last entry applied.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.last
+    }
+
+    /// The voters' numbers, as far as is known to be committed.
+    pub(super) fn voters(&self) -> Vec<u64> {
+        self.membership.voter_ids().collect()
+    }
+
+    async fn replay(&mut self, last: Option<LogId>) -> Result<(), LedgerError> {
+        let Some(committed) = last else { return Ok(()) };
         let mut next = self.last.map_or(0, |id| id.index + 1);
         while next <= committed.index {
             let end = (next + REPLAY_CHUNK).min(committed.index + 1);

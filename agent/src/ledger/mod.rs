@@ -11,19 +11,25 @@
 //! - [`Input::Linearizable`] with a term comes from a quorum round of this very call. Metrics say "leader" for as long as an
 //!   isolated leader lives; nothing here that permits an act reads them.
 //! - A voter that has just started grants no vote and does not stand for one maximum election timeout (`adapter.rs`).
-//! - A voter that lost its file is not heard by those who knew it: it has forgotten for whom it voted and what it
-//!   acknowledged (`network.rs`).
+//! - A voter is its store, not its host: one that lost its file has forgotten for whom it voted and what it acknowledged,
+//!   and comes back as somebody else, who is let in as a standby (`seating.rs`). So does an older copy of a file: the mark
+//!   beside it (`mark.rs`) and the other voters (`network.rs`) know better.
+//! - Voters of an earlier generation than the one known here are not heard (`recovery.rs`).
 //! - A committed entry that cannot be understood, and any failure of the disk, stop this voter's Raft and nothing else.
 //!   A restart recovers what was on disk, which is all that was acknowledged.
 
 mod adapter;
 mod error;
 mod leadership;
+mod lives;
 mod log;
 mod machine;
+mod mark;
 mod network;
 mod proposals;
+mod recovery;
 mod rpc;
+mod seating;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -39,6 +45,7 @@ use rekindle_proto::id::{ClusterName, HostName};
 
 pub use adapter::LedgerAdapter;
 pub use error::{FormatError, LedgerError, PeerError, StoreError};
+pub use recovery::{Remains, recover_quorum, remains};
 
 /// How long a proposal may take before its outcome is unknown: four failed heartbeats and a slow disk.
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,10 +73,14 @@ pub trait Peers: Send + Sync + 'static {
 pub struct LedgerSettings {
     /// Our cluster.
     pub cluster: ClusterName,
-    /// Our name. Must be among the voters.
+    /// Our name. Must be among the voters or the standbys.
     pub host: HostName,
-    /// Who votes: 1, 3, 5 or 7.
+    /// The first voters: 1, 3, 5 or 7. Once the cluster is formed, the ledger says who votes.
     pub voters: Vec<HostName>,
+    /// Who may take a voter's place.
+    pub standbys: Vec<HostName>,
     /// Where the log lies.
     pub dir: PathBuf,
+    /// The latest generation of voters this member knows of.
+    pub generation: u64,
 }

@@ -4,57 +4,106 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, StoreId};
 use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
 use serde::Serialize;
 
 use super::Peers;
 use super::error::{LedgerError, PeerError};
+use super::lives::{LastLife, Lives};
 use super::rpc::{Answer, Call, Electorate, Letter};
-use super::store::{Store, StoreId};
-use super::types::{Snapshot, Types, Vote, Voter};
+use super::store::Store;
+use super::types::{Snapshot, Types, Vote, Voter, number_of};
 
-/// By which store each voter is known. The first word counts; a voter that later speaks from another store is not heard.
+/// Stores known at once: seven voters and nine standbys, replaced a hundred times over.
+const PEERS_MAX: usize = 1_600;
+
+/// In which life each store was last heard. One that does not descend from that life is an older copy, and is not heard.
 #[derive(Debug)]
 pub(super) struct Acquaintance {
     store: Arc<Store>,
-    known: Mutex<BTreeMap<HostName, StoreId>>,
-    told: Mutex<BTreeMap<HostName, StoreId>>,
+    known: Mutex<BTreeMap<StoreId, LastLife>>,
+    told: Mutex<BTreeMap<StoreId, LastLife>>,
+    /// When each store last answered us.
+    answered: Mutex<BTreeMap<StoreId, Instant>>,
 }
 
 impl Acquaintance {
     pub(super) async fn load(store: Arc<Store>) -> Result<Self, LedgerError> {
         let known = Mutex::new(store.run(Store::peers).await?);
-        Ok(Self { store, known, told: Mutex::default() })
+        Ok(Self { store, known, told: Mutex::default(), answered: Mutex::default() })
     }
 
-    /// Whether this is the voter we know. Remembers one that we did not, on disk, before its word counts.
-    pub(super) async fn greet(&self, voter: &HostName, id: StoreId) -> Result<(), LedgerError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(voter).copied();
-        match known {
-            Some(known) if known == id => Ok(()),
-            Some(_) => {
-                let error = LedgerError::OtherStore { voter: voter.clone() };
-                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(voter.clone(), id);
-                if told != Some(id) {
-                    tracing::error!(%voter, %error, "a voter is not the one it was");
-                }
-                Err(error)
-            }
-            None => {
-                let host = voter.clone();
-                self.store.run(move |store| store.set_peer(&host, id)).await?;
-                // Two first words at once: the earlier one counts.
-                let known =
-                    *self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(voter.clone()).or_insert(id);
-                if known == id { Ok(()) } else { Err(LedgerError::OtherStore { voter: voter.clone() }) }
-            }
+    /// It answered us just now.
+    fn note_answer(&self, id: StoreId) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.len() >= PEERS_MAX {
+            answered.clear();
         }
+        answered.insert(id, Instant::now());
+    }
+
+    /// When it last answered us.
+    pub(super) fn answered(&self, id: StoreId) -> Option<Instant> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    /// Whether this is the store we know, and not an older copy of it. Remembers a later life, on disk, before its word
+    /// counts.
+    pub(super) async fn greet(&self, voter: &HostName, id: StoreId, lives: &Lives) -> Result<(), LedgerError> {
+        let refuse = |why: &str| Err(LedgerError::Refused { from: voter.clone(), why: why.to_owned() });
+        let Some(present) = lives.last() else { return refuse("a store that never lived") };
+        let (known, count) = {
+            let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            (all.get(&id).copied(), all.len())
+        };
+        match known {
+            Some(known) if known == present => return Ok(()),
+            Some(known) if !lives.descends_from(known) => {
+                let error = LedgerError::OlderStore { voter: voter.clone() };
+                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id, present);
+                if told != Some(present) {
+                    tracing::error!(%voter, %error, "a voter's store is an older copy");
+                }
+                return Err(error);
+            }
+            None if count >= PEERS_MAX => return refuse("too many stores were known here"),
+            Some(_) | None => {}
+        }
+        self.store.run(move |store| store.set_peer(id, present)).await?;
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = all.entry(id).or_insert(present);
+        *latest = (*latest).max(present);
+        Ok(())
+    }
+}
+
+/// In whose name we speak.
+#[derive(Debug, Clone)]
+pub(super) struct Speaker {
+    pub(super) generation: u64,
+    pub(super) store: StoreId,
+    pub(super) lives: Arc<Lives>,
+}
+
+impl Speaker {
+    pub(super) fn letter<B>(&self, body: B) -> Letter<B> {
+        Letter { generation: self.generation, store: self.store, lives: Lives::clone(&self.lives), body }
+    }
+
+    /// Whether we speak with whoever wrote this: voters of another generation are no voters. A later one is not believed on
+    /// a letter's word; the operator's order that began it is ([`rekindle_coordinator::proven_generation`]).
+    pub(super) fn hears<B>(&self, from: &HostName, letter: &Letter<B>) -> Result<(), LedgerError> {
+        if letter.generation == self.generation {
+            return Ok(());
+        }
+        let (theirs, ours) = (letter.generation, self.generation);
+        Err(LedgerError::Generation { from: from.clone(), theirs, ours })
     }
 }
 
@@ -63,9 +112,8 @@ pub(super) struct Network<P> {
     pub(super) peers: Arc<P>,
     /// Our number.
     pub(super) us: u64,
-    pub(super) store: StoreId,
+    pub(super) speaker: Speaker,
     pub(super) acquaintance: Arc<Acquaintance>,
-    pub(super) electorate: Arc<Electorate>,
     /// Between two tries to reach a voter that cannot be reached.
     pub(super) pause: Duration,
 }
@@ -74,14 +122,13 @@ impl<P: Peers> RaftNetworkFactory<Types> for Network<P> {
     type Network = Line<P>;
 
     async fn new_client(&mut self, target: u64, node: &Voter) -> Line<P> {
-        let voter = node.host.clone().or_else(|| self.electorate.voters.get(&target).cloned());
         Line {
             peers: Arc::clone(&self.peers),
             us: self.us,
             target,
-            store: self.store,
+            speaker: self.speaker.clone(),
             acquaintance: Arc::clone(&self.acquaintance),
-            voter,
+            voter: node.host.clone(),
             pause: self.pause,
         }
     }
@@ -92,7 +139,7 @@ pub(super) struct Line<P> {
     peers: Arc<P>,
     us: u64,
     target: u64,
-    store: StoreId,
+    speaker: Speaker,
     acquaintance: Arc<Acquaintance>,
     voter: Option<HostName>,
     pause: Duration,
@@ -133,7 +180,7 @@ impl<P: Peers> Line<P> {
         let Some(voter) = &self.voter else {
             return Err(self.odd("openraft named no host".to_owned()));
         };
-        let bytes = encode(&Letter { store: self.store, body }, REQUEST_BYTES_MAX).map_err(|error| other(&error))?;
+        let bytes = encode(&self.speaker.letter(body), REQUEST_BYTES_MAX).map_err(|error| other(&error))?;
         let answer = match tokio::time::timeout(within, self.peers.call(voter, bytes, within)).await {
             Ok(Ok(answer)) => answer,
             Err(_) | Ok(Err(PeerError::TimedOut { .. })) => {
@@ -142,7 +189,13 @@ impl<P: Peers> Line<P> {
             Ok(Err(error @ (PeerError::Unreachable { .. } | PeerError::Refused { .. }))) => return Err(other(&error)),
         };
         let letter: Letter<Answer> = decode(&answer, REQUEST_BYTES_MAX).map_err(|error| other(&error))?;
-        self.acquaintance.greet(voter, letter.store).await.map_err(|error| other(&error))?;
+        let heard = self.speaker.hears(voter, &letter);
+        heard.map_err(|error| other(&error))?;
+        if number_of(letter.store) != self.target {
+            return Err(other(&LedgerError::OtherStore { voter: voter.clone() }));
+        }
+        self.acquaintance.greet(voter, letter.store, &letter.lives).await.map_err(|error| other(&error))?;
+        self.acquaintance.note_answer(letter.store);
         Ok(letter.body)
     }
 
@@ -168,7 +221,9 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
                 Electorate::may_answer_append(&vote, previous, &answer).map_err(|why| self.odd(why))?;
                 Ok(answer)
             }
-            Answer::Vote(_) | Answer::Snapshot(_) => Err(self.odd("it answers another question".to_owned()).into()),
+            Answer::Vote(_) | Answer::Snapshot(_) | Answer::Who { .. } | Answer::Noted => {
+                Err(self.odd("it answers another question".to_owned()).into())
+            }
         }
     }
 
@@ -178,7 +233,9 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
                 Electorate::may_answer_vote(&answer).map_err(|why| self.odd(why))?;
                 Ok(answer)
             }
-            Answer::Append(_) | Answer::Snapshot(_) => Err(self.odd("it answers another question".to_owned()).into()),
+            Answer::Append(_) | Answer::Snapshot(_) | Answer::Who { .. } | Answer::Noted => {
+                Err(self.odd("it answers another question".to_owned()).into())
+            }
         }
     }
 
@@ -199,7 +256,9 @@ impl<P: Peers> RaftNetwork<Types> for Line<P> {
                 Electorate::may_answer_snapshot(&vote, &answer.vote).map_err(|why| self.odd(why))?;
                 Ok(answer)
             }
-            Answer::Append(_) | Answer::Vote(_) => Err(self.odd("it answers another question".to_owned()).into()),
+            Answer::Append(_) | Answer::Vote(_) | Answer::Who { .. } | Answer::Noted => {
+                Err(self.odd("it answers another question".to_owned()).into())
+            }
         }
     }
 

@@ -14,16 +14,21 @@ use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
 };
-use rekindle_proto::id::{ClusterName, HostName, LogIndex};
+use rekindle_proto::id::{ClusterName, HostName, LogIndex, StoreId};
 use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::types::{LogEntry, LogId, SnapshotMeta, Vote};
+use super::lives::{LastLife, Lives};
+use super::mark::Mark;
+use super::types::{LogEntry, LogId, SnapshotMeta, Vote, number_of};
 
 /// The file's name in the ledger's directory.
 pub(super) const FILE_NAME: &str = "ledger.redb";
+
+/// Where an older copy is put: one is kept.
+const ASIDE: &str = "ledger.redb.older";
 
 /// redb's page cache, in bytes: the whole log and a snapshot. redb's own default is 1 GiB.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -36,13 +41,9 @@ const IDENTITY: &str = "identity";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+const LIFE: &str = "life";
 const SNAPSHOT_META: &str = "snapshot-meta";
 const SNAPSHOT: &str = "snapshot";
-
-/// Born with a store, never given to another. A voter whose store was lost has forgotten for whom it voted and what it
-/// acknowledged: the others know it by its new id, and do not listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoreId(Uuid);
 
 /// Whose store it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +51,16 @@ pub(super) struct Identity {
     pub(super) store: StoreId,
     pub(super) cluster: ClusterName,
     pub(super) host: HostName,
-    /// Sorted by name.
-    pub(super) voters: Vec<HostName>,
+    /// The generation of voters in which it was begun, or by which it was recovered.
+    pub(super) generation: u64,
 }
 
 /// An open store.
 #[derive(Debug)]
 pub(super) struct Store {
     path: PathBuf,
+    /// Beside the file's directory: what tells an older copy from the store that was here last.
+    mark: PathBuf,
     /// `None`: closed.
     database: RwLock<Option<Database>>,
     /// Held while one snapshot replaces another.
@@ -81,6 +84,7 @@ impl Store {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(directory)?;
         let store = Self {
             path,
+            mark: Mark::path(dir),
             database: RwLock::new(Some(database)),
             replacing: Mutex::new(()),
             told: AtomicBool::new(false),
@@ -92,6 +96,13 @@ impl Store {
             Ok(())
         })?;
         Ok(store)
+    }
+
+    /// Puts the file aside, beside its place, and says where: a person may want to look at it.
+    pub(super) fn put_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+        let (from, to) = (dir.join(FILE_NAME), dir.join(ASIDE));
+        let moved = fs::rename(&from, &to).and_then(|()| File::open(dir)?.sync_all());
+        moved.map(|()| to).map_err(|source| StoreError::Directory { path: from, source })
     }
 
     /// Does something with the store on a thread that may block.
@@ -142,8 +153,64 @@ impl Store {
         self.meta(VOTE)
     }
 
+    /// The vote is given when both are on disk: the store's, and the mark that an older copy of the store would lack.
     pub(super) fn set_vote(&self, vote: &Vote) -> Result<(), StoreError> {
-        self.set_meta(VOTE, vote, Durability::Immediate)
+        self.set_meta(VOTE, vote, Durability::Immediate)?;
+        self.write_mark()
+    }
+
+    /// How often it was opened.
+    pub(super) fn life(&self) -> Result<u64, StoreError> {
+        Ok(self.meta::<Lives>(LIFE)?.map_or(0, |lives| lives.life))
+    }
+
+    /// Begins its next life.
+    pub(super) fn next_life(&self) -> Result<Lives, StoreError> {
+        let lives = self.meta::<Lives>(LIFE)?.unwrap_or_default().next(rand::random());
+        self.set_meta(LIFE, &lives, Durability::Immediate)?;
+        self.write_mark()?;
+        Ok(lives)
+    }
+
+    fn write_mark(&self) -> Result<(), StoreError> {
+        let Some(identity) = self.identity()? else { return Ok(()) };
+        let term = self.vote()?.map_or(0, |vote| vote.leader_id.term);
+        let mark = Mark { store: identity.store, life: self.life()?, term };
+        mark.write(&self.mark).map_err(|source| StoreError::Directory { path: self.mark.clone(), source })
+    }
+
+    /// Whether it is an older copy of what was here last.
+    pub(super) fn is_older_than(&self, mark: &Mark) -> Result<bool, StoreError> {
+        let Some(identity) = self.identity()? else { return Ok(false) };
+        let term = self.vote()?.map_or(0, |vote| vote.leader_id.term);
+        Ok(identity.store == mark.store && (self.life()? < mark.life || term < mark.term))
+    }
+
+    /// Everything at once, for the recovery of a quorum: this snapshot instead of the whole log, and this identity.
+    pub(super) fn replace_all(
+        &self,
+        identity: &Identity,
+        meta: &SnapshotMeta,
+        data: &[u8],
+        last: LogId,
+    ) -> Result<(), StoreError> {
+        let us = number_of(identity.store);
+        let identity = self.encoded(IDENTITY, identity)?;
+        let meta = self.encoded(SNAPSHOT_META, meta)?;
+        let (purged, committed) = (self.encoded(PURGED, &last)?, self.encoded(COMMITTED, &Some(last))?);
+        let vote = self.encoded(VOTE, &Vote::new(last.leader_id.term, us))?;
+        self.write("begin a new generation", Durability::Immediate, |txn| {
+            txn.open_table(LOG)?.retain(|_, _| false)?;
+            let mut table = txn.open_table(META)?;
+            table.insert(IDENTITY, identity.as_slice())?;
+            table.insert(SNAPSHOT_META, meta.as_slice())?;
+            table.insert(SNAPSHOT, data)?;
+            table.insert(PURGED, purged.as_slice())?;
+            table.insert(COMMITTED, committed.as_slice())?;
+            table.insert(VOTE, vote.as_slice())?;
+            Ok(())
+        })?;
+        self.write_mark()
     }
 
     pub(super) fn committed(&self) -> Result<Option<LogId>, StoreError> {
@@ -252,31 +319,31 @@ impl Store {
         })
     }
 
-    /// The stores by which we know the other voters.
-    pub(super) fn peers(&self) -> Result<BTreeMap<HostName, StoreId>, StoreError> {
+    /// In which life each other store was heard last.
+    pub(super) fn peers(&self) -> Result<BTreeMap<StoreId, LastLife>, StoreError> {
         let raw = self.read("read the voters' stores", |txn| {
             let table = txn.open_table(PEERS)?;
             let mut raw = Vec::new();
             for item in table.iter()? {
-                let (host, id) = item?;
-                raw.push((host.value().to_owned(), id.value().to_vec()));
+                let (id, life) = item?;
+                raw.push((id.value().to_owned(), life.value().to_vec()));
             }
             Ok(raw)
         })?;
         let mut peers = BTreeMap::new();
-        for (host, id) in raw {
-            if let Ok(host) = HostName::new(&host) {
-                peers.insert(host, self.decoded("a voter's store", &id)?);
+        for (id, life) in raw {
+            if let Ok(id) = id.parse() {
+                peers.insert(id, self.decoded("a voter's store", &life)?);
             }
         }
         Ok(peers)
     }
 
-    /// Remembers a voter's store.
-    pub(super) fn set_peer(&self, host: &HostName, id: StoreId) -> Result<(), StoreError> {
-        let bytes = self.encoded("a voter's store", &id)?;
+    /// Remembers a store's life.
+    pub(super) fn set_peer(&self, id: StoreId, life: LastLife) -> Result<(), StoreError> {
+        let bytes = self.encoded("a voter's store", &life)?;
         self.write("write a voter's store", Durability::Immediate, |txn| {
-            txn.open_table(PEERS)?.insert(host.as_str(), bytes.as_slice())?;
+            txn.open_table(PEERS)?.insert(id.to_string().as_str(), bytes.as_slice())?;
             Ok(())
         })
     }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
-use rekindle_coordinator::ledger::{Entry, LEDGER_FORMAT, Ledger, Outcome};
+use rekindle_coordinator::ledger::{Entry, LEDGER_FORMAT, Ledger, Outcome, Seat};
 use rekindle_proto::admin::ORDER_BYTES_MAX;
-use rekindle_proto::id::{ClusterName, HostName, MemberId};
+use rekindle_proto::id::{ClusterName, HostName, StoreId};
 use rekindle_proto::message::{CodecError, REQUEST_BYTES_MAX, decode, encode};
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +63,23 @@ pub(super) type RaftStorageError = openraft::StorageError<u64>;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Voter {
     pub(super) host: Option<HostName>,
+    pub(super) store: Option<StoreId>,
 }
 
-/// A voter's number in Raft.
-pub(super) fn number_of(host: &HostName) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = MemberId::of(host).0;
+impl Voter {
+    pub(super) fn of(seat: &Seat) -> Self {
+        Self { host: Some(seat.host.clone()), store: Some(seat.store) }
+    }
+
+    pub(super) fn seat(&self) -> Option<Seat> {
+        Some(Seat { host: self.host.clone()?, store: self.store? })
+    }
+}
+
+/// A voter's number in Raft: its store's, not its host's. A host whose store was lost comes back as somebody else, who has
+/// sworn and acknowledged nothing.
+pub(super) fn number_of(store: StoreId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = store.0.into_bytes();
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 

@@ -98,6 +98,19 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         }
         // No adapter tells of a device yet, so that none is ever ordered.
         Output::Watchdog(order) => tracing::error!(?order, "an order to a watchdog that is not configured"),
+        Output::ChangeVoters(order) => match &shell.ledger {
+            Some(ledger) => ledger.change_voters(&order),
+            None => shell
+                .later(Input::VotersChanged { call: order.call(), result: Err("this member keeps no ledger".into()) }),
+        },
+        Output::Generation { generation, order } => {
+            if let Err(error) = shell.state.persist_generation(&order) {
+                tracing::error!(error = &error as &dyn std::error::Error, generation, "the generation was not written");
+            }
+            if let Some(ledger) = shell.ledger.clone() {
+                tokio::spawn(async move { ledger.supersede(generation).await });
+            }
+        }
         Output::Event(event) => {
             shell.metrics.event(&event);
             log_event(&event);
@@ -201,6 +214,7 @@ impl Shell {
             | AdminReply::FenceTest { .. }
             | AdminReply::Gate { .. }
             | AdminReply::Brakes { .. }
+            | AdminReply::Voters { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }

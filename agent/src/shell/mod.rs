@@ -11,6 +11,7 @@ use std::time::Duration;
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Input, Output};
 use rekindle_coordinator::policy::Setup;
+use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{GateReport, GuestList, MemberRole};
 use rekindle_proto::id::BootId;
 use rekindle_proto::message::{Reply, Request};
@@ -24,7 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::hypervisor::{Hypervisor, HypervisorError, HypervisorEvent, HypervisorSettings};
-use crate::ledger::{LedgerAdapter, LedgerError};
+use crate::ledger::{LedgerAdapter, LedgerError, LedgerSettings};
 use crate::machine::{MachineError, boot_id, system_uuid};
 use crate::metrics::{Metrics, MetricsServeError, MetricsServer};
 use crate::nova::{Nova, NovaSetupError};
@@ -33,7 +34,7 @@ use crate::state_dir::{StateDir, StateDirError};
 use crate::telemetry::systemd;
 use crate::transport::{Transport, TransportError, TransportEvent};
 
-use book::AddressBook;
+use book::{AddressBook, RaftPeers};
 use queries::Queries;
 
 /// Inputs of adapters that may wait for the loop: a full list of answers for the largest storm we act in.
@@ -96,6 +97,9 @@ pub enum ShellError {
     /// The CA file, read for operators' first order.
     #[error("the cluster's CA cannot be read")]
     Ca(#[from] crate::pki::PkiError),
+    /// The order that began the present generation of voters.
+    #[error("the file `generation` in the state directory proves no generation of voters: {0}")]
+    Generation(String),
     /// Signals.
     #[error("signals cannot be caught")]
     Signals(#[source] std::io::Error),
@@ -159,9 +163,11 @@ async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
     let (question_mouth, question_ear) = mpsc::channel(QUESTIONS_MAX);
     let transport = Transport::start(config.transport(boot, incarnation, state.reset_key()?), transport_mouth).await?;
     let book = AddressBook::load(Arc::clone(&state))?;
-    let ledger = match config.ledger() {
+    let generation = known_generation(&state, &config)?;
+    let known = generation.as_ref().map_or(0, |(generation, _)| *generation);
+    let ledger = match config.ledger(known) {
         None => None,
-        Some(settings) => Some(LedgerAdapter::start(settings, book.peers(transport.clone()), inputs.clone()).await?),
+        Some(settings) => open_ledger(settings, book.peers(transport.clone()), inputs.clone()).await?,
     };
     // Secrets of BMCs and Nova are read on voters only: nobody else acts.
     let (nova, bmc) = if config.is_voter() {
@@ -185,7 +191,7 @@ async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
     }
     let seed = rand::random();
     tracing::info!(host = %config.member.host, %boot, %incarnation, seed, "rekindled starts");
-    let setup = setup(&config, boot, incarnation, seed, &book)?;
+    let setup = setup(&config, boot, incarnation, seed, &book, generation)?;
     let shell = Shell {
         coordinator: Coordinator::new(setup, clock::now()),
         role: config.member.role,
@@ -224,6 +230,7 @@ fn setup(
     incarnation: rekindle_proto::id::Incarnation,
     seed: u64,
     book: &AddressBook,
+    generation: Option<(u64, SignedOrder)>,
 ) -> Result<Setup, ShellError> {
     // Peers known from before are as good as seeds: a restarted member finds its cluster though its seeds be down.
     let mut seeds = config.cluster.seeds.clone();
@@ -242,6 +249,8 @@ fn setup(
         system_uuid: system_uuid(config.member.system_uuid),
         seeds,
         voters: config.cluster.voters.clone(),
+        keepers: config.keepers(),
+        generation,
         operator_ca: crate::pki::certificate_der(&config.cluster.tls.ca)?,
         devices: config.device_rules(),
         policy: config.policy.clone(),
@@ -249,6 +258,31 @@ fn setup(
         // CLOCK_BOOTTIME begins with the machine's boot.
         booted: Some(rekindle_coordinator::time::Moment::ZERO),
     })
+}
+
+/// Opens the ledger. One of an earlier generation stays closed, and the daemon goes on without: the host is still protected.
+async fn open_ledger(
+    settings: LedgerSettings,
+    peers: RaftPeers,
+    inputs: Inputs,
+) -> Result<Option<LedgerAdapter>, LedgerError> {
+    match LedgerAdapter::start(settings, peers, inputs).await {
+        Ok(ledger) => Ok(Some(ledger)),
+        Err(error @ LedgerError::Superseded { .. }) => {
+            tracing::error!(%error, "this host keeps no ledger");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The latest generation of voters this member was told of. What is on disk is proven again: a file can be altered.
+fn known_generation(state: &StateDir, config: &Config) -> Result<Option<(u64, SignedOrder)>, ShellError> {
+    let Some(order) = state.generation()? else { return Ok(None) };
+    let ca = crate::pki::certificate_der(&config.cluster.tls.ca)?;
+    let proven = rekindle_coordinator::proven_generation(&order, &config.cluster.name, &ca);
+    let recovery = proven.map_err(ShellError::Generation)?;
+    Ok(Some((recovery.generation, order)))
 }
 
 impl Shell {

@@ -13,7 +13,7 @@ impl Coordinator {
     }
 
     fn is_voter(&self) -> bool {
-        self.setup.voters.contains(&self.setup.host)
+        self.setup.keepers.contains(&self.setup.host)
     }
 
     /// Gives leadership up, or stands again, as our own health has it.

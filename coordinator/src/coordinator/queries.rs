@@ -2,7 +2,7 @@
 
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, MemberId};
+use rekindle_proto::id::{CallId, HostName, MemberId};
 
 use super::{Coordinator, context};
 use crate::io::{Output, ProposeError};
@@ -31,6 +31,7 @@ impl Coordinator {
             | AdminRequest::Why { .. }
             | AdminRequest::FenceTest { .. }
             | AdminRequest::Brakes
+            | AdminRequest::Voters
             | AdminRequest::Submit { .. } => request,
         };
         if self.confirmed_term().is_none() {
@@ -49,6 +50,7 @@ impl Coordinator {
             AdminRequest::Incident { id } => view::incident(&cx, leader, id),
             AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(view::brakes(&cx, leader)) },
             AdminRequest::Why { host } => view::why(&cx, leader, &host),
+            AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;
@@ -111,7 +113,11 @@ fn refuse_order(
             OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
                 refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
             }
-            OperatorCommand::Forget { host } if setup.voters.contains(&host) => {
+            OperatorCommand::RecoverQuorum(_) => refused(
+                "a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`"
+                    .to_owned(),
+            ),
+            OperatorCommand::Forget { host } if votes(setup, ledger, &host) => {
                 refused(format!("{host} votes: give its vote to another first"))
             }
             OperatorCommand::Init { .. }
@@ -122,6 +128,7 @@ fn refuse_order(
             | OperatorCommand::Maintenance { .. }
             | OperatorCommand::Resume { .. }
             | OperatorCommand::Release { .. }
+            | OperatorCommand::ReplaceVoter { .. }
             | OperatorCommand::LiftBrake { target: LiftTarget::Incident(_) } => None,
             // Before there is an incident, only a verdict that is being held: nobody's brakes are lifted in advance.
             OperatorCommand::LiftBrake { target: LiftTarget::Host(host) } => {
@@ -134,6 +141,12 @@ fn refuse_order(
             OperatorCommand::ConfirmOff { .. } => None,
         },
     }
+}
+
+/// Whether a host votes, as agreed, or as configured before that.
+fn votes(setup: &Setup, ledger: &Ledger, host: &HostName) -> bool {
+    let agreed = &ledger.voters.voters;
+    if agreed.is_empty() { setup.voters.contains(host) } else { agreed.contains_key(host) }
 }
 
 pub(super) fn order_reply(result: Result<Outcome, ProposeError>) -> AdminReply {

@@ -61,6 +61,7 @@ impl Coordinator {
             | LeaderCommand::Close { .. }
             | LeaderCommand::Stick { .. }
             | LeaderCommand::GuestIntent { .. }
+            | LeaderCommand::Voters(_)
             | LeaderCommand::BeginEpoch { .. }
             | LeaderCommand::MarkEpoch { .. }
             | LeaderCommand::DropLift { .. }

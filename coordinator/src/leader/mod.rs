@@ -25,6 +25,7 @@ mod rebooted;
 mod roster;
 mod servers;
 mod suspects;
+mod voters;
 mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,7 @@ use rebooted::RebootCase;
 use roster::RosterWatch;
 use servers::IntentState;
 use suspects::SuspectCase;
+use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
 
@@ -108,6 +110,7 @@ pub(crate) struct Leader {
     /// Why this leader must not act, though it leads (I3).
     ill: Option<Ailment>,
     leases: Leases,
+    seating: Seating,
 }
 
 /// To whom an answer of Nova belongs.
@@ -157,6 +160,7 @@ impl Leader {
             reboots: BTreeMap::new(),
             ill: None,
             leases: Leases::new(cx.now.mono),
+            seating: Seating::default(),
         };
         leader.want_check(cx);
         leader
@@ -252,6 +256,7 @@ impl Leader {
         self.drive_devices(cx);
         self.drive_leases(cx);
         self.drive_off_settled(cx);
+        self.drive_voters(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {

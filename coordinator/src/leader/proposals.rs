@@ -51,6 +51,8 @@ pub(super) enum Key {
     Watchdog(HostName),
     /// The end of an incident's off orders.
     OffSettled(IncidentId),
+    /// Who votes.
+    Voters,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +130,7 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
-            Key::Watchdog(_) | Key::OffSettled(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

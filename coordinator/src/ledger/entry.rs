@@ -19,6 +19,7 @@ use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
 use super::lift::LiftTarget;
 use super::rate::RateClaim;
+use super::voters::{Seat, VotersCommand};
 use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
@@ -349,6 +350,8 @@ pub enum LeaderCommand {
         /// The evidence.
         evidence: WatchdogEvidence,
     },
+    /// About the voters.
+    Voters(VotersCommand),
 }
 
 /// On whose word a host was judged gone.
@@ -496,6 +499,15 @@ pub enum OperatorCommand {
         /// Which host.
         host: HostName,
     },
+    /// Put a standby in a voter's place.
+    ReplaceVoter {
+        /// The voter.
+        old: HostName,
+        /// The standby.
+        new: HostName,
+    },
+    /// One survivor goes on alone: too many voters were lost for a quorum.
+    RecoverQuorum(QuorumRecovery),
     /// Let no brake but disarmed and maintenance hold one incident.
     LiftBrake {
         /// Whose.
@@ -523,4 +535,15 @@ pub enum OperatorCommand {
         /// What I looked at. Never empty.
         checked: Text,
     },
+}
+
+/// What is signed to recover a quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumRecovery {
+    /// The generation it begins: one more than the present.
+    pub generation: u64,
+    /// Who goes on, with which store.
+    pub survivor: Seat,
+    /// Voters that the operator has seen to be off.
+    pub stated_off: Vec<HostName>,
 }

@@ -114,7 +114,8 @@ mod tests {
             .enumerate()
             .map(|(number, row)| (ServerId(Uuid::from_u128(number as u128 + 1)), record(row)))
             .collect();
-        let verdict = VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3, path: None };
+        let verdict =
+            VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3, path: None };
         Incident {
             id: IncidentId(id),
             host: host(of),

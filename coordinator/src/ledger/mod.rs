@@ -20,6 +20,7 @@ mod rate;
 mod reboot;
 mod roster;
 mod state;
+mod voters;
 mod watchdog;
 
 pub use absence::{ABSENCE_ALARM_MS, Absence, KernelLife, OnShutdown, Silence, silence};
@@ -30,7 +31,7 @@ pub use authority::{
 pub use clock::{DisarmLimit, ELAPSE_MAX_MS, LedgerTime};
 pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
-    ProofRecord, Statement, TestimonyRecord, VerdictRecord,
+    ProofRecord, QuorumRecovery, Statement, TestimonyRecord, VerdictRecord,
 };
 pub use epoch::{COLD_FOR, Epoch, PowerLoss, SEEN_PERCENT, UNSEEN_FOR, VoterBoot, YOUNG_BOOT};
 pub use evidence::{Evidence, StatementEvidence, WatchdogEvidence};
@@ -43,6 +44,9 @@ pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, S
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
 pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
 pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
+pub use voters::{
+    REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, placement,
+};
 pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.

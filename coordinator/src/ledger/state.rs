@@ -16,6 +16,7 @@ use super::incident::{GuestIncident, Incident};
 use super::lift::Lift;
 use super::rate::FenceRate;
 use super::reboot::Reboot;
+use super::voters::VoterBook;
 use super::watchdog::WatchdogRecord;
 
 /// Everything agreed.
@@ -60,6 +61,8 @@ pub struct Ledger {
     pub probation: BTreeMap<HostName, RosterEntry>,
     /// Hosts that came back in another boot, open and closed.
     pub reboots: BTreeMap<IncidentId, Reboot>,
+    /// Who keeps the ledger.
+    pub voters: VoterBook,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -144,6 +147,7 @@ impl Ledger {
             disarm_limit: None,
             probation: BTreeMap::new(),
             reboots: BTreeMap::new(),
+            voters: VoterBook::default(),
         }
     }
 

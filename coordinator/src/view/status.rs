@@ -61,7 +61,7 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         alive: count(alive),
         roster: count(roster),
         needed: count(brake_needs(roster)),
-        voters: cx.setup.voters.clone(),
+        voters: cx.voters(),
         hosts,
         incidents,
         alarms: alarms(cx, leader),
@@ -225,6 +225,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
     alarms.extend(super::brake::alarms(leader));
     alarms.extend(agent_alarms(leader));
     alarms.extend(path_alarms(cx, leader));
+    alarms.extend(leader.voters_hold().cloned());
     alarms.extend(left_alone(cx));
     alarms
 }

@@ -182,7 +182,7 @@ impl Voter {
         };
         let outlook = Outlook {
             unfit: self.fitness.unfit().is_some(),
-            other_fit: cx.setup.voters.iter().any(is_fit),
+            other_fit: cx.voters().iter().any(is_fit),
             other_leads: self.hint.1.as_ref().is_some_and(|leader| leader != us && cx.is_alive(leader)),
         };
         let changed = self.standing.decide(now, outlook);
@@ -261,7 +261,7 @@ impl Voter {
         }
         self.said = Some(fit);
         self.word_due = now + WORD_EVERY;
-        let others: Vec<HostName> = cx.setup.voters.iter().filter(|voter| **voter != cx.setup.host).cloned().collect();
+        let others: Vec<HostName> = cx.voters().iter().filter(|voter| **voter != cx.setup.host).cloned().collect();
         for voter in others {
             cx.send(&voter, Message::Fitness { fit });
         }

@@ -63,6 +63,8 @@ impl World {
             Output::Answer { reply, .. } if matches!(*reply, rekindle_proto::admin::AdminReply::Gate { .. }) => {
                 self.gate_answers(&reply);
             }
+            // Raft's membership is not modelled here: nobody is told of one, so nobody asks for a change.
+            Output::ChangeVoters(_) | Output::Generation { .. } => {}
             Output::Answer { call, reply } => self.tell(format!("[{}] answer {call}: {reply:?}", self.hosts[ix].name)),
             Output::Relay { call, to, member, request } => {
                 let target =

@@ -136,6 +136,8 @@ impl World {
             system_uuid: Some(host.uuid),
             seeds: seeds.into_iter().map(|seed| self.hosts[seed].addresses[0].to_string()).collect(),
             voters: self.voters.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
+            keepers: self.voters.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
+            generation: None,
             operator_ca: self.raft.ledger().operator_ca.clone(),
             devices: vec![rule("*", "{host}-bmc")],
             policy: self.policy.clone(),

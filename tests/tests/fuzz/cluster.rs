@@ -102,6 +102,8 @@ fn setup(number: usize) -> Setup {
         policy: Policy::default(),
         seed: 7 + number as u64,
         booted: None,
+        keepers: (0..3).map(host).collect(),
+        generation: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod brake;
 mod incident;
 mod status;
 mod table;
+mod voters;
 
 use rekindle_proto::fact::PowerState;
 use rekindle_proto::id::WallTime;
@@ -14,6 +15,7 @@ pub use brake::brakes;
 pub use incident::{incident, incidents};
 pub use status::{headline, hosts, status};
 use table::{Cell, table};
+pub use voters::voters;
 
 use crate::telemetry::plain;
 

@@ -7,13 +7,14 @@ use openraft::ServerState;
 use openraft::raft::VoteRequest;
 use rekindle_coordinator::io::ProposeError;
 use rekindle_coordinator::ledger::LEDGER_FORMAT;
-use rekindle_proto::id::{HostName, LogIndex};
+use rekindle_proto::id::{HostName, LogIndex, StoreId};
 use rekindle_proto::message::{REQUEST_BYTES_MAX, decode, encode};
 use tokio::time::Instant;
 
 use super::super::LedgerError;
+use super::super::lives::Lives;
 use super::super::rpc::{Answer, Call, Letter};
-use super::super::store::{Store, StoreId};
+use super::super::store::Store;
 use super::super::types::{Proposal, Ticket, Vote, number_of};
 use super::harness::{Cluster, Node, TIMING, entry, until};
 
@@ -112,15 +113,15 @@ async fn a_leader_that_does_not_stand_is_replaced() {
     cluster.all_have(1).await;
 }
 
-fn ask_for_vote(from: &HostName, store: StoreId) -> Vec<u8> {
-    let body = Call::Vote(VoteRequest::new(Vote::new(50, number_of(from)), None));
-    encode(&Letter { store, body }, REQUEST_BYTES_MAX).expect("fits")
+fn ask_for_vote(store: StoreId) -> Vec<u8> {
+    let body = Call::Vote(VoteRequest::new(Vote::new(50, number_of(store)), None));
+    encode(&Letter { generation: 0, store, lives: Lives::default().next(1), body }, REQUEST_BYTES_MAX).expect("fits")
 }
 
 /// Asks until an answer comes. Until well within its silence the voter must not stand either: its term stays.
 async fn silence(node: &Node, from: &HostName, store: StoreId, term: u64) -> Answer {
     let begun = Instant::now();
-    until("it votes", async || match node.adapter.handle_rpc(from, &ask_for_vote(from, store)).await {
+    until("it votes", async || match node.adapter.handle_rpc(from, &ask_for_vote(store)).await {
         Ok(bytes) => Some(decode::<Letter<Answer>>(&bytes, REQUEST_BYTES_MAX).expect("legible").body),
         Err(LedgerError::TooYoung { .. }) => {
             let now = node.adapter.raft().server_metrics().borrow().vote.leader_id.term;

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use rekindle_coordinator::voters::VotersView;
+
 use super::super::types::Timing;
 use super::super::{LedgerAdapter, LedgerError, LedgerSettings, PeerError, Peers};
 
@@ -54,6 +56,11 @@ pub(super) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
         assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Hosts that may take a voter's place, in every cluster here.
+pub(super) fn standbys() -> Vec<HostName> {
+    ["standby-1", "standby-2"].map(host).to_vec()
 }
 
 /// The network.
@@ -129,6 +136,8 @@ pub(super) struct Heard {
     pub(super) proposed: BTreeMap<CallId, Result<Outcome, ProposeError>>,
     pub(super) checked: BTreeMap<CallId, Result<Term, Text>>,
     pub(super) leadership: Vec<(Term, Option<HostName>)>,
+    /// The last word on Raft's members.
+    pub(super) voters: Option<VotersView>,
 }
 
 impl Heard {
@@ -152,7 +161,9 @@ impl Heard {
                 assert!(self.checked.insert(call, result).is_none(), "{call} answered twice");
             }
             Input::Leadership { term, leader } => self.leadership.push((term, leader)),
-            Input::LifeFound { .. }
+            Input::Voters { view } => self.voters = Some(view),
+            Input::VotersChanged { .. }
+            | Input::LifeFound { .. }
             | Input::Tick
             | Input::Gate { .. }
             | Input::GuestDestroyed { .. }
@@ -196,7 +207,9 @@ impl Node {
 /// All voters.
 pub(super) struct Cluster {
     pub(super) wire: Arc<Wire>,
+    /// The first voters.
     pub(super) names: Vec<HostName>,
+    pub(super) generation: u64,
     pub(super) nodes: BTreeMap<HostName, Node>,
     pub(super) timing: Timing,
     root: TempDir,
@@ -210,9 +223,28 @@ pub(super) async fn start(
     voters: &[HostName],
     timing: Timing,
 ) -> Result<Node, LedgerError> {
+    start_in(wire, dir, host, voters, timing, 0).await
+}
+
+/// Starts in a generation of voters.
+pub(super) async fn start_in(
+    wire: &Arc<Wire>,
+    dir: PathBuf,
+    host: &HostName,
+    voters: &[HostName],
+    timing: Timing,
+    generation: u64,
+) -> Result<Node, LedgerError> {
     // Small: Raft has to wait for the coordinator now and then.
     let (inputs, mut receiver) = mpsc::channel(4);
-    let settings = LedgerSettings { cluster: cluster_name(), host: host.clone(), voters: voters.to_vec(), dir };
+    let settings = LedgerSettings {
+        cluster: cluster_name(),
+        host: host.clone(),
+        voters: voters.to_vec(),
+        standbys: standbys(),
+        dir,
+        generation,
+    };
     let plug = Plug { host: host.clone(), wire: Arc::clone(wire) };
     let adapter = LedgerAdapter::start_with(settings, timing, plug, inputs).await?;
     wire.adapters.lock().expect("lock").insert(host.clone(), adapter.clone());
@@ -230,7 +262,7 @@ impl Cluster {
     pub(super) fn new(size: usize) -> Self {
         let names = (1..=size).map(|number| host(&format!("voter-{number}"))).collect();
         let root = TempDir::new().expect("a directory");
-        Self { wire: Arc::default(), names, nodes: BTreeMap::new(), timing: TIMING, root, calls: 0 }
+        Self { wire: Arc::default(), names, generation: 0, nodes: BTreeMap::new(), timing: TIMING, root, calls: 0 }
     }
 
     pub(super) async fn started(size: usize) -> Self {
@@ -242,11 +274,12 @@ impl Cluster {
     }
 
     pub(super) fn dir(&self, host: &HostName) -> PathBuf {
-        self.root.path().join(host.as_str())
+        // The mark of a store lies beside its directory.
+        self.root.path().join(host.as_str()).join("ledger")
     }
 
     pub(super) async fn start(&mut self, host: &HostName) {
-        let starting = start(&self.wire, self.dir(host), host, &self.names, self.timing);
+        let starting = start_in(&self.wire, self.dir(host), host, &self.names, self.timing, self.generation);
         let node = tokio::time::timeout(PATIENCE, starting).await.expect("in time").expect("starts");
         self.nodes.insert(host.clone(), node);
     }
@@ -281,7 +314,7 @@ impl Cluster {
     pub(super) async fn leader_but(&mut self, but: &[HostName]) -> (HostName, Term) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            for name in self.names.clone() {
+            for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
                 if but.contains(&name) || !self.nodes.contains_key(&name) {
                     continue;
                 }

@@ -5,3 +5,4 @@ mod disk;
 mod faults;
 mod harness;
 mod refusals;
+mod seats;

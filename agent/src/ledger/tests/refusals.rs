@@ -4,14 +4,24 @@ use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, StoreId};
 use rekindle_proto::message::{REQUEST_BYTES_MAX, encode};
+use uuid::Uuid;
 
 use super::super::LedgerError;
+use super::super::lives::Lives;
 use super::super::rpc::{Call, Electorate, Latest, Letter};
-use super::super::store::{Store, StoreId};
-use super::super::types::{LogEntry, LogId, Proposal, SnapshotMeta, Vote, Voter, number_of};
+use super::super::store::Store;
+use super::super::types::{LogEntry, LogId, Proposal, SnapshotMeta, Vote, Voter};
 use super::harness::{Cluster, entry, host};
+
+fn store_of(host: &HostName) -> StoreId {
+    StoreId(Uuid::new_v5(&Uuid::nil(), host.as_str().as_bytes()))
+}
+
+fn number_of(host: &HostName) -> u64 {
+    super::super::types::number_of(store_of(host))
+}
 
 fn led_by(leader: &HostName, term: u64) -> Vote {
     Vote::new_committed(term, number_of(leader))
@@ -30,7 +40,7 @@ fn append(vote: Vote, entries: Vec<LogEntry>) -> Call {
 }
 
 fn letter(store: StoreId, body: Call) -> Vec<u8> {
-    encode(&Letter { store, body }, REQUEST_BYTES_MAX).expect("fits")
+    encode(&Letter { generation: 0, store, lives: Lives::default().next(1), body }, REQUEST_BYTES_MAX).expect("fits")
 }
 
 fn foreign_membership() -> openraft::Membership<u64, Voter> {
@@ -38,7 +48,9 @@ fn foreign_membership() -> openraft::Membership<u64, Voter> {
     let number = number_of(&stranger);
     openraft::Membership::new(
         vec![[number].into()],
-        Some((number, Voter { host: Some(stranger) })).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        Some((number, Voter { host: Some(stranger), store: Some(Store::new_id()) }))
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>(),
     )
 }
 
@@ -48,7 +60,7 @@ async fn calls_that_break_a_rule_are_refused_with_the_rule() {
     let [one, two, three] = cluster.names.clone().try_into().expect("three");
     cluster.start(&one).await;
     let adapter = &cluster.nodes[&one].adapter;
-    let store = Store::new_id();
+    let store = store_of(&two);
     let foreign = LogEntry { log_id: id(1, 0), payload: EntryPayload::Membership(foreign_membership()) };
     let long = Proposal { bytes: vec![0; 3 * 1024 * 1024], ..Proposal::seal(&entry(1)).expect("fits") };
     let long = LogEntry { log_id: id(1, 0), payload: EntryPayload::Normal(long) };
@@ -59,7 +71,7 @@ async fn calls_that_break_a_rule_are_refused_with_the_rule() {
         (append(led_by(&two, 1), vec![normal(1, 3)]), "not consecutive"),
         (append(led_by(&two, 1), vec![normal(1, 0), normal(0, 1)]), "backwards"),
         (append(led_by(&two, 1), vec![normal(2, 0)]), "later term"),
-        (append(led_by(&two, 1), vec![foreign]), "other voters"),
+        (append(led_by(&two, 1), vec![foreign]), "another's number"),
         (append(led_by(&two, 1), vec![long]), "too long"),
         (Call::Vote(VoteRequest::new(Vote::new(1, number_of(&three)), None)), "another's name"),
         (Call::Vote(VoteRequest::new(led_by(&two, 1), None)), "no quorum yet"),
@@ -73,15 +85,27 @@ async fn calls_that_break_a_rule_are_refused_with_the_rule() {
     }
     // Nothing of it was kept, and a lawful call is taken.
     adapter.handle_rpc(&two, &letter(store, append(led_by(&two, 1), vec![]))).await.expect("lawful");
-    let refusal = adapter.handle_rpc(&three, &letter(store, append(led_by(&three, 1), vec![]))).await;
+    let refusal = adapter.handle_rpc(&three, &letter(store_of(&three), append(led_by(&three, 1), vec![]))).await;
     assert!(refusal.expect_err("two leaders").to_string().contains("another leader"));
 
     for stranger in [host("stranger"), one.clone()] {
         let refusal = adapter.handle_rpc(&stranger, &letter(store, append(led_by(&stranger, 1), vec![]))).await;
         assert!(matches!(refusal, Err(LedgerError::NotAVoter { .. })), "{refusal:?}");
     }
-    let refusal = adapter.handle_rpc(&two, &letter(Store::new_id(), append(led_by(&two, 1), vec![]))).await;
-    assert!(matches!(refusal, Err(LedgerError::OtherStore { .. })), "{refusal:?}");
+    // An older copy of its store; another generation of voters; the store of the one it speaks to.
+    let call = || append(led_by(&two, 1), vec![]);
+    let older =
+        encode(&Letter { generation: 0, store, lives: Lives::default().next(2), body: call() }, REQUEST_BYTES_MAX)
+            .expect("fits");
+    let refusal = adapter.handle_rpc(&two, &older).await;
+    assert!(matches!(refusal, Err(LedgerError::OlderStore { .. })), "{refusal:?}");
+    let other =
+        encode(&Letter { generation: 1, store, lives: Lives::default().next(1), body: call() }, REQUEST_BYTES_MAX)
+            .expect("fits");
+    let refusal = adapter.handle_rpc(&two, &other).await;
+    assert!(matches!(refusal, Err(LedgerError::Generation { theirs: 1, ours: 0, .. })), "{refusal:?}");
+    let refusal = adapter.handle_rpc(&two, &letter(adapter.seat().store, Call::Join)).await;
+    assert!(refusal.expect_err("our own store").to_string().contains("another host's store"));
     let refusal = adapter.handle_rpc(&two, b"nonsense").await;
     assert!(matches!(refusal, Err(LedgerError::Malformed { .. })), "{refusal:?}");
 }
@@ -95,7 +119,7 @@ async fn damaged_calls_stop_nobody() {
     let [one, two, _] = cluster.names.clone().try_into().expect("three");
     cluster.start(&one).await;
     let adapter = &cluster.nodes[&one].adapter;
-    let store = Store::new_id();
+    let store = store_of(&two);
     let whole = letter(store, append(led_by(&two, 1), vec![normal(1, 0), normal(1, 1)]));
     let vote = letter(store, Call::Vote(VoteRequest::new(Vote::new(1, number_of(&two)), Some(id(1, 1)))));
     let mut taken = 0;

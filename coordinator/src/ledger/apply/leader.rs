@@ -87,6 +87,7 @@ impl Ledger {
             LeaderCommand::StickReboot { incident, why } => self.stick_reboot(at, *incident, why),
             LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
             LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
+            LeaderCommand::Voters(command) => self.apply_voters(at, command),
         }
     }
 
@@ -276,7 +277,7 @@ impl Ledger {
         Ok(Outcome::done(format!("{} is proven off", incident.host)))
     }
 
-    fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
+    pub(super) fn void_proof(&mut self, at: WallTime, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
         let Some(proof) = &incident.proof else {
             return Err(Outcome::refused("there is no proof to void"));

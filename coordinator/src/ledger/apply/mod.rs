@@ -9,6 +9,7 @@
 //! | `epoch` | begin and age of epochs, brakes lifted |
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
+//! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
 mod absence;
@@ -25,6 +26,7 @@ mod roster;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod voters;
 mod watchdog;
 
 use std::collections::BTreeSet;

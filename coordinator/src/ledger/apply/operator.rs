@@ -25,7 +25,11 @@ impl Ledger {
     pub(super) fn apply_operator(&mut self, at: WallTime, signed: &SignedOrder) -> Applied {
         let verified = verify_order(signed, &self.cluster, &self.operator_ca, at)
             .map_err(|error| Outcome::refused(error.to_string()))?;
-        self.apply_verified(at, &verified)
+        let outcome = self.apply_verified(at, &verified)?;
+        if matches!(verified.order.command, OperatorCommand::RecoverQuorum(_)) {
+            self.voters.recovery = Some(signed.clone());
+        }
+        Ok(outcome)
     }
 
     /// An order whose signature was checked: its age, its novelty, and the rules.
@@ -60,6 +64,8 @@ impl Ledger {
             OperatorCommand::Enroll { entry } => self.enroll(entry),
             OperatorCommand::Forget { host } => self.forget(host),
             OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
+            OperatorCommand::ReplaceVoter { old, new } => self.replace_voter(by.at, by.operator, by.reason, old, new),
+            OperatorCommand::RecoverQuorum(order) => self.recover_quorum(by.at, by.operator, by.reason, order),
         }
     }
 
@@ -88,6 +94,9 @@ impl Ledger {
             return Err(Outcome::refused("there is no roster yet: rekindle init"));
         }
         self.disarm_limit = None;
+        if armed {
+            self.may_arm_voters()?;
+        }
         self.arming = Arming { armed, at: by.at, by: Some(by.operator.clone()), reason: by.reason.clone() };
         Ok(Outcome::done(if armed { "armed" } else { "disarmed" }))
     }
