@@ -16,6 +16,7 @@ use rekindle_proto::id::{
 };
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
@@ -23,7 +24,7 @@ use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its name, from its certificate.
     pub host: HostName,
@@ -36,7 +37,7 @@ pub struct Peer {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Input {
     /// Time has passed; [`crate::Coordinator::next_deadline`] was reached.
     Tick,
@@ -188,12 +189,13 @@ pub enum Input {
         /// To be repeated in [`Output::Answer`].
         call: CallId,
         /// What.
+        #[serde(with = "crate::recording::RecordedRequest")]
         request: AdminRequest,
     },
 }
 
 /// Why a proposal has no outcome.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ProposeError {
     /// We are not the leader: certainly not committed by us.
     #[error("not the leader")]
@@ -364,7 +366,7 @@ pub enum NovaRead {
 }
 
 /// What Nova said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NovaAnswer {
     /// The service; `None`: Nova has no compute service of that host. Also answers [`Output::ForceDown`].
     Service(Option<NovaService>),

@@ -34,6 +34,8 @@
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
+//! | [`recording`] | nothing: it keeps what went in, so that it can be gone through again |
+//! | [`mutant`] | that each guard can be switched off in tests, and only there |
 //! | `leader`, `member`, `voter` | the steps that follow: of the leader, of everybody, of those who may lead |
 #![forbid(unsafe_code)]
 
@@ -47,10 +49,12 @@ pub mod ledger;
 pub mod life;
 mod member;
 pub mod membership;
+pub mod mutant;
 pub mod order;
 pub mod paths;
 pub mod permit;
 pub mod policy;
+pub mod recording;
 pub mod recovery;
 pub mod time;
 pub mod verdict;

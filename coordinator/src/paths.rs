@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use rekindle_proto::id::{HostName, PathName};
+use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::membership::{MemberState, Membership};
@@ -15,7 +16,7 @@ use crate::membership::{MemberState, Membership};
 pub const RULES_MAX: usize = 64;
 
 /// What to do about a host, by which of its paths are down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PathAction {
     /// Nothing.
     None,
@@ -26,7 +27,7 @@ pub enum PathAction {
 }
 
 /// One row of the matrix: holds when all of `down` are down and all of `up` are up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathRule {
     /// These are down.
     pub down: BTreeSet<PathName>,
@@ -37,7 +38,7 @@ pub struct PathRule {
 }
 
 /// The first rule that holds decides. If none does: all paths down is [`PathAction::Recover`], some is [`PathAction::Alarm`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PathMatrix {
     /// The operator's own rows, in order; at most [`RULES_MAX`].
     pub rules: Vec<PathRule>,

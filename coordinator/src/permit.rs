@@ -11,6 +11,7 @@ use rekindle_proto::id::{HostName, Term};
 
 use crate::brake::{self, Brake};
 use crate::ledger::Ledger;
+use crate::mutant::{Guard, keeps};
 use crate::time::{Moment, Now};
 use crate::voter::Ailment;
 
@@ -72,6 +73,9 @@ impl Permit {
         let held = brake::mass_failure(present, brake::roster_base(ledger, host));
         if let Some(brake) = held.filter(|_| ledger.lift_of(host).is_none()) {
             return Err(Hold::MassFailure(brake));
+        }
+        if !keeps(Guard::FreshCheck) {
+            return Ok(Self { begin_before: now.mono + CHECK_AGE_MAX });
         }
         let checked = checked.filter(|checked| checked.term == term).ok_or(Hold::CheckStale)?;
         let begin_before = checked.finished + CHECK_AGE_MAX;

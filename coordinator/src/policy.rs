@@ -6,13 +6,14 @@ use std::time::Duration;
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
     /// Our cluster.
     pub cluster: ClusterName,
@@ -68,7 +69,7 @@ impl Setup {
 
 /// Thresholds an operator may change. Defaults are those of the design; every relation between them is checked where
 /// the configuration is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// SWIM protocol period: one member is probed each. SWIM section 4.
     pub probe_period: Duration,
@@ -132,7 +133,7 @@ impl Default for Policy {
 }
 
 /// What becomes of a host whose daemon is dead while its kernel lives, after three minutes without a sign of its userland.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnAgentDeath {
     /// A person is called: stuck.
     Alarm,
@@ -141,7 +142,7 @@ pub enum OnAgentDeath {
 }
 
 /// What to do with a server that has a disk on the dead host alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LocalDisk {
     /// Leave it behind, with that reason.
     Leave,
@@ -150,7 +151,7 @@ pub enum LocalDisk {
 }
 
 /// Fence devices of the hosts a pattern matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRule {
     /// A host name, or a pattern with `*` for any run of characters. A rule with an exact name replaces all patterns.
     pub hosts: String,

@@ -5,10 +5,11 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use rekindle_proto::id::WallTime;
+use serde::{Deserialize, Serialize};
 
 /// A moment on the member's own monotonic clock, in microseconds since an arbitrary start. The daemon takes it from
 /// `CLOCK_BOOTTIME` (which goes on while the machine is suspended), the simulator from its virtual clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Moment(u64);
 
 impl Moment {
@@ -53,7 +54,7 @@ impl fmt::Display for Moment {
 }
 
 /// Both clocks at one moment. Decisions use `mono`; `wall` is only shown, signed and compared with certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// The monotonic clock.
     pub mono: Moment,

@@ -9,6 +9,7 @@ use rekindle_proto::fact::{LifeSign, PathFinding, RosterEntry};
 use rekindle_proto::id::{BootId, DomainName, HostName, PathName, WallTime};
 
 use crate::ledger::{TestimonyRecord, VerdictRecord};
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
 /// Most testimonies a verdict needs. Three independent accusers are what Lifeguard's suspicion (section IV-B) waits for
@@ -22,12 +23,15 @@ pub const ELIGIBLE_MIN: usize = 2;
 /// half is safe, not live.
 #[must_use]
 pub fn brake_needs(roster: usize) -> usize {
-    (roster * 51).div_ceil(100)
+    if keeps(Guard::RollCall) { (roster * 51).div_ceil(100) } else { 0 }
 }
 
 /// How many of `eligible` members must testify; `None` if too few could.
 #[must_use]
 pub fn testimonies_needed(eligible: usize) -> Option<usize> {
+    if !keeps(Guard::Testimony) {
+        return Some(1);
+    }
     (eligible >= ELIGIBLE_MIN).then(|| eligible.min(TESTIMONIES_NEEDED_MAX))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rekindle_proto::fact::{MemberRole, Text};
 use rekindle_proto::id::{CallId, HostName, StoreId};
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Ledger, STANDBYS_MAX, Seat, VoterChange, VotersCommand, placement};
 
@@ -24,7 +25,7 @@ const LAG_MAX: u64 = 100;
 pub const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What Raft says of one of its members.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeatView {
     /// Who.
     pub seat: Seat,
@@ -35,7 +36,7 @@ pub struct SeatView {
 }
 
 /// What Raft says of its members, to the leader.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VotersView {
     /// The voters, of both halves of a joint configuration.
     pub voters: Vec<SeatView>,

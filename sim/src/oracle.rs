@@ -7,10 +7,10 @@
 //! |---|---|
 //! | headline | [`Violation::RunsTwice`] |
 //! | I1 | [`Violation::EvacuatedFromPowered`], [`Violation::EvacuatedWithoutProof`] |
-//! | I2 | [`Violation::FencedWrongMachine`] |
-//! | I3 | [`Violation::TwoLeaders`], [`Violation::FencedByMinority`] |
+//! | I2 | [`Violation::FencedWrongMachine`], [`Violation::ProvenWithoutReads`] |
+//! | I3 | [`Violation::TwoLeaders`], [`Violation::FencedByMinority`], [`Violation::ActedDeposed`] |
 //! | I4 | [`Violation::FencedUnderBrake`], [`Violation::TooFast`], [`Violation::ColdStart`] |
-//! | I5 | [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::Diverged`] |
+//! | I5 | [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`] |
 //! | I6 | [`Violation::HeardAndFenced`] |
 //! | I7 | [`Violation::StartedBeforeGate`] |
 //! | I8 | [`Violation::Unbounded`] |
@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use rekindle_coordinator::ledger::{Entry, Fate, LeaderCommand, Ledger, Statement};
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::id::{BootId, HostName, IncidentId, ServerId};
+use rekindle_proto::fact::PowerState;
+use rekindle_proto::id::{BootId, HostName, IncidentId, ServerId, Term};
 use rekindle_proto::status::Phase;
 
 use crate::nova::Nova;
@@ -44,6 +45,12 @@ pub const ROLL_SPEAKS: Duration = Duration::from_secs(12);
 pub const COLD_START: Duration = Duration::from_secs(300);
 /// How much of the roster must have been seen before, in percent.
 pub const COLD_START_SEEN_PERCENT: usize = 80;
+
+/// Between the two off readings of a proof: a second by the leader's own clock, which may run fast.
+pub const READS_APART: Duration = Duration::from_millis(950);
+/// How long after others have gone on without it a leader may still act: an answer to its last check may have been on its way
+/// to a starved machine for as long as the daemon waits for one, and then holds for half a second.
+pub const DEPOSED_ACTS: Duration = Duration::from_secs(6);
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +86,30 @@ pub enum Violation {
         host: HostName,
         /// What went off.
         machine: HostName,
+    },
+    /// I2: a proof was agreed though the device had not said *off* twice, a second apart, since the order.
+    #[error("{host} was taken for proven off after {apart_ms} ms of off readings")]
+    ProvenWithoutReads {
+        /// Which.
+        host: HostName,
+        /// From its first off reading since the order to its last.
+        apart_ms: u64,
+    },
+    /// I3: a leader acted long after others had elected another.
+    #[error("{leader} acted on {host}, {late_s} s after a later term had begun without it")]
+    ActedDeposed {
+        /// Who.
+        leader: HostName,
+        /// On whom.
+        host: HostName,
+        /// How long after.
+        late_s: u64,
+    },
+    /// I5: a proof was still held valid after everything had lost its power.
+    #[error("the proof that {host} is off outlived the loss of power")]
+    ProofOutlivesEpoch {
+        /// Which.
+        host: HostName,
     },
     /// I3: two leaders acted under one committed intent.
     #[error("{a} and {b} both acted under one intent: {intent}")]
@@ -239,13 +270,14 @@ impl Violation {
         match self {
             Self::RunsTwice { .. } => "headline",
             Self::EvacuatedFromPowered { .. } | Self::EvacuatedWithoutProof { .. } => "I1",
-            Self::FencedWrongMachine { .. } => "I2",
-            Self::TwoLeaders { .. } | Self::FencedByMinority { .. } => "I3",
+            Self::FencedWrongMachine { .. } | Self::ProvenWithoutReads { .. } => "I2",
+            Self::TwoLeaders { .. } | Self::FencedByMinority { .. } | Self::ActedDeposed { .. } => "I3",
             Self::FencedUnderBrake { .. } | Self::TooFast { .. } | Self::ColdStart { .. } => "I4",
             Self::FencedWithoutIncident { .. }
             | Self::OffTooLate { .. }
             | Self::TwoIncidents { .. }
             | Self::WrittenAfterClosing { .. }
+            | Self::ProofOutlivesEpoch { .. }
             | Self::Diverged { .. } => "I5",
             Self::HeardAndFenced { .. } => "I6",
             Self::StartedBeforeGate { .. } => "I7",
@@ -284,6 +316,11 @@ pub struct Oracle {
     pub(crate) began: Moment,
     /// Whether hosts have a boot gate: [`started_before_gate`] is judged only then.
     pub has_gate: bool,
+    /// Since when each host's device has said nothing but off, and how long it did so at most since the attempt began: what
+    /// was proven and is not yet agreed is not unproven by somebody at the button.
+    off_reads: BTreeMap<HostName, (Option<Moment>, Duration)>,
+    /// The latest term of which an entry is agreed, and since when.
+    term: Option<(Term, Moment)>,
     /// What was done to each host that may leave an incident stuck.
     pub causes: BTreeMap<HostName, BTreeSet<&'static str>>,
     /// The same for all hosts: whoever leads may have been unable to reach a device.
@@ -314,6 +351,8 @@ impl Oracle {
         self.follow_incidents(now, ledger);
         if let (Statement::Leader { command, .. }, true) = (&entry.statement, applied) {
             written_while_open(command, ledger)?;
+            self.proven_by_reads(command, ledger)?;
+            no_proof_outlives(command, ledger)?;
             self.not_at_cold_start(now, command, ledger)?;
         }
         one_incident_a_host(ledger)
@@ -365,6 +404,50 @@ impl Oracle {
         Ok(())
     }
 
+    /// A device has answered.
+    pub(crate) fn device_read(&mut self, host: &HostName, power: PowerState, at: Moment) {
+        let (since, longest) = self.off_reads.entry(host.clone()).or_default();
+        match power {
+            PowerState::On => *since = None,
+            PowerState::Off => *longest = (*longest).max(at.since(*since.get_or_insert(at))),
+        }
+    }
+
+    /// I2. Source: design section 3.
+    fn proven_by_reads(&self, command: &LeaderCommand, ledger: &Ledger) -> Result<(), Violation> {
+        let LeaderCommand::ConfirmFence { incident, .. } = command else { return Ok(()) };
+        let Some(host) = ledger.incidents.get(incident).map(|incident| &incident.host) else { return Ok(()) };
+        let apart = self.off_reads.get(host).map_or(Duration::ZERO, |(_, longest)| *longest);
+        if apart >= READS_APART {
+            return Ok(());
+        }
+        let apart_ms = u64::try_from(apart.as_millis()).unwrap_or(u64::MAX);
+        Err(Violation::ProvenWithoutReads { host: host.clone(), apart_ms })
+    }
+
+    /// An entry of that term is agreed.
+    pub(crate) fn agreed_in(&mut self, term: Term, now: Moment) {
+        if self.term.is_none_or(|(known, _)| known < term) {
+            self.term = Some((term, now));
+        }
+    }
+
+    /// I3. Source: design section 3, "act only as leader with a fresh linearizable check".
+    pub(crate) fn acts_as_leader(
+        &self,
+        now: Moment,
+        leader: (&HostName, Option<Term>),
+        host: &HostName,
+    ) -> Result<(), Violation> {
+        match (self.term, leader.1) {
+            (Some((newest, since)), Some(term)) if term < newest && now.since(since) > DEPOSED_ACTS => {
+                let late_s = now.since(since).as_secs();
+                Err(Violation::ActedDeposed { leader: leader.0.clone(), host: host.clone(), late_s })
+            }
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
+
     /// A leader's coordinator gave an off order.
     pub(crate) fn off_ordered(
         &mut self,
@@ -375,6 +458,9 @@ impl Oracle {
         ledger: &Ledger,
     ) -> Result<(), Violation> {
         let (leader, start) = by;
+        if !self.off_orders.contains_key(&key) {
+            self.off_reads.remove(host);
+        }
         self.one_leader_an_intent(leader, start, key)?;
         self.no_brake(now, host)?;
         self.most_can_answer(now, leader, host, ledger)?;
@@ -544,6 +630,16 @@ pub fn written_while_open(command: &LeaderCommand, ledger: &Ledger) -> Result<()
         return Ok(());
     }
     Err(Violation::WrittenAfterClosing { incident: *id })
+}
+
+/// I5. Source: design section 3 and red-team 29: after a loss of power nothing that was proven before is known.
+///
+/// # Errors
+/// [`Violation::ProofOutlivesEpoch`].
+pub fn no_proof_outlives(command: &LeaderCommand, ledger: &Ledger) -> Result<(), Violation> {
+    let LeaderCommand::BeginEpoch { .. } = command else { return Ok(()) };
+    let proven = ledger.open_incidents().find(|incident| incident.proof.is_some());
+    proven.map_or(Ok(()), |incident| Err(Violation::ProofOutlivesEpoch { host: incident.host.clone() }))
 }
 
 /// Liveness: every incident ends in recovered, refuted, or stuck with a reason.

@@ -478,18 +478,22 @@ impl Node {
         progress.acked = progress.acked.max(round);
         // More is sent only for an answer that brought it on: else each heartbeat would begin another round of questions and
         // answers without end.
-        let before = (progress.matched, progress.next);
+        let before = progress.matched;
         if ok {
             progress.matched = progress.matched.max(matched);
             progress.next = progress.next.max(progress.matched + 1);
-            let brought_on = progress.matched > before.0;
+            let brought_on = progress.matched > before;
             if brought_on && progress.next <= self.durable {
                 self.send_to(now, place, out);
             }
             self.count_matched(voters, out);
         } else {
-            progress.next = (matched + 1).min(progress.next.saturating_sub(1)).max(progress.matched + 1).max(1);
-            if progress.next < before.1 {
+            // At the floor there is nothing to go back to: a peer that refuses there has lost its disk since it acknowledged.
+            // Sent again at once, each heartbeat would begin another endless exchange with it.
+            let next = (matched + 1).min(progress.next.saturating_sub(1)).max(progress.matched + 1).max(1);
+            let goes_back = next < progress.next;
+            progress.next = next;
+            if goes_back {
                 self.send_to(now, place, out);
             }
         }

@@ -12,10 +12,11 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The broken promises of random stories in which people always meddle, and rebuilds fail and leave copies.
-fn broken(gates: bool) -> Vec<(u64, String, String)> {
+/// The broken promises of random stories in which people always meddle, and rebuilds fail and leave copies; told when asked
+/// for.
+fn broken(gates: bool) -> impl Iterator<Item = (u64, String, String)> {
     let (first, seeds) = (number("REKINDLE_SIM_FIRST", 0), number("REKINDLE_SIM_SEEDS", SEEDS));
-    let story = |seed| {
+    let story = move |seed| {
         let mut scenario = random::scenario(seed, &(3..=9));
         scenario.cluster.gates = gates;
         scenario.weather.meddling = Some(80);
@@ -24,23 +25,21 @@ fn broken(gates: bool) -> Vec<(u64, String, String)> {
         let broken = run(&scenario, seed).broken?;
         Some((seed, broken.invariant, broken.text))
     };
-    (first..first + seeds).filter_map(story).collect()
+    (first..first + seeds).filter_map(story)
 }
 
 #[test]
 fn behind_gates_no_vm_runs_twice_whoever_presses_the_button() {
     // How such stories end is judged by the test of random clusters: this weather is worse than any of its own.
-    let (late, broken): (Vec<_>, Vec<_>) =
-        broken(true).into_iter().partition(|(_, what, _)| what.starts_with("liveness"));
+    let (late, broken): (Vec<_>, Vec<_>) = broken(true).partition(|(_, what, _)| what.starts_with("liveness"));
     println!("not judged here: {late:#?}");
     assert!(broken.is_empty(), "{} broken promises: {broken:#?}", broken.len());
 }
 
 #[test]
 fn without_gates_it_does() {
-    let broken = broken(false);
-    println!("{broken:#?}");
-    let twice = broken.iter().filter(|(_, _, text)| text.contains("at once")).count();
-    println!("{twice} double runs without gates");
-    assert!(twice > 0, "a simulation that cannot fail proves nothing");
+    // The first suffices: the others cost seconds each.
+    let twice = broken(false).find(|(_, _, text)| text.contains("at once"));
+    println!("{twice:?}");
+    assert!(twice.is_some(), "a simulation that cannot fail proves nothing");
 }

@@ -2,12 +2,17 @@
 
 use rekindle_sim::scenario::{Scenario, library, run};
 
+/// Clusters of this many members and more take from half a minute to minutes of CPU each: they run if
+/// `REKINDLE_SIM_HEAVY` is set, as `make test-long` does, or if one is asked for by its name.
+const HEAVY: usize = 60;
+
 /// Runs every scenario with all its seeds, or only those whose name has `REKINDLE_SIM_ONLY` in it.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "whoever works on one scenario asks for that one")]
 fn every_scenario_ends_as_its_file_says() {
     let only = std::env::var("REKINDLE_SIM_ONLY").unwrap_or_default();
-    let mut failures = Vec::new();
+    let all = !only.is_empty() || std::env::var_os("REKINDLE_SIM_HEAVY").is_some();
+    let (mut failures, mut skipped) = (Vec::new(), Vec::new());
     let (mut scenarios, mut runs) = (0, 0);
     for (file, text) in library().iter().filter(|(file, _)| file.contains(&only)) {
         scenarios += 1;
@@ -18,6 +23,10 @@ fn every_scenario_ends_as_its_file_says() {
                 continue;
             }
         };
+        if !all && scenario.cluster.hosts >= HEAVY {
+            skipped.push(*file);
+            continue;
+        }
         for seed in scenario.first_seed..scenario.first_seed + scenario.seeds {
             runs += 1;
             let outcome = run(&scenario, seed);
@@ -27,7 +36,10 @@ fn every_scenario_ends_as_its_file_says() {
             failures.extend(outcome.missed.iter().map(|missed| format!("{file}, seed {seed}: {missed}")));
         }
     }
-    println!("{scenarios} scenarios, {runs} runs");
+    println!("{scenarios} scenarios, {runs} runs; {} heavy ones only read: {}", skipped.len(), skipped.join(" "));
+    if !skipped.is_empty() {
+        println!("REKINDLE_SIM_HEAVY=1 runs them too");
+    }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 

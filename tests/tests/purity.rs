@@ -116,6 +116,20 @@ fn no_pure_crate_links_the_world() {
     }
 }
 
+/// Guards can be switched off in the simulator's own test, and in nothing that is shipped.
+#[test]
+fn the_daemon_cannot_switch_a_guard_off() {
+    let tree = |more: &[&str]| {
+        let arguments = ["tree", "-e", "normal", "--prefix", "none", "--format", "{p}|{f}", "-p"];
+        cargo(&[&arguments[..], more].concat())
+    };
+    let features = |line: &str| line.rsplit('|').next().is_some_and(|all| all.split(',').any(|one| one == "mutants"));
+    let enabled = |tree: &str| tree.lines().any(|line| line.starts_with("rekindle-") && features(line));
+    assert!(!enabled(&tree(&["rekindle-agent"])), "rekindle-agent enables the feature `mutants`");
+    let named = tree(&["rekindle-sim", "--features", "mutants"]);
+    assert!(enabled(&named), "cargo tree has another form now: {named}");
+}
+
 #[test]
 fn the_list_of_the_world_is_spelt_as_cargo_spells_it() {
     let daemon = linked("rekindle-agent", &[]);

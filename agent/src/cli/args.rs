@@ -86,6 +86,9 @@ pub enum Command {
     Incident {
         /// Its number.
         id: Option<IncidentId>,
+        /// Go through this recording of a daemon again, instead of asking one: whether it decides the same once more.
+        #[arg(long, value_name = "FILE")]
+        replay: Option<PathBuf>,
         /// Print the document as JSON.
         #[arg(long)]
         json: bool,

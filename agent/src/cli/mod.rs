@@ -9,6 +9,7 @@ mod gate;
 mod order;
 mod pki;
 pub mod render;
+mod replay;
 mod roster;
 mod run;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, roster, sim, voters};
+use super::{Exit, Failure, order, pki, replay, roster, sim, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
@@ -43,7 +43,8 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             };
             show(out, *json, &members, || render::members(&members, paint))
         }
-        Command::Incident { id, json } => incident(socket, out, *id, *json, paint).await,
+        Command::Incident { id, json, replay: Some(file) } => replay::run(file, *id, out, *json, paint),
+        Command::Incident { id, json, replay: None } => incident(socket, out, *id, *json, paint).await,
         Command::Why { host, json } => {
             let request = AdminRequest::Why { host: host.clone() };
             let AdminReply::Why { why } = question(socket, &request, ASK_WITHIN).await? else {
@@ -284,7 +285,7 @@ async fn question(socket: &Path, request: &AdminRequest, within: Duration) -> Re
     Ok(reply)
 }
 
-fn show(
+pub(super) fn show(
     out: &mut impl Write,
     json: bool,
     document: &impl Serialize,

@@ -48,6 +48,8 @@ pub(super) struct MemberTable {
     #[serde(default)]
     pub(super) role: MemberRole,
     pub(super) system_uuid: Option<SystemUuid>,
+    #[serde(default)]
+    pub(super) record: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -76,6 +76,8 @@ pub struct Member {
     pub role: MemberRole,
     /// Overrides DMI, for machines without it.
     pub system_uuid: Option<SystemUuid>,
+    /// Whether what this daemon is told is recorded in `state_dir`, to be replayed.
+    pub record: bool,
 }
 
 /// `[cluster]`: the same everywhere.

@@ -190,6 +190,7 @@ fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {
         labels: table.labels,
         role: table.role,
         system_uuid: table.system_uuid,
+        record: table.record,
     })
 }
 

@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 39] = [
+const KEYS: [(&str, &str); 40] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -92,6 +92,7 @@ const KEYS: [(&str, &str); 39] = [
     ("labels", "member"),
     ("role", "member"),
     ("system_uuid", "member"),
+    ("record", "member"),
     ("name", "cluster"),
     ("voters", "cluster"),
     ("standbys", "cluster"),

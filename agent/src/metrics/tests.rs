@@ -21,6 +21,7 @@ fn metrics() -> Metrics {
         labels: [("row".to_owned(), "b".to_owned())].into(),
         role: MemberRole::Member,
         system_uuid: None,
+        record: false,
     })
 }
 

@@ -4,6 +4,7 @@
 mod acts;
 mod book;
 mod queries;
+mod tape;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use crate::transport::{Transport, TransportError, TransportEvent};
 
 use book::{AddressBook, RaftPeers};
 use queries::Queries;
+use tape::Tape;
 
 /// Inputs of adapters that may wait for the loop: a full list of answers for the largest storm we act in.
 const INPUTS_MAX: usize = 4_096;
@@ -108,6 +110,7 @@ pub enum ShellError {
 /// The daemon's parts.
 struct Shell {
     coordinator: Coordinator,
+    tape: Option<Tape>,
     role: MemberRole,
     transport: Transport,
     ledger: Option<LedgerAdapter>,
@@ -192,8 +195,11 @@ async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
     let seed = rand::random();
     tracing::info!(host = %config.member.host, %boot, %incarnation, seed, "rekindled starts");
     let setup = setup(&config, boot, incarnation, seed, &book, generation)?;
+    let now = clock::now();
+    let tape = if config.member.record { Tape::begin(&config.member.state_dir, &setup, now) } else { None };
     let shell = Shell {
-        coordinator: Coordinator::new(setup, clock::now()),
+        coordinator: Coordinator::new(setup, now),
+        tape,
         role: config.member.role,
         transport,
         ledger,
@@ -328,10 +334,14 @@ impl Shell {
     /// One turn: an input in, all outputs out.
     fn turn(&mut self, input: Input) {
         let began = Instant::now();
-        self.coordinator.handle(clock::now(), input);
+        let now = clock::now();
+        self.tape.iter_mut().for_each(|tape| tape.input(now, &input));
+        self.coordinator.handle(now, input);
         while let Some(output) = self.coordinator.poll_output() {
+            self.tape.iter_mut().for_each(|tape| tape.output(&output));
             self.act(output);
         }
+        self.tape.iter_mut().for_each(Tape::end_turn);
         let took = began.elapsed();
         self.metrics.loop_turn(took);
         if took > TURN_WARN {

@@ -20,6 +20,7 @@ use rekindle_proto::id::{DomainName, HostName, IncidentId};
 use rekindle_proto::status::Phase;
 
 use crate::ledger::{COLD_FOR, Epoch, Ledger, RateClaim, UNSEEN_FOR};
+use crate::mutant::{Guard, keeps};
 use crate::verdict::brake_needs;
 
 pub use event::{EVENT_HOLD, EVENT_HOLD_OFF, EVENT_HOSTS_MIN, EVENT_SHARE, EVENT_WINDOW, Silence, event_hold, events};
@@ -177,6 +178,9 @@ impl fmt::Display for Brake {
 /// Disarmed, or the host in maintenance.
 #[must_use]
 pub fn standing(ledger: &Ledger, host: &HostName) -> Option<Brake> {
+    if !keeps(Guard::Standing) {
+        return None;
+    }
     if !ledger.arming.armed {
         return Some(Brake::Disarmed { reason: ledger.arming.reason.clone() });
     }
@@ -189,7 +193,7 @@ pub fn standing(ledger: &Ledger, host: &HostName) -> Option<Brake> {
 #[must_use]
 pub fn cold_start(ledger: &Ledger, host: &HostName) -> Option<Brake> {
     let epoch = &ledger.epoch;
-    if epoch.number == 0 {
+    if epoch.number == 0 || !keeps(Guard::ColdStart) {
         return None;
     }
     let (elapsed, seen) = (epoch.elapsed(), seen_of_roster(ledger));
@@ -262,6 +266,9 @@ pub fn domain_cap(ledger: &Ledger, host: &HostName, needed_by: Option<IncidentId
     if needs.is_some_and(|incident| incident.phase == Phase::Evacuating && incident.host != *host) {
         return None;
     }
+    if !keeps(Guard::DomainCap) {
+        return None;
+    }
     let (size, open, cap) = domain_figures(ledger, &domain);
     (open >= cap).then_some(Brake::DomainCap { domain, open, cap, size })
 }
@@ -269,7 +276,7 @@ pub fn domain_cap(ledger: &Ledger, host: &HostName, needed_by: Option<IncidentId
 /// The rate, for an incident's next off order. Only its first in an epoch is counted.
 #[must_use]
 pub fn fence_rate(ledger: &Ledger, incident: IncidentId, claim: RateClaim) -> Option<Brake> {
-    if ledger.rate.incidents.contains(&incident) {
+    if ledger.rate.incidents.contains(&incident) || !keeps(Guard::FenceRate) {
         return None;
     }
     let rate = &ledger.rate;

@@ -8,6 +8,7 @@ use rekindle_proto::id::{HostName, IncidentId};
 
 use super::watchdog::Silence;
 use crate::ledger::{Evidence, Incident, Ledger};
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
 /// How long a proof holds after the oldest of its devices' last off readings.
@@ -23,6 +24,9 @@ pub struct OffRead {
 }
 
 impl OffRead {
+    /// What stands for a reading where a mutant needs none.
+    pub(super) const NONE: Self = Self { at: Moment::ZERO };
+
     /// From a reading; `None` unless it says off.
     #[must_use]
     pub fn of(reading: &DeviceReading, finished: Moment) -> Option<Self> {
@@ -61,6 +65,10 @@ impl FenceProof {
     ) -> Option<Self> {
         let incident: &Incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
         let Evidence::Devices(record) = &incident.proof.as_ref()?.evidence else { return None };
+        if !keeps(Guard::Proof) || !keeps(Guard::Lease) {
+            let valid_until = now + PROOF_LEASE;
+            return Some(Self { incident: incident.id, host: incident.host.clone(), valid_until });
+        }
         let mut oldest: Option<Moment> = None;
         for device in &record.devices {
             let read = reads.get(&device.device)?;

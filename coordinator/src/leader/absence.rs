@@ -6,6 +6,7 @@ use super::Leader;
 use super::proposals::Key;
 use crate::context::Context;
 use crate::ledger::{Entry, KernelLife, MemberStatement, Silence, Statement, silence};
+use crate::mutant::{Guard, keeps};
 
 impl Leader {
     /// What hosts have said to us of their going and coming, and the ledger does not hold yet: the next leader must know.
@@ -40,6 +41,9 @@ impl Leader {
     /// Whether a host's goodbye explains its silence. After the wait for a reboot, or when its kernel is gone too, it does
     /// not: it is suspect like any other.
     pub(super) fn is_explained(&self, cx: &Context<'_>, host: &HostName) -> bool {
+        if !keeps(Guard::Goodbye) {
+            return false;
+        }
         let Some((why, life)) = cx.goodbye(host) else { return false };
         // Not yet in the ledger: the wait has not begun.
         let committed = cx.ledger.absence(host).filter(|absence| absence.life == life);

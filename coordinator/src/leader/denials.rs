@@ -11,6 +11,7 @@ use super::Leader;
 use super::servers::{ASK_AGAIN_AFTER, Round, WORD_AGE_MAX};
 use crate::context::Context;
 use crate::ledger::Incident;
+use crate::mutant::{Guard, keeps};
 use crate::recovery::hosts_to_ask;
 use crate::time::Moment;
 
@@ -35,6 +36,9 @@ impl Leader {
         migrations: &[NovaMigration],
         round: &mut Round,
     ) -> Result<(), Text> {
+        if !keeps(Guard::CopiesDenied) {
+            return Ok(());
+        }
         let now = cx.now.mono;
         let hosts = hosts_to_ask(&incident.host, migrations);
         let unproven: BTreeSet<&HostName> = hosts.iter().filter(|host| !self.is_proven_off(cx, host)).collect();

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
+use crate::mutant::{Guard, keeps};
 use crate::order::ForceDownOrder;
 use crate::recovery::{Lists, plan};
 use crate::time::Moment;
@@ -245,7 +246,7 @@ impl Leader {
         let heartbeat =
             evacuation.service.as_ref().and_then(Option::as_ref).and_then(|service| service.heartbeat.as_ref());
         // A service that had never reported, and reports now, has been started too.
-        if heartbeat.is_some() && heartbeat != incident.heartbeat.as_ref() {
+        if keeps(Guard::VoidByHeartbeat) && heartbeat.is_some() && heartbeat != incident.heartbeat.as_ref() {
             let why = "Nova's heartbeat of its compute service moved after the force-down: it runs somewhere".into();
             self.void_proof(cx, incident.id, why, false);
             return;
@@ -338,11 +339,20 @@ impl Leader {
         let taken = state.answered(attempt, result, now);
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             evacuation.calls_pause = if taken { None } else { Some(Backoff::after(evacuation.calls_pause, now)) };
+            evacuation.note_refusal(result);
         }
     }
 }
 
 impl Evacuation {
+    /// Nova answers 400 when somebody has cleared the mark: it is ordered again before any further call, lest every server
+    /// use up its tries against it.
+    fn note_refusal(&mut self, result: &Result<NovaAnswer, NovaError>) {
+        if matches!(result, Err(NovaError::Refused { status: 400, .. })) {
+            self.service = None;
+        }
+    }
+
     fn note(&mut self, ask: &Ask, answer: NovaAnswer) {
         match (ask, answer) {
             (Ask::ForceDown | Ask::Service, NovaAnswer::Service(service)) => {
@@ -372,6 +382,29 @@ impl Evacuation {
             | (Ask::Migrations(_), _)
             | (Ask::Server(..), _)
             | (Ask::Evacuate(..), _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which answers to an evacuate call cast doubt on the mark of the compute service.
+    #[test]
+    fn the_mark_is_ordered_again_after_a_400_only() {
+        let refused = |status| Err(NovaError::Refused { status, text: "Compute service is still in use.".into() });
+        let table = [
+            ("taken", Ok(NovaAnswer::Accepted), true),
+            ("in use", refused(400), false),
+            ("conflict", refused(409), true),
+            ("too many", refused(429), true),
+            ("no answer", Err(NovaError::Unknown("timed out".into())), true),
+        ];
+        for (name, result, stays) in table {
+            let mut evacuation = Evacuation { service: Some(None), ..Evacuation::default() };
+            evacuation.note_refusal(&result);
+            assert_eq!(evacuation.service.is_some(), stays, "{name}");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
 use crate::io::{Output, Peer};
 use crate::ledger::{FenceAttempt, Incident, LeaderCommand};
+use crate::mutant::{Guard, keeps};
 use crate::order::PowerOffOrder;
 use crate::time::Moment;
 
@@ -59,7 +60,7 @@ impl Leader {
         }
         // An earlier leader may have heard it, or this process before it led: the word counts all the same (I6).
         let heard = cx.heard.heard_since_accused(&incident.host);
-        let is_open = incident.phase == Phase::Unclean && incident.attempts.is_empty();
+        let is_open = incident.phase == Phase::Unclean && incident.attempts.is_empty() && keeps(Guard::VoiceCancels);
         if is_open && incident.verdict.path.is_none() && heard.is_some() && heard == incident.boot {
             fence.cancelled.get_or_insert_with(|| "it was heard, in the same boot, before any off order".into());
         }
@@ -73,7 +74,9 @@ impl Leader {
             return;
         }
         match incident.last_attempt() {
-            Some(attempt) if attempt.failed.is_none() && attempt.author == self.author => {
+            Some(attempt)
+                if attempt.failed.is_none() && (attempt.author == self.author || !keeps(Guard::IntentAuthor)) =>
+            {
                 let attempt = attempt.clone();
                 self.follow_attempt(cx, incident, &attempt);
             }
@@ -212,6 +215,7 @@ impl Leader {
             }
             let unbound = devices.iter().find_map(|entry| match &entry.binding {
                 Binding::Bound => None,
+                Binding::Unknown(_) | Binding::Refused(_) if !keeps(Guard::DeviceBinding) => None,
                 Binding::Unknown(why) | Binding::Refused(why) => Some(format!("{}: {why}", entry.plan.name)),
             });
             match unbound {
@@ -358,7 +362,7 @@ impl Leader {
                     [_, _, ..] => false,
                 };
                 let fence = self.fences.entry(id).or_default();
-                if first && !fence.ordered && fence.cancelled.is_none() {
+                if first && !fence.ordered && fence.cancelled.is_none() && keeps(Guard::VoiceCancels) {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {

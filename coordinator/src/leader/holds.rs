@@ -14,6 +14,7 @@ use super::suspects::SuspectCase;
 use crate::brake::{self, Brake, Silence};
 use crate::context::Context;
 use crate::ledger::{LeaderCommand, RateClaim};
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
 /// How long a verdict waits for another suspicion to be settled. Beyond it the other host counts as absent, not as alive.
@@ -144,6 +145,9 @@ impl Leader {
 
     /// The event this host is part of, if it still holds.
     pub(crate) fn event_brake(&self, cx: &Context<'_>, host: &HostName) -> Option<Brake> {
+        if !keeps(Guard::DomainEvent) {
+            return None;
+        }
         let off = self.read_off();
         brake::event_hold(&self.brakes.silences, &off, host, cx.ledger.roster.len(), cx.now.mono)
     }

@@ -10,6 +10,7 @@ use super::devices::ReadFor;
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR};
 use crate::ledger::Incident;
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
 /// Between two readings that renew a lease: three may fail before it runs out.
@@ -52,7 +53,7 @@ impl Leader {
         let now = cx.now.mono;
         let id = incident.id;
         let Some(read) = incident.proof.as_ref().map(|proof| proof.evidence.devices()) else { return };
-        if read.is_empty() {
+        if read.is_empty() || !keeps(Guard::Lease) {
             return;
         }
         let devices: Vec<DeviceName> = read.iter().map(|device| device.device.clone()).collect();
@@ -94,13 +95,16 @@ impl Leader {
             }
             evacuation.silent_since.get_or_insert(finished);
         }
-        if reading.power == Ok(PowerState::On) {
+        if reading.power == Ok(PowerState::On) && keeps(Guard::VoidByOn) {
             evacuation.reads.remove(device);
             self.void_proof(cx, id, Text::new(format!("{device} reads on")), false);
         }
     }
 
     pub(super) fn heard_after_proof(&mut self, cx: &mut Context<'_>, incident: &Incident, same_boot: bool) {
+        if !keeps(Guard::VoidByVoice) {
+            return;
+        }
         if incident.proof.as_ref().is_some_and(|proof| !proof.evidence.is_read()) {
             // It must have been silent for long before: there are no last words to forgive.
             let why = format!("{} speaks, though it was taken for off without reading any device", incident.host);

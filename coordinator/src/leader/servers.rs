@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::fencing::FenceProof;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Fate, Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
+use crate::mutant::{Guard, keeps};
 use crate::order::EvacuateOrder;
 use crate::recovery::{CommittedIntent, IntentView, ServerStep, hosts_to_ask, intent_end, next_step};
 use crate::time::Moment;
@@ -138,7 +139,10 @@ impl Leader {
                 continue;
             }
             match record.intent {
-                Some(open) => self.drive_intent(cx, incident, proof, *server, open, &mut round),
+                Some(open) if keeps(Guard::OneIntent) || !self.is_called(id, *server) => {
+                    self.drive_intent(cx, incident, proof, *server, open, &mut round);
+                }
+                Some(_) => self.drive_step(cx, incident, *server, record, &mut round),
                 None => self.drive_step(cx, incident, *server, record, &mut round),
             }
         }
@@ -178,6 +182,11 @@ impl Leader {
         cx.setup.policy.evacuations_at_once.saturating_sub(under_way)
     }
 
+    /// Whether this leadership has sent the call of the open intent of that server.
+    fn is_called(&self, id: IncidentId, server: ServerId) -> bool {
+        self.intents.get(&(id, server)).is_some_and(|state| state.called)
+    }
+
     /// What this leadership did about intents that are closed is of no more use.
     pub(super) fn forget_closed_intents(&mut self, cx: &Context<'_>) {
         self.intents.retain(|(id, server), state| {
@@ -202,7 +211,10 @@ impl Leader {
             *state = IntentState { attempt: open.attempt, ..IntentState::default() };
         }
         let since = *state.since.get_or_insert(now);
-        let (calling, accepted, unsent) = (state.calling, state.accepted, !state.called && open.author == self.author);
+        let (calling, accepted, unsent) = {
+            let is_ours = open.author == self.author || !keeps(Guard::IntentAuthor);
+            (state.calling, state.accepted, !state.called && is_ours)
+        };
         let mut end = state.end.clone();
         if state.is_stalled(now) {
             round.stalled.push(server);

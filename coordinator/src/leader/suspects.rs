@@ -18,6 +18,7 @@ use crate::io::{Event, Output, Peer};
 use crate::ledger::{LeaderCommand, Ledger};
 use crate::life::{KERNEL_WITNESSES, Life, LifeBook};
 use crate::membership::MemberState;
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 use crate::verdict::{NoVerdict, Suspicion, Verdict, confirmers_in_order};
 
@@ -108,7 +109,7 @@ impl Leader {
         let is_quarantined = record.is_some_and(|host| host.quarantine.is_some());
         let is_known = open.map_or(is_quarantined, |incident| !incident.awaits_signs);
         let cooling = self.refutations.get(host).and_then(|times| times.last());
-        if is_known || cooling.is_some_and(|last| cx.now.mono < *last + COOL_DOWN) {
+        if is_known && keeps(Guard::OneIncident) || cooling.is_some_and(|last| cx.now.mono < *last + COOL_DOWN) {
             return;
         }
         let boot = cx.heard.get(host).map(|heard| heard.boot);
@@ -161,6 +162,7 @@ impl Leader {
         let mut counting = findings.iter().filter(|finding| lost.as_ref().is_none_or(|lost| finding.path == *lost));
         let Some(first) = counting.next() else { return };
         match std::iter::once(first).chain(counting).find_map(|finding| finding.heard) {
+            Some(_) if !keeps(Guard::Testimony) => {}
             Some(boot) => self.refute(cx, target, boot, &format!("{accuser} hears it")),
             None => {
                 case.given.insert(accuser.clone(), cx.now.mono);
@@ -210,7 +212,7 @@ impl Leader {
         let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
         for host in hosts {
             let is_dealt_with = cx.ledger.open_incident(&host).is_some_and(|incident| !incident.awaits_signs);
-            if is_dealt_with || self.is_explained(cx, &host) {
+            if is_dealt_with && keeps(Guard::OneIncident) || self.is_explained(cx, &host) {
                 self.suspects.remove(&host);
                 continue;
             }
@@ -325,7 +327,7 @@ impl Leader {
         self.brakes_at_verdict(cx, host, needed_by)?;
         let (host, boot, suspected_at) = (verdict.host().clone(), verdict.boot(), verdict.suspected_at());
         let verdict = verdict.record().clone();
-        match (cx.ledger.open_incident(&host), ending) {
+        match (cx.ledger.open_incident(&host).filter(|_| keeps(Guard::OneIncident)), ending) {
             (None, Ending::Fence) => {
                 let command =
                     LeaderCommand::OpenIncident { host: host.clone(), boot, suspected_at, verdict, needed_by };

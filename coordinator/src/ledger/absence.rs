@@ -45,7 +45,7 @@ impl Absence {
 }
 
 /// What is done about a host that said that it reboots or powers off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnShutdown {
     /// It is given that long to return; then its silence is judged as any other.
     Wait(Duration),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
 use super::{Outcome, STORY_LINES_MAX};
+use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
 
 /// Whether `to` may follow `from`. One row a phase, no default.
@@ -172,7 +173,7 @@ impl Incident {
     /// readmitted (I5). By ledger order and a leader's monotonic clock, never by the wall clock.
     #[must_use]
     pub fn is_off_settled(&self) -> bool {
-        self.last_attempt().is_none_or(|last| last.attempt <= self.off_settled)
+        !keeps(Guard::OffSettled) || self.last_attempt().is_none_or(|last| last.attempt <= self.off_settled)
     }
 
     /// Changes the phase if [`may_follow`] allows it.

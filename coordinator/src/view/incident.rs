@@ -8,7 +8,7 @@ use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ServerLine};
 use super::standing::{reboot_doc, reboot_line};
 use crate::context::Context;
 use crate::leader::Leader;
-use crate::ledger::{Fate, GuestIncident, Incident, ServerRecord};
+use crate::ledger::{Fate, GuestIncident, Incident, Ledger, ServerRecord};
 
 pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
     let hosts = cx.ledger.incidents.values().map(incident_line);
@@ -20,18 +20,29 @@ pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
 }
 
 pub(crate) fn incident(cx: &Context<'_>, leader: &Leader, id: IncidentId) -> AdminReply {
-    if let Some(incident) = cx.ledger.incidents.get(&id) {
-        return AdminReply::Incident { incident: Box::new(incident_doc(Some(leader), incident)) };
+    match document(Some(leader), cx.ledger, id) {
+        Some(doc) => AdminReply::Incident { incident: Box::new(doc) },
+        None => {
+            AdminReply::Error { kind: AdminErrorKind::NotFound, text: Text::new(format!("there is no incident {id}")) }
+        }
     }
-    if let Some(guest) = cx.ledger.guest_incidents.get(&id) {
-        let held_by = leader.holds(id).into_iter().cloned().collect();
-        let doc = IncidentDoc { line: guest_line(guest), story: guest.story.clone(), servers: Vec::new(), held_by };
-        return AdminReply::Incident { incident: Box::new(doc) };
+}
+
+/// The story as the ledger alone tells it: what only a leader knows, such as what is waited for, is missing.
+pub(crate) fn story(ledger: &Ledger, id: IncidentId) -> Option<IncidentDoc> {
+    document(None, ledger, id)
+}
+
+fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<IncidentDoc> {
+    if let Some(incident) = ledger.incidents.get(&id) {
+        return Some(incident_doc(leader, incident));
     }
-    if let Some(reboot) = cx.ledger.reboots.get(&id) {
-        return AdminReply::Incident { incident: Box::new(reboot_doc(Some(leader), reboot)) };
+    if let Some(guest) = ledger.guest_incidents.get(&id) {
+        let held_by = leader.and_then(|leader| leader.holds(id)).into_iter().cloned().collect();
+        let story = guest.story.clone();
+        return Some(IncidentDoc { line: guest_line(guest), story, servers: Vec::new(), held_by });
     }
-    AdminReply::Error { kind: AdminErrorKind::NotFound, text: Text::new(format!("there is no incident {id}")) }
+    ledger.reboots.get(&id).map(|reboot| reboot_doc(leader, reboot))
 }
 
 pub(super) fn incident_doc(leader: Option<&Leader>, incident: &Incident) -> IncidentDoc {

@@ -8,6 +8,6 @@ mod status;
 mod why;
 
 pub(crate) use brake::brakes;
-pub(crate) use incident::{incident, incidents};
+pub(crate) use incident::{incident, incidents, story};
 pub(crate) use status::{members, status};
 pub(crate) use why::why;

@@ -41,6 +41,12 @@ impl Deed {
             Self::Depose {} => "depose",
             Self::Elect { .. } => "elect",
             Self::Order { .. } => "order",
+            Self::Hang { .. } => "hang",
+            Self::Unhang { .. } => "unhang",
+            Self::AnswerForTheDead {} => "answer-for-the-dead",
+            Self::NobodyAnswers {} => "nobody-answers",
+            Self::ShutDown { .. } => "shut-down",
+            Self::BootEmpty { .. } => "boot-empty",
             Self::Heal {} => "heal",
         }
     }
@@ -59,6 +65,8 @@ impl Deed {
                 Some(Self::Bmc { hosts: hosts.clone(), behaves: BmcWord::Honest })
             }
             Self::NovaDown {} => Some(Self::NovaUp {}),
+            Self::Hang { hosts } => Some(Self::Unhang { hosts: hosts.clone() }),
+            Self::AnswerForTheDead {} => Some(Self::NobodyAnswers {}),
             Self::Disk { hosts, is: DiskWord::Slow | DiskWord::Full } => {
                 Some(Self::Disk { hosts: hosts.clone(), is: DiskWord::Good })
             }
@@ -73,7 +81,13 @@ impl Deed {
                 OrderWord::MaintenanceOn => {
                     Some(Self::Order { order: OrderWord::MaintenanceOff, hosts: hosts.clone() })
                 }
-                OrderWord::MaintenanceOff | OrderWord::Resume | OrderWord::Release => None,
+                OrderWord::MaintenanceOff
+                | OrderWord::Resume
+                | OrderWord::Release
+                | OrderWord::LiftBrake
+                | OrderWord::ConfirmOff
+                | OrderWord::Forget
+                | OrderWord::Enroll => None,
             },
             Self::Weather(words) => words.inverse().map(Self::Weather),
             Self::Kill { .. }
@@ -97,6 +111,10 @@ impl Deed {
             | Self::DaemonStart { .. }
             | Self::Depose {}
             | Self::Elect { .. }
+            | Self::Unhang { .. }
+            | Self::NobodyAnswers {}
+            | Self::ShutDown { .. }
+            | Self::BootEmpty { .. }
             | Self::Heal {} => None,
         }
     }
@@ -128,7 +146,11 @@ impl Deed {
             | Self::DaemonCrash { hosts, .. }
             | Self::DaemonStop { hosts }
             | Self::DaemonStart { hosts }
-            | Self::Elect { hosts } => vec![("hosts", hosts)],
+            | Self::Elect { hosts }
+            | Self::Hang { hosts }
+            | Self::Unhang { hosts }
+            | Self::ShutDown { hosts, .. }
+            | Self::BootEmpty { hosts } => vec![("hosts", hosts)],
             Self::CrossBmcs { hosts, with } => vec![("hosts", hosts), ("with", with)],
             Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![("hosts", hosts), ("to", to)],
             Self::Split { hosts, from, .. } => {
@@ -140,6 +162,8 @@ impl Deed {
             | Self::NovaDown {}
             | Self::NovaUp {}
             | Self::Depose {}
+            | Self::AnswerForTheDead {}
+            | Self::NobodyAnswers {}
             | Self::Heal {} => Vec::new(),
         }
     }
@@ -170,7 +194,11 @@ impl Deed {
             | Self::DaemonCrash { hosts, .. }
             | Self::DaemonStop { hosts }
             | Self::DaemonStart { hosts }
-            | Self::Elect { hosts } => vec![hosts],
+            | Self::Elect { hosts }
+            | Self::Hang { hosts }
+            | Self::Unhang { hosts }
+            | Self::ShutDown { hosts, .. }
+            | Self::BootEmpty { hosts } => vec![hosts],
             Self::CrossBmcs { hosts, with } => vec![hosts, with],
             Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![hosts, to],
             Self::Split { hosts, from, .. } => std::iter::once(hosts).chain(from.as_mut()).collect(),
@@ -180,6 +208,8 @@ impl Deed {
             | Self::NovaDown {}
             | Self::NovaUp {}
             | Self::Depose {}
+            | Self::AnswerForTheDead {}
+            | Self::NobodyAnswers {}
             | Self::Heal {} => Vec::new(),
         }
     }
@@ -226,6 +256,12 @@ impl Deed {
             | Self::Depose {}
             | Self::Elect { .. }
             | Self::Order { .. }
+            | Self::Hang { .. }
+            | Self::Unhang { .. }
+            | Self::AnswerForTheDead {}
+            | Self::NobodyAnswers {}
+            | Self::ShutDown { .. }
+            | Self::BootEmpty { .. }
             | Self::Heal {} => None,
         }
     }

@@ -1,8 +1,8 @@
 //! What a deed does to the world: the only place where the vocabulary meets it.
 
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
-use rekindle_coordinator::ledger::OperatorCommand;
-use rekindle_proto::fact::{MemberRole, MigrationStatus, NovaMigration};
+use rekindle_coordinator::ledger::{LiftTarget, OperatorCommand};
+use rekindle_proto::fact::{MemberRole, MigrationStatus, NovaMigration, RosterEntry, StopReason};
 use rekindle_proto::id::{HostName, IncidentId};
 
 use super::target::number;
@@ -90,6 +90,17 @@ impl Deed {
             Self::Depose {} => once(world, World::depose),
             Self::Elect { hosts } => each(world, hosts, it, World::elect),
             Self::Order { order, hosts } => give(world, *order, hosts.as_ref(), it),
+            Self::Hang { hosts } => living(world, hosts, it, |world, host| world.hang(host, true)),
+            Self::Unhang { hosts } => each(world, hosts, it, |world, host| world.hang(host, false)),
+            Self::AnswerForTheDead {} => once(world, |world| world.answer_for_the_dead(true)),
+            Self::NobodyAnswers {} => once(world, |world| world.answer_for_the_dead(false)),
+            Self::ShutDown { hosts, power_off } => {
+                let why = if *power_off { StopReason::PowerOff } else { StopReason::Reboot };
+                living(world, hosts, it, |world, host| world.shut_down(host, why))
+            }
+            Self::BootEmpty { hosts } => {
+                some(world, hosts, it, World::is_dead, |world, host| world.boot_without_guests(host))
+            }
             Self::Heal {} => once(world, World::heal),
         }
     }
@@ -243,7 +254,14 @@ fn give(world: &mut World, order: OrderWord, hosts: Option<&Targets>, it: Option
     match order {
         OrderWord::Arm => once(world, |world| world.order(&OperatorCommand::Arm(true), reason)),
         OrderWord::Disarm => once(world, |world| world.order(&OperatorCommand::Arm(false), reason)),
-        OrderWord::MaintenanceOn | OrderWord::MaintenanceOff | OrderWord::Resume | OrderWord::Release => {
+        OrderWord::MaintenanceOn
+        | OrderWord::MaintenanceOff
+        | OrderWord::Resume
+        | OrderWord::Release
+        | OrderWord::LiftBrake
+        | OrderWord::ConfirmOff
+        | OrderWord::Forget
+        | OrderWord::Enroll => {
             let Some(hosts) = hosts else { return 0 };
             let hosts = resolve(world, hosts, it);
             let commands: Vec<OperatorCommand> =
@@ -266,6 +284,18 @@ fn command(world: &World, order: OrderWord, host: HostName) -> Option<OperatorCo
         OrderWord::MaintenanceOff => Some(OperatorCommand::Maintenance { host, on: false }),
         OrderWord::Resume => incident(&host).map(|incident| OperatorCommand::Resume { incident }),
         OrderWord::Release => Some(OperatorCommand::Release { host }),
+        OrderWord::LiftBrake => {
+            let target = incident(&host).map_or_else(|| LiftTarget::Host(host), LiftTarget::Incident);
+            Some(OperatorCommand::LiftBrake { target })
+        }
+        OrderWord::ConfirmOff => {
+            incident(&host).map(|incident| OperatorCommand::ConfirmOff { incident, checked: "its front panel".into() })
+        }
+        OrderWord::Forget => Some(OperatorCommand::Forget { host }),
+        OrderWord::Enroll => {
+            let entry = RosterEntry { host, role: MemberRole::Member, domain: None };
+            Some(OperatorCommand::Enroll { entry })
+        }
     }
 }
 

@@ -219,6 +219,33 @@ pub enum Deed {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hosts: Option<Targets>,
     },
+    /// All processes of the host hang, its guests' and its daemon too; its kernel still answers.
+    Hang {
+        /// Whose.
+        hosts: Targets,
+    },
+    /// They go on.
+    Unhang {
+        /// Whose.
+        hosts: Targets,
+    },
+    /// A firewall or proxy answers for every host, dead or alive: port unreachable, reset.
+    AnswerForTheDead {},
+    /// It does so no more.
+    NobodyAnswers {},
+    /// The host is told to reboot, or to power off: its daemon says goodbye, then all of it ends.
+    ShutDown {
+        /// Whose.
+        hosts: Targets,
+        /// It powers off, and does not mean to be back.
+        #[serde(default, skip_serializing_if = "is_false")]
+        power_off: bool,
+    },
+    /// A host that is down has booted; none of its guests runs, nor is started by anybody on it.
+    BootEmpty {
+        /// Whose.
+        hosts: Targets,
+    },
     /// Everything mends that can mend without a person. What is dead stays dead.
     Heal {},
 }

@@ -66,6 +66,14 @@ pub enum OrderWord {
     Resume,
     /// Let it back.
     Release,
+    /// Let no brake but disarmed and maintenance hold it.
+    LiftBrake,
+    /// "I have seen that it is off."
+    ConfirmOff,
+    /// Take it off the roster.
+    Forget,
+    /// Put it back on the roster: on probation, with no domain.
+    Enroll,
 }
 
 impl OrderWord {
@@ -74,7 +82,14 @@ impl OrderWord {
     pub fn is_about_a_host(self) -> bool {
         match self {
             Self::Arm | Self::Disarm => false,
-            Self::MaintenanceOn | Self::MaintenanceOff | Self::Resume | Self::Release => true,
+            Self::MaintenanceOn
+            | Self::MaintenanceOff
+            | Self::Resume
+            | Self::Release
+            | Self::LiftBrake
+            | Self::ConfirmOff
+            | Self::Forget
+            | Self::Enroll => true,
         }
     }
 }

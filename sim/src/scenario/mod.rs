@@ -5,7 +5,7 @@ use rekindle_proto::id::{DomainName, HostName};
 use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
-use crate::deed::{Deed, Span, Targets, WeatherWords};
+use crate::deed::{Deed, PathWord, Span, Targets, WeatherWords};
 
 mod check;
 mod expect;
@@ -154,6 +154,12 @@ pub struct PolicyWords {
     /// How long a call without a record may still have an effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evacuate_settle: Option<Span>,
+    /// Hosts live under their own watchdog, and one that ran out is proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_fence: Option<bool>,
+    /// A host that is down on this path alone is a verdict too (a row of the path matrix).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recover_on: Option<PathWord>,
 }
 
 impl PolicyWords {

@@ -1,10 +1,13 @@
 //! From a scenario's words to the world's plan.
 
+use std::collections::BTreeSet;
+
+use rekindle_coordinator::paths::{PathAction, PathRule};
 use rekindle_coordinator::policy::Policy;
 use rekindle_proto::fact::{MemberRole, RosterEntry};
 
 use super::{Cluster, PolicyWords, Scenario};
-use crate::world::{Plan, PlannedMember, Weather};
+use crate::world::{Plan, PlannedMember, Weather, path_name};
 
 impl Scenario {
     pub(super) fn weather(&self) -> Weather {
@@ -42,6 +45,7 @@ impl Cluster {
             armed,
             members,
             gates,
+            records: false,
         }
     }
 }
@@ -57,6 +61,8 @@ impl PolicyWords {
             evacuations_at_once,
             evacuate_tries,
             evacuate_settle,
+            self_fence,
+            recover_on,
         } = self;
         policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
         policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
@@ -65,6 +71,12 @@ impl PolicyWords {
         policy.evacuations_at_once = evacuations_at_once.unwrap_or(policy.evacuations_at_once);
         policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
         policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
+        policy.self_fence = self_fence.unwrap_or(policy.self_fence);
+        policy.paths.rules.extend(recover_on.map(|path| PathRule {
+            down: BTreeSet::from([path_name(path.index())]),
+            up: BTreeSet::new(),
+            action: PathAction::Recover,
+        }));
         policy
     }
 }

@@ -35,6 +35,7 @@ impl World {
                 self.schedule(delay, Happening::NovaRead { asker: host, start, call, request: Box::new(request) });
             }
             Output::ForceDown(order) => {
+                self.oracle_acts(ix, order.host());
                 let delay = self.millis(12, 36);
                 self.schedule(delay, Happening::ForceDown { asker: host, start, order: Box::new(order) });
             }

@@ -10,6 +10,15 @@ use super::*;
 /// Names of the networks, `management` first.
 const PATHS: [&str; 3] = ["management", "storage", "tenant"];
 
+/// The name of a path by number; of the last one, if there is none.
+///
+/// # Panics
+/// If a constant name of its own were malformed.
+#[must_use]
+pub fn path_name(index: usize) -> PathName {
+    PathName::new(PATHS[index.min(PATHS.len() - 1)]).expect("a constant")
+}
+
 impl World {
     /// The world of a plan, at its start.
     ///
@@ -17,8 +26,7 @@ impl World {
     /// If a constant name of its own were malformed.
     #[must_use]
     pub fn build(plan: &Plan) -> Self {
-        let paths: Vec<PathName> =
-            PATHS.iter().take(plan.paths.clamp(1, 3)).map(|path| PathName::new(path).expect("a constant")).collect();
+        let paths: Vec<PathName> = (0..plan.paths.clamp(1, PATHS.len())).map(path_name).collect();
         let cluster = ClusterName::new("sim").expect("a constant");
         let roster = roster(plan);
         let mut ledger = Ledger::new(cluster.clone());
@@ -56,6 +64,7 @@ impl World {
             counters: BTreeMap::new(),
             operator: Some(Box::new(authority)),
             queries: 0,
+            records: plan.records,
         };
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan);
@@ -111,6 +120,7 @@ impl World {
             gate: plan.gates,
             opened: None,
             fed: None,
+            tape: None,
         });
     }
 

@@ -72,6 +72,8 @@ pub struct Host {
     pub(super) opened: Option<BootId>,
     /// When its watchdog was last fed, if it is armed.
     pub(super) fed: Option<Moment>,
+    /// What its present daemon was told since it began, if that is recorded.
+    pub(super) tape: Option<Tape>,
 }
 
 impl Host {
@@ -198,7 +200,9 @@ impl World {
             self.introduce(ix);
             self.setup(ix)
         };
+        let records = self.records;
         let host = &mut self.hosts[ix];
+        host.tape = if records { Tape::begin(&setup, now) } else { None };
         host.coordinator = Some(Box::new(Coordinator::new(setup, now)));
         host.running = true;
         self.net.forget(ix);

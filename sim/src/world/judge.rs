@@ -37,6 +37,7 @@ impl World {
     /// An entry is agreed for the first time.
     pub(super) fn oracle_agreed(&mut self, index: usize) {
         let Some(agreed) = self.raft.at(index) else { return };
+        self.oracle.agreed_in(agreed.record.term, self.now);
         let Some(entry) = &agreed.record.entry else { return };
         let applied = agreed.outcome.as_ref().is_some_and(Outcome::is_applied);
         if !applied {
@@ -60,9 +61,17 @@ impl World {
         }
     }
 
+    /// Something is about to be done that needs no further entry.
+    pub(super) fn oracle_acts(&mut self, ix: Ix, host: &HostName) {
+        let term = self.hosts[ix].coordinator().and_then(Coordinator::leads);
+        let verdict = self.oracle.acts_as_leader(self.now, (&self.hosts[ix].name, term), host);
+        self.judge(verdict);
+    }
+
     pub(super) fn oracle_off_ordered(&mut self, ix: Ix, order: &PowerOffOrder) {
-        let by = (&self.hosts[ix].name, self.hosts[ix].start);
         let key = (order.incident(), order.attempt());
+        self.oracle_acts(ix, order.host());
+        let by = (&self.hosts[ix].name, self.hosts[ix].start);
         let verdict = self.oracle.off_ordered(self.now, by, order.host(), key, self.raft.ledger());
         self.judge(verdict);
     }
@@ -96,7 +105,8 @@ impl World {
     /// Something changed in who reaches whom: which voters lack their 51 %, and since when.
     pub(super) fn recount(&mut self) {
         let now = self.now;
-        let needed = rekindle_coordinator::verdict::brake_needs(self.hosts.len());
+        // Counted here, not asked of those who are judged.
+        let needed = (self.hosts.len() * 51).div_ceil(100);
         let mut lacking = BTreeMap::new();
         for voter in &self.voters {
             let reach = |other: &Ix| *other == *voter || self.connected(*voter, *other);

@@ -25,6 +25,7 @@ impl World {
         self.count(if on { "hung" } else { "unhung" });
         if on {
             self.crash_daemon(host);
+            self.oracle.cause(host, "its processes hung");
             self.life.hung.insert(ix);
         } else {
             self.life.hung.remove(&ix);
@@ -35,6 +36,7 @@ impl World {
     pub fn answer_for_the_dead(&mut self, on: bool) {
         self.tell(if on { "something answers for the dead" } else { "nothing answers for the dead any more" });
         self.life.answers_for_the_dead = on;
+        self.oracle.causes_of_all.insert("something answered for the dead");
     }
 
     /// What a member sees there within its time.

@@ -45,14 +45,17 @@ mod network;
 mod plan;
 mod power;
 mod queue;
+mod tape;
 mod voters;
 mod watchdog;
 
+pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
 pub use plan::{Plan, PlannedMember, Weather};
 
 use queue::{Clock, Queue};
+use tape::Tape;
 
 /// Between two heartbeats of every compute service.
 const NOVA_HEARTBEAT: Duration = Duration::from_secs(10);
@@ -138,6 +141,7 @@ pub struct World {
     counters: BTreeMap<&'static str, u64>,
     operator: Option<Box<crate::authority::Authority>>,
     queries: u64,
+    records: bool,
 }
 
 impl World {
@@ -326,12 +330,17 @@ impl World {
     fn input(&mut self, ix: Ix, input: Input) {
         let now = self.clock(ix);
         let Some(mut coordinator) = self.hosts[ix].coordinator.take() else { return };
+        let mut tape = self.hosts[ix].tape.take();
+        tape.iter_mut().for_each(|tape| tape.input(now, &input));
         coordinator.handle(now, input);
         let mut outputs = 0;
         while let Some(output) = coordinator.poll_output() {
             outputs += 1;
+            tape.iter_mut().for_each(|tape| tape.output(&output));
             self.output(ix, output);
         }
+        tape.iter_mut().for_each(Tape::end_turn);
+        self.hosts[ix].tape = tape;
         if outputs > OUTPUTS_MAX {
             self.broken(Violation::Unbounded {
                 host: self.hosts[ix].name.clone(),

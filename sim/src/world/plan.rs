@@ -30,6 +30,8 @@ pub struct Plan {
     pub members: Vec<PlannedMember>,
     /// Whether hypervisors have boot gates.
     pub gates: bool,
+    /// Whether what every daemon is told is recorded.
+    pub records: bool,
 }
 
 /// One member of a cluster that is given by name.
@@ -58,6 +60,7 @@ impl Default for Plan {
             armed: true,
             members: Vec::new(),
             gates: false,
+            records: false,
         }
     }
 }

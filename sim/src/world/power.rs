@@ -125,6 +125,10 @@ impl World {
                 (Duration::ZERO, Ok(honest))
             }
         };
+        if let Ok(power) = answer {
+            let name = self.hosts[target].name.clone();
+            self.oracle.device_read(&name, power, self.now + after);
+        }
         let guid = guid.then(|| answer.clone().map(|_| bytes));
         let finished = self.hosts[asker].clock.show(self.now + after);
         let reading = DeviceReading { power: answer, guid };

@@ -114,7 +114,7 @@ fn time_of_day(at: WallTime) -> String {
 }
 
 /// Date and time in UTC.
-fn date_time(at: WallTime) -> String {
+pub(super) fn date_time(at: WallTime) -> String {
     stamp(at, "%Y-%m-%d %H:%M:%SZ")
 }
 

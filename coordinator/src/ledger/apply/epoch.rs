@@ -13,6 +13,7 @@ use super::super::rate::RateClaim;
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
 use crate::brake::{self, Brake};
+use crate::mutant::{Guard, keeps};
 
 /// Nobody's: an intent of an earlier epoch is waited out, and no leadership takes it for its own.
 const NOBODY: LeadershipId = LeadershipId(0);
@@ -164,6 +165,9 @@ impl super::Incident {
     /// Nothing that was ordered or read before a loss of power holds now. Servers already moved stay moved. Open
     /// evacuate intents stay open until they are settled, and are nobody's to call (I11).
     fn void_by_epoch(&mut self, at: WallTime, why: &Text) -> Result<(), Outcome> {
+        if !keeps(Guard::EpochVoids) {
+            return Ok(());
+        }
         match self.phase {
             Phase::Fenced | Phase::Evacuating => self.turn(Phase::Fencing, at, why.clone())?,
             Phase::Suspect | Phase::Unclean | Phase::Fencing | Phase::Stuck => self.tell(at, why.clone(), None),

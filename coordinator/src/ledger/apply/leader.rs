@@ -12,7 +12,8 @@ use super::super::evidence::Evidence;
 use super::super::incident::{FenceAttempt, Incident, Proof, tell};
 use super::super::rate::RateClaim;
 use super::super::state::Ledger;
-use super::{Applied, Outcome, When};
+use super::{Applied, Outcome, When, evidence_words};
+use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
 use crate::verdict::{brake_needs, testimonies_needed};
 
@@ -132,6 +133,8 @@ impl Ledger {
             verdict.present,
             verdict.roster
         );
+        incident.tell(at, evidence_words::testimony(verdict), None);
+        incident.tell(at, self.guards_of_opening(host, verdict), None);
         incident.turn(Phase::Unclean, at, text)?;
         self.last_incident = id;
         self.incidents.insert(id, incident);
@@ -145,7 +148,7 @@ impl Ledger {
         if !self.is_hypervisor(host) {
             return Err(Outcome::refused(format!("{host} is not a hypervisor of the roster")));
         }
-        if let Some(open) = self.open_incident(host) {
+        if let Some(open) = self.open_incident(host).filter(|_| keeps(Guard::OneIncident)) {
             return Err(Outcome::refused(format!("incident {} of {host} is open", open.id)));
         }
         let record = self.hosts.get(host);
@@ -202,6 +205,7 @@ impl Ledger {
     fn fence_intent(&mut self, when: When, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
         self.may_act_on(id)?;
         self.may_fence(id, order.rate)?;
+        let guards = self.guards_of_fence(id, order.rate);
         let incident = self.incident_mut(id)?;
         let last = incident.attempts.last();
         if let Some(running) = last.filter(|last| last.failed.is_none()) {
@@ -218,8 +222,14 @@ impl Ledger {
         let names: Vec<String> = order.devices.iter().map(ToString::to_string).collect();
         let text = format!("attempt {}: power off by level {}: {}", order.attempt, order.level, names.join(" and "));
         match incident.phase {
-            Phase::Unclean => incident.turn(Phase::Fencing, when.at, text)?,
-            Phase::Fencing => incident.tell(when.at, text, None),
+            Phase::Unclean => {
+                incident.tell(when.at, guards, None);
+                incident.turn(Phase::Fencing, when.at, text)?;
+            }
+            Phase::Fencing => {
+                incident.tell(when.at, guards, None);
+                incident.tell(when.at, text, None);
+            }
             Phase::Suspect | Phase::Fenced | Phase::Evacuating | Phase::Recovered | Phase::Refuted | Phase::Stuck => {
                 return Err(Outcome::refused(format!("incident is {}; no fence attempt now", incident.phase)));
             }
@@ -261,7 +271,10 @@ impl Ledger {
             return Err(Outcome::refused(format!("attempt {attempt} is not the running one of term {}", when.term)));
         }
         let ordered: BTreeSet<_> = last.devices.iter().collect();
-        let read_twice = proof.devices.iter().filter(|reads| reads.apart_ms >= OFF_READS_APART_MS);
+        let read_twice = proof
+            .devices
+            .iter()
+            .filter(|reads| reads.apart_ms >= OFF_READS_APART_MS || !keeps(Guard::TwoReads) || !keeps(Guard::Proof));
         let proven: BTreeSet<_> = read_twice.map(|reads| &reads.device).collect();
         if ordered != proven || proof.level != last.level || proof.devices.len() != ordered.len() {
             return Err(Outcome::refused(format!(
@@ -272,6 +285,8 @@ impl Ledger {
             )));
         }
         let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
+        let readings = evidence_words::readings(proof, last);
+        incident.tell(when.at, readings, None);
         incident.turn(Phase::Fenced, when.at, format!("off, read twice: {}", names.join(" and ")))?;
         incident.proof = Some(Proof { attempt, evidence: Evidence::Devices(proof.clone()), at: when.at });
         Ok(Outcome::done(format!("{} is proven off", incident.host)))

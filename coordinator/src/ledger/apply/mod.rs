@@ -15,6 +15,7 @@
 mod absence;
 mod clock;
 mod epoch;
+mod evidence_words;
 mod flap;
 mod gate;
 mod leader;
@@ -40,6 +41,7 @@ use super::entry::{Entry, Statement};
 use super::incident::{Incident, ServerRecord};
 use super::state::Ledger;
 use super::{CLOSED_INCIDENTS_MAX, LEDGER_FORMAT};
+use crate::mutant::{Guard, keeps};
 
 /// Where an entry stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +129,9 @@ impl Ledger {
     fn incident_mut(&mut self, id: IncidentId) -> Result<&mut Incident, Outcome> {
         match self.incidents.get_mut(&id) {
             None => Err(Outcome::refused(format!("no incident {id}"))),
-            Some(incident) if !incident.is_open() => Err(Outcome::refused(format!("incident {id} is closed"))),
+            Some(incident) if !incident.is_open() && keeps(Guard::ClosedStays) => {
+                Err(Outcome::refused(format!("incident {id} is closed")))
+            }
             Some(incident) => Ok(incident),
         }
     }

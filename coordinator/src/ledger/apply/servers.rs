@@ -9,6 +9,7 @@ use super::super::entry::{Fate, IntentEnd, PlannedServer};
 use super::super::incident::{Incident, OpenIntent, ServerRecord};
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
+use crate::mutant::{Guard, keeps};
 
 impl Ledger {
     pub(super) fn begin_evacuation(
@@ -59,7 +60,7 @@ impl Ledger {
             return Err(Outcome::refused("no valid proof that the host is off (I1)"));
         }
         let record = incident.unsettled_mut(server)?;
-        if let Some(open) = record.intent {
+        if let Some(open) = record.intent.filter(|_| keeps(Guard::OneIntent)) {
             return Err(Outcome::refused(format!("attempt {} of that server is open (I11)", open.attempt)));
         }
         if record.attempts.checked_add(1) != Some(attempt) {

@@ -1,0 +1,166 @@
+//! Guards that a test may switch off, to prove that the simulator's oracle sees it.
+//!
+//! Each guard asks [`keeps`] where it decides, in the leader and in the ledger's own copy of the rule alike: they guard one
+//! promise. Without the feature `mutants`, which nothing but `sim/tests/mutants.rs` enables, the answer is a constant, and
+//! nothing is left of the question.
+
+/// A guard, or a rule of the proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// I1: No evacuate call without a proof. Off: an answered off order proves; no reading is needed, none is waited for.
+    Proof,
+    /// I2: Power is read *off* twice, a second apart. Off: once.
+    TwoReads,
+    /// I2: A proof is valid for 30 s after the last off reading, and renewed by reading. Off: for ever.
+    Lease,
+    /// I2: An *on* reading voids the proof.
+    VoidByOn,
+    /// I2: A word of the host after its proof voids it.
+    VoidByVoice,
+    /// I2: A Nova heartbeat that moves after the force-down voids the proof.
+    VoidByHeartbeat,
+    /// I2: A device counts only while it is known to be the host's own.
+    DeviceBinding,
+    /// I3: Who acts has just been confirmed as leader by a quorum.
+    FreshCheck,
+    /// I3: 51 % of the roster have answered.
+    RollCall,
+    /// I3, section 4: A quorum of those who could testify finds the host silent, and one who hears it refutes.
+    Testimony,
+    /// I5: An intent is acted upon by the very leadership that wrote it.
+    IntentAuthor,
+    /// I5: One open incident a host.
+    OneIncident,
+    /// I5: Nothing is written into a closed incident.
+    ClosedStays,
+    /// I5: No readmission while an off order may still be under way.
+    OffSettled,
+    /// I5: A loss of power voids what was proven before it.
+    EpochVoids,
+    /// I6: A host heard in the same boot before the first off order is not powered off.
+    VoiceCancels,
+    /// I7: A fenced host starts no guests before it was let back.
+    BootGate,
+    /// I4: Nothing is done while disarmed, or about a host in maintenance.
+    Standing,
+    /// I4: Nobody is judged while the cluster is still starting.
+    ColdStart,
+    /// I4: Hosts that fall silent together are held for a while.
+    DomainEvent,
+    /// I4: Only so many hosts of a domain are recovered at once.
+    DomainCap,
+    /// I4: Hosts are fenced only so fast.
+    FenceRate,
+    /// I11: One evacuate intent at a time per server.
+    OneIntent,
+    /// I11: An intent without a record is open until its call can have no effect any more.
+    IntentSettles,
+    /// I11: Whoever may run a copy has denied it before an evacuate call.
+    CopiesDenied,
+    /// section 4: A host that said goodbye is not suspect.
+    Goodbye,
+}
+
+impl Guard {
+    /// All of them.
+    pub const ALL: [Self; 26] = [
+        Self::Proof,
+        Self::TwoReads,
+        Self::Lease,
+        Self::VoidByOn,
+        Self::VoidByVoice,
+        Self::VoidByHeartbeat,
+        Self::DeviceBinding,
+        Self::FreshCheck,
+        Self::RollCall,
+        Self::Testimony,
+        Self::IntentAuthor,
+        Self::OneIncident,
+        Self::ClosedStays,
+        Self::OffSettled,
+        Self::EpochVoids,
+        Self::VoiceCancels,
+        Self::BootGate,
+        Self::Standing,
+        Self::ColdStart,
+        Self::DomainEvent,
+        Self::DomainCap,
+        Self::FenceRate,
+        Self::OneIntent,
+        Self::IntentSettles,
+        Self::CopiesDenied,
+        Self::Goodbye,
+    ];
+
+    /// The rule of design.md, section 3 (or 4), that it keeps.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Proof => "I1",
+            Self::TwoReads
+            | Self::Lease
+            | Self::VoidByOn
+            | Self::VoidByVoice
+            | Self::VoidByHeartbeat
+            | Self::DeviceBinding => "I2",
+            Self::FreshCheck | Self::RollCall => "I3",
+            Self::Testimony => "I3, section 4",
+            Self::IntentAuthor | Self::OneIncident | Self::ClosedStays | Self::OffSettled | Self::EpochVoids => "I5",
+            Self::VoiceCancels => "I6",
+            Self::BootGate => "I7",
+            Self::Standing | Self::ColdStart | Self::DomainEvent | Self::DomainCap | Self::FenceRate => "I4",
+            Self::OneIntent | Self::IntentSettles | Self::CopiesDenied => "I11",
+            Self::Goodbye => "section 4",
+        }
+    }
+}
+
+/// Whether a guard is kept: always, but under test.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+#[must_use]
+pub(crate) const fn keeps(_guard: Guard) -> bool {
+    true
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::Without;
+#[cfg(feature = "mutants")]
+pub(crate) use switch::keeps;
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Guard;
+
+    thread_local! {
+        // One of the thread, not a field: the ledger's apply function and the types that are proofs see no setup, and a
+        // simulated world runs on one thread.
+        static OFF: Cell<Option<Guard>> = const { Cell::new(None) };
+    }
+
+    /// Whether a guard is kept on this thread.
+    pub(crate) fn keeps(guard: Guard) -> bool {
+        OFF.get() != Some(guard)
+    }
+
+    /// As long as it lives, one guard is off on this thread.
+    #[derive(Debug)]
+    pub struct Without(());
+
+    impl Without {
+        /// Switches a guard off.
+        #[must_use]
+        pub fn new(guard: Guard) -> Self {
+            OFF.set(Some(guard));
+            Self(())
+        }
+    }
+
+    impl Drop for Without {
+        fn drop(&mut self) {
+            OFF.set(None);
+        }
+    }
+}
