@@ -476,10 +476,14 @@ impl Node {
         let Some(place) = self.peers.iter().position(|(peer, _)| *peer == from) else { return };
         let progress = &mut self.peers[place].1;
         progress.acked = progress.acked.max(round);
+        // More is sent only for an answer that brought it on: else each heartbeat would begin another round of questions and
+        // answers without end.
+        let before = progress.matched;
         if ok {
             progress.matched = progress.matched.max(matched);
             progress.next = progress.next.max(progress.matched + 1);
-            if progress.next <= self.durable {
+            let brought_on = progress.matched > before;
+            if brought_on && progress.next <= self.durable {
                 self.send_to(now, place, out);
             }
             self.count_matched(voters, out);

@@ -125,14 +125,13 @@ impl Leader {
 
     /// Others turned suspect meanwhile: wait until each is settled, so that the 51 % are counted on facts. Nobody lifts
     /// this: it ends by itself.
-    pub(super) fn unsettled_others(&mut self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
+    pub(super) fn unsettled_others<'a>(&'a mut self, cx: &Context<'_>, host: &HostName) -> Result<(), Text> {
         let now = cx.now.mono;
-        let unsettled = |(other, case): &(&HostName, &SuspectCase)| {
-            *other != host
-                && now < case.suspicion.began + SETTLE_WAIT
-                && case.suspicion.judge(&cx.ledger.roster, &case.suspicion.heard).is_err()
+        let unsettled = |(other, case): (&'a HostName, &'a mut SuspectCase)| {
+            let is_waited_for = other != host && now < case.suspicion.began + SETTLE_WAIT;
+            (is_waited_for && !case.is_settled(cx.ledger)).then(|| other.as_str())
         };
-        let waiting: Vec<&str> = self.suspects.iter().filter(unsettled).map(|(other, _)| other.as_str()).collect();
+        let waiting: Vec<&str> = self.suspects.iter_mut().filter_map(unsettled).collect();
         if waiting.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::fact::{LifeSign, PathFinding, Text};
-use rekindle_proto::id::{BootId, CallId, HostName, PathName};
+use rekindle_proto::id::{BootId, CallId, HostName, LogIndex, PathName};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
@@ -15,7 +15,7 @@ use super::{HOLD_RETRY, Leader};
 use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
-use crate::ledger::LeaderCommand;
+use crate::ledger::{LeaderCommand, Ledger};
 use crate::life::{KERNEL_WITNESSES, Life, LifeBook};
 use crate::membership::MemberState;
 use crate::mutant::{Guard, keeps};
@@ -51,7 +51,13 @@ pub(super) struct SuspectCase {
     pub(super) book: LifeBook,
     pub(super) life: Life,
     pub(super) heartbeat: Heartbeat,
+    /// Whether it is settled that it is gone, and on what that was judged: in a storm every suspect asks it of every other.
+    settled: Option<(Grounds, bool)>,
 }
+
+/// What changes whenever something changes that a judgement rests on: the ledger's last entry, how many were heard, how many
+/// testified and when the last did, and whether the stop was lifted.
+type Grounds = (LogIndex, usize, usize, Option<Moment>, bool);
 
 /// The leader is a member too: it examines its suspects itself.
 #[derive(Debug)]
@@ -393,6 +399,22 @@ impl SuspectCase {
             book: LifeBook::default(),
             life: Life::None,
             heartbeat: Heartbeat::default(),
+            settled: None,
+        }
+    }
+
+    /// Whether the testimony, as it is, suffices to say that it is gone.
+    pub(super) fn is_settled(&mut self, ledger: &Ledger) -> bool {
+        let Suspicion { heard, testimonies, lifted, .. } = &self.suspicion;
+        let newest = self.given.values().max().copied();
+        let grounds = (ledger.applied, heard.len(), testimonies.len(), newest, *lifted);
+        match self.settled {
+            Some((known, settled)) if known == grounds => settled,
+            Some(_) | None => {
+                let settled = self.suspicion.judge(&ledger.roster, heard).is_ok();
+                self.settled = Some((grounds, settled));
+                settled
+            }
         }
     }
 

@@ -47,6 +47,10 @@ const LEADING_EVERY: Duration = Duration::from_secs(5);
 /// How long a leader's announcement is believed.
 const LEADING_BELIEVED: Duration = Duration::from_secs(20);
 
+/// Members known, above which we no longer tell everybody we meet all we know: of N members each would do so N times, at N
+/// words each. Who is new asks by itself, and knows few; the rest is gossip's.
+const EXCHANGE_KNOWN_MAX: usize = 256;
+
 /// Questions about our guests waiting for the hypervisor's answer, one a questioner.
 const QUESTIONS_MAX: usize = 16;
 
@@ -141,7 +145,9 @@ impl Member {
 
     /// First words with a member: both sides tell all they know of the others, once per life of that member.
     pub(crate) fn exchange(&mut self, cx: &mut Context<'_>, peer: &Peer) {
-        if self.exchanged.insert(peer.host.clone(), peer.incarnation) == Some(peer.incarnation) {
+        if self.exchanged.insert(peer.host.clone(), peer.incarnation) == Some(peer.incarnation)
+            || cx.membership.known() > EXCHANGE_KNOWN_MAX
+        {
             return;
         }
         let message = Message::PushPull { answer: true, state: cx.membership.full_state() };

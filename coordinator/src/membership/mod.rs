@@ -370,6 +370,12 @@ impl Membership {
         self.views.values()
     }
 
+    /// How many members we know, ourselves not counted.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.views.len()
+    }
+
     /// What we know of that member; `None` of ourselves.
     #[must_use]
     pub fn member(&self, id: MemberId) -> Option<&MemberView> {
