@@ -314,7 +314,7 @@ pub struct Oracle {
     /// Who has run since the cluster began, or since everything was down at once.
     pub(crate) seen: BTreeSet<HostName>,
     pub(crate) began: Moment,
-    /// Whether hosts have a boot gate: [`started_before_gate`] is judged only then.
+    /// Whether hosts have a boot gate: [`Violation::StartedBeforeGate`] is judged only then.
     pub has_gate: bool,
     /// Since when each host's device has said nothing but off, and how long it did so at most since the attempt began: what
     /// was proven and is not yet agreed is not unproven by somebody at the button.

@@ -1,4 +1,4 @@
-//! Raft as the daemon's ledger meets it: one [`Node`] a voter, with its own term, vote, log and role, and messages between
+//! Raft as the daemon's ledger meets it: one `Node` a voter, with its own term, vote, log and role, and messages between
 //! them that the world delays, loses and cuts. So there are uncommitted tails that are overwritten, leaders that believe in
 //! themselves behind a partition, and entries that are committed though their proposer never learns of it.
 //!

@@ -38,8 +38,8 @@ pub(crate) async fn run(isolated: &Isolated, seed: u64) -> Result<String> {
     let cluster = builder(&full, disk.path().to_owned()).start(isolated).await?;
     let mut told = String::new();
     let result = live(&cluster, &mut rng, &full, &disk, &mut told).await;
-    if result.is_err() {
-        println!("{}", cluster.logs(40));
+    if result.is_err() || std::env::var_os("REKINDLE_CHAOS_LOGS").is_some() {
+        println!("{}", cluster.logs(400));
     }
     result.with_context(|| format!("seed {seed}: {told}"))?;
     Ok(told)
@@ -103,7 +103,7 @@ async fn fails(
     for (nuisance, other, after) in &nuisances {
         write!(told, " + {nuisance} ({}, {} ms)", other.name(), after.as_millis())?;
     }
-    told.push_str("; ");
+    let began = Instant::now();
     oracle.doomed(victim.name(), cluster.cloud().servers_of(victim.name()));
     cluster.inflict(victim, fault)?;
     let happenings = nuisances.into_iter().map(async |(nuisance, other, after)| {
@@ -114,6 +114,7 @@ async fn fails(
         result?;
     }
     ended(cluster, victim.name()).await?;
+    write!(told, " ({:.1} s); ", began.elapsed().as_secs_f64())?;
     cluster.cloud().clear_faults();
     Ok(())
 }
