@@ -203,7 +203,9 @@ impl Dice {
     }
 
     fn lasts(&mut self, deed: &Deed) -> Option<Span> {
-        let heals = deed.inverse().is_some() && !self.one_in(4);
+        // Who disarms for good is promised nothing but that nothing is done.
+        let disarms = matches!(deed, Deed::Order { order: OrderWord::Disarm, .. });
+        let heals = deed.inverse().is_some() && (!self.one_in(4) || disarms);
         heals.then(|| self.millis(200, 120_000))
     }
 

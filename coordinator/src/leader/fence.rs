@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
-use rekindle_proto::id::{CallId, IncidentId, PathName, WallTime};
+use rekindle_proto::id::{CallId, IncidentId, LeadershipId, PathName, WallTime};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
@@ -64,6 +64,8 @@ impl Leader {
         if is_open && incident.verdict.path.is_none() && heard.is_some() && heard == incident.boot {
             fence.cancelled.get_or_insert_with(|| "it was heard, in the same boot, before any off order".into());
         }
+        // What another leader had committed may reach us only now: its order may have been given, and the fence is finished.
+        fence.cancelled.take_if(|_| !is_ours_to_cancel(incident, self.author));
         if let Some(why) = fence.cancelled.clone() {
             self.hold(cx.now.mono, id, why.clone());
             self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
@@ -356,11 +358,7 @@ impl Leader {
         let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);
         match incident.phase {
             Phase::Unclean | Phase::Fencing => {
-                let first = match incident.attempts.as_slice() {
-                    [] => true,
-                    [only] => only.author == self.author,
-                    [_, _, ..] => false,
-                };
+                let first = is_ours_to_cancel(incident, self.author);
                 let fence = self.fences.entry(id).or_default();
                 if first && !fence.ordered && fence.cancelled.is_none() && keeps(Guard::VoiceCancels) {
                     let why = if same_boot {
@@ -404,6 +402,15 @@ enum Choice {
     Level(u8, Vec<DeviceName>),
     Reading,
     None(Text),
+}
+
+/// Whether no off order can have been given but by this leadership, which knows what it did (I6).
+fn is_ours_to_cancel(incident: &Incident, author: LeadershipId) -> bool {
+    match incident.attempts.as_slice() {
+        [] => true,
+        [only] => only.author == author,
+        [_, _, ..] => false,
+    }
 }
 
 /// How long one attempt may take: its polls, and one command that hangs.
