@@ -325,6 +325,19 @@ impl Membership {
         self.settle(now, None);
     }
 
+    /// As after hours of life among them: each of these is alive in that life, at that address, and it is no news. Nothing is
+    /// said, and no [`MembershipOutput::Changed`] comes of it. For a member that knows nobody yet.
+    pub fn acquaint(&mut self, now: Moment, others: impl Iterator<Item = (MemberId, Incarnation, SocketAddr)>) {
+        let others = others.filter(|(member, ..)| *member != self.me);
+        let alive = others
+            .map(|(member, incarnation, address)| Member::alive(Identity { member, incarnation, address }))
+            .collect::<Vec<_>>();
+        // Fails only for news of ourselves, of which there is none.
+        let _ = self.foca.apply_many(alive.into_iter(), false, &mut self.wishes);
+        self.settle(now, None);
+        self.outputs.retain(|output| !matches!(output, MembershipOutput::Changed(_)));
+    }
+
     /// Everybody we know, ourselves included, for [`Self::merge_state`] of another member. At most some 200 KiB. While we
     /// may be cut off ourselves (at most half of the members alive in our eyes) it leaves out whom we believe down.
     #[must_use]
