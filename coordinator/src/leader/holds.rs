@@ -203,7 +203,7 @@ impl Leader {
                 Phase::Evacuating | Phase::Stuck | Phase::Recovered | Phase::Refuted => {}
             }
         }
-        for host in brake::events(&silences, cx.ledger.roster.len()) {
+        for host in brake::events(&silences, &cx.ledger.roster) {
             if let Some(silence) = silences.get_mut(&host) {
                 silence.in_event = true;
             }

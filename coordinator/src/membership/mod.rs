@@ -285,12 +285,13 @@ impl Membership {
             self.disown_down();
         }
         let is_old = self.is_old_news(&packet);
+        let concerned = packet.updates.iter().map(|update| update.id().member).chain([source.member]).collect();
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
         let result = self.foca.handle_data(cleaned.as_deref().unwrap_or(bytes), &mut self.wishes);
         if is_old {
             self.settle_unchanged(now, Some(source));
         } else {
-            self.settle(now, Some(source));
+            self.settle_of(now, Some(source), concerned);
         }
         result.map_err(MembershipError::Swim)
     }
