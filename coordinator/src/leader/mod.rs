@@ -68,12 +68,12 @@ pub(crate) use suspects::{OwnExamination, SuspectView};
 /// How long what holds an act is waited for before it is looked at again.
 const HOLD_RETRY: Duration = Duration::from_secs(1);
 
-/// Suspects from which on one word more about one of them is not judged at once: each judgement looks at all of them, so that
-/// a rack's hundreds of words, one by one, would keep the leader from everything else.
+/// Suspects from which on they are judged in rounds, not at every word about one of them: each judgement counts the roster,
+/// and a rack's hundreds of words, one by one, would keep the leader from everything else.
 const CROWD: usize = 8;
 
-/// How long words about a crowd are gathered: a hundredth of the shortest hold on so many.
-const GATHER: Duration = Duration::from_millis(200);
+/// Between two rounds of judging a crowd: short against the shortest hold on so many, 60 s.
+const ROUND_EVERY: Duration = Duration::from_millis(500);
 
 /// The leader of one term.
 #[derive(Debug)]
@@ -118,6 +118,8 @@ pub(crate) struct Leader {
     ill: Option<Ailment>,
     leases: Leases,
     seating: Seating,
+    /// When suspects were last judged.
+    last_round: Option<Moment>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -168,6 +170,7 @@ impl Leader {
             ill: None,
             leases: Leases::new(cx.now.mono),
             seating: Seating::default(),
+            last_round: None,
         };
         leader.want_check(cx);
         leader
@@ -220,7 +223,7 @@ impl Leader {
         if self.suspects.len() < CROWD {
             self.touch();
         } else {
-            self.wake_at(now + GATHER);
+            self.wake_at(now + ROUND_EVERY);
         }
     }
 
@@ -353,7 +356,7 @@ impl Leader {
     ) {
         match self.take_device_reading(cx, call, reading, finished) {
             // A device is read every 137 ms in a cluster of 2,000: nothing waits for that moment.
-            Some(ReadFor::Health) => self.wake_at(cx.now.mono + GATHER),
+            Some(ReadFor::Health) => self.wake_at(cx.now.mono + ROUND_EVERY),
             Some(ReadFor::Binding(_) | ReadFor::Fence(..) | ReadFor::Lease(_)) | None => self.touch(),
         }
     }
