@@ -201,6 +201,31 @@ mod tests {
         (book, host, device)
     }
 
+    /// Asked at every step, with more hosts now and then; a device named twice is the first host's.
+    #[test]
+    fn new_hosts_are_enrolled_and_known_ones_kept() {
+        let host = |name: &str| HostName::new(name).expect("legal");
+        let rule = |hosts: &str, level: u8, address: &str| DeviceRule {
+            hosts: hosts.to_owned(),
+            level,
+            driver: "ipmi-tool".to_owned(),
+            address: address.to_owned(),
+        };
+        let rules = [rule("*", 1, "{host}-bmc"), rule("cmp-*", 2, "pdu-1")];
+        let mut book = DeviceBook::default();
+        let (a, b, c, w) = (host("cmp-1"), host("cmp-2"), host("cmp-3"), host("wit-1"));
+        let levels = |book: &DeviceBook, host: &HostName| book.of(host).iter().map(|e| e.plan.level).collect::<Vec<_>>();
+        book.enroll([&b, &w].into_iter(), &rules);
+        let device = book.of(&b)[0].plan.name.clone();
+        let reading = DeviceReading { power: Ok(PowerState::On), guid: None };
+        book.note(&device, &reading, Moment::ZERO, None, None);
+        book.enroll([&a, &b, &c, &w].into_iter(), &rules);
+        book.enroll([&a, &c].into_iter(), &rules);
+        assert_eq!([&a, &b, &c, &w].map(|host| levels(&book, host)), [vec![1], vec![1, 2], vec![1], vec![1]]);
+        assert!(book.of(&b)[0].last.is_some(), "what was read is kept");
+        assert_eq!(book.iter().count(), 5);
+    }
+
     #[test]
     fn a_device_is_bound_by_its_guid_and_unbound_by_a_contradiction() {
         let (mut book, _, device) = book();
