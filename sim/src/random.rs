@@ -46,6 +46,7 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
         first_seed: seed,
         heal: Some(HEAL),
         end: LENGTH,
+        open_ended: false,
         cluster,
         weather,
         events,
@@ -101,6 +102,7 @@ impl Dice {
             paths: if self.one_in(PATHS_ONE_IN) { 2 + self.below(2) } else { 1 },
             armed: true,
             gates: false,
+            formed: false,
             policy: PolicyWords::default(),
             members: Vec::new(),
         }

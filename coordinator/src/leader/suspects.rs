@@ -11,7 +11,7 @@ use rekindle_proto::status::Phase;
 
 use super::life::{Ending, Heartbeat};
 use super::proposals::Key;
-use super::{HOLD_RETRY, Leader};
+use super::{CROWD, HOLD_RETRY, Leader, ROUND_EVERY};
 use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
@@ -199,6 +199,12 @@ impl Leader {
     }
 
     pub(super) fn drive_suspects(&mut self, cx: &mut Context<'_>) {
+        let next = self.last_round.filter(|_| self.suspects.len() >= CROWD).map(|last| last + ROUND_EVERY);
+        if let Some(next) = next.filter(|next| cx.now.mono < *next) {
+            self.wake_at(next);
+            return;
+        }
+        self.last_round = Some(cx.now.mono);
         let silent: Vec<HostName> = cx
             .ledger
             .roster
