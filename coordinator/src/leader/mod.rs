@@ -38,6 +38,8 @@ use rekindle_proto::status::Phase;
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
+use crate::ledger::FenceAttempt;
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 use crate::voter::Ailment;
 
@@ -277,6 +279,10 @@ impl Leader {
         });
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
+            let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);
+            if !incident.last_attempt().is_none_or(is_own) {
+                continue;
+            }
             match incident.phase {
                 Phase::Unclean | Phase::Fencing => {
                     self.drop_evacuation(id);

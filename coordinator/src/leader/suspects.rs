@@ -204,6 +204,7 @@ impl Leader {
             .roster
             .keys()
             .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .filter(|_| keeps(Guard::NobodyForgotten))
             .cloned()
             .collect();
         for host in &silent {
