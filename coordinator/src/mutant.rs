@@ -1,7 +1,7 @@
 //! Guards that a test may switch off, to prove that the simulator's oracle sees it.
 //!
 //! Each guard asks [`keeps`] where it decides, in the leader and in the ledger's own copy of the rule alike: they guard one
-//! promise. Without the feature `mutants`, which nothing but `sim/tests/mutants.rs` enables, the answer is a constant, and
+//! promise. Without the feature `mutants`, which nothing but `sim/tests/mutants` enables, the answer is a constant, and
 //! nothing is left of the question.
 
 /// A guard, or a rule of the proof.

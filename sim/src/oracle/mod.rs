@@ -39,29 +39,30 @@ pub use liveness::{all_end, stuck_for_a_cause};
 pub use violation::Violation;
 
 /// What is agreed binds an act begun this much later: an order rests on a check that may be half a second old (I3), and is on
-/// its way for some milliseconds.
-pub const BINDS_AFTER: Duration = Duration::from_millis(700);
-/// After an order's not-after, how late a device may execute it (I5).
+/// its way for at most 60 ms. Anything beyond is an act that nothing allowed.
+pub const BINDS_AFTER: Duration = Duration::from_millis(600);
+/// After an order's not-after, how late a device may execute it (I5): the minute that the daemon waits before it lets a host
+/// back. A later device is beyond what is promised, and beyond what the world's slowest does (twenty seconds).
 pub const OFF_SETTLE: Duration = Duration::from_secs(60);
 /// Most hosts that may be fenced within [`RATE_WINDOW`]: three at once, then one each ten seconds (design, section 4).
 pub const RATE_MAX: usize = 9;
 /// See [`RATE_MAX`].
 pub const RATE_WINDOW: Duration = Duration::from_secs(60);
-/// A roll call may speak for this long (the daemon's own bound), and takes a second.
+/// A roll call may speak for this long: ten seconds by the daemon's own bound, the second that it takes, and half a second of
+/// the permit that rests on it.
 pub const ROLL_SPEAKS: Duration = Duration::from_secs(12);
-/// A cold start is over after this time, or when most of the roster has been seen.
+/// A cold start is over after this time, or when most of the roster has been seen (design, section 4).
 pub const COLD_START: Duration = Duration::from_secs(300);
 /// How much of the roster must have been seen before, in percent.
 pub const COLD_START_SEEN_PERCENT: usize = 80;
-
 /// How long before an incident a cut may have ended and still leave it stuck: what was read of a device before the incident
 /// counts for ten seconds in it, and a command that hangs is given up after twenty.
 pub const CUT_ECHO: Duration = Duration::from_secs(30);
-/// Between the two off readings of a proof: a second by the leader's own clock, which may run fast.
-pub const READS_APART: Duration = Duration::from_millis(950);
+/// Between the two off readings of a proof: a second by the leader's own clock, which runs up to 500 parts in a million fast.
+pub const READS_APART: Duration = Duration::from_millis(999);
 /// How long after others have gone on without it a leader may still act: an answer to its last check may have been on its way
-/// to a starved machine for as long as the daemon waits for one, and then holds for half a second.
-pub const DEPOSED_ACTS: Duration = Duration::from_secs(6);
+/// to a starved machine for the second in which its adapter gives it up, and then holds for half a second.
+pub const DEPOSED_ACTS: Duration = Duration::from_secs(2);
 
 /// What the oracle remembers of acts, to judge later ones by.
 #[derive(Debug, Default)]

@@ -101,7 +101,7 @@ pub fn aimed(guard: Guard) -> Vec<Story> {
         Guard::CallInTime => stories!["frozen-call"],
         Guard::RebootCancels => stories!["rebooted"],
         Guard::RebootMended => stories!["back-empty"],
-        Guard::UnknownIsOpen => stories!["lost-answers"],
+        Guard::UnknownIsOpen => stories!["late-calls-many"],
         Guard::CalledOnce | Guard::Tries => stories!["ordinary"],
         Guard::Pace => stories!["many-servers"],
         Guard::NothingDropped => stories!["leader-gone"],
