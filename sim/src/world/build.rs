@@ -108,6 +108,7 @@ impl World {
             bmc_leads_to: ix,
             running: false,
             coordinator: None,
+            leads: None,
             start: 0,
             tick: None,
             clock: Clock::default(),

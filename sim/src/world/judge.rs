@@ -68,8 +68,8 @@ impl World {
 
     /// Something is about to be done that needs no further entry.
     pub(super) fn oracle_acts(&mut self, ix: Ix, host: &HostName) {
-        let term = self.hosts[ix].coordinator().and_then(Coordinator::leads);
-        let verdict = self.oracle.acts_as_leader(self.now, (&self.hosts[ix].name, term), host);
+        let by = &self.hosts[ix];
+        let verdict = self.oracle.acts_as_leader(self.now, (&by.name, by.leads), host);
         self.judge(verdict);
     }
 
@@ -93,12 +93,12 @@ impl World {
     }
 
     pub(super) fn oracle_evacuate_sent(&mut self, ix: Ix, order: &EvacuateOrder) {
-        let host = self.raft.ledger().incidents.get(&order.incident()).map(|incident| incident.host.clone());
-        self.oracle_acts(ix, &host.unwrap_or_else(|| self.hosts[ix].name.clone()));
         let by = (&self.hosts[ix].name, self.hosts[ix].start);
         let key = (order.incident(), order.server(), order.attempt());
         let verdict = self.oracle.evacuate_sent(self.now, by, key, self.raft.ledger());
         self.judge(verdict);
+        let host = self.raft.ledger().incidents.get(&order.incident()).map(|incident| incident.host.clone());
+        self.oracle_acts(ix, &host.unwrap_or_else(|| self.hosts[ix].name.clone()));
     }
 
     /// An evacuate call was accepted: does its source have power, and run?

@@ -335,6 +335,7 @@ impl World {
         let mut tape = self.hosts[ix].tape.take();
         tape.iter_mut().for_each(|tape| tape.input(now, &input));
         coordinator.handle(now, input);
+        self.hosts[ix].leads = coordinator.leads();
         let mut outputs = 0;
         while let Some(output) = coordinator.poll_output() {
             outputs += 1;
