@@ -155,11 +155,9 @@ impl Guard {
             Self::Pace => "I8",
             Self::BootGate => "I7",
             Self::Standing | Self::ColdStart | Self::DomainEvent | Self::DomainCap | Self::FenceRate => "I4",
-            Self::OneIntent
-            | Self::IntentSettles
-            | Self::CopiesDenied
-            | Self::UnknownIsOpen
-            | Self::CalledOnce => "I11",
+            Self::OneIntent | Self::IntentSettles | Self::CopiesDenied | Self::UnknownIsOpen | Self::CalledOnce => {
+                "I11"
+            }
             Self::Goodbye | Self::NobodyForgotten | Self::Tries => "section 4",
         }
     }

@@ -9,7 +9,7 @@ use rekindle_proto::fact::PowerState;
 use rekindle_proto::id::{HostName, Term};
 use rekindle_proto::status::Phase;
 
-use super::{COLD_START, CUT_ECHO, COLD_START_SEEN_PERCENT, Oracle, READS_APART, Violation};
+use super::{COLD_START, COLD_START_SEEN_PERCENT, CUT_ECHO, Oracle, READS_APART, Violation};
 
 impl Oracle {
     /// An entry was agreed, and applied to `ledger`.

@@ -93,9 +93,7 @@ impl Oracle {
         let heard = self.heard.get(&(leader.0.clone(), leader.1, host.clone()));
         // In the same boot it refutes; in another it is a failure of its own, for which nobody is powered off.
         match heard {
-            Some(_) if attempt == 1 => {
-                Err(Violation::HeardAndFenced { host: host.clone(), leader: leader.0.clone() })
-            }
+            Some(_) if attempt == 1 => Err(Violation::HeardAndFenced { host: host.clone(), leader: leader.0.clone() }),
             Some(_) | None => Ok(()),
         }
     }

@@ -87,8 +87,7 @@ impl World {
         }
         let order = (&ordered.host, (ordered.incident, ordered.attempt), ordered.not_after);
         let lasts = Duration::from_secs(u64::from(self.policy.off_polls)) + self.policy.device_timeout;
-        let verdict =
-            self.oracle.off_executed(self.now, order, lasts, &self.hosts[machine].name, self.raft.ledger());
+        let verdict = self.oracle.off_executed(self.now, order, lasts, &self.hosts[machine].name, self.raft.ledger());
         self.judge(verdict);
     }
 

@@ -18,7 +18,7 @@ const OFF_SETTLED: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// The broken promise.
-pub fn written_into_a_closed_incident(seed: u64) -> Result<(), Violation> {
+pub(crate) fn written_into_a_closed_incident(seed: u64) -> Result<(), Violation> {
     let mut world = World::new(seed, 5, 3, 3, Weather::CALM);
     let host = HostName::new("cmp-05").expect("legal");
     pass(&mut world, Duration::from_secs(30))?;

@@ -7,22 +7,22 @@ use rekindle_sim::scenario::{Scenario, find, run};
 use crate::by_hand;
 
 /// Guards whose loss alone shows nothing, because the other catches whatever gets past: only the loss of both shows.
-pub const COVERED: [(Guard, Guard, &str); 2] = [
+pub(crate) const COVERED: [(Guard, Guard, &str); 2] = [
     (Guard::ClosedStays, Guard::PhaseRules, "every command about a closed incident is refused for its phase, too"),
     (Guard::PhaseRules, Guard::ClosedStays, "a closed incident takes nothing, whatever the phase"),
 ];
 
 /// What was seen.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The kind of violation; `None`: an expectation of the story was not met.
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// For people.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// One story.
-pub enum Story {
+pub(crate) enum Story {
     /// A scenario.
     Told(Box<Scenario>),
     /// By hand.
@@ -31,7 +31,7 @@ pub enum Story {
 
 impl Story {
     /// Its name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Told(scenario) => scenario.name.as_str(),
             Self::ByHand(name, _) => name,
@@ -39,7 +39,7 @@ impl Story {
     }
 
     /// What is seen in it: a broken promise, else the first expectation that was not met.
-    pub fn seen(&self, seed: u64) -> Option<Seen> {
+    pub(crate) fn seen(&self, seed: u64) -> Option<Seen> {
         match self {
             Self::Told(scenario) => {
                 let outcome = run(scenario, seed);
@@ -65,8 +65,8 @@ macro_rules! stories {
 }
 
 /// The stories that aim at a guard; each must show its loss.
-pub fn aimed(guard: Guard) -> Vec<Story> {
-    if let Some((_, _, _)) = COVERED.iter().find(|(covered, ..)| *covered == guard) {
+pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
+    if COVERED.iter().any(|(covered, ..)| *covered == guard) {
         return vec![Story::ByHand("a-leader-out-of-its-mind", by_hand::written_into_a_closed_incident)];
     }
     let of_library = |number: &str| {
