@@ -1,7 +1,7 @@
 //! Guards that a test may switch off, to prove that the simulator's oracle sees it.
 //!
 //! Each guard asks [`keeps`] where it decides, in the leader and in the ledger's own copy of the rule alike: they guard one
-//! promise. Without the feature `mutants`, which nothing but `sim/tests/mutants.rs` enables, the answer is a constant, and
+//! promise. Without the feature `mutants`, which nothing but `sim/tests/mutants` enables, the answer is a constant, and
 //! nothing is left of the question.
 
 /// A guard, or a rule of the proof.
@@ -33,6 +33,8 @@ pub enum Guard {
     OneIncident,
     /// I5: Nothing is written into a closed incident.
     ClosedStays,
+    /// I5: A command about an incident is taken only in the phase that it belongs to.
+    PhaseRules,
     /// I5: No readmission while an off order may still be under way.
     OffSettled,
     /// I5: A loss of power voids what was proven before it.
@@ -57,13 +59,35 @@ pub enum Guard {
     IntentSettles,
     /// I11: Whoever may run a copy has denied it before an evacuate call.
     CopiesDenied,
+    /// I5: An off order is begun before its not-after, or never. Off: whenever its driver gets to it.
+    NotAfter,
+    /// I1, I3: An evacuate call is sent while its permit and its proof hold, or never. Off: whenever its adapter gets to it.
+    CallInTime,
+    /// I6: A host heard in a new boot before the first off order is not powered off.
+    RebootCancels,
+    /// I6: The guests of a host that came back in another boot are started in place.
+    RebootMended,
+    /// I11: An unknown answer to an evacuate call leaves its intent open. Off: it counts as a refusal.
+    UnknownIsOpen,
+    /// I11: One call an intent.
+    CalledOnce,
+    /// I8: Only so many evacuations are under way at once.
+    Pace,
+    /// I5: A new leader goes on with what another has begun.
+    NothingDropped,
+    /// I5: A voter that lost its store neither votes nor stands. Kept by the adapter, and by its model in the simulator.
+    BlankStore,
+    /// Section 4: Whoever is silent in gossip is suspect, whoever leads, and whoever led when it fell silent.
+    NobodyForgotten,
+    /// Section 4: A fence device is tried before it is given up.
+    Tries,
     /// section 4: A host that said goodbye is not suspect.
     Goodbye,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 38] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -77,6 +101,7 @@ impl Guard {
         Self::IntentAuthor,
         Self::OneIncident,
         Self::ClosedStays,
+        Self::PhaseRules,
         Self::OffSettled,
         Self::EpochVoids,
         Self::VoiceCancels,
@@ -89,6 +114,17 @@ impl Guard {
         Self::OneIntent,
         Self::IntentSettles,
         Self::CopiesDenied,
+        Self::NotAfter,
+        Self::CallInTime,
+        Self::RebootCancels,
+        Self::RebootMended,
+        Self::UnknownIsOpen,
+        Self::CalledOnce,
+        Self::Pace,
+        Self::NothingDropped,
+        Self::BlankStore,
+        Self::NobodyForgotten,
+        Self::Tries,
         Self::Goodbye,
     ];
 
@@ -104,13 +140,25 @@ impl Guard {
             | Self::VoidByHeartbeat
             | Self::DeviceBinding => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
+            Self::CallInTime => "I1, I3",
             Self::Testimony => "I3, section 4",
-            Self::IntentAuthor | Self::OneIncident | Self::ClosedStays | Self::OffSettled | Self::EpochVoids => "I5",
-            Self::VoiceCancels => "I6",
+            Self::IntentAuthor
+            | Self::OneIncident
+            | Self::ClosedStays
+            | Self::PhaseRules
+            | Self::OffSettled
+            | Self::EpochVoids
+            | Self::NotAfter
+            | Self::NothingDropped
+            | Self::BlankStore => "I5",
+            Self::VoiceCancels | Self::RebootCancels | Self::RebootMended => "I6",
+            Self::Pace => "I8",
             Self::BootGate => "I7",
             Self::Standing | Self::ColdStart | Self::DomainEvent | Self::DomainCap | Self::FenceRate => "I4",
-            Self::OneIntent | Self::IntentSettles | Self::CopiesDenied => "I11",
-            Self::Goodbye => "section 4",
+            Self::OneIntent | Self::IntentSettles | Self::CopiesDenied | Self::UnknownIsOpen | Self::CalledOnce => {
+                "I11"
+            }
+            Self::Goodbye | Self::NobodyForgotten | Self::Tries => "section 4",
         }
     }
 }
@@ -119,14 +167,12 @@ impl Guard {
 #[cfg(not(feature = "mutants"))]
 #[inline(always)]
 #[must_use]
-pub(crate) const fn keeps(_guard: Guard) -> bool {
+pub const fn keeps(_guard: Guard) -> bool {
     true
 }
 
 #[cfg(feature = "mutants")]
-pub use switch::Without;
-#[cfg(feature = "mutants")]
-pub(crate) use switch::keeps;
+pub use switch::{Without, keeps};
 
 #[cfg(feature = "mutants")]
 mod switch {
@@ -137,15 +183,20 @@ mod switch {
     thread_local! {
         // One of the thread, not a field: the ledger's apply function and the types that are proofs see no setup, and a
         // simulated world runs on one thread.
-        static OFF: Cell<Option<Guard>> = const { Cell::new(None) };
+        static OFF: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Whether a guard is kept on this thread.
-    pub(crate) fn keeps(guard: Guard) -> bool {
-        OFF.get() != Some(guard)
+    #[must_use]
+    pub fn keeps(guard: Guard) -> bool {
+        OFF.get() & bit(guard) == 0
     }
 
-    /// As long as it lives, one guard is off on this thread.
+    fn bit(guard: Guard) -> u64 {
+        1 << guard as u32
+    }
+
+    /// As long as it lives, some guards are off on this thread.
     #[derive(Debug)]
     pub struct Without(());
 
@@ -153,14 +204,20 @@ mod switch {
         /// Switches a guard off.
         #[must_use]
         pub fn new(guard: Guard) -> Self {
-            OFF.set(Some(guard));
+            Self::all(&[guard])
+        }
+
+        /// Switches several off: where each covers the other, only the loss of both shows.
+        #[must_use]
+        pub fn all(guards: &[Guard]) -> Self {
+            OFF.set(guards.iter().fold(0, |off, guard| off | bit(*guard)));
             Self(())
         }
     }
 
     impl Drop for Without {
         fn drop(&mut self) {
-            OFF.set(None);
+            OFF.set(0);
         }
     }
 }

@@ -18,15 +18,21 @@
 //! }
 //! ```
 
+use std::time::Duration;
+
 use rekindle_proto::fact::DeviceName;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use serde::{Deserialize, Serialize};
 
 use crate::fencing::FenceProof;
 use crate::ledger::{Incident, LostGuest};
+use crate::mutant::{Guard, keeps};
 use crate::permit::Permit;
 use crate::recovery::CommittedIntent;
 use crate::time::Moment;
+
+/// What an order that never ends is given beyond its end, where a mutant gives one: longer than any story.
+const LATE_MUTANT: Duration = Duration::from_secs(86_400);
 
 /// Cut the power of a host.
 #[derive(Debug)]
@@ -50,7 +56,11 @@ impl PowerOffOrder {
         device: DeviceName,
         not_after: Moment,
     ) -> Self {
-        let begin_before = permit.begin_before().min(not_after);
+        let (begin_before, not_after) = if keeps(Guard::NotAfter) {
+            (permit.begin_before().min(not_after), not_after)
+        } else {
+            (not_after + LATE_MUTANT, not_after + LATE_MUTANT)
+        };
         Self { call, incident: incident.id, attempt, host: incident.host.clone(), device, begin_before, not_after }
     }
 
@@ -134,7 +144,8 @@ pub struct EvacuateOrder {
 
 impl EvacuateOrder {
     pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof, intent: CommittedIntent) -> Self {
-        let begin_before = permit.begin_before().min(proof.valid_until());
+        let late = if keeps(Guard::CallInTime) { Duration::ZERO } else { LATE_MUTANT };
+        let begin_before = permit.begin_before().min(proof.valid_until()) + late;
         let CommittedIntent { server, attempt, .. } = intent;
         Self { call, incident: proof.incident(), server, attempt, begin_before }
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{Entry, Ledger, Outcome, Position};
+use rekindle_coordinator::mutant::{Guard, keeps};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::{CallId, LogIndex, Term};
 
@@ -162,7 +163,7 @@ impl Node {
 
     /// Its disk is lost: an empty store, which is nobody's voter.
     pub(crate) fn lose(&mut self) {
-        *self = Self { is_blank: true, ..Self::new(self.me) };
+        *self = Self { is_blank: keeps(Guard::BlankStore), ..Self::new(self.me) };
     }
 
     /// The last entry is torn away, if nothing rests on it yet: it had not been acknowledged.

@@ -195,7 +195,8 @@ impl Leader {
             // Nor do those that gave a proof which was voided later: the device did its part.
             let voided = usize::try_from(incident.voided).unwrap_or(usize::MAX);
             let tries = tried().filter(|attempt| attempt.author == self.author).count().saturating_sub(voided);
-            let limit = usize::try_from(cx.setup.policy.fence_tries).unwrap_or(usize::MAX);
+            let limit = if keeps(Guard::Tries) { cx.setup.policy.fence_tries } else { 0 };
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             if tries >= limit || tried().count() >= limit.saturating_mul(LEADERS_MAX) {
                 let tries = tried().count();
                 let last = incident.attempts.iter().rev().find(|attempt| attempt.level == level);
@@ -360,7 +361,8 @@ impl Leader {
             Phase::Unclean | Phase::Fencing => {
                 let first = is_ours_to_cancel(incident, self.author);
                 let fence = self.fences.entry(id).or_default();
-                if first && !fence.ordered && fence.cancelled.is_none() && keeps(Guard::VoiceCancels) {
+                let guard = if same_boot { Guard::VoiceCancels } else { Guard::RebootCancels };
+                if first && !fence.ordered && fence.cancelled.is_none() && keeps(guard) {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {

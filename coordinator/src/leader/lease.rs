@@ -26,6 +26,13 @@ impl Leader {
     pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
         let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
         match incident.proof.as_ref().is_some_and(|proof| proof.evidence.is_read()) {
+            // A device that was contradicted once may go on saying off of a host that goes on speaking: it counts only when the
+            // host's last words would have come, and when gossip, too, has found it silent.
+            true if incident.voided > 0
+                && (cx.is_alive(&incident.host) || !is_past_last_words(evacuation.silent_since, cx.now.mono)) =>
+            {
+                None
+            }
             true => FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono),
             false => {
                 let silence = self.silence(cx, &incident.host);
@@ -45,6 +52,9 @@ impl Leader {
             .filter_map(|(_, reading)| reading.power.as_ref().err())
             .map(ToString::to_string)
             .collect();
+        if errors.is_empty() && incident.voided > 0 {
+            return "waiting until the host is silent: an earlier proof was contradicted".into();
+        }
         let device = if errors.is_empty() { "".to_owned() } else { format!(" (the device {})", errors.join("; ")) };
         Text::new(format!("waiting to read the host off again, its proof is older than its lease{device}"))
     }
@@ -112,7 +122,7 @@ impl Leader {
             return;
         }
         let silent_since = self.evacuations.get(&incident.id).and_then(|evacuation| evacuation.silent_since);
-        if silent_since.is_none_or(|since| cx.now.mono <= since + LAST_WORDS) {
+        if !is_past_last_words(silent_since, cx.now.mono) {
             return;
         }
         let host = &incident.host;
@@ -139,4 +149,8 @@ impl Leader {
             self.touch();
         }
     }
+}
+
+fn is_past_last_words(silent_since: Option<Moment>, now: Moment) -> bool {
+    silent_since.is_some_and(|since| now > since + LAST_WORDS)
 }

@@ -38,6 +38,8 @@ use rekindle_proto::status::Phase;
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, Peer};
+use crate::ledger::FenceAttempt;
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 use crate::voter::Ailment;
 
@@ -295,6 +297,10 @@ impl Leader {
             .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
+            let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);
+            if !incident.last_attempt().is_none_or(is_own) {
+                continue;
+            }
             match incident.phase {
                 Phase::Unclean | Phase::Fencing => {
                     self.drop_evacuation(id);

@@ -14,6 +14,7 @@ use super::{HOLD_RETRY, Leader, NovaCall};
 use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{GuestIncident, LeaderCommand, PRIORITY_DEFAULT, Reboot, RebootPhase, STARTS_AT_ONCE};
+use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
 /// Between two looks at a compute service that has not reported yet.
@@ -52,7 +53,7 @@ impl Leader {
     pub(super) fn drive_reboots(&mut self, cx: &mut Context<'_>) {
         self.reboots.retain(|id, _| cx.ledger.reboots.get(id).is_some_and(Reboot::is_open));
         let ledger = cx.ledger;
-        for reboot in ledger.open_reboots() {
+        for reboot in ledger.open_reboots().filter(|_| keeps(Guard::RebootMended)) {
             match reboot.phase {
                 RebootPhase::Waiting => self.wait_for_reboot(cx, reboot),
                 RebootPhase::Starting => self.start_rebooted(cx, reboot),

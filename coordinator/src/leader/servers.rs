@@ -70,8 +70,8 @@ impl IntentState {
                 self.accepted = true;
                 true
             }
-            Err(NovaError::Unknown(_) | NovaError::Malformed(_)) => false,
-            Err(NovaError::NotSent(why)) => {
+            Err(NovaError::Unknown(_) | NovaError::Malformed(_)) if keeps(Guard::UnknownIsOpen) => false,
+            Err(NovaError::NotSent(why) | NovaError::Unknown(why) | NovaError::Malformed(why)) => {
                 self.end = Some(IntentEnd::NotSent(why.clone()));
                 false
             }
@@ -179,7 +179,8 @@ impl Leader {
         });
         let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
         let under_way = open.filter(|key| !stalled(key)).count() + self.intending.len();
-        cx.setup.policy.evacuations_at_once.saturating_sub(under_way)
+        let most = if keeps(Guard::Pace) { cx.setup.policy.evacuations_at_once } else { usize::MAX };
+        most.saturating_sub(under_way)
     }
 
     /// Whether this leadership has sent the call of the open intent of that server.
@@ -213,7 +214,7 @@ impl Leader {
         let since = *state.since.get_or_insert(now);
         let (calling, accepted, unsent) = {
             let is_ours = open.author == self.author || !keeps(Guard::IntentAuthor);
-            (state.calling, state.accepted, !state.called && is_ours)
+            (state.calling, state.accepted, (!state.called || !keeps(Guard::CalledOnce)) && is_ours)
         };
         let mut end = state.end.clone();
         if state.is_stalled(now) {

@@ -162,9 +162,8 @@ impl Leader {
         let mut counting = findings.iter().filter(|finding| lost.as_ref().is_none_or(|lost| finding.path == *lost));
         let Some(first) = counting.next() else { return };
         match std::iter::once(first).chain(counting).find_map(|finding| finding.heard) {
-            Some(_) if !keeps(Guard::Testimony) => {}
-            Some(boot) => self.refute(cx, target, boot, &format!("{accuser} hears it")),
-            None => {
+            Some(boot) if keeps(Guard::Testimony) => self.refute(cx, target, boot, &format!("{accuser} hears it")),
+            Some(_) | None => {
                 case.given.insert(accuser.clone(), cx.now.mono);
                 case.book.note(accuser, signs, cx.now.mono);
                 case.suspicion.signs.insert(accuser.clone(), signs.to_vec());
@@ -210,6 +209,7 @@ impl Leader {
             .roster
             .keys()
             .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .filter(|_| keeps(Guard::NobodyForgotten))
             .cloned()
             .collect();
         for host in &silent {

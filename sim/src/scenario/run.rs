@@ -159,15 +159,7 @@ fn ends(world: &World) -> Vec<End> {
 
 /// The rule and, within it, what was seen: `I1 evacuated-without-proof`, `liveness never-ends`.
 fn invariant(violation: &Violation) -> String {
-    let variant = format!("{violation:?}");
-    let mut name = format!("{} ", violation.invariant());
-    for letter in variant.chars().take_while(char::is_ascii_alphanumeric) {
-        if letter.is_ascii_uppercase() && !name.ends_with(' ') {
-            name.push('-');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
+    format!("{} {}", violation.invariant(), violation.kind())
 }
 
 /// Whether a hold is a guard's, and not only a moment's wait on the way to a verdict.

@@ -114,6 +114,7 @@ impl World {
             bmc_leads_to: ix,
             running: false,
             coordinator: None,
+            leads: None,
             start: 0,
             tick: None,
             clock: Clock::default(),

@@ -53,6 +53,12 @@ impl World {
         in_time
     }
 
+    /// Its process is stopped, and what its coordinator has said is still in it. The clock of a suspended machine stands still
+    /// with it (assumption 5 of docs/safety.md): what it had handed out goes on its way.
+    pub(super) fn adapter_sleeps(&self, ix: Ix, start: u32) -> bool {
+        self.is_current(ix, start) && self.hosts[ix].frozen && self.hosts[ix].suspended.is_none()
+    }
+
     pub(super) fn force_down(&mut self, ix: Ix, start: u32, order: &ForceDownOrder) {
         if !self.in_time(ix, start, order.call(), order.begin_before()) {
             return;
@@ -82,12 +88,16 @@ impl World {
     }
 
     /// An evacuate call leaves its caller: it arrives soon, slowly, twice, or long after its caller has given it up.
-    pub(super) fn evacuate(&mut self, ix: Ix, start: u32, order: &EvacuateOrder) {
+    pub(super) fn evacuate(&mut self, ix: Ix, start: u32, order: Box<EvacuateOrder>) {
+        if self.adapter_sleeps(ix, start) {
+            self.schedule(ASLEEP, Happening::Evacuate { asker: ix as u32, start, order });
+            return;
+        }
         let (call, server) = (order.call(), order.server());
         if !self.in_time(ix, start, call, order.begin_before()) {
             return;
         }
-        self.oracle_evacuate_sent(ix, order);
+        self.oracle_evacuate_sent(ix, &order);
         if let Some(error) = self.nova_refuses(ix) {
             self.later(ix, start, Duration::from_secs(2), Input::Nova { call, result: Err(error) });
             return;
@@ -197,6 +207,9 @@ impl World {
             self.count("casts replayed");
             let after = self.millis(100, 2_000);
             self.schedule(after, Happening::Nova(Box::new(Stage::Cast(name.clone(), cast))));
+        }
+        if self.hosts[ix].gate {
+            self.oracle_guests_start(ix);
         }
     }
 

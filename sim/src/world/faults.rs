@@ -144,7 +144,6 @@ impl World {
         let Some(ix) = self.ix(host) else { return };
         self.tell(format!("{host} is {}", if on { "cut off" } else { "no longer cut off" }));
         self.count(if on { "cut off" } else { "mended" });
-        self.oracle.causes_of_all.insert("a member was cut off from the devices");
         self.net.lose(ix, u8::MAX, on);
         self.recount();
     }
@@ -162,9 +161,6 @@ impl World {
     /// all. Nova and the BMCs are reached by the first group only if `takes_services`, else by all.
     pub fn partition(&mut self, groups: &[Vec<HostName>], path: Option<usize>, takes_services: bool) {
         self.count("partitions");
-        if takes_services {
-            self.oracle.causes_of_all.insert("a member was cut off from the devices");
-        }
         let groups: Vec<Vec<Ix>> =
             groups.iter().map(|group| group.iter().filter_map(|host| self.ix(host)).collect()).collect();
         for (number, group) in groups.iter().enumerate() {
@@ -186,7 +182,6 @@ impl World {
         let Some(ix) = self.ix(host) else { return };
         self.tell(format!("{host} {}{}", if on { "is cut off" } else { "is no longer cut off" }, on_path(Some(path))));
         self.count(if on { "path lost" } else { "path mended" });
-        self.oracle.causes_of_all.insert("a member was cut off from the devices");
         self.net.lose(ix, bits(Some(path)), on);
         self.recount();
     }
@@ -196,8 +191,8 @@ impl World {
         let Some(ix) = self.ix(host) else { return };
         self.tell(format!("{host} {} Nova and the BMCs", if on { "does not reach" } else { "reaches" }));
         self.count(if on { "services lost" } else { "services mended" });
-        self.oracle.causes_of_all.insert("a member was cut off from the devices");
         self.net.alone[ix] = on;
+        self.recount();
     }
 
     /// Every cut, block and partition ends.

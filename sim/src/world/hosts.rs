@@ -54,6 +54,8 @@ pub struct Host {
     pub bmc: Bmc,
     /// Which machine the address of its BMC leads to.
     pub(super) bmc_leads_to: Ix,
+    /// In which term its coordinator believed to lead when it last said anything.
+    pub(super) leads: Option<rekindle_proto::id::Term>,
     /// Its daemon has been started and has not ended.
     pub(super) running: bool,
     pub(super) coordinator: Option<Box<Coordinator>>,
@@ -94,6 +96,7 @@ impl Host {
     pub(super) fn end_process(&mut self) {
         self.running = false;
         self.coordinator = None;
+        self.leads = None;
         self.start += 1;
         self.tick = None;
         self.raft_tick = None;

@@ -12,10 +12,8 @@ const COMPARE_EVERY: usize = 16;
 impl World {
     /// A server's copies have changed.
     pub(super) fn judge_server(&mut self, server: ServerId) {
-        if self.nova.copies(server) > 1 {
-            let hosts = self.nova.copies_on(server).cloned().collect();
-            self.broken(Violation::RunsTwice { server, hosts });
-        }
+        let verdict = oracle::never_twice(&self.nova, server);
+        self.judge(verdict);
     }
 
     fn judge(&mut self, verdict: Result<(), Violation>) {
@@ -44,7 +42,14 @@ impl World {
             *self.counters.entry("refused entries").or_default() += 1;
         }
         let verdict = self.oracle.agreed(self.now, entry, applied, self.raft.ledger());
-        self.judge(verdict);
+        let pace = match &entry.statement {
+            Statement::Leader { command, .. } if applied => {
+                let most = self.policy.evacuations_at_once;
+                self.oracle.within_pace(self.now, command, self.raft.ledger(), most)
+            }
+            Statement::Leader { .. } | Statement::Member { .. } | Statement::Operator(_) => Ok(()),
+        };
+        self.judge(verdict.and(pace));
     }
 
     /// A voter has taken in an entry: is its state the agreed one?
@@ -63,8 +68,8 @@ impl World {
 
     /// Something is about to be done that needs no further entry.
     pub(super) fn oracle_acts(&mut self, ix: Ix, host: &HostName) {
-        let term = self.hosts[ix].coordinator().and_then(Coordinator::leads);
-        let verdict = self.oracle.acts_as_leader(self.now, (&self.hosts[ix].name, term), host);
+        let by = &self.hosts[ix];
+        let verdict = self.oracle.acts_as_leader(self.now, (&by.name, by.leads), host);
         self.judge(verdict);
     }
 
@@ -80,8 +85,9 @@ impl World {
         if !had_power {
             return;
         }
-        let order = (&ordered.host, ordered.incident, ordered.not_after);
-        let verdict = self.oracle.off_executed(self.now, order, &self.hosts[machine].name, self.raft.ledger());
+        let order = (&ordered.host, (ordered.incident, ordered.attempt), ordered.not_after);
+        let lasts = Duration::from_secs(u64::from(self.policy.off_polls)) + self.policy.device_timeout;
+        let verdict = self.oracle.off_executed(self.now, order, lasts, &self.hosts[machine].name, self.raft.ledger());
         self.judge(verdict);
     }
 
@@ -90,6 +96,8 @@ impl World {
         let key = (order.incident(), order.server(), order.attempt());
         let verdict = self.oracle.evacuate_sent(self.now, by, key, self.raft.ledger());
         self.judge(verdict);
+        let host = self.raft.ledger().incidents.get(&order.incident()).map(|incident| incident.host.clone());
+        self.oracle_acts(ix, &host.unwrap_or_else(|| self.hosts[ix].name.clone()));
     }
 
     /// An evacuate call was accepted: does its source have power, and run?
@@ -100,6 +108,14 @@ impl World {
             let host = self.hosts[source].name.clone();
             self.broken(Violation::EvacuatedFromPowered { server, host });
         }
+    }
+
+    /// The compute service of a host that has a gate has begun.
+    pub(super) fn oracle_guests_start(&mut self, ix: Ix) {
+        let host = &self.hosts[ix].name;
+        let first = self.nova.guests_on(host).first().copied();
+        let verdict = self.oracle.guests_started(host, first, self.raft.ledger());
+        self.judge(verdict);
     }
 
     /// Something changed in who reaches whom: which voters lack their 51 %, and since when.
@@ -118,6 +134,8 @@ impl World {
             }
         }
         self.oracle.lacking = lacking;
+        let is_cut = self.voters.iter().any(|voter| !self.reaches_services(*voter));
+        self.oracle.devices_reached(now, !is_cut);
         let running = |host: &&Host| host.running;
         if !self.hosts.iter().any(|host| host.running) {
             self.oracle.seen.clear();
@@ -171,5 +189,20 @@ impl World {
             return Err(Violation::NeverNoticed { host: host.clone() });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No guard of ours stands before this one, so that `tests/mutants` cannot trip it.
+    #[test]
+    fn a_panic_is_a_violation() {
+        let mut world = World::new(1, 3, 3, 1, Weather::CALM);
+        let nobody = Happening::Tick { host: 99, start: 0 };
+        world.schedule(Duration::ZERO, nobody);
+        let broken = world.run_until(Moment::ZERO + Duration::from_secs(1)).expect_err("it panics");
+        assert!(matches!(&broken, Violation::Panicked { text } if text.contains("99")), "{broken}");
     }
 }

@@ -68,6 +68,8 @@ const WALL_BEGINS: i64 = 1_800_000_000_000;
 const BACKLOG_MAX: usize = 256;
 /// How seldom a starved process gets to its inputs.
 const STARVED_MS: (u64, u64) = (700, 3_000);
+/// Between two looks whether a stopped process goes on with what it was about to send.
+const ASLEEP: Duration = Duration::from_millis(100);
 /// Most outputs of one input: a word to each of 2,000 members twice, and some acts (I8).
 const OUTPUTS_MAX: usize = 6_000;
 
@@ -230,7 +232,7 @@ impl World {
             Happening::Propose { host, start, call, entry } => self.propose(host as Ix, start, call, *entry),
             Happening::Check { host, start, call } => self.check(host as Ix, start, call),
             Happening::GiveUp { host, start, call } => self.raft_give_up(host as Ix, start, call),
-            Happening::PowerOff { asker, start, order } => self.power_off(asker as Ix, start, &order),
+            Happening::PowerOff { asker, start, order } => self.power_off(asker as Ix, start, order),
             Happening::Off { machine, ordered } => self.off(machine as Ix, &ordered),
             Happening::ReadDevice { asker, start, call, host, guid } => {
                 self.read_device(asker as Ix, start, call, &host, guid);
@@ -239,7 +241,7 @@ impl World {
                 self.nova_read(asker as Ix, start, call, &request);
             }
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
-            Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, &order),
+            Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
             Happening::LateEvacuate { server, answer } => self.evacuate_arrives(server, answer),
             Happening::Nova(stage) => self.nova_stage(*stage),
@@ -334,6 +336,7 @@ impl World {
         let mut tape = self.hosts[ix].tape.take();
         tape.iter_mut().for_each(|tape| tape.input(now, &input));
         coordinator.handle(now, input);
+        self.hosts[ix].leads = coordinator.leads();
         let mut outputs = 0;
         while let Some(output) = coordinator.poll_output() {
             outputs += 1;

@@ -10,12 +10,17 @@ use super::*;
 pub(super) struct Ordered {
     pub(super) host: HostName,
     pub(super) incident: IncidentId,
+    pub(super) attempt: u32,
     /// By the world's clock.
     pub(super) not_after: Moment,
 }
 
 impl World {
-    pub(super) fn power_off(&mut self, asker: Ix, start: u32, order: &PowerOffOrder) {
+    pub(super) fn power_off(&mut self, asker: Ix, start: u32, order: Box<PowerOffOrder>) {
+        if self.adapter_sleeps(asker, start) {
+            self.schedule(ASLEEP, Happening::PowerOff { asker: asker as u32, start, order });
+            return;
+        }
         let call = order.call();
         let Some(target) = self.ix(order.host()) else { return };
         if !self.is_current(asker, start) {
@@ -30,6 +35,7 @@ impl World {
         let ordered = Ordered {
             host: order.host().clone(),
             incident: order.incident(),
+            attempt: order.attempt(),
             not_after: self.hosts[asker].clock.when(order.not_after()),
         };
         let ordered = Box::new(ordered);

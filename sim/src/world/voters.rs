@@ -1,5 +1,6 @@
 //! The voters: their Raft, their disks, and what their coordinators hear of it.
 
+use rekindle_coordinator::ledger::{LeaderCommand, Statement};
 use rekindle_proto::id::LogIndex;
 use rekindle_proto::message::{MESSAGE_BYTES_MAX, decode, encode};
 
@@ -310,6 +311,19 @@ impl World {
         self.count("leaders deposed");
         self.tell(format!("{} stands against {}", name, self.hosts[leader].name));
         self.elect(&name);
+    }
+
+    /// The leader of the moment proposes what its own coordinator would not, as one that has lost its mind: against that only
+    /// stands what every voter refuses by itself.
+    pub fn misled(&mut self, command: LeaderCommand) {
+        let Some(ix) = self.leading() else { return };
+        let Some(term) = self.hosts[ix].node.as_ref().map(|node| node.term) else { return };
+        let (start, host, wall) = (self.hosts[ix].start, self.hosts[ix].name.clone(), self.clock(ix).wall);
+        self.queries += 1;
+        // From the other end than the coordinator's own: it does not know this call.
+        let call = CallId(u64::MAX - self.queries);
+        let entry = Box::new(Entry::new(wall, Statement::Leader { host, term, command }));
+        self.schedule(Duration::ZERO, Happening::Propose { host: ix as u32, start, call, entry });
     }
 
     /// Whether a majority of voters can agree: without it nobody may act, and nothing is promised but safety.

@@ -159,7 +159,7 @@ impl Ledger {
 
 impl Incident {
     fn must_be(&self, phase: Phase) -> Result<(), Outcome> {
-        if self.phase == phase {
+        if self.phase == phase || !keeps(Guard::PhaseRules) {
             return Ok(());
         }
         Err(Outcome::refused(format!("incident {} is {}, not {phase}", self.id, self.phase)))
