@@ -1,6 +1,6 @@
 //! Each server of a proven-off host: intent, call, record, fate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
@@ -166,6 +166,18 @@ impl Leader {
             self.hold(cx.now.mono, id, why);
             return;
         }
+        // What another incident's servers may need is only known from their migration records.
+        let unread = |other: &&Incident| {
+            let listed = self.evacuations.get(&other.id).is_some_and(|evacuation| evacuation.migrations.is_some());
+            let is_unsettled = other.servers.values().any(|record| record.fate.is_none());
+            other.id != id && other.phase == Phase::Evacuating && !listed && is_unsettled
+        };
+        if let Some(other) = cx.ledger.open_incidents().find(unread).map(|other| other.id) {
+            let why =
+                format!("all its servers are settled; whether incident {other} needs to know that it is off is not");
+            self.hold(cx.now.mono, id, why);
+            return;
+        }
         self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
     }
 
@@ -226,6 +238,7 @@ impl Leader {
             }
             end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
         }
+        let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         evacuation.denials.last_open.insert(server, now);
         if end.is_none() {
@@ -234,7 +247,7 @@ impl Leader {
             let none = Vec::new();
             let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
             let settle = cx.setup.policy.evacuate_settle;
-            end = intent_end(&open, &view, migrations, settle);
+            end = intent_end(&open, &view, migrations, &dead_ends, settle);
             let text = waiting_text(&open, migrations, calling, settle);
             evacuation.waits.insert(server, (since, text));
         }
@@ -274,13 +287,16 @@ impl Leader {
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
+        let rests = self.rests_until(cx, id, server, record).is_some();
+        let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
         let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none).clone();
         let read = evacuation.server_reads.get(&server);
         let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
-        match next_step(&incident.host, record, &migrations, read, cx.setup.policy.evacuate_tries) {
+        match next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries) {
+            ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. } if rests => {}
             ServerStep::ReadServer { to_evacuate } => {
                 if to_evacuate && round.room == 0 {
                     evacuation.waits.insert(server, (now, "waits for its turn".into()));
@@ -308,6 +324,12 @@ impl Leader {
                 }
             }
         }
+    }
+
+    fn dead_ends_of(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> BTreeSet<MigrationId> {
+        let list = self.evacuations.get(&id).and_then(|evacuation| evacuation.migrations.as_ref());
+        let migrations = list.and_then(|list| list.of.get(&server));
+        migrations.map(|migrations| self.dead_ends(cx, migrations)).unwrap_or_default()
     }
 
     /// Notes why a server waits, and since when; beyond [`WAIT_MAX`] it is left behind with that reason.
