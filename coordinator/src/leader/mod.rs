@@ -5,6 +5,7 @@
 //! no list of steps: a new leader begins with nothing but the ledger and goes on where the last one stopped (I5).
 
 mod absence;
+mod absent;
 mod checks;
 mod denials;
 mod devices;
@@ -43,6 +44,7 @@ use crate::io::{NovaAnswer, Peer};
 use crate::time::Moment;
 use crate::voter::Ailment;
 
+use absent::AbsentWatch;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
 use elapse::TimeKeeper;
@@ -113,6 +115,7 @@ pub(crate) struct Leader {
     ill: Option<Ailment>,
     leases: Leases,
     seating: Seating,
+    absent: BTreeMap<HostName, AbsentWatch>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -163,6 +166,7 @@ impl Leader {
             ill: None,
             leases: Leases::new(cx.now.mono),
             seating: Seating::default(),
+            absent: BTreeMap::new(),
         };
         leader.want_check(cx);
         leader
@@ -249,6 +253,7 @@ impl Leader {
         }
         self.watch_brakes(cx);
         self.drive_paths(cx);
+        self.drive_absent(cx);
         self.drive_suspects(cx);
         self.drive_life(cx);
         self.drive_incidents(cx);
@@ -325,6 +330,7 @@ impl Leader {
         findings: Vec<PathFinding>,
         signs: &[LifeSign],
     ) {
+        self.take_absent(cx, accuser, target, question, &findings, signs);
         self.take_control(cx, accuser, target, question, signs);
         self.take_testimony(cx, accuser, target, question, findings, signs);
         self.touch();
