@@ -116,6 +116,8 @@ pub(crate) struct Leader {
     leases: Leases,
     seating: Seating,
     absent: BTreeMap<HostName, AbsentWatch>,
+    /// When this leadership began.
+    began: Moment,
 }
 
 /// To whom an answer of Nova belongs.
@@ -167,6 +169,7 @@ impl Leader {
             leases: Leases::new(cx.now.mono),
             seating: Seating::default(),
             absent: BTreeMap::new(),
+            began: cx.now.mono,
         };
         leader.want_check(cx);
         leader

@@ -71,10 +71,31 @@ impl Leader {
         Some(until)
     }
 
+    pub(super) fn dead_ends_of(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> BTreeSet<MigrationId> {
+        self.migrations_of(id, server).map(|migrations| self.dead_ends(cx, migrations)).unwrap_or_default()
+    }
+
+    fn migrations_of(&self, id: IncidentId, server: ServerId) -> Option<&Vec<NovaMigration>> {
+        self.evacuations.get(&id)?.migrations.as_ref()?.of.get(&server)
+    }
+
+    /// Of an evacuation whose order may lie in the queue of a host that is off, and that nothing would keep from reading it.
+    pub(super) fn queued_text(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> Option<Text> {
+        let newest = self.migrations_of(id, server)?.iter().max_by_key(|migration| migration.id)?;
+        let dest = newest.dest.as_ref().filter(|dest| self.is_proven_off(cx, dest) && !has_gate(cx, dest))?;
+        let is_queued = !newest.status.is_final() && newest.status_text.as_str() != TAKEN;
+        is_queued.then(|| {
+            Text::new(format!(
+                "migration {} to {dest} is {}, and {dest} is off: without a boot gate it would build it when powered on",
+                newest.id, newest.status_text
+            ))
+        })
+    }
+
     /// Evacuations that will never end, though Nova calls them under way: their destination is proven off now. Nova's order
     /// must be out of its queue, or a boot gate keep that queue unread until its own incident is settled: else the rebuild
     /// would be carried out when somebody powers it on.
-    pub(super) fn dead_ends(&self, cx: &Context<'_>, migrations: &[NovaMigration]) -> BTreeSet<MigrationId> {
+    fn dead_ends(&self, cx: &Context<'_>, migrations: &[NovaMigration]) -> BTreeSet<MigrationId> {
         let is_over = |migration: &&NovaMigration| {
             let Some(dest) = &migration.dest else { return false };
             migration.kind == MigrationKind::Evacuation

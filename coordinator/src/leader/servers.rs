@@ -1,6 +1,6 @@
 //! Each server of a proven-off host: intent, call, record, fate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
@@ -239,6 +239,7 @@ impl Leader {
             end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
         }
         let dead_ends = self.dead_ends_of(cx, id, server);
+        let queued = self.queued_text(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         evacuation.denials.last_open.insert(server, now);
         if end.is_none() {
@@ -248,7 +249,7 @@ impl Leader {
             let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
             let settle = cx.setup.policy.evacuate_settle;
             end = intent_end(&open, &view, migrations, &dead_ends, settle);
-            let text = waiting_text(&open, migrations, calling, settle);
+            let text = queued.unwrap_or_else(|| waiting_text(&open, migrations, calling, settle));
             evacuation.waits.insert(server, (since, text));
         }
         if let Some(end) = end {
@@ -324,12 +325,6 @@ impl Leader {
                 }
             }
         }
-    }
-
-    fn dead_ends_of(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> BTreeSet<MigrationId> {
-        let list = self.evacuations.get(&id).and_then(|evacuation| evacuation.migrations.as_ref());
-        let migrations = list.and_then(|list| list.of.get(&server));
-        migrations.map(|migrations| self.dead_ends(cx, migrations)).unwrap_or_default()
     }
 
     /// Notes why a server waits, and since when; beyond [`WAIT_MAX`] it is left behind with that reason.
@@ -409,7 +404,7 @@ fn stalled_text(incident: &Incident, stalled: &[ServerId]) -> Text {
         stalled.first().and_then(|server| incident.servers.get(server)).map_or("?", |record| record.name.as_str());
     Text::new(format!(
         "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations (a destination may \
-         have died), then resume",
+         have died, and have no boot gate to keep its queue unread), then resume",
         stalled.len(),
         STALLED_AFTER.as_secs() / 60
     ))
