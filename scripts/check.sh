@@ -68,7 +68,8 @@ units() {
   done
 }
 
-# Links to other files of ours in a document, without the part after #.
+# Links to other files of ours in a document, without the part after #. A document without any is none the worse: grep
+# fails then, and says nothing else.
 links() { grep -oE '\]\([^)#: ]+[)#]' "$1" | sed 's/^](//; s/[)#]$//' || true; }
 
 docs() {

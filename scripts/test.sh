@@ -25,6 +25,7 @@ esac
 
 # Ends the stage that runs, and everything it started: `timeout` hands the signal to its whole process group.
 stop() {
+  # It may have ended by itself a moment ago.
   [[ -z $RUNNING ]] || kill -TERM "$RUNNING" || true
   say "stopped"
   exit 130

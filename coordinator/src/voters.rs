@@ -252,12 +252,13 @@ pub fn death_of(ledger: &Ledger, view: &VotersView, around: &Surroundings<'_>, v
     if voter.silent < DEAD_AFTER {
         return None;
     }
-    let silent = voter.silent.as_secs();
+    // Not how long exactly: what is said once is not to be said again each second.
+    let silent = format!("silent for more than {} s", DEAD_AFTER.as_secs());
     let other = |seat: &Seat| seat.host == *host && seat.store != voter.seat.store;
     if view.joining.iter().any(other) || view.standbys.iter().any(|standby| other(&standby.seat)) {
-        return Some(Text::new(format!("it has another store, and this one is silent for {silent} s")));
+        return Some(Text::new(format!("it has another store, and this one is {silent}")));
     }
-    (!(around.alive)(host)).then(|| Text::new(format!("silent for {silent} s")))
+    (!(around.alive)(host)).then(|| Text::new(silent))
 }
 
 /// The standby that takes a voter's place: of the same domain if there is one.

@@ -45,7 +45,7 @@ ipmi() {
 cleanup() {
   local rc=$?
   trap - EXIT
-  # A child that a test adopted into a host, and whatever of the cloud is still up.
+  # A child that a test adopted into a host, and whatever of the cloud is still up. What counts by now is how the test ended.
   "$CLOUD_SRC/cloud.sh" down >/dev/null || true
   exit $rc
 }

@@ -43,16 +43,19 @@ clean_up() {
   trap - EXIT
   if [[ $rc != 0 && -z $COUNTED ]]; then
     FAILED=$((FAILED + 1))
+    # Told as far as it can be: the namespace may be what broke.
     [[ -z $INIT ]] || inside journalctl --no-pager 2>/dev/null | tail -n 40 >&2 || true
     echo "FAILED  the test ended before its end (exit $rc)"
     printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
   fi
   if [[ -n $OUTER ]]; then
+    # It may have ended by itself; what is waited for was killed.
     kill -KILL "$OUTER" 2>/dev/null || true
     wait "$OUTER" 2>/dev/null || true
   fi
   if [[ -n $GROUP ]]; then
     for i in {1..50}; do
+      # A cgroup is busy until the last of its processes is reaped: tried again, and judged below.
       find "$GROUP" -depth -type d -exec rmdir {} + 2>/dev/null || true
       [[ -d $GROUP ]] || break
       sleep 0.1

@@ -86,7 +86,8 @@ pub enum StoreError {
     },
 }
 
-/// Why a committed entry or a snapshot cannot be applied. Guessing would let voters disagree (I9, I5): this voter stops.
+/// Why an entry is not logged, or a committed one or a snapshot cannot be applied. Guessing would let voters disagree (I9,
+/// I5): this voter stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// It is written in a later format: this daemon is too old for this ledger.
@@ -108,6 +109,21 @@ pub enum FormatError {
     /// It belongs to another cluster.
     #[error("belongs to cluster {0}")]
     Cluster(String),
+    /// It cannot be encoded.
+    #[error("cannot be written in ledger format {format}: {source}")]
+    Unwritable {
+        /// The format.
+        format: u32,
+        /// Why.
+        #[source]
+        source: CodecError,
+    },
+    /// What is read is not what was written.
+    #[error("in ledger format {format} it reads as another entry")]
+    Altered {
+        /// The format.
+        format: u32,
+    },
     /// It cannot be decoded.
     #[error("of ledger format {format}: {source}")]
     Undecodable {

@@ -96,8 +96,13 @@ pub(super) struct Proposal {
 }
 
 impl Proposal {
-    pub(super) fn seal(entry: &Entry) -> Result<Self, CodecError> {
-        Ok(Self { format: entry.format, bytes: encode(entry, ENTRY_BYTES_MAX)?, ticket: Ticket::default() })
+    /// An entry to be logged. It is read again first: one that cannot be read, or reads as another, would stop every voter
+    /// (I9), and is refused while it is only the leader's.
+    pub(super) fn seal(entry: &Entry) -> Result<Self, FormatError> {
+        let format = entry.format;
+        let bytes = encode(entry, ENTRY_BYTES_MAX).map_err(|source| FormatError::Unwritable { format, source })?;
+        let sealed = Self { format, bytes, ticket: Ticket::default() };
+        if sealed.open()? == *entry { Ok(sealed) } else { Err(FormatError::Altered { format }) }
     }
 
     pub(super) fn open(&self) -> Result<Entry, FormatError> {
@@ -262,8 +267,14 @@ mod tests {
         use rekindle_coordinator::ledger::Statement;
         use rekindle_proto::admin::SignedOrder;
         use rekindle_proto::id::WallTime;
-        let order = SignedOrder { certificate: vec![], order: vec![0; ENTRY_BYTES_MAX], signature: vec![] };
-        let entry = Entry::new(WallTime(1), Statement::Operator(order));
-        assert!(matches!(Proposal::seal(&entry), Err(CodecError::TooLong { .. })));
+        let short = SignedOrder { certificate: vec![], order: vec![], signature: vec![] };
+        let order = SignedOrder { order: vec![0; ENTRY_BYTES_MAX], ..short.clone() };
+        let mut entry = Entry::new(WallTime(1), Statement::Operator(order));
+        assert!(matches!(
+            Proposal::seal(&entry),
+            Err(FormatError::Unwritable { source: CodecError::TooLong { .. }, .. })
+        ));
+        entry = Entry { format: LEDGER_FORMAT + 1, ..Entry::new(WallTime(1), Statement::Operator(short)) };
+        assert!(matches!(Proposal::seal(&entry), Err(FormatError::Later { .. })), "nobody here could read it");
     }
 }

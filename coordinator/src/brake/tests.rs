@@ -33,27 +33,8 @@ fn open(ledger: &mut Ledger, number: usize, phase: Phase, roster: u32) -> Incide
     let id = IncidentId(u64::try_from(number).expect("small") + 1);
     let verdict =
         VerdictRecord { eligible: 3, needed: 3, testimonies: Vec::new(), present: roster, roster, path: None };
-    ledger.incidents.insert(
-        id,
-        Incident {
-            id,
-            host: named(number),
-            boot: None,
-            began: WallTime(0),
-            ended: None,
-            phase,
-            verdict,
-            attempts: Vec::new(),
-            attempts_before_resume: 0,
-            off_settled: 0,
-            awaits_signs: false,
-            proof: None,
-            voided: 0,
-            heartbeat: None,
-            servers: BTreeMap::new(),
-            story: Vec::new(),
-        },
-    );
+    let begun = Incident { phase, ..Incident::begun(id, named(number), WallTime(0), verdict) };
+    ledger.incidents.insert(id, begun);
     id
 }
 

@@ -12,7 +12,7 @@ impl Coordinator {
         [self.membership.next_deadline(), self.member.next_deadline(), voter].into_iter().flatten().min()
     }
 
-    fn is_voter(&self) -> bool {
+    pub(super) fn is_voter(&self) -> bool {
         self.setup.keepers.contains(&self.setup.host)
     }
 

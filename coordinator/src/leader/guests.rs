@@ -91,13 +91,7 @@ impl Leader {
     }
 
     pub(super) fn drive_guests(&mut self, cx: &mut Context<'_>) {
-        let open: Vec<IncidentId> = cx
-            .ledger
-            .guest_incidents
-            .values()
-            .filter(|guest| guest.recovered.is_none())
-            .map(|guest| guest.id)
-            .collect();
+        let open: Vec<IncidentId> = cx.ledger.open_guest_incidents().map(|guest| guest.id).collect();
         self.guests.retain(|id, _| open.contains(id));
         for id in open {
             if let Some(guest) = cx.ledger.guest_incidents.get(&id) {

@@ -282,9 +282,8 @@ impl Leader {
         let guests = &cx.ledger.guest_incidents;
         let reboots = &cx.ledger.reboots;
         let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
-        self.holds.retain(|id, _| {
-            open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.recovered.is_none())
-        });
+        self.holds
+            .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             match incident.phase {

@@ -1,27 +1,28 @@
 //! What may be written to the ledger, by whom. The submitter is the type: a member's entry can hold nothing but that
 //! member's own statement, whoever forwards it.
 
+mod operator;
+mod records;
+
 use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::fact::{
-    DeviceName, GateReport, GuestEvent, GuestList, LifeSign, MigrationStatus, PathFinding, RosterEntry, StopReason,
-    Text, Watchdog,
-};
+use rekindle_proto::fact::{DeviceName, GateReport, GuestEvent, GuestList, StopReason, Text, Watchdog};
 use rekindle_proto::id::{
-    BootId, ClusterName, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, PathName, ServerId, SystemUuid,
-    Term, WallTime,
+    BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
 use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
-use super::lift::LiftTarget;
 use super::rate::RateClaim;
-use super::voters::{Seat, VotersCommand};
+use super::voters::VotersCommand;
 use super::watchdog::Stamp;
 use crate::order::GuestPower;
+
+pub use operator::{OperatorCommand, OperatorOrder, QuorumRecovery};
+pub use records::{Fate, IntentEnd, OffReads, PlannedServer, ProofRecord, TestimonyRecord, VerdictRecord};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -359,205 +360,4 @@ pub enum LeaderCommand {
     },
     /// About the voters.
     Voters(VotersCommand),
-}
-
-/// On whose word a host was judged gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictRecord {
-    /// How many could have testified.
-    pub eligible: u32,
-    /// How many had to.
-    pub needed: u32,
-    /// Who did, and what each found.
-    pub testimonies: Vec<TestimonyRecord>,
-    /// Roster members who answered the roll call.
-    pub present: u32,
-    /// Roster size at that moment.
-    pub roster: u32,
-    /// The one network on which all of this was counted, if the operator's matrix lets it suffice; `None`: every network.
-    #[serde(default)]
-    pub path: Option<PathName>,
-}
-
-/// One member's testimony.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TestimonyRecord {
-    /// Who.
-    pub accuser: HostName,
-    /// What it found, per path.
-    pub findings: Vec<PathFinding>,
-    /// What it found to live there.
-    #[serde(default)]
-    pub signs: Vec<LifeSign>,
-}
-
-/// The evidence that a host is off.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProofRecord {
-    /// The topology level whose devices all confirmed.
-    pub level: u8,
-    /// Each device's readings.
-    pub devices: Vec<OffReads>,
-}
-
-/// Two (or more) off readings of one device, after our own off order to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OffReads {
-    /// Which device.
-    pub device: DeviceName,
-    /// Whether it said *on* before our order and *off* after it. If not, somebody may be power-cycling the host: it is
-    /// watched closely for a minute.
-    pub seen_going_off: bool,
-    /// Milliseconds between the first and the last off reading. At least 1,000.
-    pub apart_ms: u64,
-}
-
-/// What is to become of a server of the dead host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedServer {
-    /// Which.
-    pub server: ServerId,
-    /// Its name.
-    pub name: Text,
-    /// Nova's `vm_state` before we touched it.
-    pub vm_state: Text,
-    /// `None`: to be evacuated. Else why it is left behind.
-    pub left_behind: Option<Text>,
-}
-
-/// How an evacuate intent ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IntentEnd {
-    /// Certainly not sent.
-    NotSent(Text),
-    /// Nova refused it (4xx).
-    Refused(Text),
-    /// A newer migration record of the server is final.
-    Migration {
-        /// Which record.
-        id: MigrationId,
-        /// How it ended.
-        status: MigrationStatus,
-        /// Where it went.
-        dest: Option<HostName>,
-    },
-    /// No newer migration record appeared in the settling time after the call.
-    NoneAppeared,
-    /// The newest migration record of the server is under way to a host that is proven off: it will never end.
-    DestinationOff {
-        /// Which record.
-        id: MigrationId,
-        /// Where it went.
-        dest: HostName,
-    },
-}
-
-/// A server's fate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fate {
-    /// Nova shows it on another host, its migration done, no task under way.
-    Recovered {
-        /// Where.
-        to: HostName,
-    },
-    /// Not recovered by us.
-    LeftBehind {
-        /// Why.
-        why: Text,
-    },
-    /// Deleted by its owner meanwhile.
-    Deleted,
-}
-
-/// What an operator signs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorOrder {
-    /// For this cluster only.
-    pub cluster: ClusterName,
-    /// Random: the same order is not applied twice.
-    pub nonce: [u8; 16],
-    /// When it was signed, on the operator's wall clock.
-    pub signed_at: WallTime,
-    /// Why. Never empty.
-    pub reason: Text,
-    /// What.
-    pub command: OperatorCommand,
-}
-
-/// What an operator may order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OperatorCommand {
-    /// The first roster. Once.
-    Init {
-        /// Hosts and witnesses.
-        roster: Vec<RosterEntry>,
-        /// The CA (DER) whose operator certificates the ledger accepts from now on.
-        ca: Vec<u8>,
-    },
-    /// Act (`true`) or only watch (`false`).
-    Arm(bool),
-    /// Take a host out of, or back under, protection.
-    Maintenance {
-        /// Which host.
-        host: HostName,
-        /// In or out.
-        on: bool,
-    },
-    /// Try a stuck incident again.
-    Resume {
-        /// Which.
-        incident: IncidentId,
-    },
-    /// Let a recovered incident's host back: the operator has seen that Nova cleaned up, or that the host is empty.
-    Release {
-        /// Which host.
-        host: HostName,
-    },
-    /// Put a standby in a voter's place.
-    ReplaceVoter {
-        /// The voter.
-        old: HostName,
-        /// The standby.
-        new: HostName,
-    },
-    /// One survivor goes on alone: too many voters were lost for a quorum.
-    RecoverQuorum(QuorumRecovery),
-    /// Let no brake but disarmed and maintenance hold one incident.
-    LiftBrake {
-        /// Whose.
-        target: LiftTarget,
-    },
-    /// Only watch, for a time; then act again.
-    DisarmFor {
-        /// How long, in milliseconds of the ledger's time.
-        ms: u64,
-    },
-    /// Enrol a host or witness. It is on probation first.
-    Enroll {
-        /// Who, as what, where.
-        entry: RosterEntry,
-    },
-    /// Take a host or witness off the roster.
-    Forget {
-        /// Which.
-        host: HostName,
-    },
-    /// I have seen that this incident's host is off. It stands in the place of a fence device's word.
-    ConfirmOff {
-        /// Of which incident.
-        incident: IncidentId,
-        /// What I looked at. Never empty.
-        checked: Text,
-    },
-}
-
-/// What is signed to recover a quorum.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuorumRecovery {
-    /// The generation it begins: one more than the present.
-    pub generation: u64,
-    /// Who goes on, with which store.
-    pub survivor: Seat,
-    /// Voters that the operator has seen to be off.
-    pub stated_off: Vec<HostName>,
 }

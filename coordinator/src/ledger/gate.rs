@@ -120,24 +120,7 @@ mod tests {
             .collect();
         let verdict =
             VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3, path: None };
-        Incident {
-            id: IncidentId(id),
-            host: host(of),
-            boot: None,
-            began: WallTime(0),
-            ended: None,
-            phase,
-            verdict,
-            attempts: Vec::new(),
-            attempts_before_resume: 0,
-            proof: None,
-            voided: 0,
-            heartbeat: None,
-            servers,
-            story: Vec::new(),
-            off_settled: 0,
-            awaits_signs: false,
-        }
+        Incident { phase, servers, ..Incident::begun(IncidentId(id), host(of), WallTime(0), verdict) }
     }
 
     fn said(ledger: &Ledger, of: &str) -> String {

@@ -153,7 +153,43 @@ pub struct GuestIncident {
     pub story: Vec<StoryLine>,
 }
 
+impl GuestIncident {
+    /// A guest that is down, with nothing done about it yet.
+    pub(crate) fn begun(id: IncidentId, host: HostName, server: ServerId, at: WallTime, what: impl Into<Text>) -> Self {
+        let line = StoryLine { at, phase: Phase::Unclean, text: what.into(), operator: None };
+        Self { id, host, server, began: at, ended: None, intent: None, steps: 0, recovered: None, story: vec![line] }
+    }
+
+    /// Whether it still needs work or a person.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.recovered.is_none()
+    }
+}
+
 impl Incident {
+    /// A suspicion, with nothing told or done yet.
+    pub(crate) fn begun(id: IncidentId, host: HostName, began: WallTime, verdict: VerdictRecord) -> Self {
+        Self {
+            id,
+            host,
+            boot: None,
+            began,
+            ended: None,
+            phase: Phase::Suspect,
+            verdict,
+            attempts: Vec::new(),
+            attempts_before_resume: 0,
+            proof: None,
+            voided: 0,
+            heartbeat: None,
+            servers: BTreeMap::new(),
+            story: Vec::new(),
+            off_settled: 0,
+            awaits_signs: false,
+        }
+    }
+
     /// Whether it still needs work or a person.
     #[must_use]
     pub fn is_open(&self) -> bool {

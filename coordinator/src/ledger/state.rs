@@ -157,6 +157,11 @@ impl Ledger {
         self.incidents.values().find(|incident| incident.is_open() && incident.host == *host)
     }
 
+    /// Open incidents of single guests, whose fate is not known yet.
+    pub fn open_guest_incidents(&self) -> impl Iterator<Item = &GuestIncident> {
+        self.guest_incidents.values().filter(|guest| guest.is_open())
+    }
+
     /// Open incidents, oldest first.
     pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values().filter(|incident| incident.is_open())

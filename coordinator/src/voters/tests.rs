@@ -140,7 +140,7 @@ fn the_table_of_replacements() {
                 case.ledger.roster.get_mut(&host("d")).expect("there").domain = Some("rack-1".parse().expect("legal"));
                 case.mirror();
             },
-            "hold: voter c is lost (silent for 61 s), not replaced: d: 2 of 3 voters are in domain rack-1 (a, d): more \
+            "hold: voter c is lost (silent for more than 60 s), not replaced: d: 2 of 3 voters are in domain rack-1 (a, d): more \
             than 1 must not be in one, or its loss is the loss of the ledger",
         ),
         (
@@ -149,36 +149,36 @@ fn the_table_of_replacements() {
                 case.view.standbys.clear();
                 case.mirror();
             },
-            "hold: voter c is lost (silent for 61 s), not replaced: no standby is there and current",
+            "hold: voter c is lost (silent for more than 60 s), not replaced: no standby is there and current",
         ),
         (
             "not in a storm",
             |case| case.storm = Some("a storm".into()),
-            "hold: voter c is lost (silent for 61 s), not replaced: a storm",
+            "hold: voter c is lost (silent for more than 60 s), not replaced: a storm",
         ),
         (
             "not while disarmed",
             |case| case.ledger.arming.armed = false,
-            "hold: voter c is lost (silent for 61 s), not replaced: disarmed",
+            "hold: voter c is lost (silent for more than 60 s), not replaced: disarmed",
         ),
         (
             "not while in maintenance",
             |case| {
                 case.ledger.hosts.get_mut(&host("c")).expect("there").maintenance = Some("disks".into());
             },
-            "hold: voter c is lost (silent for 61 s), not replaced: it is in maintenance",
+            "hold: voter c is lost (silent for more than 60 s), not replaced: it is in maintenance",
         ),
         (
             "never a witness",
             |case| {
                 case.ledger.roster.get_mut(&host("c")).expect("there").role = MemberRole::Witness;
             },
-            "hold: voter c is lost (silent for 61 s), not replaced: it is a witness: `rekindle voters replace`",
+            "hold: voter c is lost (silent for more than 60 s), not replaced: it is a witness: `rekindle voters replace`",
         ),
         (
             "only with the others current",
             |case| case.view.voters[1] = silent("b", 6),
-            "hold: voter c is lost (silent for 61 s), not replaced: voter b is not current either",
+            "hold: voter c is lost (silent for more than 60 s), not replaced: voter b is not current either",
         ),
         (
             "one change at a time: the one under way goes on",

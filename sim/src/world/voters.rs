@@ -1,6 +1,7 @@
 //! The voters: their Raft, their disks, and what their coordinators hear of it.
 
 use rekindle_proto::id::LogIndex;
+use rekindle_proto::message::{MESSAGE_BYTES_MAX, decode, encode};
 
 use super::*;
 use crate::raft::{ELECTION_MAX, ELECTION_MIN, Role, Wish};
@@ -161,6 +162,9 @@ impl World {
         if !self.is_current(ix, start) {
             return;
         }
+        // As the daemon's adapter does: what voters cannot read must never be logged (I9).
+        let bytes = encode(&entry, MESSAGE_BYTES_MAX).unwrap_or_default();
+        assert_eq!(decode::<Entry>(&bytes, MESSAGE_BYTES_MAX).as_ref(), Ok(&entry), "an entry reads as it was written");
         if self.hosts[ix].frozen {
             self.schedule(
                 Duration::from_millis(100),

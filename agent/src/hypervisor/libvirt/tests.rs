@@ -188,6 +188,7 @@ async fn one_guest_is_destroyed_and_only_in_time() {
     rig.hypervisor.destroy_guest(a, || true).await.expect("destroyed");
     assert!(!first.is_active().expect("an answer"));
     assert!(second.is_active().expect("an answer"), "nobody else");
+    // It does not run: the question whether it is in time must not even be asked, and panics if it is.
     rig.hypervisor.destroy_guest(a, || panic!("nothing to do")).await.expect("it does not run");
     second.destroy().expect("destroyed");
     for domain in [first, second] {

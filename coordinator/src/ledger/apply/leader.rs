@@ -1,6 +1,6 @@
 //! What the leader of the entry's term may write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rekindle_proto::fact::{DeviceName, Text};
 use rekindle_proto::id::{BootId, HostName, IncidentId, LeadershipId, WallTime};
@@ -104,25 +104,9 @@ impl Ledger {
         self.may_open(host)?;
         self.must_convince(host, verdict)?;
         let id = self.next_incident();
-        let mut incident = Incident {
-            id,
-            host: host.clone(),
-            boot,
-            began: suspected_at,
-            ended: None,
-            phase: Phase::Suspect,
-            // The ledger's own count: what is opened now counts against no smaller roster later.
-            verdict: VerdictRecord { roster: u32::try_from(self.roster.len()).unwrap_or(u32::MAX), ..verdict.clone() },
-            attempts: Vec::new(),
-            attempts_before_resume: 0,
-            proof: None,
-            voided: 0,
-            heartbeat: None,
-            servers: BTreeMap::new(),
-            story: Vec::new(),
-            off_settled: 0,
-            awaits_signs: false,
-        };
+        // The ledger's own count: what is opened now counts against no smaller roster later.
+        let counted = VerdictRecord { roster: u32::try_from(self.roster.len()).unwrap_or(u32::MAX), ..verdict.clone() };
+        let mut incident = Incident { boot, ..Incident::begun(id, host.clone(), suspected_at, counted) };
         incident.tell(suspected_at, "no answer to a probe", None);
         let accusers: Vec<&str> = verdict.testimonies.iter().map(|record| record.accuser.as_str()).collect();
         let text = format!(
@@ -332,7 +316,7 @@ impl Ledger {
     }
 
     fn guest_intent(&mut self, at: WallTime, id: IncidentId, power: GuestPower) -> Applied {
-        let Some(guest) = self.guest_incidents.get(&id).filter(|guest| guest.recovered.is_none()) else {
+        let Some(guest) = self.guest_incidents.get(&id).filter(|guest| guest.is_open()) else {
             return Err(Outcome::refused(format!("no open guest incident {id}")));
         };
         if let Some(brake) = self.brakes_of(&guest.host) {
@@ -355,7 +339,7 @@ impl Ledger {
     }
 
     fn settle_guest(&mut self, at: WallTime, id: IncidentId, recovered: bool, why: &Text) -> Applied {
-        let Some(guest) = self.guest_incidents.get_mut(&id).filter(|guest| guest.recovered.is_none()) else {
+        let Some(guest) = self.guest_incidents.get_mut(&id).filter(|guest| guest.is_open()) else {
             return Err(Outcome::refused(format!("no open guest incident {id}")));
         };
         guest.recovered = Some(recovered);

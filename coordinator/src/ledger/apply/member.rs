@@ -2,7 +2,6 @@
 
 use rekindle_proto::fact::{GUESTS_MAX, GuestList};
 use rekindle_proto::id::{BootId, HostName, ServerId, SystemUuid, WallTime};
-use rekindle_proto::status::{Phase, StoryLine};
 
 use super::super::entry::MemberStatement;
 use super::super::incident::GuestIncident;
@@ -59,7 +58,7 @@ impl Ledger {
     }
 
     fn guest_failed(&mut self, at: WallTime, host: &HostName, server: ServerId) -> Applied {
-        let open = || self.guest_incidents.values().filter(|guest| guest.recovered.is_none());
+        let open = || self.open_guest_incidents();
         if let Some(guest) = open().find(|guest| guest.server == server) {
             return Err(Outcome::refused(format!("guest incident {} of {server} is open", guest.id)));
         }
@@ -77,18 +76,7 @@ impl Ledger {
         }
         let id = self.next_incident();
         self.last_incident = id;
-        let line = StoryLine { at, phase: Phase::Unclean, text: "its process died".into(), operator: None };
-        let guest = GuestIncident {
-            id,
-            host: host.clone(),
-            server,
-            began: at,
-            ended: None,
-            intent: None,
-            steps: 0,
-            recovered: None,
-            story: vec![line],
-        };
+        let guest = GuestIncident::begun(id, host.clone(), server, at, "its process died");
         self.guest_incidents.insert(id, guest);
         self.forget_old_incidents();
         Ok(Outcome::Applied { incident: Some(id), text: format!("guest incident {id}").into() })

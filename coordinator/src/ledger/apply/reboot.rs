@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{BootId, HostName, IncidentId, ServerId, WallTime};
-use rekindle_proto::status::{Phase, StoryLine};
 
 use super::super::incident::GuestIncident;
 use super::super::reboot::{Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
@@ -73,7 +72,7 @@ impl Ledger {
     pub(super) fn start_in_place(&mut self, at: WallTime, id: IncidentId, server: ServerId) -> Applied {
         let next = self.next_incident();
         let of_server = |guest: &&GuestIncident| guest.server == server;
-        let open = self.guest_incidents.values().filter(of_server).find(|guest| guest.recovered.is_none());
+        let open = self.open_guest_incidents().find(of_server);
         let open = open.map(|guest| guest.id);
         let recent = |guest: &&GuestIncident| at.millis_since(guest.began) < GUEST_WINDOW_MS;
         let often = self.guest_incidents.values().filter(of_server).filter(recent).count() >= GUEST_RESTARTS_MAX;
@@ -96,18 +95,7 @@ impl Ledger {
         record.guest = Some(guest);
         if open.is_none() {
             let text = format!("to be started in place after reboot {id}");
-            let line = StoryLine { at, phase: Phase::Unclean, text: text.into(), operator: None };
-            let incident = GuestIncident {
-                id: guest,
-                host,
-                server,
-                began: at,
-                ended: None,
-                intent: None,
-                steps: 0,
-                recovered: None,
-                story: vec![line],
-            };
+            let incident = GuestIncident::begun(guest, host, server, at, text);
             self.last_incident = guest;
             self.guest_incidents.insert(guest, incident);
             self.forget_old_incidents();

@@ -40,7 +40,7 @@ impl Ledger {
         if let Some(why) = self.flap_hold(host) {
             return Err(Outcome::refused(why));
         }
-        let open = self.guest_incidents.values().find(|guest| guest.host == *host && guest.recovered.is_none());
+        let open = self.open_guest_incidents().find(|guest| guest.host == *host);
         if let Some(guest) = open {
             return Err(Outcome::refused(format!("guest incident {} of {host} is open", guest.id)));
         }

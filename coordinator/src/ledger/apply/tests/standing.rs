@@ -318,13 +318,7 @@ fn guests_are_started_in_order_and_a_few_at_once() {
     assert!(why.starts_with("8 guests of reboot"), "{why}");
     assert!(log.leader(LeaderCommand::CloseReboot { incident: id }).is_err(), "not settled");
     loop {
-        let open: Vec<IncidentId> = log
-            .ledger
-            .guest_incidents
-            .values()
-            .filter(|guest| guest.recovered.is_none())
-            .map(|guest| guest.id)
-            .collect();
+        let open: Vec<IncidentId> = log.ledger.open_guest_incidents().map(|guest| guest.id).collect();
         for incident in open {
             log.leader(LeaderCommand::SettleGuest { incident, recovered: true, why: "runs".into() }).expect("settled");
         }
