@@ -214,7 +214,8 @@ mod tests {
         let rules = [rule("*", 1, "{host}-bmc"), rule("cmp-*", 2, "pdu-1")];
         let mut book = DeviceBook::default();
         let (a, b, c, w) = (host("cmp-1"), host("cmp-2"), host("cmp-3"), host("wit-1"));
-        let levels = |book: &DeviceBook, host: &HostName| book.of(host).iter().map(|e| e.plan.level).collect::<Vec<_>>();
+        let levels =
+            |book: &DeviceBook, host: &HostName| book.of(host).iter().map(|e| e.plan.level).collect::<Vec<_>>();
         book.enroll([&b, &w].into_iter(), &rules);
         let device = book.of(&b)[0].plan.name.clone();
         let reading = DeviceReading { power: Ok(PowerState::On), guid: None };
