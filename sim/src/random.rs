@@ -29,10 +29,15 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
     // Every second seed, without a throw of the dice.
     let gates = seed % 2 == 1;
     let cluster = Cluster { gates, ..dice.cluster(hosts) };
-    let weather = dice.weather(gates);
+    let mut weather = dice.weather(gates);
     let mut events = Vec::new();
     for _ in 0..1 + dice.below(EVENTS_MOST) {
         dice.bundle(&cluster, &mut events);
+    }
+    // A person at the button of a host without a gate, beside a copy that a failed rebuild left, is outside of what is
+    // promised (docs/safety.md; seed 614 of an earlier run; `tests/gate.rs` has it on purpose).
+    if !gates && events.iter().any(|event| matches!(event.deed, Deed::PowerOn { .. })) {
+        weather.leftovers = None;
     }
     Scenario {
         name: format!("random-{seed}"),
