@@ -10,6 +10,7 @@ use rekindle_proto::status::Phase;
 use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
+use super::silence::Silence;
 use super::watchdog::ByWatchdog;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
@@ -47,6 +48,7 @@ pub(super) struct Fence {
     prereads: BTreeMap<DeviceName, u32>,
     preread_due: Option<Moment>,
     last_failed: Option<(u32, Moment)>,
+    pub(super) silence: Silence,
     /// The proof was contradicted by the host's own voice: no further attempt, a person.
     pub(super) lied: Option<Text>,
 }
@@ -153,6 +155,7 @@ impl Leader {
     fn last_level(&mut self, cx: &mut Context<'_>, incident: &Incident, why: &Text) {
         let id = incident.id;
         match self.by_watchdog(cx, incident) {
+            ByWatchdog::No(_) if self.waits_for_device(cx, incident, why) => {}
             ByWatchdog::No(not) => {
                 let not = if cx.setup.policy.self_fence {
                     format!("; no proof by its watchdog: {not}")
@@ -195,7 +198,8 @@ impl Leader {
             // Nor do those that gave a proof which was voided later: the device did its part.
             let voided = usize::try_from(incident.voided).unwrap_or(usize::MAX);
             let tries = tried().filter(|attempt| attempt.author == self.author).count().saturating_sub(voided);
-            let limit = if keeps(Guard::Tries) { cx.setup.policy.fence_tries } else { 0 };
+            let more = self.fences.get(&incident.id).map_or(0, |fence| fence.silence.more_tries());
+            let limit = if keeps(Guard::Tries) { cx.setup.policy.fence_tries.saturating_add(more) } else { 0 };
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             if tries >= limit || tried().count() >= limit.saturating_mul(LEADERS_MAX) {
                 let tries = tried().count();
@@ -302,6 +306,8 @@ impl Leader {
                     return;
                 }
                 RunStep::Failed(why) => {
+                    let unheard = run.is_unheard();
+                    self.fences.entry(id).or_default().silence.attempt_failed(unheard);
                     let command = LeaderCommand::FenceFailed { incident: id, attempt: attempt.attempt, why };
                     self.command(cx, Key::Incident(id), command);
                     return;

@@ -5,6 +5,7 @@
 //! no list of steps: a new leader begins with nothing but the ledger and goes on where the last one stopped (I5).
 
 mod absence;
+mod absent;
 mod checks;
 mod denials;
 mod devices;
@@ -22,8 +23,10 @@ mod path_cases;
 mod proposals;
 mod pulses;
 mod rebooted;
+mod retries;
 mod roster;
 mod servers;
+mod silence;
 mod suspects;
 mod voters;
 mod watchdog;
@@ -43,6 +46,7 @@ use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 use crate::voter::Ailment;
 
+use absent::AbsentWatch;
 use checks::{Checker, RollCaller};
 use devices::{DeviceCalls, ReadFor};
 use elapse::TimeKeeper;
@@ -122,6 +126,9 @@ pub(crate) struct Leader {
     seating: Seating,
     /// When suspects were last judged.
     last_round: Option<Moment>,
+    absent: BTreeMap<HostName, AbsentWatch>,
+    /// When this leadership began.
+    began: Moment,
 }
 
 /// To whom an answer of Nova belongs.
@@ -173,6 +180,8 @@ impl Leader {
             leases: Leases::new(cx.now.mono),
             seating: Seating::default(),
             last_round: None,
+            absent: BTreeMap::new(),
+            began: cx.now.mono,
         };
         leader.want_check(cx);
         leader
@@ -268,6 +277,7 @@ impl Leader {
         }
         self.watch_brakes(cx);
         self.drive_paths(cx);
+        self.drive_absent(cx);
         self.drive_suspects(cx);
         self.drive_life(cx);
         self.drive_incidents(cx);
@@ -347,6 +357,7 @@ impl Leader {
         findings: Vec<PathFinding>,
         signs: &[LifeSign],
     ) {
+        self.take_absent(cx, accuser, target, question, &findings, signs);
         self.take_control(cx, accuser, target, question, signs);
         self.take_testimony(cx, accuser, target, question, findings, signs);
         self.touch_soon(cx.now.mono);

@@ -34,6 +34,9 @@ const TESTIMONY_AGE_MAX: Duration = Duration::from_secs(15);
 /// After a refutation, before the same host can be suspected again: gossip needs a moment to follow.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
+/// How long a leader waits to hear of a host that gossip does not know: joining takes seconds.
+const MISSING_AFTER: Duration = Duration::from_secs(60);
+
 /// More refutations than this within [`REFUTED_WINDOW`] are an alarm.
 const REFUTED_MAX: usize = 3;
 /// See [`REFUTED_MAX`].
@@ -208,12 +211,16 @@ impl Leader {
             .ledger
             .roster
             .keys()
-            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host) || self.is_missing(cx, host))
             .filter(|_| keeps(Guard::NobodyForgotten))
             .cloned()
             .collect();
         for host in &silent {
             self.suspect(cx, host);
+        }
+        let missing_due = self.began + MISSING_AFTER;
+        if cx.now.mono < missing_due {
+            self.wake_at(missing_due);
         }
         let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
         for host in hosts {
@@ -233,6 +240,14 @@ impl Leader {
                 }
             }
         }
+    }
+
+    /// Gossip knows nothing of it any more: it forgets its dead, and for as long as that takes there was no leader. Nor has
+    /// it been heard for a while, in which we would have met it.
+    fn is_missing(&self, cx: &Context<'_>, host: &HostName) -> bool {
+        let now = cx.now.mono;
+        let heard = cx.heard.get(host).map_or(Moment::ZERO, |heard| heard.at);
+        *host != cx.setup.host && cx.member(host).is_none() && now.since(heard.max(self.began)) >= MISSING_AFTER
     }
 
     /// Asks members to probe the host, ourselves first; and the next ones if those asked do not answer.

@@ -223,6 +223,9 @@ impl World {
         self.start_raft(ix);
         let list = self.guest_list(ix);
         self.input(ix, Input::Guests { list });
+        if self.hosts[ix].gate {
+            self.input(ix, Input::Gate { report: self.gate_report(ix) });
+        }
         if let Some(device) = self.watchdog_device() {
             self.input(ix, Input::Watchdog { device: Some(device) });
         }
