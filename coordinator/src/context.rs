@@ -148,6 +148,11 @@ impl HeardBook {
         }
     }
 
+    /// All these names at once.
+    pub(crate) fn take_names(&mut self, names: &BTreeMap<MemberId, HostName>) {
+        self.names.clone_from(names);
+    }
+
     pub(crate) fn get(&self, host: &HostName) -> Option<&Heard> {
         self.hosts.get(host)
     }

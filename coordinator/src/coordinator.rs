@@ -1,5 +1,6 @@
 //! The one entrance and the one exit.
 
+mod acquaint;
 mod duties;
 mod generation;
 mod messages;
@@ -24,6 +25,7 @@ use crate::policy::Setup;
 use crate::time::{Moment, Now};
 use crate::voter::Voter;
 
+pub use acquaint::Acquaintance;
 pub use generation::proven_generation;
 use queries::order_reply;
 

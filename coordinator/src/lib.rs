@@ -62,5 +62,5 @@ mod view;
 mod voter;
 pub mod voters;
 
-pub use coordinator::{Coordinator, proven_generation};
+pub use coordinator::{Acquaintance, Coordinator, proven_generation};
 pub use voter::Ailment;

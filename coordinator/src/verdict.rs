@@ -147,26 +147,29 @@ impl Suspicion {
         roster: &BTreeMap<HostName, RosterEntry>,
         present: &BTreeSet<HostName>,
     ) -> Result<Verdict, NoVerdict> {
-        let may_testify = |host: &&HostName| **host != self.host && roster.contains_key(*host);
-        let eligible: BTreeSet<&HostName> = self.heard.iter().chain(present).filter(may_testify).collect();
-        let needed =
-            testimonies_needed(eligible.len()).ok_or(NoVerdict::TooFewEligible { eligible: eligible.len() })?;
+        let may_testify = |host: &&HostName| **host != self.host;
+        // Three lists in one order are walked side by side: a storm asks this of every suspect again and again, and looking
+        // up each of 2,000 names would be most of what a leader does.
+        let eligible = || in_both(self.heard.union(present), roster.keys()).filter(may_testify);
+        let count = eligible().count();
+        let needed = testimonies_needed(count).ok_or(NoVerdict::TooFewEligible { eligible: count })?;
+        let is_eligible = |host: &HostName| {
+            may_testify(&host) && roster.contains_key(host) && (self.heard.contains(host) || present.contains(host))
+        };
         let given: Vec<(&HostName, &Vec<PathFinding>)> =
-            self.testimonies.iter().filter(|(accuser, _)| eligible.contains(accuser)).collect();
+            self.testimonies.iter().filter(|(accuser, _)| is_eligible(accuser)).collect();
         if given.len() < needed {
-            let eligible = eligible.len();
-            return Err(NoVerdict::TooFewTestimonies { given: given.len(), needed, eligible });
+            return Err(NoVerdict::TooFewTestimonies { given: given.len(), needed, eligible: count });
         }
         let domain = roster.get(&self.host).and_then(|entry| entry.domain.as_ref());
         if let Some(domain) = domain {
             let is_neighbour =
                 |host: &&HostName| roster.get(*host).is_some_and(|entry| entry.domain.as_ref() == Some(domain));
-            let lives_there = eligible.iter().any(&is_neighbour);
-            if lives_there && !given.iter().any(|(accuser, _)| is_neighbour(accuser)) {
+            if !given.iter().any(|(accuser, _)| is_neighbour(accuser)) && eligible().any(|host| is_neighbour(&host)) {
                 return Err(NoVerdict::OwnDomainSilent { domain: domain.clone() });
             }
         }
-        let present = present.iter().filter(|host| roster.contains_key(*host) && **host != self.host).count();
+        let present = in_both(present.iter(), roster.keys()).filter(may_testify).count();
         let must = brake_needs(roster.len());
         if present < must && !self.lifted {
             return Err(NoVerdict::TooFewPresent { present, roster: roster.len(), needed: must });
@@ -178,17 +181,29 @@ impl Suspicion {
                 TestimonyRecord { accuser: accuser.clone(), findings: findings.clone(), signs }
             })
             .collect();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let figure = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let record = VerdictRecord {
-            eligible: count(eligible.len()),
-            needed: count(needed),
+            eligible: figure(count),
+            needed: figure(needed),
             testimonies,
-            present: count(present),
-            roster: count(roster.len()),
+            present: figure(present),
+            roster: figure(roster.len()),
             path: self.path.clone(),
         };
         Ok(Verdict { host: self.host.clone(), boot: self.boot, suspected_at: self.began_wall, record })
     }
+}
+
+/// What two lists have in common, both in order and without repetition.
+fn in_both<'a>(
+    some: impl Iterator<Item = &'a HostName>,
+    others: impl Iterator<Item = &'a HostName>,
+) -> impl Iterator<Item = &'a HostName> {
+    let mut others = others.peekable();
+    some.filter(move |host| {
+        while others.next_if(|other| *other < *host).is_some() {}
+        others.next_if_eq(host).is_some()
+    })
 }
 
 /// In which order members are asked to testify: first one of the target's own domain (a rack that is cut off as a whole

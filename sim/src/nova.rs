@@ -403,6 +403,15 @@ impl Nova {
             return None;
         }
         match cast {
+            // nova/compute/manager.py, `_do_rebuild_instance`: `instance.save(expected_task_state=[REBUILDING])`. One that is
+            // read from the queue when the server has long arrived elsewhere fails there.
+            Cast::Rebuild(rebuild) if !self.is_rebuilding(rebuild.server) => {
+                if let Some(record) = self.migration_mut(rebuild.migration).filter(|record| !record.status.is_final()) {
+                    record.status = MigrationStatus::Failed;
+                    record.status_text = "failed".into();
+                }
+                None
+            }
             Cast::Rebuild(rebuild) => {
                 if let Some(record) = self.migration_mut(rebuild.migration) {
                     record.status_text = "pre-migrating".into();
@@ -419,6 +428,11 @@ impl Nova {
                 None
             }
         }
+    }
+
+    fn is_rebuilding(&self, server: ServerId) -> bool {
+        let task = self.servers.get(&server).and_then(|record| record.task_state.as_ref());
+        task.is_some_and(|task| task.as_str() == "rebuilding")
     }
 
     /// The rebuild's guest starts, or it fails, or its destination is dead (then nobody says anything). A failed one may leave

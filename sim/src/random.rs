@@ -22,10 +22,6 @@ const EVENTS_MOST: usize = 6;
 /// One seed in so many has more than one network path: gossip costs that many times more.
 const PATHS_ONE_IN: usize = 8;
 
-/// Whether a leader that reaches neither Nova nor the BMCs gives leadership up. Not yet: it gets stuck (seed 16 of the first
-/// runs), and so such cuts are not drawn until it does. Then this becomes true, and goes.
-const LEADER_MINDS_SERVICES: bool = false;
-
 /// The scenario of a seed, with so many hypervisors.
 #[must_use]
 pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
@@ -33,10 +29,15 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
     // Every second seed, without a throw of the dice.
     let gates = seed % 2 == 1;
     let cluster = Cluster { gates, ..dice.cluster(hosts) };
-    let weather = dice.weather(gates);
+    let mut weather = dice.weather(gates);
     let mut events = Vec::new();
     for _ in 0..1 + dice.below(EVENTS_MOST) {
         dice.bundle(&cluster, &mut events);
+    }
+    // A person at the button of a host without a gate, beside a copy that a failed rebuild left, is outside of what is
+    // promised (docs/safety.md; seed 614 of an earlier run; `tests/gate.rs` has it on purpose).
+    if !gates && events.iter().any(|event| matches!(event.deed, Deed::PowerOn { .. })) {
+        weather.leftovers = None;
     }
     Scenario {
         name: format!("random-{seed}"),
@@ -46,6 +47,7 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
         first_seed: seed,
         heal: Some(HEAL),
         end: LENGTH,
+        open_ended: false,
         cluster,
         weather,
         events,
@@ -101,6 +103,7 @@ impl Dice {
             paths: if self.one_in(PATHS_ONE_IN) { 2 + self.below(2) } else { 1 },
             armed: true,
             gates: false,
+            formed: false,
             policy: PolicyWords::default(),
             members: Vec::new(),
         }
@@ -172,7 +175,7 @@ impl Dice {
     }
 
     fn split(&mut self, hosts: Targets) -> Deed {
-        Deed::Split { hosts, from: None, path: None, services: LEADER_MINDS_SERVICES && self.one_in(2) }
+        Deed::Split { hosts, from: None, path: None, services: self.one_in(2) }
     }
 
     /// Something that befalls when a recovery reaches a phase.
@@ -203,7 +206,9 @@ impl Dice {
     }
 
     fn lasts(&mut self, deed: &Deed) -> Option<Span> {
-        let heals = deed.inverse().is_some() && !self.one_in(4);
+        // Who disarms for good is promised nothing but that nothing is done.
+        let disarms = matches!(deed, Deed::Order { order: OrderWord::Disarm, .. });
+        let heals = deed.inverse().is_some() && (!self.one_in(4) || disarms);
         heals.then(|| self.millis(200, 120_000))
     }
 
@@ -242,7 +247,7 @@ impl Dice {
             20 => Deed::DaemonStop { hosts },
             21 | 22 => Deed::Depose {},
             23 => Deed::Suspend { hosts },
-            24 if LEADER_MINDS_SERVICES => Deed::CutServices { hosts },
+            24 => Deed::CutServices { hosts },
             25 => Deed::ClearForcedDown { hosts },
             _ => {
                 let order =

@@ -111,13 +111,35 @@ fn a_told_reboot_that_does_not_end_is_a_failure() {
     assert!(all_run_once(&world), "{}", story(&world));
 }
 
-/// Its daemon was stopped, and then it died: nobody can tell from silence alone, so nothing is done, and that is an alarm. It
-/// is heard again in another boot: a reboot.
+/// Its daemon was stopped, its kernel was seen to answer, and then it died: when its kernel answers no more on any network it
+/// is suspect like any other. A new leader, which never saw it answer, knows that from the ledger.
 #[test]
-fn a_death_behind_a_goodbye_is_mended_when_it_is_back() {
+fn a_death_behind_a_goodbye_is_a_failure() {
+    for (seed, leader_goes) in [(8, false), (13, true)] {
+        let mut world = world(seed);
+        world.stop_daemon(&victim());
+        run(&mut world, 600);
+        nothing_was_done(&world);
+        assert!(world.raft.ledger().absence(&victim()).is_some_and(|absence| absence.answered), "{}", story(&world));
+        world.kill_host(&victim(), false);
+        if leader_goes {
+            let leader = world.leader().expect("somebody leads");
+            world.restart_daemon(&leader);
+        }
+        run(&mut world, 180);
+        let phases: Vec<Phase> = world.raft.ledger().incidents.values().map(|incident| incident.phase).collect();
+        assert_eq!(phases, [Phase::Recovered], "{}", story(&world));
+        assert_eq!(world.fenced.len(), 1, "{}", story(&world));
+        assert!(all_run_once(&world), "{}", story(&world));
+    }
+}
+
+/// Host and daemon went together, a moment after the goodbye: nobody ever saw its kernel, and a firewall may hide it. Nothing
+/// is done, and that is an alarm. It is heard again in another boot: a reboot.
+#[test]
+fn a_death_behind_a_goodbye_that_nobody_saw_is_mended_when_it_is_back() {
     let mut world = world(8);
     world.stop_daemon(&victim());
-    run(&mut world, 30);
     world.kill_host(&victim(), false);
     run(&mut world, 3_600);
     nothing_was_done(&world);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::id::HostName;
+use rekindle_proto::fact::RosterEntry;
+use rekindle_proto::id::{DomainName, HostName};
 
 use super::Brake;
 use crate::time::Moment;
@@ -11,7 +12,7 @@ use crate::time::Moment;
 /// Silences that begin within this time may be one event: a switch, a feed, a rack.
 pub const EVENT_WINDOW: Duration = Duration::from_secs(15);
 
-/// Hosts that make an event, if they are also one in [`EVENT_SHARE`] of the roster.
+/// Hosts that make an event, if they are also one in [`EVENT_SHARE`] of the roster, or of their own labelled domain.
 pub const EVENT_HOSTS_MIN: usize = 3;
 
 /// See [`EVENT_HOSTS_MIN`].
@@ -33,10 +34,29 @@ pub struct Silence {
 }
 
 /// Which of the silent hosts fell silent together: at least [`EVENT_HOSTS_MIN`] and a tenth of the roster within
-/// [`EVENT_WINDOW`].
+/// [`EVENT_WINDOW`], or a tenth of one labelled domain. A rack of 40 is a matter of its switch or its feed in a cluster of
+/// 2,000 as in one of 128, and only its label says so there.
 #[must_use]
-pub fn events(silent: &BTreeMap<HostName, Silence>, roster: usize) -> BTreeSet<HostName> {
-    let mut in_order: Vec<(Moment, &HostName)> = silent.iter().map(|(host, silence)| (silence.since, host)).collect();
+pub fn events(silent: &BTreeMap<HostName, Silence>, roster: &BTreeMap<HostName, RosterEntry>) -> BTreeSet<HostName> {
+    let all = silent.iter().map(|(host, silence)| (silence.since, host));
+    let mut found = together(all.clone().collect(), roster.len());
+    let domain_of = |host: &HostName| roster.get(host).and_then(|entry| entry.domain.as_ref());
+    let mut by_domain: BTreeMap<&DomainName, Vec<(Moment, &HostName)>> = BTreeMap::new();
+    for (since, host) in all {
+        if let Some(domain) = domain_of(host) {
+            by_domain.entry(domain).or_default().push((since, host));
+        }
+    }
+    by_domain.retain(|_, hosts| hosts.len() >= EVENT_HOSTS_MIN);
+    for (domain, hosts) in by_domain {
+        let size = roster.values().filter(|entry| entry.domain.as_ref() == Some(domain)).count();
+        found.extend(together(hosts, size));
+    }
+    found
+}
+
+/// Which of these hosts fell silent within [`EVENT_WINDOW`] of each other, if they are enough, also of `size`.
+fn together(mut in_order: Vec<(Moment, &HostName)>, size: usize) -> BTreeSet<HostName> {
     in_order.sort();
     let mut found = BTreeSet::new();
     let mut end = 0;
@@ -46,7 +66,7 @@ pub fn events(silent: &BTreeMap<HostName, Silence>, roster: usize) -> BTreeSet<H
             end += 1;
         }
         let hosts = end - begin;
-        if hosts >= EVENT_HOSTS_MIN && hosts * EVENT_SHARE >= roster {
+        if hosts >= EVENT_HOSTS_MIN && hosts * EVENT_SHARE >= size {
             found.extend(in_order[begin..end].iter().map(|(_, host)| (*host).clone()));
         }
     }

@@ -196,10 +196,12 @@ pub fn cold_start(ledger: &Ledger, host: &HostName) -> Option<Brake> {
     if epoch.number == 0 || !keeps(Guard::ColdStart) {
         return None;
     }
-    let (elapsed, seen) = (epoch.elapsed(), seen_of_roster(ledger));
-    let needed = Epoch::seen_needed(ledger.roster.len());
-    if elapsed < COLD_FOR && seen < needed {
-        return Some(Brake::ColdStart { elapsed, seen, needed });
+    let elapsed = epoch.elapsed();
+    if elapsed < COLD_FOR {
+        let (seen, needed) = (seen_of_roster(ledger), Epoch::seen_needed(ledger.roster.len()));
+        if seen < needed {
+            return Some(Brake::ColdStart { elapsed, seen, needed });
+        }
     }
     if elapsed < UNSEEN_FOR && !epoch.seen.contains(host) {
         return Some(Brake::Unseen { host: host.clone(), elapsed });

@@ -146,22 +146,31 @@ fn silences(began_s: &[u64]) -> BTreeMap<HostName, Silence> {
 
 #[test]
 fn the_event_table() {
-    // When hosts fell silent, in a roster of how many; which of them did together.
-    let rows: &[(&[u64], usize, &[usize])] = &[
-        (&[0], 10, &[]),
-        (&[0, 0], 10, &[]),
-        (&[0, 0, 0], 10, &[0, 1, 2]),
-        (&[0, 0, 0], 30, &[0, 1, 2]),
-        (&[0, 0, 0], 31, &[]),
-        (&[0, 7, 15], 10, &[0, 1, 2]),
-        (&[0, 7, 16], 10, &[]),
-        (&[0, 15, 30], 10, &[]),
-        (&[0, 10, 15, 20, 25], 10, &[0, 1, 2, 3, 4]),
-        (&[0, 100, 101, 102], 10, &[1, 2, 3]),
+    // When hosts fell silent, in a roster of how many, of which so many are labelled as one rack; which of them did together.
+    let rows: &[(&[u64], usize, usize, &[usize])] = &[
+        (&[0], 10, 0, &[]),
+        (&[0, 0], 10, 0, &[]),
+        (&[0, 0, 0], 10, 0, &[0, 1, 2]),
+        (&[0, 0, 0], 30, 0, &[0, 1, 2]),
+        (&[0, 0, 0], 31, 0, &[]),
+        (&[0, 7, 15], 10, 0, &[0, 1, 2]),
+        (&[0, 7, 16], 10, 0, &[]),
+        (&[0, 15, 30], 10, 0, &[]),
+        (&[0, 10, 15, 20, 25], 10, 0, &[0, 1, 2, 3, 4]),
+        (&[0, 100, 101, 102], 10, 0, &[1, 2, 3]),
+        // A rack of a large cluster: a tenth of the rack.
+        (&[0, 0, 0], 2_000, 30, &[0, 1, 2]),
+        (&[0, 0, 0], 2_000, 31, &[]),
+        (&[0, 0, 0, 0], 2_000, 40, &[0, 1, 2, 3]),
+        (&[0, 7, 16], 2_000, 30, &[]),
+        (&[0, 0, 0, 0], 2_000, 2, &[]),
+        (&[0, 0, 0, 100, 0], 2_000, 4, &[0, 1, 2]),
+        (&[0, 0], 2_000, 2, &[]),
     ];
-    for (began, roster, expected) in rows {
+    for (began, size, labelled, expected) in rows {
         let expected: BTreeSet<HostName> = expected.iter().copied().map(named).collect();
-        assert_eq!(events(&silences(began), *roster), expected, "{began:?} of {roster}");
+        let roster = ledger(*size, *labelled).roster;
+        assert_eq!(events(&silences(began), &roster), expected, "{began:?} of {size}, {labelled} in one rack");
     }
 }
 

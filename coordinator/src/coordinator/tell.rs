@@ -65,6 +65,7 @@ impl Coordinator {
             | LeaderCommand::BeginEpoch { .. }
             | LeaderCommand::MarkEpoch { .. }
             | LeaderCommand::DropLift { .. }
+            | LeaderCommand::AbsentAnswers { .. }
             | LeaderCommand::Elapse { .. }
             | LeaderCommand::EndProbation { .. }
             | LeaderCommand::BeginReboot { .. }

@@ -1,6 +1,7 @@
 //! What is known of every fence device: its last reading, and whether it is bound to its host.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceName, DeviceReading, PowerState, Text};
@@ -45,14 +46,28 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct DeviceBook {
     entries: BTreeMap<DeviceName, DeviceEntry>,
+    /// The devices of each host, by level. A host without any is here too: it was looked at.
+    of: BTreeMap<HostName, Vec<DeviceName>>,
 }
 
 impl DeviceBook {
-    /// Brings the book in line with the roster: new hosts' devices are added, what is known of others is kept.
+    /// Brings the book in line with the roster: new hosts' devices are added, what is known of others is kept. `rules` are
+    /// the same for the book's whole life. Asked at every step of a leader: that nobody of 2,000 is new is found out in one
+    /// walk along both lists.
     pub fn enroll<'a>(&mut self, hosts: impl Iterator<Item = &'a HostName>, rules: &[DeviceRule]) {
-        for host in hosts {
+        let mut known = self.of.keys().peekable();
+        let mut is_new = |host: &&HostName| {
+            while known.next_if(|known| *known < *host).is_some() {}
+            known.next_if_eq(host).is_none()
+        };
+        let new: Vec<&HostName> = hosts.filter(&mut is_new).collect();
+        for host in new {
+            let mut own = Vec::new();
             for plan in ladder(rules, host) {
-                self.entries.entry(plan.name.clone()).or_insert_with(|| DeviceEntry {
+                // Two hosts, or two levels, may be told to use one device: it is the first one's.
+                let Entry::Vacant(place) = self.entries.entry(plan.name.clone()) else { continue };
+                own.push(plan.name.clone());
+                place.insert(DeviceEntry {
                     host: host.clone(),
                     plan,
                     binding: Binding::Unknown("not read yet".into()),
@@ -61,6 +76,7 @@ impl DeviceBook {
                     contradicted: None,
                 });
             }
+            self.of.insert(host.clone(), own);
         }
     }
 
@@ -78,9 +94,7 @@ impl DeviceBook {
     /// A host's devices, by level.
     #[must_use]
     pub fn of(&self, host: &HostName) -> Vec<&DeviceEntry> {
-        let mut entries: Vec<&DeviceEntry> = self.entries.values().filter(|entry| entry.host == *host).collect();
-        entries.sort_by(|a, b| a.plan.cmp(&b.plan));
-        entries
+        self.of.get(host).into_iter().flatten().filter_map(|name| self.entries.get(name)).collect()
     }
 
     /// Looks again at what devices said before their host had told its system UUID.
@@ -126,7 +140,8 @@ impl DeviceBook {
     /// lies (I2). Gives back whether one was caught.
     pub fn heard(&mut self, host: &HostName, boot: BootId, now: Moment) -> bool {
         let mut caught = false;
-        for entry in self.entries.values_mut().filter(|entry| entry.off_while_up.is_some() && entry.host == *host) {
+        for device in self.of.get(host).into_iter().flatten() {
+            let Some(entry) = self.entries.get_mut(device) else { continue };
             let Some((read_at, of)) = entry.off_while_up else { continue };
             if of != boot || now <= read_at + LAST_WORDS {
                 continue;
@@ -184,6 +199,32 @@ mod tests {
         book.enroll([&host].into_iter(), std::slice::from_ref(&rule));
         let device = rule.device(&host);
         (book, host, device)
+    }
+
+    /// Asked at every step, with more hosts now and then; a device named twice is the first host's.
+    #[test]
+    fn new_hosts_are_enrolled_and_known_ones_kept() {
+        let host = |name: &str| HostName::new(name).expect("legal");
+        let rule = |hosts: &str, level: u8, address: &str| DeviceRule {
+            hosts: hosts.to_owned(),
+            level,
+            driver: "ipmi-tool".to_owned(),
+            address: address.to_owned(),
+        };
+        let rules = [rule("*", 1, "{host}-bmc"), rule("cmp-*", 2, "pdu-1")];
+        let mut book = DeviceBook::default();
+        let (a, b, c, w) = (host("cmp-1"), host("cmp-2"), host("cmp-3"), host("wit-1"));
+        let levels =
+            |book: &DeviceBook, host: &HostName| book.of(host).iter().map(|e| e.plan.level).collect::<Vec<_>>();
+        book.enroll([&b, &w].into_iter(), &rules);
+        let device = book.of(&b)[0].plan.name.clone();
+        let reading = DeviceReading { power: Ok(PowerState::On), guid: None };
+        book.note(&device, &reading, Moment::ZERO, None, None);
+        book.enroll([&a, &b, &c, &w].into_iter(), &rules);
+        book.enroll([&a, &c].into_iter(), &rules);
+        assert_eq!([&a, &b, &c, &w].map(|host| levels(&book, host)), [vec![1], vec![1, 2], vec![1], vec![1]]);
+        assert!(book.of(&b)[0].last.is_some(), "what was read is kept");
+        assert_eq!(book.iter().count(), 5);
     }
 
     #[test]

@@ -130,6 +130,13 @@ impl FenceRun {
         }
     }
 
+    /// Whether a device may never have had its order: it did not answer it.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        let silent = |run: &DeviceRun| matches!(run.answered, Some(Err(DeviceError::Silent(_))));
+        self.devices.values().any(silent)
+    }
+
     /// The last off reading of each device, to begin the lease with.
     #[must_use]
     pub fn last_offs(&self) -> BTreeMap<DeviceName, OffRead> {

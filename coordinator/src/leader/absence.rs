@@ -5,7 +5,7 @@ use rekindle_proto::id::HostName;
 use super::Leader;
 use super::proposals::Key;
 use crate::context::Context;
-use crate::ledger::{Entry, KernelLife, MemberStatement, Silence, Statement, silence};
+use crate::ledger::{Entry, MemberStatement, Silence, Statement, silence};
 use crate::mutant::{Guard, keeps};
 
 impl Leader {
@@ -48,16 +48,9 @@ impl Leader {
         // Not yet in the ledger: the wait has not begun.
         let committed = cx.ledger.absence(host).filter(|absence| absence.life == life);
         let waited_ms = committed.map_or(0, |absence| cx.ledger.time.millis_since(absence.since));
-        match silence(why, waited_ms, cx.setup.policy.on_shutdown, self.kernel_life(host)) {
+        match silence(why, waited_ms, cx.setup.policy.on_shutdown, self.kernel_life(cx, host)) {
             Silence::Explained => true,
             Silence::Suspect => false,
         }
-    }
-
-    /// Whether an absent host's kernel still answers. Nobody looks at absent hosts yet: unknown, so that they stay absent,
-    /// with an alarm.
-    #[expect(clippy::unused_self, reason = "answered by the signs of life, which are the leader's")]
-    fn kernel_life(&self, _host: &HostName) -> Option<KernelLife> {
-        None
     }
 }

@@ -94,15 +94,16 @@ impl Leader {
         cx.out.push(Output::ReadDevice { call, host: host.clone(), device: device.clone(), guid, within });
     }
 
+    /// Gives back what the reading was for, if it was ours.
     pub(super) fn take_device_reading(
         &mut self,
         cx: &mut Context<'_>,
         call: CallId,
         reading: &DeviceReading,
         finished: Moment,
-    ) {
-        let Some(DeviceCall { device, read_for, .. }) = self.device_calls.calls.remove(&call) else { return };
-        let Some(host) = self.devices.get(&device).map(|entry| entry.host.clone()) else { return };
+    ) -> Option<ReadFor> {
+        let DeviceCall { device, read_for, .. } = self.device_calls.calls.remove(&call)?;
+        let host = self.devices.get(&device).map(|entry| entry.host.clone())?;
         let machine = super::system_uuid(cx, &host);
         // In an incident the host's voice is weighed against the proof, not against the device.
         let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| cx.ledger.open_incident(&host).is_none());
@@ -116,6 +117,7 @@ impl Leader {
             ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, finished),
             ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
         }
+        Some(read_for)
     }
 
     /// The host was heard against what its devices last said, maybe before it came back: they are asked again at once.
@@ -164,13 +166,17 @@ impl Leader {
         let health = |call: &&DeviceCall| call.read_for == ReadFor::Health;
         let mut under_way = self.device_calls.calls.values().filter(health).count();
         let reading: BTreeSet<DeviceName> = self.device_calls.calls.values().map(|call| call.device.clone()).collect();
+        let recovering: BTreeSet<&HostName> = cx.ledger.open_incidents().map(|incident| &incident.host).collect();
         let mut next: Option<Moment> = None;
         let mut chosen = Vec::new();
         for (position, entry) in self.devices.iter().enumerate() {
             let first = self.device_calls.started + SPREAD_STEP * u32::try_from(position).unwrap_or(u32::MAX);
-            let due = *self.device_calls.due.entry(entry.plan.name.clone()).or_insert(first);
+            let due = match self.device_calls.due.get(&entry.plan.name) {
+                Some(due) => *due,
+                None => *self.device_calls.due.entry(entry.plan.name.clone()).or_insert(first),
+            };
             // A host under recovery is read by its own incident.
-            if reading.contains(&entry.plan.name) || cx.ledger.open_incident(&entry.host).is_some() {
+            if reading.contains(&entry.plan.name) || recovering.contains(&entry.host) {
                 continue;
             }
             if due <= now && under_way < HEALTH_AT_ONCE {

@@ -57,7 +57,11 @@ pub(super) struct Evacuation {
     /// Hosts that may run a copy of a server not yet settled: as long as they are off, their own incidents stay open.
     pub(super) named: BTreeSet<HostName>,
     pub(super) waits: BTreeMap<ServerId, (Moment, Text)>,
+    /// After how many failures each server rests, and until when.
+    pub(super) rests: BTreeMap<ServerId, (u32, Moment)>,
     pub(super) nova_error: Option<Text>,
+    /// Since when there has been no valid proof.
+    pub(super) unproven_since: Option<Moment>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
     pub(super) contradiction: Option<Text>,
 }
@@ -132,10 +136,12 @@ impl Leader {
         }
         self.renew_lease(cx, incident);
         let Some(proof) = self.proof(cx, incident) else {
-            let why = self.lease_text(incident);
-            self.hold(cx.now.mono, id, why);
+            self.wait_for_proof(cx, incident);
             return;
         };
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.unproven_since = None;
+        }
         if self.is_backing_off(cx, id) {
             return;
         }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
-use rekindle_proto::id::{CallId, IncidentId, PathName, WallTime};
+use rekindle_proto::id::{CallId, IncidentId, LeadershipId, PathName, WallTime};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
+use super::silence::Silence;
 use super::watchdog::ByWatchdog;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry, FenceRun, RunStep};
@@ -47,6 +48,7 @@ pub(super) struct Fence {
     prereads: BTreeMap<DeviceName, u32>,
     preread_due: Option<Moment>,
     last_failed: Option<(u32, Moment)>,
+    pub(super) silence: Silence,
     /// The proof was contradicted by the host's own voice: no further attempt, a person.
     pub(super) lied: Option<Text>,
 }
@@ -64,6 +66,8 @@ impl Leader {
         if is_open && incident.verdict.path.is_none() && heard.is_some() && heard == incident.boot {
             fence.cancelled.get_or_insert_with(|| "it was heard, in the same boot, before any off order".into());
         }
+        // What another leader had committed may reach us only now: its order may have been given, and the fence is finished.
+        fence.cancelled.take_if(|_| !is_ours_to_cancel(incident, self.author));
         if let Some(why) = fence.cancelled.clone() {
             self.hold(cx.now.mono, id, why.clone());
             self.command(cx, Key::Incident(id), LeaderCommand::Refute { incident: id, why });
@@ -151,6 +155,7 @@ impl Leader {
     fn last_level(&mut self, cx: &mut Context<'_>, incident: &Incident, why: &Text) {
         let id = incident.id;
         match self.by_watchdog(cx, incident) {
+            ByWatchdog::No(_) if self.waits_for_device(cx, incident, why) => {}
             ByWatchdog::No(not) => {
                 let not = if cx.setup.policy.self_fence {
                     format!("; no proof by its watchdog: {not}")
@@ -193,7 +198,8 @@ impl Leader {
             // Nor do those that gave a proof which was voided later: the device did its part.
             let voided = usize::try_from(incident.voided).unwrap_or(usize::MAX);
             let tries = tried().filter(|attempt| attempt.author == self.author).count().saturating_sub(voided);
-            let limit = if keeps(Guard::Tries) { cx.setup.policy.fence_tries } else { 0 };
+            let more = self.fences.get(&incident.id).map_or(0, |fence| fence.silence.more_tries());
+            let limit = if keeps(Guard::Tries) { cx.setup.policy.fence_tries.saturating_add(more) } else { 0 };
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             if tries >= limit || tried().count() >= limit.saturating_mul(LEADERS_MAX) {
                 let tries = tried().count();
@@ -300,6 +306,8 @@ impl Leader {
                     return;
                 }
                 RunStep::Failed(why) => {
+                    let unheard = run.is_unheard();
+                    self.fences.entry(id).or_default().silence.attempt_failed(unheard);
                     let command = LeaderCommand::FenceFailed { incident: id, attempt: attempt.attempt, why };
                     self.command(cx, Key::Incident(id), command);
                     return;
@@ -357,11 +365,7 @@ impl Leader {
         let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);
         match incident.phase {
             Phase::Unclean | Phase::Fencing => {
-                let first = match incident.attempts.as_slice() {
-                    [] => true,
-                    [only] => only.author == self.author,
-                    [_, _, ..] => false,
-                };
+                let first = is_ours_to_cancel(incident, self.author);
                 let fence = self.fences.entry(id).or_default();
                 let guard = if same_boot { Guard::VoiceCancels } else { Guard::RebootCancels };
                 if first && !fence.ordered && fence.cancelled.is_none() && keeps(guard) {
@@ -406,6 +410,15 @@ enum Choice {
     Level(u8, Vec<DeviceName>),
     Reading,
     None(Text),
+}
+
+/// Whether no off order can have been given but by this leadership, which knows what it did (I6).
+fn is_ours_to_cancel(incident: &Incident, author: LeadershipId) -> bool {
+    match incident.attempts.as_slice() {
+        [] => true,
+        [only] => only.author == author,
+        [_, _, ..] => false,
+    }
 }
 
 /// How long one attempt may take: its polls, and one command that hangs.

@@ -30,6 +30,8 @@ pub(super) struct Brakes {
     silences: BTreeMap<HostName, Silence>,
     /// When the devices of a host in an event were last asked.
     reads: BTreeMap<HostName, Moment>,
+    /// Silent hosts whose devices, all of them, read off since they fell silent.
+    off: BTreeSet<HostName>,
     /// What holds each host now.
     held: BTreeMap<HostName, Brake>,
     /// Which counted fence was last seen, and when first.
@@ -70,6 +72,7 @@ impl Leader {
         let suspects = &self.suspects;
         self.brakes.held.retain(|host, _| suspects.contains_key(host) || cx.ledger.open_incident(host).is_some());
         self.watch_silences(cx);
+        self.brakes.off = self.read_off();
         self.read_events(cx);
         self.drop_lifts(cx);
     }
@@ -148,11 +151,10 @@ impl Leader {
         if !keeps(Guard::DomainEvent) {
             return None;
         }
-        let off = self.read_off();
-        brake::event_hold(&self.brakes.silences, &off, host, cx.ledger.roster.len(), cx.now.mono)
+        brake::event_hold(&self.brakes.silences, &self.brakes.off, host, cx.ledger.roster.len(), cx.now.mono)
     }
 
-    /// Silent hosts whose devices, all of them, read off since they fell silent.
+    /// See [`Brakes::off`].
     fn read_off(&self) -> BTreeSet<HostName> {
         let is_off = |(host, silence): &(&HostName, &Silence)| {
             let devices = self.devices.of(host);
@@ -201,7 +203,7 @@ impl Leader {
                 Phase::Evacuating | Phase::Stuck | Phase::Recovered | Phase::Refuted => {}
             }
         }
-        for host in brake::events(&silences, cx.ledger.roster.len()) {
+        for host in brake::events(&silences, &cx.ledger.roster) {
             if let Some(silence) = silences.get_mut(&host) {
                 silence.in_event = true;
             }

@@ -7,9 +7,10 @@ use rekindle_proto::id::IncidentId;
 
 use super::Leader;
 use super::devices::ReadFor;
+use super::proposals::Key;
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR};
-use crate::ledger::Incident;
+use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
@@ -22,7 +23,26 @@ const READ_CLOSELY_EVERY: Duration = Duration::from_secs(1);
 /// A word of the host this long after the second off reading cannot have been sent before the power went (I2).
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// A proof that has not been renewed for so long ends in `stuck`, with what to check. Longer than a BMC takes to restart, and
+/// than a new leader waits for a watchdog; short enough for a person to be called while the cause is fresh.
+const UNPROVEN_MAX: Duration = Duration::from_secs(600);
+
 impl Leader {
+    /// There is no valid proof now: said, and waited for, and after [`UNPROVEN_MAX`] a person is called.
+    pub(super) fn wait_for_proof(&mut self, cx: &mut Context<'_>, incident: &Incident) {
+        let (id, now) = (incident.id, cx.now.mono);
+        let why = self.lease_text(incident);
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        let since = *evacuation.unproven_since.get_or_insert(now);
+        if now.since(since) >= UNPROVEN_MAX {
+            let minutes = UNPROVEN_MAX.as_secs() / 60;
+            let why = format!("{why}, for {minutes} minutes: look at its fence device and the way there, then resume");
+            self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why: Text::new(why) });
+            return;
+        }
+        self.hold(now, id, why);
+    }
+
     pub(super) fn proof(&self, cx: &Context<'_>, incident: &Incident) -> Option<FenceProof> {
         let evacuation = self.evacuations.get(&incident.id).filter(|evacuation| evacuation.contradiction.is_none())?;
         match incident.proof.as_ref().is_some_and(|proof| proof.evidence.is_read()) {

@@ -166,6 +166,18 @@ impl Leader {
             self.hold(cx.now.mono, id, why);
             return;
         }
+        // What another incident's servers may need is only known from their migration records.
+        let unread = |other: &&Incident| {
+            let listed = self.evacuations.get(&other.id).is_some_and(|evacuation| evacuation.migrations.is_some());
+            let is_unsettled = other.servers.values().any(|record| record.fate.is_none());
+            other.id != id && other.phase == Phase::Evacuating && !listed && is_unsettled
+        };
+        if let Some(other) = cx.ledger.open_incidents().find(unread).map(|other| other.id) {
+            let why =
+                format!("all its servers are settled; whether incident {other} needs to know that it is off is not");
+            self.hold(cx.now.mono, id, why);
+            return;
+        }
         self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
     }
 
@@ -227,6 +239,8 @@ impl Leader {
             }
             end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
         }
+        let dead_ends = self.dead_ends_of(cx, id, server);
+        let queued = self.queued_text(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         evacuation.denials.last_open.insert(server, now);
         if end.is_none() {
@@ -235,8 +249,8 @@ impl Leader {
             let none = Vec::new();
             let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
             let settle = cx.setup.policy.evacuate_settle;
-            end = intent_end(&open, &view, migrations, settle);
-            let text = waiting_text(&open, migrations, calling, settle);
+            end = intent_end(&open, &view, migrations, &dead_ends, settle);
+            let text = queued.unwrap_or_else(|| waiting_text(&open, migrations, calling, settle));
             evacuation.waits.insert(server, (since, text));
         }
         if let Some(end) = end {
@@ -275,13 +289,16 @@ impl Leader {
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
+        let rests = self.rests_until(cx, id, server, record).is_some();
+        let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
         let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none).clone();
         let read = evacuation.server_reads.get(&server);
         let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
-        match next_step(&incident.host, record, &migrations, read, cx.setup.policy.evacuate_tries) {
+        match next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries) {
+            ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. } if rests => {}
             ServerStep::ReadServer { to_evacuate } => {
                 if to_evacuate && round.room == 0 {
                     evacuation.waits.insert(server, (now, "waits for its turn".into()));
@@ -388,7 +405,7 @@ fn stalled_text(incident: &Incident, stalled: &[ServerId]) -> Text {
         stalled.first().and_then(|server| incident.servers.get(server)).map_or("?", |record| record.name.as_str());
     Text::new(format!(
         "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations (a destination may \
-         have died), then resume",
+         have died, and have no boot gate to keep its queue unread), then resume",
         stalled.len(),
         STALLED_AFTER.as_secs() / 60
     ))

@@ -11,7 +11,7 @@ use rekindle_proto::status::Phase;
 
 use super::life::{Ending, Heartbeat};
 use super::proposals::Key;
-use super::{HOLD_RETRY, Leader};
+use super::{CROWD, HOLD_RETRY, Leader, ROUND_EVERY};
 use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
@@ -33,6 +33,9 @@ const TESTIMONY_AGE_MAX: Duration = Duration::from_secs(15);
 
 /// After a refutation, before the same host can be suspected again: gossip needs a moment to follow.
 const COOL_DOWN: Duration = Duration::from_secs(1);
+
+/// How long a leader waits to hear of a host that gossip does not know: joining takes seconds.
+const MISSING_AFTER: Duration = Duration::from_secs(60);
 
 /// More refutations than this within [`REFUTED_WINDOW`] are an alarm.
 const REFUTED_MAX: usize = 3;
@@ -198,16 +201,26 @@ impl Leader {
     }
 
     pub(super) fn drive_suspects(&mut self, cx: &mut Context<'_>) {
+        let next = self.last_round.filter(|_| self.suspects.len() >= CROWD).map(|last| last + ROUND_EVERY);
+        if let Some(next) = next.filter(|next| cx.now.mono < *next) {
+            self.wake_at(next);
+            return;
+        }
+        self.last_round = Some(cx.now.mono);
         let silent: Vec<HostName> = cx
             .ledger
             .roster
             .keys()
-            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host))
+            .filter(|host| is_silent_in_gossip(cx, host) || is_overdue(cx, host) || self.is_missing(cx, host))
             .filter(|_| keeps(Guard::NobodyForgotten))
             .cloned()
             .collect();
         for host in &silent {
             self.suspect(cx, host);
+        }
+        let missing_due = self.began + MISSING_AFTER;
+        if cx.now.mono < missing_due {
+            self.wake_at(missing_due);
         }
         let hosts: Vec<HostName> = self.suspects.keys().cloned().collect();
         for host in hosts {
@@ -227,6 +240,14 @@ impl Leader {
                 }
             }
         }
+    }
+
+    /// Gossip knows nothing of it any more: it forgets its dead, and for as long as that takes there was no leader. Nor has
+    /// it been heard for a while, in which we would have met it.
+    fn is_missing(&self, cx: &Context<'_>, host: &HostName) -> bool {
+        let now = cx.now.mono;
+        let heard = cx.heard.get(host).map_or(Moment::ZERO, |heard| heard.at);
+        *host != cx.setup.host && cx.member(host).is_none() && now.since(heard.max(self.began)) >= MISSING_AFTER
     }
 
     /// Asks members to probe the host, ourselves first; and the next ones if those asked do not answer.

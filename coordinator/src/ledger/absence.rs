@@ -25,6 +25,8 @@ pub struct Absence {
     pub at: WallTime,
     /// Since when, in the ledger's time.
     pub since: LedgerTime,
+    /// Something was seen to live there since, by a leader: from then on its silence says something.
+    pub answered: bool,
 }
 
 impl Absence {

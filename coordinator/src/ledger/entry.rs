@@ -301,6 +301,13 @@ pub enum LeaderCommand {
         /// Which host.
         host: HostName,
     },
+    /// Something lives at a host that said goodbye.
+    AbsentAnswers {
+        /// Which host.
+        host: HostName,
+        /// In which life it said goodbye.
+        life: Incarnation,
+    },
     /// Time has passed, on the leader's monotonic clock, while something waited for it.
     Elapse {
         /// How much, in milliseconds; at most [`super::ELAPSE_MAX_MS`].

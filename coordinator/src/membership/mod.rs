@@ -285,12 +285,13 @@ impl Membership {
             self.disown_down();
         }
         let is_old = self.is_old_news(&packet);
+        let concerned = packet.updates.iter().map(|update| update.id().member).chain([source.member]).collect();
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
         let result = self.foca.handle_data(cleaned.as_deref().unwrap_or(bytes), &mut self.wishes);
         if is_old {
             self.settle_unchanged(now, Some(source));
         } else {
-            self.settle(now, Some(source));
+            self.settle_of(now, Some(source), concerned);
         }
         result.map_err(MembershipError::Swim)
     }
@@ -323,6 +324,19 @@ impl Membership {
         // Fails only for what cannot be encoded, and all our identities can.
         let _ = self.foca.announce(Identity { member, incarnation, address }, &mut self.wishes);
         self.settle(now, None);
+    }
+
+    /// As after hours of life among them: each of these is alive in that life, at that address, and it is no news. Nothing is
+    /// said, and no [`MembershipOutput::Changed`] comes of it. For a member that knows nobody yet.
+    pub fn acquaint(&mut self, now: Moment, others: impl Iterator<Item = (MemberId, Incarnation, SocketAddr)>) {
+        let others = others.filter(|(member, ..)| *member != self.me);
+        let alive = others
+            .map(|(member, incarnation, address)| Member::alive(Identity { member, incarnation, address }))
+            .collect::<Vec<_>>();
+        // Fails only for news of ourselves, of which there is none.
+        let _ = self.foca.apply_many(alive.into_iter(), false, &mut self.wishes);
+        self.settle(now, None);
+        self.outputs.retain(|output| !matches!(output, MembershipOutput::Changed(_)));
     }
 
     /// Everybody we know, ourselves included, for [`Self::merge_state`] of another member. At most some 200 KiB. While we

@@ -11,18 +11,27 @@ const HOLDS_MAX: u32 = SCORE_MAX;
 impl Membership {
     /// Carries out foca's wishes, and compares its state with the last. `told_by` is whose words foca has just heard.
     pub(super) fn settle(&mut self, now: Moment, told_by: Option<Identity>) {
-        self.carry_out(now, told_by, true);
+        self.carry_out(now, told_by, Concerned::All);
     }
 
-    /// The same after what cannot have changed foca's members: they need not be looked at, one by one.
+    /// The same after what can have changed these members only, and those whom foca itself now suspects: the others of 2,000
+    /// need not be looked at, one by one.
+    pub(super) fn settle_of(&mut self, now: Moment, told_by: Option<Identity>, members: Vec<MemberId>) {
+        self.carry_out(now, told_by, Concerned::Only(members));
+    }
+
+    /// The same after what cannot have changed foca's members.
     pub(super) fn settle_unchanged(&mut self, now: Moment, told_by: Option<Identity>) {
-        self.carry_out(now, told_by, false);
+        self.carry_out(now, told_by, Concerned::Nobody);
     }
 
-    fn carry_out(&mut self, now: Moment, told_by: Option<Identity>, compared: bool) {
-        let compared = compared || self.wishes.renewed;
+    fn carry_out(&mut self, now: Moment, told_by: Option<Identity>, mut concerned: Concerned) {
         if self.wishes.renewed {
+            concerned = Concerned::All;
             self.begin_new_life(now, told_by);
+        }
+        if let Concerned::Only(members) = &mut concerned {
+            members.extend(self.wishes.timers.iter().filter_map(|(timer, _)| suspect_of(timer)));
         }
         let mut wishes = std::mem::take(&mut self.wishes);
         for (timer, delay) in wishes.timers.drain(..) {
@@ -47,8 +56,16 @@ impl Membership {
         for failed in wishes.probe_failed.drain(..) {
             self.probe_failed(&failed);
         }
-        if compared {
-            self.compare(now);
+        match concerned {
+            Concerned::Nobody => {}
+            Concerned::Only(members) => {
+                let changed = self.changed_of(now, &members).unwrap_or_else(|| self.changed_members(now));
+                self.take_over(changed);
+            }
+            Concerned::All => {
+                let changed = self.changed_members(now);
+                self.take_over(changed);
+            }
         }
         for pinged in wishes.pinged.drain(..) {
             self.tell_suspect(&pinged);
@@ -77,6 +94,7 @@ impl Membership {
     pub(super) fn run(&mut self, now: Moment, timer: Timer<Identity>, holds: u32) {
         let mut probed = false;
         let mut only_sends = false;
+        let downed = suspect_of(&timer);
         match &timer {
             Timer::ChangeSuspectToDown { .. } if self.health.doubtful() && holds < HOLDS_MAX => {
                 self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds: holds + 1 });
@@ -102,6 +120,10 @@ impl Membership {
         }
         if only_sends {
             self.settle_unchanged(now, None);
+        } else if probed || downed.is_some() {
+            let failed = self.wishes.probe_failed.iter().map(|failed| failed.member);
+            let concerned = failed.chain(downed).collect();
+            self.settle_of(now, None, concerned);
         } else {
             self.settle(now, None);
         }
@@ -256,9 +278,37 @@ impl Membership {
         changed
     }
 
-    /// Compares foca's full state with the last, says what changed, and fits its configuration to the number of members.
-    fn compare(&mut self, now: Moment) {
-        let changed = self.changed_members(now);
+    /// The same for these members alone, each at the place where it was last seen. `None`: one of them is not there, or foca
+    /// has more members or fewer. (Where others stand is found out when they are looked for.)
+    fn changed_of(&mut self, now: Moment, members: &[MemberId]) -> Option<BTreeMap<MemberId, MemberView>> {
+        let Self { foca, seen, seen_at, views, disowned, .. } = self;
+        if foca.iter_membership_state().len() != seen.len() {
+            return None;
+        }
+        let mut found = Vec::with_capacity(members.len());
+        for id in members.iter().filter(|id| **id != self.me) {
+            let place = *seen_at.get(id)?;
+            let member = foca.iter_membership_state().nth(place).filter(|member| member.id().member == *id)?;
+            found.push((place, member));
+        }
+        let mut changed = BTreeMap::new();
+        for (place, member) in found {
+            let id = member.id().member;
+            if disowned.remove(&id).is_none() && seen[place] == *member {
+                continue;
+            }
+            seen[place].clone_from(member);
+            let view = view_of(member, now);
+            let same = views.get(&id).is_some_and(|old| MemberView { since: now, ..*old } == view);
+            if !same {
+                changed.insert(id, view);
+            }
+        }
+        Some(changed)
+    }
+
+    /// Says what changed, and fits foca's configuration to the number of members.
+    fn take_over(&mut self, changed: BTreeMap<MemberId, MemberView>) {
         for (member, view) in changed {
             self.outputs.push_back(MembershipOutput::Changed(view.clone()));
             self.views.insert(member, view);
@@ -272,6 +322,39 @@ impl Membership {
         if cluster_size != self.cluster_size && self.foca.set_config(self.rules.config(cluster_size)).is_ok() {
             self.cluster_size = cluster_size;
         }
+    }
+}
+
+#[cfg(test)]
+impl Membership {
+    /// Whether everything that foca says now has been taken over.
+    pub(super) fn is_in_step(&self) -> bool {
+        let is_taken = |member: &Member<Identity>| {
+            let view = self.views.get(&member.id().member);
+            self.is_known(member) && view.is_some_and(|view| *view == view_of(member, view.since))
+        };
+        let members = self.foca.iter_membership_state();
+        members.len() == self.seen.len() && self.foca.iter_membership_state().all(is_taken)
+    }
+}
+
+/// Whose state may have changed.
+enum Concerned {
+    Nobody,
+    Only(Vec<MemberId>),
+    All,
+}
+
+/// Whom a timer of foca's speaks of as suspect: its state has changed when it is set, or will when it is due.
+fn suspect_of(timer: &Timer<Identity>) -> Option<MemberId> {
+    match timer {
+        Timer::ChangeSuspectToDown { member_id, .. } => Some(member_id.member),
+        Timer::ProbeRandomMember(_)
+        | Timer::SendIndirectProbe { .. }
+        | Timer::PeriodicAnnounce(_)
+        | Timer::PeriodicAnnounceDown(_)
+        | Timer::PeriodicGossip(_)
+        | Timer::RemoveDown(_) => None,
     }
 }
 

@@ -107,10 +107,10 @@ impl Timers {
     }
 
     fn probing(&self) -> impl Iterator<Item = (Slot, (Moment, u64))> {
-        self.slots.iter().map(|(slot, held)| (*slot, *held)).filter(|(slot, _)| match slot {
-            Slot::IndirectProbe | Slot::Probe | Slot::Suspicion(_) => true,
-            Slot::Announce | Slot::Gossip | Slot::SwimAnnounceToDown | Slot::AnnounceToDown | Slot::Forget(_) => false,
-        })
+        // Those to forget, a day's, are most of them: they come last, and are not gone through.
+        let suspicions = Slot::Suspicion(MemberId([0; 16]))..=Slot::Suspicion(MemberId([u8::MAX; 16]));
+        let probes = self.slots.range(Slot::IndirectProbe..=Slot::Probe);
+        probes.chain(self.slots.range(suspicions)).map(|(slot, held)| (*slot, *held))
     }
 
     fn put(&mut self, slot: Slot, deadline: Moment, task: Task) {

@@ -1,10 +1,11 @@
 //! One evacuate call at a time per server, and how it ends (I11). Nova accepts a second evacuate of the same server at any
 //! task state, and then both copies run: the only guard is the intent in our ledger.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaMigration};
-use rekindle_proto::id::{IncidentId, LeadershipId, ServerId};
+use rekindle_proto::id::{IncidentId, LeadershipId, MigrationId, ServerId};
 
 use crate::ledger::{IntentEnd, Ledger, OpenIntent};
 use crate::mutant::{Guard, keeps};
@@ -49,11 +50,14 @@ pub struct IntentView {
 /// settling time after the call. While the call is under way it is not. An unknown answer changes nothing: only records
 /// count. And as long as the call itself may still be on its way, a *failed* record does not end the intent: it may be
 /// somebody else's (an operator's, or a proxy's repetition), and another call would meet ours.
+///
+/// `dead_ends`: records under way to a host that is proven off. They never become final, and are taken for failed.
 #[must_use]
 pub fn intent_end(
     intent: &OpenIntent,
     view: &IntentView,
     migrations: &[NovaMigration],
+    dead_ends: &BTreeSet<MigrationId>,
     settle: Duration,
 ) -> Option<IntentEnd> {
     if view.calling {
@@ -65,13 +69,17 @@ pub fn intent_end(
     let settle = if keeps(Guard::IntentSettles) { settle } else { Duration::ZERO };
     let settled = view.listed.is_some_and(|listed| listed >= view.since + settle);
     let newer: Vec<&NovaMigration> = migrations.iter().filter(is_newer).collect();
-    if newer.iter().any(|migration| !migration.status.is_final()) {
+    if newer.iter().any(|migration| !migration.status.is_final() && !dead_ends.contains(&migration.id)) {
         return None;
     }
     match newer.iter().max_by_key(|migration| migration.id) {
         Some(migration) => {
-            let failed = migration.status == MigrationStatus::Failed;
-            let end = IntentEnd::Migration { id: migration.id, status: migration.status, dest: migration.dest.clone() };
+            let (id, status, dest) = (migration.id, migration.status, migration.dest.clone());
+            let failed = status == MigrationStatus::Failed || !status.is_final();
+            let end = match dest {
+                Some(dest) if !status.is_final() => IntentEnd::DestinationOff { id, dest },
+                dest => IntentEnd::Migration { id, status, dest },
+            };
             (!failed || view.accepted || settled).then_some(end)
         }
         None => settled.then_some(IntentEnd::NoneAppeared),
@@ -81,7 +89,7 @@ pub fn intent_end(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rekindle_proto::id::MigrationId;
+    use rekindle_proto::id::HostName;
     use uuid::Uuid;
 
     fn migration(id: u64, kind: MigrationKind, status: MigrationStatus) -> NovaMigration {
@@ -103,6 +111,10 @@ mod tests {
         let settle = Duration::from_secs(120);
         let intent = OpenIntent { attempt: 1, author: LeadershipId(4), newest_migration: Some(MigrationId(7)) };
         let evacuation = |id, status| vec![migration(id, MigrationKind::Evacuation, status)];
+        let evacuation_to = |id, status| {
+            let dest = Some(HostName::new("b").expect("legal"));
+            vec![NovaMigration { dest, ..migration(id, MigrationKind::Evacuation, status) }]
+        };
         let rows = [
             ("nothing listed yet", false, None, vec![], "open"),
             ("listed at once, none newer", false, Some(at(10 * second)), evacuation(7, MigrationStatus::Done), "open"),
@@ -153,14 +165,45 @@ mod tests {
                 evacuation(8, MigrationStatus::Failed),
                 "Failed",
             ),
+            (
+                "under way, its destination is off",
+                false,
+                Some(at(10 * second)),
+                evacuation_to(8, MigrationStatus::UnderWay),
+                "off",
+            ),
+            (
+                "unknown answer, its destination is off: our call may be another",
+                false,
+                Some(at(124 * second)),
+                evacuation_to(8, MigrationStatus::UnderWay),
+                "open",
+            ),
+            (
+                "its destination is off, and a newer one is under way",
+                false,
+                Some(at(10 * second)),
+                [evacuation_to(8, MigrationStatus::UnderWay), evacuation(9, MigrationStatus::UnderWay)].concat(),
+                "open",
+            ),
+            (
+                "our call is still under way, its destination is off",
+                true,
+                Some(at(10 * second)),
+                evacuation_to(8, MigrationStatus::UnderWay),
+                "open",
+            ),
             ("unknown answer, done", false, Some(at(10 * second)), evacuation(8, MigrationStatus::Done), "Done"),
         ];
         for (name, calling, listed, migrations, expected) in rows {
             let view = IntentView { since: at(5 * second), calling, accepted: !name.starts_with("unknown"), listed };
-            let said = match intent_end(&intent, &view, &migrations, settle) {
+            let dead_ends =
+                if name.contains("its destination is off") { [MigrationId(8)].into() } else { BTreeSet::new() };
+            let said = match intent_end(&intent, &view, &migrations, &dead_ends, settle) {
                 None => "open".to_owned(),
                 Some(IntentEnd::Migration { status, .. }) => format!("{status:?}"),
                 Some(IntentEnd::NoneAppeared) => "none appeared".to_owned(),
+                Some(IntentEnd::DestinationOff { .. }) => "off".to_owned(),
                 Some(other) => format!("{other:?}"),
             };
             assert_eq!(said, expected, "{name}");

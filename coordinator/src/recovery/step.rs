@@ -1,5 +1,7 @@
 //! The next step for one server.
 
+use std::collections::BTreeSet;
+
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, MigrationId};
 
@@ -28,20 +30,24 @@ pub enum ServerStep {
 /// last attempt ended (`Some(None)`: it was deleted).
 ///
 /// No server is evacuated whose present host was not just read to be the dead one: it may have been moved on by somebody,
-/// and Nova evacuates from whatever host it believes in.
+/// and Nova evacuates from whatever host it believes in. `dead_ends`: evacuations under way to a host that is proven off.
 #[must_use]
 pub fn next_step(
     dead: &HostName,
     record: &ServerRecord,
     migrations: &[NovaMigration],
+    dead_ends: &BTreeSet<MigrationId>,
     server: Option<Option<&NovaServer>>,
     tries: u32,
 ) -> ServerStep {
     let newest = migrations.iter().max_by_key(|migration| migration.id);
     let newest_migration = newest.map(|migration| migration.id);
     // Other kinds of move died with their source or destination: Nova will not finish them by itself.
-    let is_evacuating =
-        |migration: &&NovaMigration| migration.kind == MigrationKind::Evacuation && !migration.status.is_final();
+    let is_evacuating = |migration: &&NovaMigration| {
+        let is_open = migration.kind == MigrationKind::Evacuation && !migration.status.is_final();
+        is_open && !dead_ends.contains(&migration.id)
+    };
+    let died_there = newest_migration.is_some_and(|newest| dead_ends.contains(&newest));
     if let Some(open) = migrations.iter().find(is_evacuating) {
         // Nobody of us sent it (our intents are closed): an operator did.
         return ServerStep::Wait(Text::new(format!("evacuation {} is under way, and it is not ours", open.id)));
@@ -58,8 +64,9 @@ pub fn next_step(
     };
     let on_the_dead = server.host.as_ref() == Some(dead);
     match &server.task_state {
-        // What Nova was doing with it when its host died will never end; what came of an evacuation will.
-        Some(task) if !on_the_dead || record.attempts > 0 || evacuated => {
+        // What Nova was doing with it when its host died will never end; what came of an evacuation will, unless its
+        // destination is off.
+        Some(task) if !on_the_dead || (record.attempts > 0 && !died_there) || evacuated => {
             return ServerStep::Wait(Text::new(format!("Nova is at work on it: {task}")));
         }
         Some(_) | None => {}
@@ -169,6 +176,28 @@ mod tests {
             ),
             ("done: look first", 1, vec![migration(4, Evacuation, Done)], None, "read"),
             ("done by somebody else: look first", 0, vec![migration(4, Evacuation, Done)], None, "read"),
+            ("its destination is off: look first", 1, vec![migration(4, Evacuation, UnderWay)], None, "read"),
+            (
+                "its destination is off, its task will never end",
+                1,
+                vec![migration(4, Evacuation, UnderWay)],
+                Some(Some(server("dead", Some("rebuilding")))),
+                "evacuate",
+            ),
+            (
+                "an older destination is off, and a newer one lives",
+                2,
+                vec![migration(4, Evacuation, UnderWay), migration(5, Evacuation, UnderWay)],
+                Some(Some(server("dead", Some("rebuilding")))),
+                "wait",
+            ),
+            (
+                "its destination is off, the next try failed, Nova is at work",
+                2,
+                vec![migration(4, Evacuation, UnderWay), migration(5, Evacuation, Failed)],
+                Some(Some(server("dead", Some("rebuilding")))),
+                "wait",
+            ),
             (
                 "done and moved",
                 1,
@@ -209,7 +238,8 @@ mod tests {
         ];
         for (name, attempts, migrations, read, expected) in rows {
             let read = read.as_ref().map(Option::as_ref);
-            let said = match next_step(&host("dead"), &record(attempts), &migrations, read, 3) {
+            let dead_ends = if name.contains("off") { [MigrationId(4)].into() } else { BTreeSet::new() };
+            let said = match next_step(&host("dead"), &record(attempts), &migrations, &dead_ends, read, 3) {
                 ServerStep::ReadServer { .. } => "read".to_owned(),
                 ServerStep::Wait(_) => "wait".to_owned(),
                 ServerStep::Evacuate { .. } => "evacuate".to_owned(),

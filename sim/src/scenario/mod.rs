@@ -49,6 +49,9 @@ pub struct Scenario {
     /// When it ends and is judged.
     #[serde(default = "ten_minutes")]
     pub end: Span,
+    /// It ends in the middle of the story: incidents may be open then. Else a run goes on until all have ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open_ended: bool,
     /// The cluster.
     #[serde(default)]
     pub cluster: Cluster,
@@ -84,6 +87,9 @@ pub struct Cluster {
     /// Whether hosts have boot gates.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub gates: bool,
+    /// Whether it has run for hours when the story begins: everybody knows everybody, the ledger is complete, somebody leads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub formed: bool,
     /// Thresholds that differ from the defaults.
     #[serde(skip_serializing_if = "PolicyWords::is_default")]
     pub policy: PolicyWords,
@@ -123,6 +129,7 @@ impl Default for Cluster {
             paths: 1,
             armed: true,
             gates: false,
+            formed: false,
             policy: PolicyWords::default(),
             members: Vec::new(),
         }

@@ -21,7 +21,8 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, ref policy, ref members } = *self;
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, formed, ref policy, ref members } =
+            *self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -46,6 +47,7 @@ impl Cluster {
             members,
             gates,
             records: false,
+            formed,
         }
     }
 }

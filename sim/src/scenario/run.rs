@@ -201,6 +201,12 @@ impl Run {
         self.plan(scenario);
         let end = Moment::ZERO + scenario.end.duration();
         self.until(end, scenario)?;
+        if scenario.open_ended {
+            return match self.world.judge_noticed() {
+                Err(unnoticed @ Violation::NeverNoticed { .. }) => self.excuse_the_held(unnoticed),
+                verdict => verdict,
+            };
+        }
         // Liveness is promised while a majority can act; whoever broke that for good is owed safety only.
         let mut until = end;
         while all_end(&self.world.raft).is_err() && until < end + PATIENCE && self.world.can_act() {

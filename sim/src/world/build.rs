@@ -69,8 +69,14 @@ impl World {
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan);
         }
+        let known = plan.formed.then(|| world.form());
         for ix in 0..roster.len() {
-            world.start_daemon(ix);
+            world.begin_daemon(ix, known.as_ref());
+        }
+        // Once for all of them.
+        world.recount();
+        if plan.formed {
+            world.end_forming();
         }
         world.schedule(NOVA_HEARTBEAT, Happening::Heartbeat);
         world

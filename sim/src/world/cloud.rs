@@ -217,7 +217,8 @@ impl World {
         let (nova_down, index, hosts, net, life) =
             (self.nova_inside_down, &self.index, &self.hosts, &self.net, &self.life);
         let reaches = |host: &HostName| {
-            let reports = |ix: Ix| hosts[ix].has_kernel() && net.carries(ix, ix, 0) && !life.is_hung(ix);
+            let reports =
+                |ix: Ix| hosts[ix].has_kernel() && net.carries(ix, ix, 0) && !net.alone[ix] && !life.is_hung(ix);
             index.get(host).is_some_and(|ix| !nova_down && reports(*ix))
         };
         self.nova.heartbeat(self.now, reaches);

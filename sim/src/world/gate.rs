@@ -2,6 +2,7 @@
 //! by the very questions and answers the daemon uses.
 
 use rekindle_proto::admin::{AdminReply, AdminRequest};
+use rekindle_proto::fact::{GateReport, GateState};
 
 use super::*;
 
@@ -40,6 +41,13 @@ impl World {
         self.hosts[ix].opened = Some(gate.boot);
         self.start_compute(ix);
         self.relist(&gate.host);
+    }
+
+    /// What a daemon that starts says of its host's gate.
+    pub(super) fn gate_report(&self, ix: Ix) -> GateReport {
+        let host = &self.hosts[ix];
+        let state = if host.opened == Some(host.boot) { GateState::OpenedByLedger } else { GateState::NotRun };
+        GateReport { installed: host.gate, state }
     }
 
     fn waits(&self, ix: Ix, boot: BootId) -> bool {

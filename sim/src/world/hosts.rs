@@ -1,5 +1,6 @@
 //! Hosts: their power, their kernels, their daemons.
 
+use rekindle_coordinator::Acquaintance;
 use rekindle_proto::fact::{MigrationStatus, StopReason};
 
 use super::*;
@@ -193,6 +194,12 @@ impl World {
     }
 
     pub(super) fn start_daemon(&mut self, ix: Ix) {
+        self.begin_daemon(ix, None);
+        self.recount();
+    }
+
+    /// `known`: whom it knows from the hours before the world began.
+    pub(super) fn begin_daemon(&mut self, ix: Ix, known: Option<&Acquaintance>) {
         let world_now = self.now;
         self.hosts[ix].end_process();
         let now = self.clock(ix);
@@ -205,14 +212,20 @@ impl World {
         };
         let records = self.records;
         let host = &mut self.hosts[ix];
-        host.tape = if records { Tape::begin(&setup, now) } else { None };
-        host.coordinator = Some(Box::new(Coordinator::new(setup, now)));
+        host.tape = if records && known.is_none() { Tape::begin(&setup, now) } else { None };
+        let mut coordinator = Box::new(Coordinator::new(setup, now));
+        if let Some(known) = known {
+            coordinator.acquaint(now.mono + formed::phase(ix, self.policy.probe_period), known);
+        }
+        host.coordinator = Some(coordinator);
         host.running = true;
         self.net.forget(ix);
-        self.recount();
         self.start_raft(ix);
         let list = self.guest_list(ix);
         self.input(ix, Input::Guests { list });
+        if self.hosts[ix].gate {
+            self.input(ix, Input::Gate { report: self.gate_report(ix) });
+        }
         if let Some(device) = self.watchdog_device() {
             self.input(ix, Input::Watchdog { device: Some(device) });
         }

@@ -36,6 +36,7 @@ mod ask;
 mod build;
 mod cloud;
 mod faults;
+mod formed;
 mod gate;
 mod hosts;
 mod judge;

@@ -32,6 +32,8 @@ pub struct Plan {
     pub gates: bool,
     /// Whether what every daemon is told is recorded.
     pub records: bool,
+    /// Whether it begins as a cluster that has run for hours (`world/formed.rs`), not with everybody's first start.
+    pub formed: bool,
 }
 
 /// One member of a cluster that is given by name.
@@ -61,6 +63,7 @@ impl Default for Plan {
             members: Vec::new(),
             gates: false,
             records: false,
+            formed: false,
         }
     }
 }

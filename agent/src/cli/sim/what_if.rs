@@ -85,6 +85,7 @@ fn scenario(status: &StatusDoc, kill: &[HostName], power: bool) -> Result<Scenar
         first_seed: 1,
         heal: None,
         end: LASTS,
+        open_ended: false,
         cluster,
         weather: Default::default(),
         events,

@@ -21,8 +21,19 @@ impl Ledger {
         if record.absence.as_ref().is_some_and(|known| known.life >= life) {
             return Err(Outcome::refused(format!("{host} said goodbye already")));
         }
-        record.absence = Some(Absence { boot, life, why, at, since });
+        record.absence = Some(Absence { boot, life, why, at, since, answered: false });
         Ok(Outcome::done(format!("{host} is absent: {why}")))
+    }
+
+    pub(super) fn absent_answers(&mut self, host: &HostName, life: Incarnation) -> Applied {
+        let absence = self.hosts.get_mut(host).and_then(|record| record.absence.as_mut());
+        match absence.filter(|absence| absence.life == life) {
+            Some(absence) => {
+                absence.answered = true;
+                Ok(Outcome::done(format!("something lives at {host}, behind its goodbye")))
+            }
+            None => Err(Outcome::refused(format!("{host} is not absent since life {life}"))),
+        }
     }
 
     pub(super) fn returned(&mut self, host: &HostName, life: Incarnation) -> Applied {

@@ -79,6 +79,7 @@ impl Ledger {
             LeaderCommand::MarkEpoch { number, elapsed_ms, seen, voters } => {
                 self.mark_epoch(*number, *elapsed_ms, seen, voters)
             }
+            LeaderCommand::AbsentAnswers { host, life } => self.absent_answers(host, *life),
             LeaderCommand::DropLift { host } => self.drop_lift(host),
             LeaderCommand::Elapse { ms } => self.elapse(at, *ms),
             LeaderCommand::EndProbation { host } => self.end_probation(host),

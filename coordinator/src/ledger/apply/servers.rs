@@ -79,6 +79,11 @@ impl Ledger {
         attempt: u32,
         end: &IntentEnd,
     ) -> Applied {
+        if let IntentEnd::DestinationOff { dest, .. } = end
+            && self.open_incident(dest).is_none_or(|other| other.id == id || other.proof.is_none())
+        {
+            return Err(Outcome::refused(format!("{dest} is not proven off: the intent stays open (I11)")));
+        }
         let incident = self.incident_mut(id)?;
         let record = incident.unsettled_mut(server)?;
         if record.intent.is_none_or(|open| open.attempt != attempt) {
@@ -88,8 +93,9 @@ impl Ledger {
             return Err(Outcome::refused(format!("migration {id} is under way: the intent stays open")));
         }
         record.intent = None;
-        // What was certainly not sent is no try: an outage of Nova must not use them up (I10).
-        let is_excused = matches!(end, IntentEnd::NotSent(_));
+        // What was certainly not sent is no try: an outage of Nova must not use them up (I10). Nor is the death of a
+        // destination, of which there are no more than hosts.
+        let is_excused = matches!(end, IntentEnd::NotSent(_) | IntentEnd::DestinationOff { .. });
         record.attempts_excused = record.attempts_excused.saturating_add(u32::from(is_excused));
         if let Some(why) = intent_end_text(end) {
             let is_news = !is_excused || record.last_failure.as_ref() != Some(&why);
@@ -175,5 +181,8 @@ fn intent_end_text(end: &IntentEnd) -> Option<Text> {
             }
         },
         IntentEnd::NoneAppeared => Some("Nova shows no migration for it".into()),
+        IntentEnd::DestinationOff { id, dest } => {
+            Some(Text::new(format!("migration {id} to {dest} will never end: {dest} is proven off")))
+        }
     }
 }

@@ -86,6 +86,13 @@ pub enum IntentEnd {
     },
     /// No newer migration record appeared in the settling time after the call.
     NoneAppeared,
+    /// The newest migration record of the server is under way to a host that is proven off: it will never end.
+    DestinationOff {
+        /// Which record.
+        id: MigrationId,
+        /// Where it went.
+        dest: HostName,
+    },
 }
 
 /// A server's fate.

@@ -258,6 +258,7 @@ impl Net {
             self.nodes[index].outputs.push((self.now, output));
         }
         let node = &self.nodes[index];
+        assert!(node.membership.is_in_step(), "seed {}: foca changed a member, and nobody looked", self.seed);
         if let Some(deadline) = node.membership.next_deadline() {
             self.ticks.insert((deadline.max(self.now), index));
         }
