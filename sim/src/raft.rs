@@ -90,7 +90,7 @@ pub(crate) struct Node {
     /// Everything up to here is known only as a snapshot.
     base: usize,
     /// What its last word to its leader answers, once it is written.
-    ack_round: u64,
+    ack_round: (Term, u64),
     /// Its store is new: it belongs to no quorum until the voters are changed.
     pub(crate) is_blank: bool,
     /// A write failed: it takes part in nothing until its process starts anew.
@@ -120,7 +120,7 @@ impl Node {
             log: Vec::new(),
             durable: 0,
             base: 0,
-            ack_round: 0,
+            ack_round: (Term(0), 0),
             is_blank: false,
             is_broken: false,
             abstains: false,
@@ -447,7 +447,7 @@ impl Node {
         }
         if self.durable < end {
             // Said once it is written: see `acknowledge`.
-            self.ack_round = self.ack_round.max(round);
+            self.ack_round = (self.term, self.answered().max(round));
             out.push(Wish::Write(end));
             return;
         }
@@ -455,11 +455,17 @@ impl Node {
         out.push(Wish::Send(from, Word::Appended { term: self.term, ok: true, matched, round }));
     }
 
+    /// The latest question of the present leader that waits for a disk. Another leader counted its own.
+    fn answered(&self) -> u64 {
+        let (term, round) = self.ack_round;
+        if term == self.term { round } else { 0 }
+    }
+
     /// A follower has written what it was sent: its leader is told.
     pub(crate) fn acknowledge(&self, index: usize, out: &mut Vec<Wish>) {
         if let (Role::Follower, Some(leader)) = (self.role, self.leader) {
             let matched = self.durable.min(index);
-            out.push(Wish::Send(leader, Word::Appended { term: self.term, ok: true, matched, round: self.ack_round }));
+            out.push(Wish::Send(leader, Word::Appended { term: self.term, ok: true, matched, round: self.answered() }));
         }
     }
 

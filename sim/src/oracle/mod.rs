@@ -62,7 +62,7 @@ pub const CUT_ECHO: Duration = Duration::from_secs(30);
 pub const READS_APART: Duration = Duration::from_millis(999);
 /// How long after others have gone on without it a leader may still act: an answer to its last check may have been on its way
 /// to a starved machine for the second in which its adapter gives it up, and then holds for half a second.
-pub const DEPOSED_ACTS: Duration = Duration::from_secs(6);
+pub const DEPOSED_ACTS: Duration = Duration::from_secs(2);
 
 /// What the oracle remembers of acts, to judge later ones by.
 #[derive(Debug, Default)]
