@@ -25,6 +25,7 @@ mod pulses;
 mod rebooted;
 mod retries;
 mod roster;
+mod server_words;
 mod servers;
 mod silence;
 mod suspects;

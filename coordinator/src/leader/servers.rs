@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
+use rekindle_proto::fact::{NovaError, NovaServer, Text};
 use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::evacuation::Ask;
 use super::proposals::Key;
+use super::server_words::{blocked_text, stalled_text, waiting_text};
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::FenceProof;
@@ -36,7 +37,7 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 /// An evacuation under way for this long no longer takes the place of another, and if nothing else is left to do, a
 /// person is called: its destination may have died with it, and then Nova never ends it. Longer than any rebuild from a
 /// large image.
-const STALLED_AFTER: Duration = Duration::from_secs(1_800);
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(1_800);
 
 /// Between two looks at a server at which Nova is still at work.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -112,6 +113,8 @@ pub(super) struct Round {
     pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
     stalled: Vec<ServerId>,
+    /// Servers for which a stuck incident has an open intent, and which.
+    blocked: BTreeMap<ServerId, IncidentId>,
 }
 
 impl Leader {
@@ -147,8 +150,11 @@ impl Leader {
             }
         }
         self.ask_hosts(cx, id, round.questions);
-        if round.stalled.len() == unsettled.len() {
-            let why = stalled_text(incident, &round.stalled);
+        if round.stalled.len() + round.blocked.len() == unsettled.len() {
+            let why = match round.blocked.first_key_value() {
+                Some((server, other)) => blocked_text(incident, *server, *other),
+                None => stalled_text(incident, &round.stalled),
+            };
             self.command(cx, Key::Incident(id), LeaderCommand::Stick { incident: id, why });
         }
     }
@@ -357,6 +363,15 @@ impl Leader {
             return;
         }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        // A server that arrived here by an evacuation whose incident does not know it yet (I11).
+        if let Some(other) = cx.ledger.open_intent_elsewhere(id, server) {
+            evacuation.waits.insert(server, (now, blocked_text(incident, server, other.id)));
+            if other.phase == Phase::Stuck {
+                round.blocked.insert(server, other.id);
+            }
+            self.wake_at(now + ASK_AGAIN_AFTER);
+            return;
+        }
         if let Some(pause) = evacuation.calls_pause.filter(|pause| now < pause.until) {
             let why = record.last_failure.clone().unwrap_or_else(|| "its last call was not answered".into());
             evacuation.waits.insert(server, (now, Text::new(format!("waiting for Nova: {why}"))));
@@ -380,33 +395,4 @@ impl Leader {
     pub(crate) fn server_wait(&self, id: IncidentId, server: ServerId) -> Option<&Text> {
         self.evacuations.get(&id).and_then(|evacuation| evacuation.waits.get(&server)).map(|(_, why)| why)
     }
-}
-
-/// What an open intent waits for, for people.
-fn waiting_text(open: &OpenIntent, migrations: &[NovaMigration], calling: bool, settle: Duration) -> Text {
-    let newer = migrations.iter().filter(|migration| Some(migration.id) > open.newest_migration);
-    match newer.max_by_key(|migration| migration.id) {
-        Some(migration) => {
-            let dest = migration.dest.as_ref().map_or("a host not yet chosen", HostName::as_str);
-            Text::new(format!("Nova's migration {} to {dest} is {}", migration.id, migration.status_text))
-        }
-        None if calling => "Nova has not answered its evacuate call yet".into(),
-        None => {
-            let settle = settle.as_secs();
-            Text::new(format!(
-                "its evacuate call may be on the way: waiting for its migration record, at most {settle} s"
-            ))
-        }
-    }
-}
-
-fn stalled_text(incident: &Incident, stalled: &[ServerId]) -> Text {
-    let first =
-        stalled.first().and_then(|server| incident.servers.get(server)).map_or("?", |record| record.name.as_str());
-    Text::new(format!(
-        "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations (a destination may \
-         have died, and have no boot gate to keep its queue unread), then resume",
-        stalled.len(),
-        STALLED_AFTER.as_secs() / 60
-    ))
 }

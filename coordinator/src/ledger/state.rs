@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rekindle_proto::fact::{GateReport, GuestList, MemberRole, RosterEntry, Text};
-use rekindle_proto::id::{BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, SystemUuid, WallTime};
+use rekindle_proto::id::{
+    BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, ServerId, SystemUuid, WallTime,
+};
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
@@ -12,7 +14,7 @@ use super::absence::Absence;
 use super::clock::{DisarmLimit, LedgerTime};
 use super::epoch::Epoch;
 use super::flap::Flap;
-use super::incident::{GuestIncident, Incident};
+use super::incident::{GuestIncident, Incident, ServerRecord};
 use super::lift::Lift;
 use super::rate::FenceRate;
 use super::reboot::Reboot;
@@ -155,6 +157,13 @@ impl Ledger {
     #[must_use]
     pub fn open_incident(&self, host: &HostName) -> Option<&Incident> {
         self.incidents.values().find(|incident| incident.is_open() && incident.host == *host)
+    }
+
+    /// The incident, other than this one, that has an open evacuate intent for that server.
+    #[must_use]
+    pub fn open_intent_elsewhere(&self, incident: IncidentId, server: ServerId) -> Option<&Incident> {
+        let is_open = |record: &ServerRecord| record.intent.is_some();
+        self.incidents.values().find(|other| other.id != incident && other.servers.get(&server).is_some_and(is_open))
     }
 
     /// Open incidents of single guests, whose fate is not known yet.

@@ -48,10 +48,7 @@ impl Ledger {
         newest_migration: Option<MigrationId>,
     ) -> Applied {
         self.may_act_on(id)?;
-        let is_open = |incident: &&Incident| {
-            incident.id != id && incident.servers.get(&server).is_some_and(|record| record.intent.is_some())
-        };
-        if let Some(other) = self.incidents.values().find(is_open) {
+        if let Some(other) = self.open_intent_elsewhere(id, server) {
             return Err(Outcome::refused(format!("incident {} has an open intent for that server (I11)", other.id)));
         }
         let incident = self.incident_mut(id)?;

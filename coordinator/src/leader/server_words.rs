@@ -1,0 +1,44 @@
+//! What a server waits for, in words for people.
+
+use std::time::Duration;
+
+use rekindle_proto::fact::{NovaMigration, Text};
+use rekindle_proto::id::{HostName, IncidentId, ServerId};
+
+use super::servers::STALLED_AFTER;
+use crate::ledger::{Incident, OpenIntent};
+
+/// What an open intent waits for, for people.
+pub(super) fn waiting_text(open: &OpenIntent, migrations: &[NovaMigration], calling: bool, settle: Duration) -> Text {
+    let newer = migrations.iter().filter(|migration| Some(migration.id) > open.newest_migration);
+    match newer.max_by_key(|migration| migration.id) {
+        Some(migration) => {
+            let dest = migration.dest.as_ref().map_or("a host not yet chosen", HostName::as_str);
+            Text::new(format!("Nova's migration {} to {dest} is {}", migration.id, migration.status_text))
+        }
+        None if calling => "Nova has not answered its evacuate call yet".into(),
+        None => {
+            let settle = settle.as_secs();
+            Text::new(format!(
+                "its evacuate call may be on the way: waiting for its migration record, at most {settle} s"
+            ))
+        }
+    }
+}
+
+pub(super) fn stalled_text(incident: &Incident, stalled: &[ServerId]) -> Text {
+    let first =
+        stalled.first().and_then(|server| incident.servers.get(server)).map_or("?", |record| record.name.as_str());
+    Text::new(format!(
+        "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations (a destination may \
+         have died, and have no boot gate to keep its queue unread), then resume",
+        stalled.len(),
+        STALLED_AFTER.as_secs() / 60
+    ))
+}
+
+/// Another incident's intent for this server is open: nobody may call again before that one is closed (I11).
+pub(super) fn blocked_text(incident: &Incident, server: ServerId, other: IncidentId) -> Text {
+    let name = incident.servers.get(&server).map_or("?", |record| record.name.as_str());
+    Text::new(format!("incident {other} has an open evacuate intent for {name}: that one has to end first (resume it)"))
+}
