@@ -7,6 +7,7 @@
 
 use std::ops::RangeInclusive;
 
+use rekindle_sim::deed::Span;
 use rekindle_sim::report::Report;
 use rekindle_sim::scenario::run;
 use rekindle_sim::{random, shrink};
@@ -15,6 +16,8 @@ use rekindle_sim::{random, shrink};
 const SEEDS: u64 = 1_000;
 /// Hypervisors of a cluster. `REKINDLE_SIM_HOSTS` asks for more at most.
 const HOSTS: RangeInclusive<usize> = 5..=64;
+/// Virtual minutes of one story, if nothing has to be waited for. `REKINDLE_SIM_MINUTES` asks for others.
+const MINUTES: u64 = 30;
 /// Threads: the two cores a test may count on.
 const LANES: u64 = 2;
 /// Runs for shrinking one failure, in an ordinary run: it is to be told within minutes.
@@ -27,7 +30,9 @@ fn number(name: &str, default: u64) -> u64 {
 fn lane(first: u64, seeds: u64, lane: u64, hosts: &RangeInclusive<usize>) -> Report {
     let mut report = Report::new(first, "");
     for seed in (first..first + seeds).filter(|seed| seed % LANES == lane) {
-        let scenario = random::scenario(seed, hosts);
+        let mut scenario = random::scenario(seed, hosts);
+        // Faults begin in the first eight minutes and heal after ten; whatever has not ended by the end is waited for.
+        scenario.end = Span::from_secs(60 * number("REKINDLE_SIM_MINUTES", MINUTES));
         let outcome = run(&scenario, seed);
         report.add(&outcome, || {
             let shortest = shrink::shrink(&scenario, seed, SHRINKS).map_or(scenario, |shrunk| shrunk.scenario);

@@ -1,0 +1,139 @@
+//! What is asked of the API, and what it does at once.
+
+use super::*;
+
+impl Nova {
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// Never; the world adds outages.
+    pub fn read(&self, request: &NovaRead, now: Moment) -> Result<NovaAnswer, NovaError> {
+        Ok(match request {
+            NovaRead::Service(host) => NovaAnswer::Service(self.service(host, now)),
+            NovaRead::Servers(host) => NovaAnswer::Servers(
+                self.servers.values().filter(|server| server.host.as_ref() == Some(host)).cloned().collect(),
+            ),
+            NovaRead::Migrations(host) => NovaAnswer::Migrations(
+                self.migrations
+                    .iter()
+                    .filter(|record| record.source.as_ref() == Some(host) || record.dest.as_ref() == Some(host))
+                    .cloned()
+                    .collect(),
+            ),
+            NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
+                self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
+            ),
+            NovaRead::Server(server) => NovaAnswer::Server(self.servers.get(server).cloned()),
+        })
+    }
+
+    fn is_up(service: &Service, now: Moment) -> bool {
+        !service.forced_down && now.since(service.reported) < SERVICE_DOWN
+    }
+
+    fn service(&self, host: &HostName, now: Moment) -> Option<NovaService> {
+        let service = self.services.get(host)?;
+        Some(NovaService {
+            id: service.id,
+            host: host.clone(),
+            up: Self::is_up(service, now),
+            enabled: true,
+            forced_down: service.forced_down,
+            heartbeat: Some(Text::new(service.heartbeat.to_string())),
+        })
+    }
+
+    /// Marks a service forced-down.
+    pub fn force_down(&mut self, host: &HostName, now: Moment) -> NovaAnswer {
+        if let Some(service) = self.services.get_mut(host) {
+            service.forced_down = true;
+        }
+        NovaAnswer::Service(self.service(host, now))
+    }
+
+    /// Somebody clears the mark. Nova refuses while evacuations from there are `done` and not cleaned up.
+    pub fn clear_forced_down(&mut self, host: &HostName) {
+        let waits =
+            |record: &NovaMigration| record.source.as_ref() == Some(host) && record.status == MigrationStatus::Done;
+        if let Some(service) = self.services.get_mut(host)
+            && (service.alive || !self.migrations.iter().any(waits))
+        {
+            service.forced_down = false;
+        }
+    }
+
+    /// Takes an evacuate call. Whatever task is under way, it is accepted, if the service is down.
+    ///
+    /// # Errors
+    /// Nova's own refusals: no such server, service in use, no valid host.
+    pub fn evacuate(
+        &mut self,
+        server: ServerId,
+        now: Moment,
+        pick: impl Fn(usize) -> usize,
+    ) -> Result<Rebuild, NovaError> {
+        let refused = |status: u16, text: &str| NovaError::Refused { status, text: text.into() };
+        let record = self.servers.get(&server).ok_or_else(|| refused(404, "no such server"))?;
+        let source = record.host.clone().ok_or_else(|| refused(400, "no host"))?;
+        if self.services.get(&source).is_some_and(|service| Self::is_up(service, now)) {
+            return Err(refused(400, "Compute service is still in use."));
+        }
+        let candidates: Vec<HostName> = self
+            .services
+            .iter()
+            .filter(|(host, service)| Self::is_up(service, now) && **host != source)
+            .map(|(host, _)| host.clone())
+            .collect();
+        if candidates.is_empty() {
+            return Err(refused(400, "No valid host was found."));
+        }
+        let dest = candidates[pick(candidates.len())].clone();
+        let migration = self.record(server, MigrationKind::Evacuation, "accepted", &source, &dest);
+        if let Some(record) = self.servers.get_mut(&server) {
+            record.task_state = Some("rebuilding".into());
+        }
+        *self.calls_of.entry(server).or_default() += 1;
+        self.accepted.push((server, source));
+        Ok(Rebuild { migration, server, dest })
+    }
+
+    fn record(
+        &mut self,
+        server: ServerId,
+        kind: MigrationKind,
+        text: &str,
+        source: &HostName,
+        dest: &HostName,
+    ) -> MigrationId {
+        let id = MigrationId(self.migrations.len() as u64 + 1);
+        self.migrations.push(NovaMigration {
+            id,
+            server,
+            kind,
+            status: MigrationStatus::UnderWay,
+            status_text: text.into(),
+            source: Some(source.clone()),
+            dest: Some(dest.clone()),
+        });
+        id
+    }
+
+    /// A live migration begins; `None` if it cannot.
+    pub fn migrate(&mut self, server: ServerId, dest: &HostName) -> Option<MigrationId> {
+        let record = self.servers.get_mut(&server)?;
+        let source = record.host.clone()?;
+        let able = |host: &HostName| self.services.get(host).is_some_and(|service| service.alive);
+        if source == *dest || record.task_state.is_some() || !able(&source) || !able(dest) {
+            return None;
+        }
+        record.task_state = Some("migrating".into());
+        Some(self.record(server, MigrationKind::LiveMigration, "running", &source, dest))
+    }
+
+    /// An accepted stop or start: the state is written at once, the cast goes to where the server is.
+    pub fn power(&mut self, server: ServerId, start: bool) -> Option<(HostName, Cast)> {
+        let record = self.servers.get_mut(&server)?;
+        record.vm_state = if start { "active" } else { "stopped" }.into();
+        record.host.clone().map(|host| (host, Cast::Power(server, start)))
+    }
+}

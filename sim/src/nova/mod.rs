@@ -1,0 +1,202 @@
+//! A Nova that protects nobody: it accepts a second evacuation of the same server at any task state, and then both copies
+//! run (nova/compute/api.py, `evacuate`, since July 2022).
+//!
+//! It holds a ground truth beside its own beliefs: on which hosts a copy of each server runs, and so writes to its disk. Two
+//! at once is a corruption, and is recorded.
+
+mod api;
+mod computes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rekindle_coordinator::io::{NovaAnswer, NovaRead};
+use rekindle_coordinator::time::Moment;
+use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
+use uuid::Uuid;
+
+/// Nova's `service_down_time`: a service that has not reported for so long is down.
+pub const SERVICE_DOWN: Duration = Duration::from_secs(60);
+
+/// The simulated compute API and the guests it knows.
+#[derive(Debug, Default)]
+pub struct Nova {
+    services: BTreeMap<HostName, Service>,
+    servers: BTreeMap<ServerId, NovaServer>,
+    migrations: Vec<NovaMigration>,
+    /// Ground truth: which hosts run a copy of which server.
+    running: BTreeMap<ServerId, BTreeSet<HostName>>,
+    changed: Vec<ServerId>,
+    /// Evacuate calls that were accepted, in order.
+    pub accepted: Vec<(ServerId, HostName)>,
+    calls_of: BTreeMap<ServerId, usize>,
+    /// Every moment at which a server began to run twice.
+    pub corruptions: Vec<(ServerId, BTreeSet<HostName>)>,
+}
+
+#[derive(Debug)]
+struct Service {
+    id: ServiceId,
+    forced_down: bool,
+    alive: bool,
+    heartbeat: u64,
+    reported: Moment,
+    /// Casts that wait for it.
+    queue: Vec<Cast>,
+}
+
+/// What a compute service is told to do, and finds in its queue when it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cast {
+    /// `rebuild_instance`.
+    Rebuild(Rebuild),
+    /// `start_instance` or `stop_instance`.
+    Power(ServerId, bool),
+}
+
+/// What an accepted evacuation does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuild {
+    /// Its record.
+    pub migration: MigrationId,
+    /// The server.
+    pub server: ServerId,
+    /// Where the new copy is to run.
+    pub dest: HostName,
+}
+
+/// A step of Nova's own, some time after the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// A cast reaches the queue of a compute service.
+    Cast(HostName, Cast),
+    /// A rebuild's guest starts, or not.
+    Finish(Rebuild),
+    /// A live migration switches over: the guest runs at the destination, whatever Nova's record says.
+    SwitchOver(MigrationId),
+    /// Its record is completed.
+    Complete(MigrationId),
+}
+
+impl Nova {
+    /// Adds a host with its compute service.
+    pub fn add_host(&mut self, host: HostName) {
+        let id = ServiceId(Uuid::from_u128(0x5e_0000 + self.services.len() as u128));
+        let service =
+            Service { id, forced_down: false, alive: true, heartbeat: 0, reported: Moment::ZERO, queue: Vec::new() };
+        self.services.insert(host, service);
+    }
+
+    /// Boots a server on a host.
+    pub fn boot(&mut self, server: ServerId, name: &str, host: &HostName) {
+        let record = NovaServer {
+            id: server,
+            name: name.into(),
+            host: Some(host.clone()),
+            vm_state: "active".into(),
+            task_state: None,
+            metadata: BTreeMap::new(),
+        };
+        self.servers.insert(server, record);
+        self.runs(server, host);
+    }
+
+    /// Every server and where Nova believes it is.
+    pub fn servers(&self) -> impl Iterator<Item = &NovaServer> {
+        self.servers.values()
+    }
+
+    /// A server, as Nova has it.
+    #[must_use]
+    pub fn server(&self, server: ServerId) -> Option<&NovaServer> {
+        self.servers.get(&server)
+    }
+
+    /// Every migration record, oldest first.
+    #[must_use]
+    pub fn migrations(&self) -> &[NovaMigration] {
+        &self.migrations
+    }
+
+    /// Ground truth: on how many hosts a server runs.
+    #[must_use]
+    pub fn copies(&self, server: ServerId) -> usize {
+        self.running.get(&server).map_or(0, BTreeSet::len)
+    }
+
+    /// Ground truth: on which hosts a server runs.
+    pub fn copies_on(&self, server: ServerId) -> impl Iterator<Item = &HostName> {
+        self.running.get(&server).into_iter().flatten()
+    }
+
+    /// Servers with more than one running copy.
+    pub fn doubles(&self) -> impl Iterator<Item = (&ServerId, &BTreeSet<HostName>)> {
+        self.running.iter().filter(|(_, hosts)| hosts.len() > 1)
+    }
+
+    /// Guests running on a host, by its own hypervisor's word.
+    #[must_use]
+    pub fn guests_on(&self, host: &HostName) -> Vec<ServerId> {
+        self.running.iter().filter(|(_, hosts)| hosts.contains(host)).map(|(server, _)| *server).collect()
+    }
+
+    /// Evacuate calls of a server that were accepted.
+    #[must_use]
+    pub fn calls(&self, server: ServerId) -> usize {
+        self.calls_of.get(&server).copied().unwrap_or(0)
+    }
+
+    /// A server whose copies have changed since it was last asked.
+    pub(crate) fn take_changed(&mut self) -> Option<ServerId> {
+        self.changed.pop()
+    }
+
+    fn migration_mut(&mut self, id: MigrationId) -> Option<&mut NovaMigration> {
+        self.migrations.get_mut(usize::try_from(id.0).ok()?.checked_sub(1)?)
+    }
+
+    /// A guest's process died where Nova has it.
+    pub fn guest_died(&mut self, server: ServerId) {
+        if let Some(host) = self.servers.get(&server).and_then(|record| record.host.clone()) {
+            self.ends(server, &host);
+        }
+    }
+
+    /// One copy of a server ends.
+    pub fn copy_ends(&mut self, server: ServerId, host: &HostName) {
+        self.ends(server, host);
+    }
+
+    /// A copy starts where Nova does not have the server: a start that waited in the host's queue, or libvirt's own doing.
+    pub fn copy_starts(&mut self, server: ServerId, host: &HostName) {
+        self.runs(server, host);
+    }
+
+    /// A server was moved, orderly, and runs there.
+    pub fn moved(&mut self, server: ServerId, host: &HostName) {
+        for other in self.running.get(&server).cloned().unwrap_or_default() {
+            self.ends(server, &other);
+        }
+        self.runs(server, host);
+        if let Some(record) = self.servers.get_mut(&server) {
+            record.host = Some(host.clone());
+        }
+    }
+
+    fn runs(&mut self, server: ServerId, host: &HostName) {
+        let hosts = self.running.entry(server).or_default();
+        if hosts.insert(host.clone()) {
+            self.changed.push(server);
+            if hosts.len() > 1 {
+                self.corruptions.push((server, hosts.clone()));
+            }
+        }
+    }
+
+    fn ends(&mut self, server: ServerId, host: &HostName) {
+        if self.running.get_mut(&server).is_some_and(|hosts| hosts.remove(host)) {
+            self.changed.push(server);
+        }
+    }
+}
