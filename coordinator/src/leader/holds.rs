@@ -10,7 +10,7 @@ use rekindle_proto::status::Phase;
 
 use super::Leader;
 use super::proposals::Key;
-use super::suspects::SuspectCase;
+use super::suspect_case::SuspectCase;
 use crate::brake::{self, Brake, Silence};
 use crate::context::Context;
 use crate::ledger::{LeaderCommand, RateClaim};

@@ -1,21 +1,21 @@
 //! Silent hosts: who is asked about them, and when there is a verdict.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::fact::{LifeSign, PathFinding, Text};
-use rekindle_proto::id::{BootId, CallId, HostName, LogIndex, PathName};
+use rekindle_proto::id::{BootId, CallId, HostName, PathName};
 use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 
-use super::life::{Ending, Heartbeat};
+use super::life::Ending;
 use super::proposals::Key;
+use super::suspect_case::SuspectCase;
 use super::{CROWD, HOLD_RETRY, Leader, ROUND_EVERY};
 use crate::brake::{self, Brake};
 use crate::context::Context;
 use crate::io::{Event, Output, Peer};
-use crate::ledger::{LeaderCommand, Ledger};
+use crate::ledger::LeaderCommand;
 use crate::life::{KERNEL_WITNESSES, Life, LifeBook};
 use crate::membership::MemberState;
 use crate::mutant::{Guard, keeps};
@@ -28,9 +28,6 @@ const ASKED_AT_ONCE: usize = 5;
 /// A testimony that has not come in this time is absent; the next members are asked.
 const TESTIMONY_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a testimony counts. A verdict may be held for hours by a brake; it never rests on what was found before.
-const TESTIMONY_AGE_MAX: Duration = Duration::from_secs(15);
-
 /// After a refutation, before the same host can be suspected again: gossip needs a moment to follow.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
@@ -41,26 +38,6 @@ const MISSING_AFTER: Duration = Duration::from_secs(60);
 const REFUTED_MAX: usize = 3;
 /// See [`REFUTED_MAX`].
 const REFUTED_WINDOW: Duration = Duration::from_secs(600);
-
-#[derive(Debug)]
-pub(super) struct SuspectCase {
-    pub(super) suspicion: Suspicion,
-    asked: BTreeMap<HostName, CallId>,
-    /// When each testimony came: an old one says nothing of now.
-    given: BTreeMap<HostName, Moment>,
-    last_asked: Option<Moment>,
-    hold: Option<Text>,
-    /// What was seen to live there, and what that amounts to.
-    pub(super) book: LifeBook,
-    pub(super) life: Life,
-    pub(super) heartbeat: Heartbeat,
-    /// Whether it is settled that it is gone, and on what that was judged: in a storm every suspect asks it of every other.
-    settled: Option<(Grounds, bool)>,
-}
-
-/// What changes whenever something changes that a judgement rests on: the ledger's last entry, how many were heard, how many
-/// testified and when the last did, and whether the stop was lifted.
-type Grounds = (LogIndex, usize, usize, Option<Moment>, bool);
 
 /// The leader is a member too: it examines its suspects itself.
 #[derive(Debug)]
@@ -406,61 +383,6 @@ impl Leader {
         }
         self.wake_at(until);
         Err("its neighbours are being asked whether something lives there".into())
-    }
-}
-
-impl SuspectCase {
-    fn new(suspicion: Suspicion) -> Self {
-        Self {
-            suspicion,
-            asked: BTreeMap::new(),
-            given: BTreeMap::new(),
-            last_asked: None,
-            hold: None,
-            book: LifeBook::default(),
-            life: Life::None,
-            heartbeat: Heartbeat::default(),
-            settled: None,
-        }
-    }
-
-    /// Whether the testimony, as it is, suffices to say that it is gone.
-    pub(super) fn is_settled(&mut self, ledger: &Ledger) -> bool {
-        let Suspicion { heard, testimonies, lifted, .. } = &self.suspicion;
-        let newest = self.given.values().max().copied();
-        let grounds = (ledger.applied, heard.len(), testimonies.len(), newest, *lifted);
-        match self.settled {
-            Some((known, settled)) if known == grounds => settled,
-            Some(_) | None => {
-                let settled = self.suspicion.judge(&ledger.roster, heard).is_ok();
-                self.settled = Some((grounds, settled));
-                settled
-            }
-        }
-    }
-
-    /// From now on it is suspect like any other: nothing found before counts.
-    pub(super) fn begin_anew(&mut self, cx: &Context<'_>) {
-        let boot = self.suspicion.boot;
-        let host = self.suspicion.host.clone();
-        let suspicion = Suspicion::new(host, boot, cx.now.mono, cx.now.wall, &cx.setup.host);
-        *self = Self { heartbeat: std::mem::take(&mut self.heartbeat), ..Self::new(suspicion) };
-    }
-
-    /// Testimony that has grown old counts no more, and its giver is asked again.
-    fn forget_old_testimony(&mut self, now: Moment) {
-        let old: Vec<HostName> = self
-            .given
-            .iter()
-            .filter(|(_, at)| now.since(**at) >= TESTIMONY_AGE_MAX)
-            .map(|(host, _)| host.clone())
-            .collect();
-        for accuser in old {
-            self.given.remove(&accuser);
-            self.asked.remove(&accuser);
-            self.suspicion.testimonies.remove(&accuser);
-            self.suspicion.signs.remove(&accuser);
-        }
     }
 }
 
