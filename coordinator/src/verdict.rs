@@ -178,7 +178,7 @@ impl Suspicion {
             .into_iter()
             .map(|(accuser, findings)| {
                 let signs = self.signs.get(accuser).cloned().unwrap_or_default();
-                TestimonyRecord { accuser: accuser.clone(), findings: findings.clone(), signs }
+                TestimonyRecord { accuser: accuser.clone(), findings: findings.clone(), signs, after_ms: 0 }
             })
             .collect();
         let figure = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -206,9 +206,9 @@ impl Dice {
     }
 
     fn lasts(&mut self, deed: &Deed) -> Option<Span> {
-        // Who disarms for good is promised nothing but that nothing is done.
-        let disarms = matches!(deed, Deed::Order { order: OrderWord::Disarm, .. });
-        let heals = deed.inverse().is_some() && (!self.one_in(4) || disarms);
+        // Whom a person holds back for good is promised nothing but that nothing is done.
+        let holds = matches!(deed, Deed::Order { order: OrderWord::Disarm | OrderWord::MaintenanceOn, .. });
+        let heals = deed.inverse().is_some() && (!self.one_in(4) || holds);
         heals.then(|| self.millis(200, 120_000))
     }
 

@@ -180,6 +180,9 @@ impl FenceRun {
                 device: name.clone(),
                 seen_going_off: run.seen_on,
                 apart_ms: u64::try_from(last.at().since(first.at()).as_millis()).unwrap_or(u64::MAX),
+                after_ms: run
+                    .ordered
+                    .map_or(0, |ordered| u64::try_from(first.at().since(ordered).as_millis()).unwrap_or(u64::MAX)),
             })
         };
         ProofRecord { level: self.level, devices: self.devices.iter().filter_map(reads).collect() }

@@ -8,7 +8,7 @@ use rekindle_proto::id::{CallId, HostName, LogIndex};
 
 use super::life::Heartbeat;
 use crate::context::Context;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, VerdictRecord};
 use crate::life::{Life, LifeBook};
 use crate::time::Moment;
 use crate::verdict::Suspicion;
@@ -63,6 +63,14 @@ impl SuspectCase {
                 self.settled = Some((grounds, settled));
                 settled
             }
+        }
+    }
+
+    /// Writes down when each testimony came.
+    pub(super) fn note_times(&self, verdict: &mut VerdictRecord) {
+        for record in &mut verdict.testimonies {
+            let after = self.given.get(&record.accuser).map_or(Duration::ZERO, |at| at.since(self.suspicion.began));
+            record.after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         }
     }
 

@@ -324,7 +324,10 @@ impl Leader {
         let needed_by = self.needed_by(host);
         self.brakes_at_verdict(cx, host, needed_by)?;
         let (host, boot, suspected_at) = (verdict.host().clone(), verdict.boot(), verdict.suspected_at());
-        let verdict = verdict.record().clone();
+        let mut verdict = verdict.record().clone();
+        if let Some(case) = self.suspects.get(&host) {
+            case.note_times(&mut verdict);
+        }
         match (cx.ledger.open_incident(&host).filter(|_| keeps(Guard::OneIncident)), ending) {
             (None, Ending::Fence) => {
                 let command =

@@ -26,7 +26,11 @@ pub fn stuck_for_a_cause(oracle: &Oracle, ledger: &Ledger) -> Result<(), Violati
     let stuck = ledger.open_incidents().filter(|incident| incident.phase == Phase::Stuck);
     for incident in stuck {
         let cut = oracle.stuck.get(&incident.id).is_none_or(|cut| *cut);
-        if oracle.causes_of_all.is_empty() && !oracle.causes.contains_key(&incident.host) && !cut {
+        // It waits for another that is stuck, and is judged itself.
+        let waits = incident.servers.iter().filter(|(_, record)| record.fate.is_none()).any(|(server, _)| {
+            ledger.open_intent_elsewhere(incident.id, *server).is_some_and(|other| other.phase == Phase::Stuck)
+        });
+        if oracle.causes_of_all.is_empty() && !oracle.causes.contains_key(&incident.host) && !cut && !waits {
             let why = incident.story.last().map(|line| line.text.to_string()).unwrap_or_default();
             return Err(Violation::StuckWithoutCause { host: incident.host.clone(), why });
         }

@@ -136,7 +136,6 @@ impl World {
         let choice = self.rng.random_range(0..1_000_000usize);
         let rebuild = self.nova.evacuate(server, self.now, |candidates| choice % candidates)?;
         self.count("evacuations");
-        self.oracle_evacuated(server);
         // Nova takes a host for alive for a minute after its death.
         if let Some((_, source)) = self.nova.accepted.last().filter(|_| self.is_dead(&rebuild.dest)) {
             self.oracle.cause(&source.clone(), "a destination of its servers was dead");

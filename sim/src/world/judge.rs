@@ -97,17 +97,13 @@ impl World {
         let verdict = self.oracle.evacuate_sent(self.now, by, key, self.raft.ledger());
         self.judge(verdict);
         let host = self.raft.ledger().incidents.get(&order.incident()).map(|incident| incident.host.clone());
-        self.oracle_acts(ix, &host.unwrap_or_else(|| self.hosts[ix].name.clone()));
-    }
-
-    /// An evacuate call was accepted: does its source have power, and run?
-    pub(super) fn oracle_evacuated(&mut self, server: ServerId) {
-        let source = self.nova.accepted.last().map(|(_, source)| source.clone());
-        let Some(source) = source.and_then(|source| self.ix(&source)) else { return };
-        if self.hosts[source].has_kernel() {
-            let host = self.hosts[source].name.clone();
-            self.broken(Violation::EvacuatedFromPowered { server, host });
+        let host = host.unwrap_or_else(|| self.hosts[ix].name.clone());
+        // Judged when it is sent: where it arrives minutes later, a gate keeps whoever was powered on meanwhile from starting
+        // anything, and without a gate the copies are counted.
+        if self.ix(&host).is_some_and(|source| self.hosts[source].has_kernel()) {
+            self.broken(Violation::EvacuatedFromPowered { server: order.server(), host: host.clone() });
         }
+        self.oracle_acts(ix, &host);
     }
 
     /// The compute service of a host that has a gate has begun.

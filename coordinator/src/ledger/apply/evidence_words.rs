@@ -2,7 +2,7 @@
 
 use rekindle_proto::id::{HostName, IncidentId};
 
-use super::super::entry::{ProofRecord, TestimonyRecord, VerdictRecord};
+use super::super::entry::{OffReads, ProofRecord, TestimonyRecord, VerdictRecord};
 use super::super::incident::FenceAttempt;
 use super::super::rate::RateClaim;
 use super::super::state::Ledger;
@@ -27,7 +27,7 @@ pub(super) fn testimony(verdict: &VerdictRecord) -> String {
             0 => String::new(),
             count => format!(", {count} signs of life"),
         };
-        format!("{} probed it ({}{signs})", record.accuser, paths.join(", "))
+        format!("{} after {} ms ({}{signs})", record.accuser, record.after_ms, paths.join(", "))
     };
     let told: Vec<String> = verdict.testimonies.iter().take(TOLD_MAX).map(one).collect();
     let more = verdict.testimonies.len().saturating_sub(TOLD_MAX);
@@ -42,7 +42,8 @@ pub(super) fn readings(proof: &ProofRecord, attempt: &FenceAttempt) -> String {
         .iter()
         .map(|reads| {
             let before = if reads.seen_going_off { "on before the order" } else { "not seen on before the order" };
-            format!("{} {before}, off after it, read again {} ms later", reads.device, reads.apart_ms)
+            let OffReads { device, after_ms, apart_ms, .. } = reads;
+            format!("{device} {before}, off {after_ms} ms after it, read again {apart_ms} ms later")
         })
         .collect();
     format!("readings of attempt {}, by the leader of term {}: {}", attempt.attempt, attempt.term, devices.join("; "))

@@ -152,7 +152,7 @@ fn init(members: &[&str], witness: &str) -> OperatorCommand {
 fn verdict(eligible: u32, needed: u32, accusers: &str, present: u32) -> VerdictRecord {
     let testimonies = accusers
         .split_whitespace()
-        .map(|name| TestimonyRecord { accuser: host(name), findings: Vec::new(), signs: Vec::new() })
+        .map(|name| TestimonyRecord { accuser: host(name), findings: Vec::new(), signs: Vec::new(), after_ms: 0 })
         .collect();
     VerdictRecord { eligible, needed, testimonies, present, roster: 6, path: None }
 }
@@ -188,8 +188,12 @@ fn fence_failed(attempt: u32) -> LeaderCommand {
 }
 
 fn confirm(attempt: u32, reads: &[(&str, u64)]) -> LeaderCommand {
-    let read =
-        |(name, apart_ms): &(&str, u64)| OffReads { device: device(name), seen_going_off: true, apart_ms: *apart_ms };
+    let read = |(name, apart_ms): &(&str, u64)| OffReads {
+        device: device(name),
+        seen_going_off: true,
+        apart_ms: *apart_ms,
+        after_ms: 0,
+    };
     let proof = ProofRecord { level: 1, devices: reads.iter().map(read).collect() };
     LeaderCommand::ConfirmFence { incident: ONE, attempt, proof }
 }

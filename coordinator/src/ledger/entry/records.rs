@@ -32,6 +32,9 @@ pub struct TestimonyRecord {
     /// What it found to live there.
     #[serde(default)]
     pub signs: Vec<LifeSign>,
+    /// Milliseconds after the suspicion began at which the leader had it, on the leader's monotonic clock.
+    #[serde(default)]
+    pub after_ms: u64,
 }
 
 /// The evidence that a host is off.
@@ -53,6 +56,9 @@ pub struct OffReads {
     pub seen_going_off: bool,
     /// Milliseconds between the first and the last off reading. At least 1,000.
     pub apart_ms: u64,
+    /// Milliseconds from our order to the first off reading.
+    #[serde(default)]
+    pub after_ms: u64,
 }
 
 /// What is to become of a server of the dead host.

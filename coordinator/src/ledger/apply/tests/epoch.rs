@@ -126,7 +126,8 @@ fn rack() -> Log {
 }
 
 fn rack_verdict(present: u32) -> VerdictRecord {
-    let accuser = |name: &str| TestimonyRecord { accuser: host(name), findings: Vec::new(), signs: Vec::new() };
+    let accuser =
+        |name: &str| TestimonyRecord { accuser: host(name), findings: Vec::new(), signs: Vec::new(), after_ms: 0 };
     let testimonies = ["h07", "h08", "h09"].into_iter().map(accuser).collect();
     VerdictRecord { eligible: 3, needed: 3, testimonies, present, roster: 12, path: None }
 }

@@ -19,7 +19,7 @@ fn any_command(rng: &mut StdRng) -> LeaderCommand {
         },
         4 => LeaderCommand::FenceFailed { incident, attempt, why: "silent".into() },
         5 | 6 => {
-            let reads = OffReads { device: device("bmc"), seen_going_off: true, apart_ms: 1_000 };
+            let reads = OffReads { device: device("bmc"), seen_going_off: true, apart_ms: 1_000, after_ms: 0 };
             LeaderCommand::ConfirmFence { incident, attempt, proof: ProofRecord { level: 1, devices: vec![reads] } }
         }
         7 => LeaderCommand::VoidProof { incident, why: "on".into() },
