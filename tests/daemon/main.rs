@@ -33,7 +33,7 @@ fn tests() -> Vec<Test> {
         test!(leader::a_leader_that_dies_when_fenced_is_succeeded),
         test!(leader::a_leader_that_dies_while_evacuating_is_succeeded),
         test!(bmc::a_wrong_password_is_stuck_and_nothing_is_evacuated),
-        test!(bmc::a_silent_bmc_is_stuck_and_nothing_is_evacuated),
+        test!(bmc::a_silent_bmc_is_waited_for_and_nothing_is_evacuated),
         test!(bmc::a_bmc_that_says_ok_and_stays_on_is_stuck_and_nothing_is_evacuated),
         test!(nova::errors_are_waited_out),
         test!(nova::a_slow_nova_is_waited_for),
