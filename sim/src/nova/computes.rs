@@ -9,6 +9,7 @@ impl Nova {
         for (server, hosts) in &mut self.running {
             if hosts.remove(host) {
                 self.changed.push(*server);
+                self.defined.entry(host.clone()).or_default().insert(*server);
             }
         }
         if let Some(service) = self.services.get_mut(host) {
@@ -34,10 +35,10 @@ impl Nova {
                     && record.status != MigrationStatus::Failed
             })
         };
-        let here = self
-            .servers
-            .values()
-            .filter(|server| server.host.as_ref() == Some(host) && server.vm_state.as_str() == "active");
+        let defined = self.defined.remove(host).unwrap_or_default();
+        let here = self.servers.values().filter(|server| {
+            server.host.as_ref() == Some(host) && server.vm_state.as_str() == "active" && defined.contains(&server.id)
+        });
         let restarted: Vec<ServerId> = here.map(|server| server.id).filter(|server| !moved(*server)).collect();
         for server in restarted {
             self.runs(server, host);

@@ -28,6 +28,8 @@ pub struct Nova {
     /// Ground truth: which hosts run a copy of which server.
     running: BTreeMap<ServerId, BTreeSet<HostName>>,
     changed: Vec<ServerId>,
+    /// What ran on a host when it died, and so is defined there: a guest that had been migrated away is not.
+    defined: BTreeMap<HostName, BTreeSet<ServerId>>,
     /// Evacuate calls that were accepted, in order.
     pub accepted: Vec<(ServerId, HostName)>,
     calls_of: BTreeMap<ServerId, usize>,

@@ -164,6 +164,10 @@ impl Node {
             self.leader = Some(self.me);
             self.deadline = now;
             out.push(Wish::Leadership);
+            // A torn write may have cost the entry that began its term: openraft writes it anew (`vote_handler`).
+            if self.last().0 < self.term {
+                self.append(now, None, out);
+            }
         }
     }
 

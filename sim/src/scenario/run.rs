@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_coordinator::ledger::{Fate, ServerRecord};
+use rekindle_coordinator::ledger::{Fate, OperatorCommand, ServerRecord};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::NovaServer;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
 
 use super::{Scenario, Trigger, Watch};
-use crate::deed::{Deed, Target, Targets, resolve};
+use crate::deed::{Deed, OrderWord, Target, Targets, resolve};
 use crate::oracle::{Violation, all_end};
 use crate::world::World;
 
@@ -209,14 +209,40 @@ impl Run {
         }
         // Liveness is promised while a majority can act; whoever broke that for good is owed safety only.
         let mut until = end;
+        if self.take_back_holds(scenario) {
+            until = until + PATIENT_STEP;
+            self.until(until, scenario)?;
+        }
         while all_end(&self.world.raft).is_err() && until < end + PATIENCE && self.world.can_act() {
             until = until + PATIENT_STEP;
             self.until(until, scenario)?;
+            self.take_back_holds(scenario);
         }
         match self.world.judge_liveness() {
             Err(unnoticed @ Violation::NeverNoticed { .. }) => self.excuse_the_held(unnoticed),
             verdict => verdict,
         }
+    }
+
+    /// Nobody led when an operator took back what had been ordered for a time: it is ordered again. Gives back whether it was.
+    fn take_back_holds(&mut self, scenario: &Scenario) -> bool {
+        let for_good = |word: OrderWord| {
+            let is_such = |deed: &Deed| matches!(deed, Deed::Order { order, .. } if *order == word);
+            scenario.events.iter().any(|event| is_such(&event.deed) && event.lasts.is_none())
+        };
+        let mut orders = Vec::new();
+        let ledger = self.world.ledger();
+        if scenario.cluster.armed && !ledger.arming.armed && !for_good(OrderWord::Disarm) {
+            orders.push(OperatorCommand::Arm(true));
+        }
+        if !for_good(OrderWord::MaintenanceOn) {
+            let held = ledger.hosts.iter().filter(|(_, record)| record.maintenance.is_some());
+            orders.extend(held.map(|(host, _)| OperatorCommand::Maintenance { host: host.clone(), on: false }));
+        }
+        for order in &orders {
+            self.world.order(order, "it was for a time");
+        }
+        !orders.is_empty()
     }
 
     /// Whom a brake holds back, visibly, is not forgotten: a person sees in `status` why nothing is done.
