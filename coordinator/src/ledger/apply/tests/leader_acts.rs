@@ -216,6 +216,24 @@ fn a_server_has_one_open_intent_over_all_incidents() {
 }
 
 #[test]
+fn an_intent_ends_by_its_destinations_death_only_when_that_is_proven() {
+    let mut log = Log::at_phase(Phase::Evacuating);
+    log.leader(intend(1, 1)).expect("an intent");
+    let gone = || end(1, 1, IntentEnd::DestinationOff { id: MigrationId(7), dest: host("b") });
+    let why = "b is not proven off: the intent stays open (I11)";
+    assert_eq!(refusal(log.leader(gone())), why, "b has no incident");
+    let mut other = log.ledger.incidents[&ONE].clone();
+    (other.id, other.host, other.phase) = (IncidentId(2), host("b"), Phase::Fencing);
+    let proof = other.proof.take();
+    log.ledger.incidents.insert(IncidentId(2), other);
+    assert_eq!(refusal(log.leader(gone())), why, "its incident has no proof");
+    log.ledger.incidents.get_mut(&IncidentId(2)).expect("just inserted").proof = proof;
+    log.leader(gone()).expect("proven off");
+    let record = &log.ledger.incidents[&ONE].servers[&server(1)];
+    assert_eq!((record.intent, record.attempts - record.attempts_excused), (None, 0), "no try was used up");
+}
+
+#[test]
 fn what_was_not_sent_is_no_try() {
     let mut log = Log::at_phase(Phase::Evacuating);
     for attempt in 1..=5 {
