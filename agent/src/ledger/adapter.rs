@@ -8,7 +8,6 @@
 //! price is some seconds once in a cluster's life. Only a single voter has nobody to wait for.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,13 +26,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{LedgerError, StoreError};
+use super::error::LedgerError;
 use super::leadership::{candidacy, tell_leadership};
-use super::lives::Lives;
 use super::log::Log;
 use super::machine::Machine;
-use super::mark::Mark;
 use super::network::{Acquaintance, Network, Speaker};
+use super::opening::{Opened, open};
 use super::proposals::{self, Job};
 use super::rpc::{Answer, Call, Electorate, Latest, Letter};
 use super::seating::{self, Joining, Seating, tell_voters};
@@ -372,7 +370,7 @@ fn check_error(error: RaftError<u64, CheckIsLeaderError<u64, super::types::Voter
     }
 }
 
-fn stopped(error: impl std::fmt::Display) -> LedgerError {
+pub(super) fn stopped(error: impl std::fmt::Display) -> LedgerError {
     LedgerError::Stopped(error.to_string())
 }
 
@@ -396,67 +394,4 @@ fn electorate(
         return refuse(format!("{host} is neither among them nor a standby, and nobody else keeps the ledger"));
     }
     Ok(Electorate { cluster: cluster.clone(), keepers, first })
-}
-
-/// An opened store.
-struct Opened {
-    store: Arc<Store>,
-    identity: Identity,
-    lives: Lives,
-    /// Another store was here before: this host belongs to a cluster, and does not found one.
-    successor: bool,
-}
-
-/// Opens the store, if it is ours. An older copy of what was here last is put aside, and a new store begun in its place.
-async fn open(dir: &Path, host: &HostName, cluster: &ClusterName, generation: u64) -> Result<Opened, LedgerError> {
-    let (dir, host, cluster) = (dir.to_owned(), host.clone(), cluster.clone());
-    let opened = tokio::task::spawn_blocking(move || open_now(&dir, &host, &cluster, generation)).await;
-    opened.map_err(stopped)?
-}
-
-fn open_now(dir: &Path, host: &HostName, cluster: &ClusterName, generation: u64) -> Result<Opened, LedgerError> {
-    let path = Mark::path(dir);
-    let mark = Mark::read(&path).map_err(|source| StoreError::Directory { path, source })?;
-    let mut store = Store::open(dir)?;
-    if let Some(mark) = &mark
-        && store.is_older_than(mark)?
-    {
-        store.close();
-        let aside = Store::put_aside(dir)?;
-        tracing::error!(
-            file = %store.path().display(),
-            kept = %aside.display(),
-            "the ledger's file is an older copy than the one that was here: it may have forgotten a vote, and never votes \
-             again; a new one is begun, as a standby"
-        );
-        store = Store::open(dir)?;
-    }
-    let identity = match store.identity()? {
-        None => {
-            let identity =
-                Identity { store: Store::new_id(), cluster: cluster.clone(), host: host.clone(), generation };
-            store.set_identity(&identity)?;
-            identity
-        }
-        Some(found) if found.cluster != *cluster || found.host != *host => {
-            return Err(LedgerError::Owner {
-                path: store.path().to_owned(),
-                found: format!("{} of {}", found.host, found.cluster),
-                expected: format!("{host} of {cluster}"),
-            });
-        }
-        Some(found) if found.generation < generation && store.is_fresh()? => {
-            let identity = Identity { generation, ..found };
-            store.set_identity(&identity)?;
-            identity
-        }
-        Some(found) if found.generation < generation => {
-            let path = store.path().to_owned();
-            return Err(LedgerError::Superseded { path, store: found.generation, known: generation });
-        }
-        Some(found) => found,
-    };
-    let lives = store.next_life()?;
-    let successor = mark.is_some_and(|mark| mark.store != identity.store);
-    Ok(Opened { store: Arc::new(store), identity, lives, successor })
 }

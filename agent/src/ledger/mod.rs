@@ -26,6 +26,7 @@ mod log;
 mod machine;
 mod mark;
 mod network;
+mod opening;
 mod proposals;
 mod recovery;
 mod rpc;

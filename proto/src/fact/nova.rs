@@ -1,0 +1,123 @@
+//! What Nova says.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Text;
+use crate::id::{HostName, MigrationId, ServerId, ServiceId};
+
+/// A Nova compute service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NovaService {
+    /// Its record.
+    pub id: ServiceId,
+    /// Its host.
+    pub host: HostName,
+    /// Nova's opinion: heartbeat fresh, and not forced down.
+    pub up: bool,
+    /// Whether the scheduler may use it.
+    pub enabled: bool,
+    /// Whether somebody declared it down.
+    pub forced_down: bool,
+    /// Nova's `updated_at`, verbatim: its last heartbeat. Compared for change only, never with a clock.
+    pub heartbeat: Option<Text>,
+}
+
+/// A Nova server, as far as recovery looks at it. States are Nova's own words, lower-cased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NovaServer {
+    /// Its id.
+    pub id: ServerId,
+    /// Its display name.
+    pub name: Text,
+    /// `OS-EXT-SRV-ATTR:host`.
+    pub host: Option<HostName>,
+    /// `OS-EXT-STS:vm_state`: `active`, `stopped`, `error`, ….
+    pub vm_state: Text,
+    /// `OS-EXT-STS:task_state`, if any.
+    pub task_state: Option<Text>,
+    /// Metadata, only keys that begin with `rekindle:` and `HA_Enabled`.
+    pub metadata: BTreeMap<String, Text>,
+}
+
+/// What kind of move a Nova migration record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationKind {
+    /// `evacuation`.
+    Evacuation,
+    /// `live-migration`.
+    LiveMigration,
+    /// `migration` or `resize` (cold).
+    Cold,
+    /// A word this version does not know.
+    Other,
+}
+
+/// How far a migration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationStatus {
+    /// Under way, in whatever stage (`accepted`, `queued`, `preparing`, `pre-migrating`, `running`, …, or an unknown word).
+    UnderWay,
+    /// `done` (evacuation: rebuilt; the source has not cleaned up yet), `finished`, `confirmed`, `reverted`.
+    Done,
+    /// `completed`.
+    Completed,
+    /// `failed`, `error` or `cancelled`. **It may have left a running guest at its destination.**
+    Failed,
+}
+
+impl MigrationStatus {
+    /// Whether Nova will not touch this record's guest again on its own.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::UnderWay => false,
+            Self::Done | Self::Completed | Self::Failed => true,
+        }
+    }
+}
+
+/// A Nova migration record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NovaMigration {
+    /// Its number. Nova allocates them upwards: a larger one is newer.
+    pub id: MigrationId,
+    /// The server that moves.
+    pub server: ServerId,
+    /// What kind of move.
+    pub kind: MigrationKind,
+    /// How far it is.
+    pub status: MigrationStatus,
+    /// Nova's own word for the status, for people.
+    pub status_text: Text,
+    /// Where it comes from.
+    pub source: Option<HostName>,
+    /// Where it goes to. `None` until the scheduler has chosen.
+    pub dest: Option<HostName>,
+}
+
+/// Why Nova, Keystone, or the way to them failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum NovaError {
+    /// Not sent at all (permit or deadline passed, no token, no connection): certainly nothing happened.
+    #[error("not sent: {0}")]
+    NotSent(Text),
+    /// Nova said no, with this HTTP status (4xx): certainly nothing happened.
+    #[error("Nova refused with {status}: {text}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Nova's words.
+        text: Text,
+    },
+    /// Sent, and the answer is a 5xx, a time-out or a broken connection: it may or may not have happened.
+    #[error("outcome unknown: {0}")]
+    Unknown(Text),
+    /// The answer could not be understood.
+    #[error("answer not understood: {0}")]
+    Malformed(Text),
+}
