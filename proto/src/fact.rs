@@ -150,6 +150,10 @@ pub struct Guest {
     pub running: bool,
     /// Where its disks lie.
     pub disks: DiskPlacement,
+    /// Whether nothing runs it because its process died or its kernel crashed: nobody stopped it (libvirt: shutoff/crashed,
+    /// shutoff/failed).
+    #[serde(default)]
+    pub died: bool,
 }
 
 /// All guests of a host at one moment.

@@ -52,7 +52,8 @@ pub(super) fn read_list(connect: &Connect) -> Result<Seen, Error> {
         let disks = disks::placement(&domain.xml_desc(0).unwrap_or_default(), &storage);
         let running = matches!(state, State::Active | State::Incoming | State::Panicked);
         states.insert(server, state);
-        guests.insert(server, Guest { server, running, disks });
+        let died = matches!(state, State::Died(_));
+        guests.insert(server, Guest { server, running, disks, died });
     }
     Ok(Seen { states, list: GuestList { complete, guests: guests.into_values().collect() } })
 }

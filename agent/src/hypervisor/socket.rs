@@ -6,7 +6,7 @@
 //! {"guests":[{"server":"6f1c…","running":true,"disks":"shared"}],"complete":true}
 //! ```
 //!
-//! (`disks`: `shared`, `local` or `unknown`), and between them what happened: `{"event":"failed","server":"6f1c…"}`
+//! (`disks`: `shared`, `local` or `unknown`; with `"died":true` if it does not run and nobody stopped it), and between them what happened: `{"event":"failed","server":"6f1c…"}`
 //! (`failed`, `running`, `stopped`, `undefined`). The client may write the line `list` to be given the list again.
 
 use std::collections::BTreeMap;

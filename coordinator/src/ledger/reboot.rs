@@ -137,7 +137,7 @@ impl Ledger {
             .iter()
             .filter(|guest| !listed.contains(&guest.server))
             .filter(|guest| !list.complete || reboot.ran.contains(&guest.server))
-            .map(|guest| Guest { running: false, ..guest.clone() });
+            .map(|guest| Guest { running: false, died: false, ..guest.clone() });
         let mut guests: Vec<Guest> = list.guests.iter().cloned().chain(kept).take(GUESTS_MAX).collect();
         guests.sort();
         Cow::Owned(GuestList { complete: list.complete, guests })

@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn every_difference_is_named() {
         let host = HostName::new("cmp-1").expect("legal");
-        let stranger = Guest { server: ServerId(Uuid::from_u128(2)), running: true, disks: DiskPlacement::Shared };
+        let stranger =
+            Guest { server: ServerId(Uuid::from_u128(2)), running: true, disks: DiskPlacement::Shared, died: false };
         let guests = GuestList { complete: true, guests: vec![stranger] };
         let servers = [server("active", None)];
         let lists = Lists { host: &host, servers: &servers, migrations: &[], guests: Some(&guests) };

@@ -12,6 +12,7 @@ impl Nova {
                 self.defined.entry(host.clone()).or_default().insert(*server);
             }
         }
+        self.died.remove(host);
         if let Some(service) = self.services.get_mut(host) {
             service.alive = false;
         }

@@ -30,6 +30,8 @@ pub struct Nova {
     changed: Vec<ServerId>,
     /// What ran on a host when it died, and so is defined there: a guest that had been migrated away is not.
     defined: BTreeMap<HostName, BTreeSet<ServerId>>,
+    /// Whose process died on a host, and was not started there since: libvirt says so for as long as its host runs.
+    died: BTreeMap<HostName, BTreeSet<ServerId>>,
     /// Evacuate calls that were accepted, in order.
     pub accepted: Vec<(ServerId, HostName)>,
     calls_of: BTreeMap<ServerId, usize>,
@@ -161,8 +163,16 @@ impl Nova {
     /// A guest's process died where Nova has it.
     pub fn guest_died(&mut self, server: ServerId) {
         if let Some(host) = self.servers.get(&server).and_then(|record| record.host.clone()) {
+            if self.copies_on(server).any(|on| *on == host) {
+                self.died.entry(host.clone()).or_default().insert(server);
+            }
             self.ends(server, &host);
         }
+    }
+
+    /// Guests that died on a host, by its own hypervisor's word.
+    pub fn died_on(&self, host: &HostName) -> impl Iterator<Item = ServerId> {
+        self.died.get(host).into_iter().flatten().copied()
     }
 
     /// One copy of a server ends.
@@ -187,6 +197,9 @@ impl Nova {
     }
 
     fn runs(&mut self, server: ServerId, host: &HostName) {
+        if let Some(died) = self.died.get_mut(host) {
+            died.remove(&server);
+        }
         let hosts = self.running.entry(server).or_default();
         if hosts.insert(host.clone()) {
             self.changed.push(server);

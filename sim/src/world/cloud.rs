@@ -9,8 +9,13 @@ const LATE_CALL_MS: (u64, u64) = (1_000, 115_000);
 
 impl World {
     pub(super) fn guest_list(&self, ix: Ix) -> GuestList {
-        let guest = |server| Guest { server, running: true, disks: DiskPlacement::Shared };
-        GuestList { complete: true, guests: self.nova.guests_on(&self.hosts[ix].name).into_iter().map(guest).collect() }
+        let name = &self.hosts[ix].name;
+        let guest = |server, running| Guest { server, running, disks: DiskPlacement::Shared, died: !running };
+        let running = self.nova.guests_on(name).into_iter().map(|server| guest(server, true));
+        let died = self.nova.died_on(name).map(|server| guest(server, false));
+        let mut guests: Vec<Guest> = running.chain(died).collect();
+        guests.sort();
+        GuestList { complete: true, guests }
     }
 
     fn reaches_nova(&self, ix: Ix) -> bool {

@@ -109,7 +109,10 @@ fn setup(number: usize) -> Setup {
 
 fn guests(number: usize) -> GuestList {
     let server = ServerId(Uuid::from_u128(number as u128 + 1));
-    GuestList { complete: true, guests: vec![Guest { server, running: true, disks: DiskPlacement::Shared }] }
+    GuestList {
+        complete: true,
+        guests: vec![Guest { server, running: true, disks: DiskPlacement::Shared, died: false }],
+    }
 }
 
 pub(super) fn clock(mono: Moment) -> Now {

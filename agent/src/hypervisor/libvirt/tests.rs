@@ -104,8 +104,14 @@ async fn lists_and_answers_are_fresh() {
     };
     assert!(list.complete);
     assert!(list.guests.is_sorted());
-    assert!(list.guests.contains(&Guest { server: a, running: true, disks: DiskPlacement::Shared }), "{list:?}");
-    assert!(list.guests.contains(&Guest { server: b, running: false, disks: DiskPlacement::Unknown }), "{list:?}");
+    assert!(
+        list.guests.contains(&Guest { server: a, running: true, disks: DiskPlacement::Shared, died: false }),
+        "{list:?}"
+    );
+    assert!(
+        list.guests.contains(&Guest { server: b, running: false, disks: DiskPlacement::Unknown, died: false }),
+        "{list:?}"
+    );
 
     assert_eq!(rig.hypervisor.running_among(&[a, b], PATIENCE).await, Some(vec![a]));
     second.create().expect("created");

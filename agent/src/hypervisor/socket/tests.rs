@@ -14,7 +14,7 @@ fn id(text: &str) -> ServerId {
 }
 
 fn guest(server: &str, running: bool) -> Guest {
-    Guest { server: id(server), running, disks: DiskPlacement::Shared }
+    Guest { server: id(server), running, disks: DiskPlacement::Shared, died: false }
 }
 
 fn line(guests: &[Guest]) -> String {
@@ -127,6 +127,7 @@ fn lines_are_parsed_or_refused() {
             server: ServerId(uuid::Uuid::from_u128(number)),
             running: true,
             disks: DiskPlacement::Local,
+            died: false,
         })
         .collect();
     let Line::List(cut) = parse(line(&many).as_bytes()).expect("a list") else { panic!("not a list") };

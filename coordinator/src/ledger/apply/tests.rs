@@ -244,7 +244,8 @@ fn failed(number: u128) -> MemberStatement {
 }
 
 fn guests(number: usize) -> MemberStatement {
-    let guest = Guest { server: server(1), running: true, disks: rekindle_proto::fact::DiskPlacement::Shared };
+    let guest =
+        Guest { server: server(1), running: true, disks: rekindle_proto::fact::DiskPlacement::Shared, died: false };
     MemberStatement::Pulse { system_uuid: None, guests: GuestList { complete: true, guests: vec![guest; number] } }
 }
 

@@ -32,8 +32,19 @@ impl Log {
     }
 
     fn says(&mut self, name: &str, boot: BootId, running: &[u128]) {
-        let guest = |number: &u128| Guest { server: server(*number), running: true, disks: DiskPlacement::Shared };
-        let guests = GuestList { complete: true, guests: running.iter().map(guest).collect() };
+        self.says_of(name, boot, running, &[]);
+    }
+
+    fn says_of(&mut self, name: &str, boot: BootId, running: &[u128], died: &[u128]) {
+        let guest = |number: &u128, died: bool| Guest {
+            server: server(*number),
+            running: !died,
+            disks: DiskPlacement::Shared,
+            died,
+        };
+        let guests =
+            running.iter().map(|number| guest(number, false)).chain(died.iter().map(|number| guest(number, true)));
+        let guests = GuestList { complete: true, guests: guests.collect() };
         let statement = MemberStatement::Pulse { system_uuid: None, guests };
         self.entry(Statement::Member { host: host(name), boot, statement }).expect("a pulse");
     }
@@ -293,6 +304,39 @@ fn what_is_known_of_disks_outlives_a_reboot() {
     log.leader(LeaderCommand::CloseReboot { incident: ONE }).expect("closed");
     log.says("x", second(), &[2]);
     assert_eq!(held(&log), [(true, DiskPlacement::Shared)]);
+}
+
+/// A daemon that ended before its report was noted says it by its next list; and what was reported is not said twice.
+#[test]
+fn a_guest_that_died_unreported_is_known_by_the_list() {
+    let opened = |log: &Log| log.ledger.guest_incidents.values().map(|guest| guest.server).collect::<Vec<_>>();
+    let report = |log: &mut Log, number| {
+        let statement = failed(number);
+        log.entry(Statement::Member { host: host("x"), boot: boot(), statement })
+    };
+    let mut log = Log::armed();
+    log.says_of("x", boot(), &[1, 2], &[9]);
+    assert_eq!(opened(&log), [], "9 was dead when it was first heard of: long ago for all we know");
+    log.says_of("x", boot(), &[1], &[2, 9]);
+    assert_eq!(opened(&log), [server(2)]);
+    refusal(report(&mut log, 2));
+    log.says_of("x", boot(), &[1], &[2, 9]);
+    assert_eq!(opened(&log).len(), 1, "told once");
+
+    let mut log = Log::armed();
+    log.says_of("x", boot(), &[1, 2], &[]);
+    report(&mut log, 1).expect("noted");
+    log.leader(LeaderCommand::SettleGuest { incident: ONE, recovered: false, why: "in vain".into() }).expect("settled");
+    log.says_of("x", boot(), &[2], &[1]);
+    assert_eq!(opened(&log), [server(1)], "the list behind the report is no second one");
+    log.says_of("x", boot(), &[1, 2], &[]);
+    log.says_of("x", boot(), &[2], &[1]);
+    assert_eq!(opened(&log), [server(1), server(1)], "it ran in between");
+
+    let mut log = Log::armed();
+    log.says_of("x", boot(), &[1, 2], &[]);
+    log.says_of("x", second(), &[], &[2]);
+    assert_eq!(opened(&log), [], "in another boot all of them have died: that is the reboot's matter");
 }
 
 #[test]
