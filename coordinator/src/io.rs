@@ -19,7 +19,7 @@ use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Entry, Ledger, Outcome};
-use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
+use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
 
@@ -273,6 +273,8 @@ pub enum Output {
     },
     /// Mark a host's compute service forced-down. [`Input::Nova`] follows.
     ForceDown(ForceDownOrder),
+    /// Take that mark away. [`Input::Nova`] follows, with the service read again.
+    ForceUp(ForceUpOrder),
     /// Rebuild a server elsewhere. [`Input::Nova`] follows.
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.

@@ -132,6 +132,36 @@ impl ForceDownOrder {
     }
 }
 
+/// Take the forced-down mark, which we set, from the compute service of a host that came back.
+#[derive(Debug)]
+pub struct ForceUpOrder {
+    call: CallId,
+    host: HostName,
+    begin_before: Moment,
+}
+
+impl ForceUpOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, host: HostName) -> Self {
+        Self { call, host, begin_before: permit.begin_before() }
+    }
+
+    /// To be repeated in [`crate::io::Input::Nova`].
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.call
+    }
+    /// Whose service.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+    /// Not to be begun at or after this moment.
+    #[must_use]
+    pub fn begin_before(&self) -> Moment {
+        self.begin_before
+    }
+}
+
 /// Rebuild a server elsewhere.
 #[derive(Debug)]
 pub struct EvacuateOrder {

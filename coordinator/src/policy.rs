@@ -107,6 +107,8 @@ pub struct Policy {
     pub life_ports: Vec<u16>,
     /// What a pattern of failed networks means.
     pub paths: PathMatrix,
+    /// Who lets a fenced host back.
+    pub readmission: Readmission,
 }
 
 impl Default for Policy {
@@ -128,8 +130,18 @@ impl Default for Policy {
             on_agent_death: OnAgentDeath::Alarm,
             life_ports: vec![22],
             paths: PathMatrix::default(),
+            readmission: Readmission::Auto,
         }
     }
+}
+
+/// Who lets a fenced host back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readmission {
+    /// The leader, once everything is settled, for hosts behind a boot gate.
+    Auto,
+    /// A person only: `rekindle release`, and `openstack compute service set --up`.
+    Manual,
 }
 
 /// What becomes of a host whose daemon is dead while its kernel lives, after three minutes without a sign of its userland.

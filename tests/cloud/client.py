@@ -344,6 +344,7 @@ def arguments():
     verb('servers', lambda a: Cloud().servers(**({'host': a.host} if a.host else {})), 'host?')
     verb('migrations', migrations, 'host?')
     verb('services', lambda _: Cloud().get('/os-services?binary=nova-compute')['services'])
+    verb('service', lambda a: Cloud().service(a.host), 'host')
     verb('flavors', lambda _: Cloud().get('/flavors')['flavors'])
     verb('forced-down', forced_down, 'host')
     verb('forced-up', forced_up, 'host')

@@ -209,7 +209,7 @@ case $verb in
     ;;
   host) host "$@" ;;
   guests) "$PYTHON" "$CLOUD_SRC/guests.py" list "$CLOUD_DIR/hosts/${1:?which host?}" ;;
-  boot | servers | migrations | services | flavors | forced-down | forced-up | evacuate | delete | api | requests)
+  boot | servers | migrations | service | services | flavors | forced-down | forced-up | evacuate | delete | api | requests)
     "$PYTHON" "$CLOUD_SRC/client.py" "$verb" "$@"
     ;;
   *)

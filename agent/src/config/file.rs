@@ -138,6 +138,14 @@ pub(super) struct RecoveryTable {
     pub(super) evacuate_settle: Option<String>,
     pub(super) local_disk: Option<LocalDiskWord>,
     pub(super) on_shutdown: Option<String>,
+    pub(super) readmission: Option<ReadmissionWord>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReadmissionWord {
+    Auto,
+    Manual,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
-use rekindle_coordinator::policy::{LocalDisk, OnAgentDeath, Policy};
+use rekindle_coordinator::policy::{LocalDisk, OnAgentDeath, Policy, Readmission};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
 
 use super::file::{
     ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LogTable, MemberTable, NovaTable,
-    OnAgentDeathWord, RecoveryTable,
+    OnAgentDeathWord, ReadmissionWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
 use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths};
@@ -327,6 +327,11 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             Some(LocalDiskWord::Rebuild) => LocalDisk::Rebuild,
             Some(LocalDiskWord::Leave) => LocalDisk::Leave,
             None => default.local_disk,
+        },
+        readmission: match recovery.readmission {
+            Some(ReadmissionWord::Auto) => Readmission::Auto,
+            Some(ReadmissionWord::Manual) => Readmission::Manual,
+            None => default.readmission,
         },
         self_fence: fencing.self_fence.unwrap_or(default.self_fence),
         on_agent_death: match detection.on_agent_death {

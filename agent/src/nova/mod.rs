@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use osauth::ApiVersion;
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
-use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder};
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{NovaError, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId, ServiceId};
@@ -117,7 +117,16 @@ impl Nova {
     /// # Errors
     /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
     pub async fn force_down(&self, order: &ForceDownOrder) -> Result<NovaAnswer, NovaError> {
-        self.send_force_down(order.host(), order.begin_before()).await
+        self.set_forced_down(order.host(), true, order.begin_before()).await
+    }
+
+    /// Takes the forced-down mark from the compute service of a host and answers that service, read again afterwards. Nova
+    /// refuses (400) while evacuations from it are `done` and not cleaned up (nova/api/openstack/compute/services.py).
+    ///
+    /// # Errors
+    /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
+    pub async fn force_up(&self, order: &ForceUpOrder) -> Result<NovaAnswer, NovaError> {
+        self.set_forced_down(order.host(), false, order.begin_before()).await
     }
 
     /// Asks Nova to rebuild a server elsewhere. Sent at most once: only a 401, by which Nova says that it did nothing, is
@@ -181,7 +190,12 @@ impl Nova {
         }
     }
 
-    async fn send_force_down(&self, host: &HostName, begin_before: Moment) -> Result<NovaAnswer, NovaError> {
+    async fn set_forced_down(
+        &self,
+        host: &HostName,
+        forced_down: bool,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
         wire::still_permitted(begin_before)?;
         let id = match self.remembered(host) {
             Some(id) => id,
@@ -190,7 +204,7 @@ impl Nova {
                 None => return Ok(NovaAnswer::Service(None)),
             },
         };
-        let put = self.put_forced_down(id, begin_before).await;
+        let put = self.put_forced_down(id, forced_down, begin_before).await;
         if matches!(put, Err(NovaError::Refused { status: 404, .. })) {
             // The record is another one by now: the next try looks for it.
             self.remember(host, None);
@@ -198,7 +212,8 @@ impl Nova {
         put?;
         // The change is made. Whatever the second reading says, nobody may conclude that it was not.
         self.service(host).await.map(NovaAnswer::Service).map_err(|error| {
-            NovaError::Unknown(Text::new(format!("{host} was forced down, but could not be read again: {error}")))
+            let done = if forced_down { "forced down" } else { "let back" };
+            NovaError::Unknown(Text::new(format!("{host} was {done}, but could not be read again: {error}")))
         })
     }
 
@@ -212,14 +227,19 @@ impl Nova {
         Ok(found.map(|service| service.id))
     }
 
-    async fn put_forced_down(&self, service: ServiceId, begin_before: Moment) -> Result<(), NovaError> {
+    async fn put_forced_down(
+        &self,
+        service: ServiceId,
+        forced_down: bool,
+        begin_before: Moment,
+    ) -> Result<(), NovaError> {
         let id = service.to_string();
         self.wire
             .act(Act {
                 version: SERVICES,
                 method: Method::PUT,
                 path: &["os-services", &id],
-                body: json!({ "forced_down": true }),
+                body: json!({ "forced_down": forced_down }),
                 begin_before,
             })
             .await

@@ -54,6 +54,9 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::ForceDown(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.force_down(&order).await });
         }
+        Output::ForceUp(order) => {
+            shell.with_nova(order.call(), move |nova| async move { nova.force_up(&order).await });
+        }
         Output::Evacuate(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.evacuate(&order).await });
         }

@@ -71,7 +71,10 @@ impl Coordinator {
             | LeaderCommand::BeginReboot { .. }
             | LeaderCommand::StartInPlace { .. }
             | LeaderCommand::CloseReboot { .. }
-            | LeaderCommand::StickReboot { .. } => return,
+            | LeaderCommand::StickReboot { .. }
+            | LeaderCommand::Admit { .. }
+            | LeaderCommand::Readmit { .. }
+            | LeaderCommand::ServiceBack { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
     }

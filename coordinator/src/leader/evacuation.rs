@@ -186,6 +186,7 @@ impl Leader {
             self.nova.retain(|_, call| match call {
                 NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
                 NovaCall::Guest(..) | NovaCall::Reboot(_) | NovaCall::Life(_) | NovaCall::Lost(..) => true,
+                NovaCall::Return(_) => true,
             });
         }
     }

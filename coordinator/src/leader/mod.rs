@@ -22,6 +22,7 @@ mod lost;
 mod path_cases;
 mod proposals;
 mod pulses;
+mod readmission;
 mod rebooted;
 mod retries;
 mod roster;
@@ -63,6 +64,7 @@ use lost::Lost;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
+use readmission::ReturnCase;
 use rebooted::RebootCase;
 use roster::RosterWatch;
 use servers::IntentState;
@@ -131,6 +133,8 @@ pub(crate) struct Leader {
     absent: BTreeMap<HostName, AbsentWatch>,
     /// When this leadership began.
     began: Moment,
+    /// Fenced hosts that come back.
+    returns: BTreeMap<HostName, ReturnCase>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -142,6 +146,8 @@ enum NovaCall {
     Reboot(IncidentId),
     /// The heartbeat of a suspect.
     Life(HostName),
+    /// A fenced host that comes back.
+    Return(HostName),
 }
 
 impl Leader {
@@ -184,6 +190,7 @@ impl Leader {
             last_round: None,
             absent: BTreeMap::new(),
             began: cx.now.mono,
+            returns: BTreeMap::new(),
         };
         leader.want_check(cx);
         leader
@@ -286,6 +293,7 @@ impl Leader {
         self.drive_reboots(cx);
         self.drive_guests(cx);
         self.drive_lost(cx);
+        self.drive_readmission(cx);
         self.drive_devices(cx);
         self.drive_leases(cx);
         self.drive_off_settled(cx);
@@ -389,6 +397,7 @@ impl Leader {
             }
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
+            Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
         }
         self.touch();

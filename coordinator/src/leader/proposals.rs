@@ -53,6 +53,8 @@ pub(super) enum Key {
     OffSettled(IncidentId),
     /// Who votes.
     Voters,
+    /// A fenced host that comes back.
+    Return(HostName),
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +132,7 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
-            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters => {}
+            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Return(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

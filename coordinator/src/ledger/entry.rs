@@ -360,4 +360,21 @@ pub enum LeaderCommand {
     },
     /// About the voters.
     Voters(VotersCommand),
+    /// A fenced host's failure is settled, and it has booted behind its gate: the gate may open, in this boot.
+    Admit {
+        /// Which.
+        host: HostName,
+        /// In which boot.
+        boot: BootId,
+    },
+    /// Its compute service runs again, and has cleaned up what was evacuated: it is protected again.
+    Readmit {
+        /// Which.
+        host: HostName,
+    },
+    /// Nova does not have its compute service forced down any more.
+    ServiceBack {
+        /// Whose.
+        host: HostName,
+    },
 }

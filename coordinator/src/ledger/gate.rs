@@ -50,7 +50,12 @@ pub fn gate_of(ledger: &Ledger, host: &HostName, boot: BootId) -> GateAnswer {
     if let Some(why) = unsettled(ledger, host) {
         return GateAnswer::Closed { why };
     }
-    if let Some(id) = ledger.host(host).and_then(|record| record.quarantine) {
+    let record = ledger.host(host);
+    if let Some(id) = record.and_then(|record| record.quarantine) {
+        if record.is_some_and(|record| record.admitted == Some(boot)) {
+            let why = format!("incident {id} is settled: Nova cleans up on {host}, which stays quarantined meanwhile");
+            return GateAnswer::Open { why: Text::new(why) };
+        }
         return closed(format!("incident {id} is settled, and the host is quarantined: `rekindle release {host}`"));
     }
     GateAnswer::Open { why: Text::new(format!("no open incident and no quarantine of {host}, boot {boot}")) }

@@ -17,6 +17,7 @@ mod incident;
 mod lift;
 mod lost;
 mod rate;
+mod readmission;
 mod reboot;
 mod roster;
 mod state;

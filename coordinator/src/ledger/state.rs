@@ -99,6 +99,11 @@ pub struct HostRecord {
     pub watchdog: Option<WatchdogRecord>,
     /// Its last word about its boot gate.
     pub gate: Option<GateWord>,
+    /// The boot in which its gate was opened by a leader, though it is quarantined: its failure is settled, and its compute
+    /// service must run to clean up after it.
+    pub admitted: Option<BootId>,
+    /// The incident by which its compute service was forced down in Nova, until it is known not to be any more.
+    pub forced_down: Option<IncidentId>,
 }
 
 /// A host's own word about its boot gate.

@@ -93,6 +93,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     }
     notes.extend(standing::notes(cx, leader, host));
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
+    notes.extend(leader.and_then(|leader| leader.return_text(host)).map(|why| Text::new(format!("not back: {why}"))));
     let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
     notes.extend(super::gate::note(cx.ledger, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());

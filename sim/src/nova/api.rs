@@ -51,15 +51,26 @@ impl Nova {
         NovaAnswer::Service(self.service(host, now))
     }
 
-    /// Somebody clears the mark. Nova refuses while evacuations from there are `done` and not cleaned up.
-    pub fn clear_forced_down(&mut self, host: &HostName) {
+    /// Clears the mark.
+    ///
+    /// # Errors
+    /// Nova refuses while evacuations from there are `done` and not cleaned up; not while they are under way.
+    pub fn force_up(&mut self, host: &HostName, now: Moment) -> Result<NovaAnswer, NovaError> {
         let waits =
             |record: &NovaMigration| record.source.as_ref() == Some(host) && record.status == MigrationStatus::Done;
-        if let Some(service) = self.services.get_mut(host)
-            && (service.alive || !self.migrations.iter().any(waits))
-        {
+        if self.migrations.iter().any(waits) {
+            let text = "`done` evacuation migration records remain associated with the host.".into();
+            return Err(NovaError::Refused { status: 400, text });
+        }
+        if let Some(service) = self.services.get_mut(host) {
             service.forced_down = false;
         }
+        Ok(NovaAnswer::Service(self.service(host, now)))
+    }
+
+    /// Somebody clears it by hand, and does not look at what Nova answers.
+    pub fn clear_forced_down(&mut self, host: &HostName, now: Moment) {
+        let _ = self.force_up(host, now);
     }
 
     /// Takes an evacuate call. Whatever task is under way, it is accepted, if the service is down.

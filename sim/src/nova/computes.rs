@@ -44,6 +44,7 @@ impl Nova {
         for server in restarted {
             self.runs(server, host);
         }
+        self.clean_up(host);
         // A rebuild that was under way here when the host died is given up, and its server in error.
         for record in &mut self.migrations {
             let is_queued =
@@ -70,6 +71,18 @@ impl Nova {
             service.alive = true;
             service.heartbeat += 1;
             service.reported = now;
+        }
+        self.clean_up(host);
+    }
+
+    /// What was evacuated from here is deleted here, and Nova told so (`_destroy_evacuated_instances`).
+    fn clean_up(&mut self, host: &HostName) {
+        for record in &mut self.migrations {
+            let is_done = record.kind == MigrationKind::Evacuation && record.status == MigrationStatus::Done;
+            if is_done && record.source.as_ref() == Some(host) {
+                record.status = MigrationStatus::Completed;
+                record.status_text = "completed".into();
+            }
         }
     }
 

@@ -39,6 +39,10 @@ impl World {
                 let delay = self.millis(12, 36);
                 self.schedule(delay, Happening::ForceDown { asker: host, start, order: Box::new(order) });
             }
+            Output::ForceUp(order) => {
+                let delay = self.millis(12, 36);
+                self.schedule(delay, Happening::ForceUp { asker: host, start, order: Box::new(order) });
+            }
             Output::Evacuate(order) => {
                 let delay = self.millis(5, 30);
                 self.schedule(delay, Happening::Evacuate { asker: host, start, order: Box::new(order) });

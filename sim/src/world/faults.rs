@@ -222,7 +222,7 @@ impl World {
     /// An operator clears Nova's forced-down mark of a host.
     pub fn clear_forced_down(&mut self, host: &HostName) {
         self.tell(format!("the compute service of {host} is no longer forced down"));
-        self.nova.clear_forced_down(host);
+        self.nova.clear_forced_down(host, self.now);
     }
 
     // Clocks.

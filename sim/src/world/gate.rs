@@ -46,7 +46,12 @@ impl World {
     /// What a daemon that starts says of its host's gate.
     pub(super) fn gate_report(&self, ix: Ix) -> GateReport {
         let host = &self.hosts[ix];
-        let state = if host.opened == Some(host.boot) { GateState::OpenedByLedger } else { GateState::NotRun };
+        let is_open = host.opened == Some(host.boot);
+        let state = match (host.gate, is_open) {
+            (true, true) => GateState::OpenedByLedger,
+            (true, false) => GateState::Closed { why: "it asks".into() },
+            (false, _) => GateState::NotRun,
+        };
         GateReport { installed: host.gate, state }
     }
 

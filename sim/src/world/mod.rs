@@ -11,7 +11,9 @@ use rand::{RngExt, SeedableRng};
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger};
-use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder};
+use rekindle_coordinator::order::{
+    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, PowerOffOrder,
+};
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
 use rekindle_proto::admin::AdminRequest;
@@ -94,6 +96,7 @@ enum Happening {
     ReadDevice { asker: u32, start: u32, call: CallId, host: HostName, guid: bool },
     NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
+    ForceUp { asker: u32, start: u32, order: Box<ForceUpOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
     LateEvacuate { server: ServerId, answer: Option<(u32, u32, CallId)> },
@@ -241,6 +244,7 @@ impl World {
                 self.nova_read(asker as Ix, start, call, &request);
             }
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
+            Happening::ForceUp { asker, start, order } => self.force_up(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
             Happening::LateEvacuate { server, answer } => self.evacuate_arrives(server, answer),

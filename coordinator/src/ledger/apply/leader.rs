@@ -89,6 +89,9 @@ impl Ledger {
             LeaderCommand::StickReboot { incident, why } => self.stick_reboot(at, *incident, why),
             LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
             LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
+            LeaderCommand::Admit { host, boot } => self.admit(at, host, *boot),
+            LeaderCommand::Readmit { host } => self.readmit(at, host),
+            LeaderCommand::ServiceBack { host } => self.service_back(at, host),
             LeaderCommand::Voters(command) => self.apply_voters(at, command),
         }
     }

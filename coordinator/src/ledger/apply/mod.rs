@@ -9,6 +9,7 @@
 //! | `epoch` | begin and age of epochs, brakes lifted |
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
+//! | `readmission` | the leader may write of a fenced host that comes back |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
@@ -22,6 +23,7 @@ mod leader;
 mod life;
 mod member;
 mod operator;
+mod readmission;
 mod reboot;
 mod roster;
 mod servers;
@@ -143,7 +145,8 @@ impl Ledger {
     fn forget_old_incidents(&mut self) {
         let closed: Vec<IncidentId> =
             self.incidents.values().filter(|incident| !incident.is_open()).map(|incident| incident.id).collect();
-        let quarantines: BTreeSet<IncidentId> = self.hosts.values().filter_map(|host| host.quarantine).collect();
+        let quarantines: BTreeSet<IncidentId> =
+            self.hosts.values().flat_map(|host| [host.quarantine, host.forced_down]).flatten().collect();
         let surplus = closed.len().saturating_sub(CLOSED_INCIDENTS_MAX);
         for id in closed.iter().filter(|id| !quarantines.contains(id)).take(surplus) {
             self.incidents.remove(id);

@@ -141,7 +141,7 @@ impl Ledger {
             incident.tell(by.at, format!("released: {}", by.reason), Some(by.operator.clone()));
         }
         if let Some(record) = self.hosts.get_mut(host) {
-            record.quarantine = None;
+            (record.quarantine, record.admitted) = (None, None);
         }
         if ends {
             self.account_for(host);

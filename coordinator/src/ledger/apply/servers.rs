@@ -36,6 +36,8 @@ impl Ledger {
         for planned in servers {
             incident.plan(at, planned);
         }
+        let host = incident.host.clone();
+        self.hosts.entry(host).or_default().forced_down = Some(id);
         Ok(Outcome::done("evacuation begun"))
     }
 
@@ -133,10 +135,11 @@ impl Ledger {
         incident.ended = Some(at);
         incident.proof = None;
         let host = incident.host.clone();
-        self.hosts.entry(host.clone()).or_default().quarantine = Some(id);
+        let record = self.hosts.entry(host.clone()).or_default();
+        (record.quarantine, record.admitted) = (Some(id), None);
         self.account_for(&host);
         self.came_up(&host);
-        Ok(Outcome::done(format!("{host} recovered; it is quarantined until an operator releases it")))
+        Ok(Outcome::done(format!("{host} recovered; it is quarantined")))
     }
 }
 
