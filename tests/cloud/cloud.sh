@@ -10,7 +10,7 @@
 #   cloud.sh host adopt H NAME PID          makes a process (rekindled) die with the host
 #   cloud.sh guests H                       the domains in the host's libvirtd
 #   cloud.sh boot N H [--meta K=V]... [--name NAME]     boots N servers there, waits for ACTIVE
-#   cloud.sh servers [H] | migrations [H] | services | flavors
+#   cloud.sh servers [H] | migrations [H] | service H | services | flavors
 #   cloud.sh forced-down H | forced-up H    forced-up: after the host's start; waits until Nova calls it up
 #   cloud.sh evacuate SERVER                one raw evacuate call
 #   cloud.sh delete [SERVER...]             deletes these servers, or all; waits
