@@ -9,6 +9,7 @@ mod disk;
 mod hosts;
 mod leader;
 mod nova;
+mod quorum;
 mod rig;
 mod runner;
 mod start;
@@ -24,6 +25,7 @@ fn tests() -> Vec<Test> {
         // The longest: begun last it would run alone.
         test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
         test!(voters::a_lost_voter_is_replaced_and_the_next_may_die),
+        test!(quorum::a_lost_quorum_is_recovered_and_the_old_voters_are_refused),
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_disarmed_cluster_only_watches),
