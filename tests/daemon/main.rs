@@ -10,6 +10,7 @@ mod hosts;
 mod leader;
 mod nova;
 mod quorum;
+mod replay;
 mod rig;
 mod runner;
 mod start;
@@ -41,6 +42,7 @@ fn tests() -> Vec<Test> {
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),
         test!(nova::answers_that_are_lost_make_no_second_copy),
+        test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
         test!(start::an_unknown_key_is_refused),
         test!(start::another_hosts_certificate_is_refused),
         test!(start::a_stranger_is_refused),
