@@ -15,6 +15,7 @@ mod rig;
 mod runner;
 mod start;
 mod voters;
+mod word;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ fn tests() -> Vec<Test> {
         test!(nova::worthless_tokens_are_renewed),
         test!(nova::answers_that_are_lost_make_no_second_copy),
         test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
+        test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
         test!(start::an_unknown_key_is_refused),
         test!(start::another_hosts_certificate_is_refused),
         test!(start::a_stranger_is_refused),
