@@ -46,6 +46,8 @@ fn tests() -> Vec<Test> {
         test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
         test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
         test!(start::an_unknown_key_is_refused),
+        test!(start::a_half_wish_for_self_fencing_is_refused),
+        test!(start::self_fencing_is_shown_by_why),
         test!(start::another_hosts_certificate_is_refused),
         test!(start::a_stranger_is_refused),
         test!(start::another_clusters_certificate_is_refused),
