@@ -222,7 +222,8 @@ impl World {
     #[must_use]
     pub fn is_between_voters(&self) -> bool {
         let joint = |ix: &Ix| {
-            let node = self.hosts[*ix].node.as_ref().filter(|node| node.role == Role::Leader);
+            let host = &self.hosts[*ix];
+            let node = host.node.as_ref().filter(|node| host.running && node.role == Role::Leader);
             node.is_some_and(|node| node.config().joint().is_some())
         };
         self.keepers.iter().any(joint)
