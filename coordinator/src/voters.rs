@@ -10,7 +10,7 @@ use rekindle_proto::fact::{MemberRole, Text};
 use rekindle_proto::id::{CallId, HostName, StoreId};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, STANDBYS_MAX, Seat, VoterChange, VotersCommand, placement};
+use crate::ledger::{Ledger, STANDBYS_MAX, Seat, VoterChange, VotersCommand, exchange, placement};
 
 /// A voter that has not answered the leader for this long, and is not heard otherwise, is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -292,7 +292,8 @@ pub(crate) fn fit_for(ledger: &Ledger, seat: &Seat, voter: &HostName) -> Result<
     if ledger.open_incident(&seat.host).is_some() {
         return Err("it has an open incident".into());
     }
-    placement(&ledger.roster, &ledger.voters.after(Some(voter), std::slice::from_ref(seat)))
+    let before: Vec<HostName> = ledger.voters.voters.keys().cloned().collect();
+    exchange(&ledger.roster, &before, &ledger.voters.after(Some(voter), std::slice::from_ref(seat)))
 }
 
 /// It answers, and lacks next to nothing.

@@ -181,3 +181,24 @@ fn nobody_is_told_of_voters_where_nothing_can_change() {
     world.run_until(Moment::ZERO + Duration::from_secs(120)).expect("no promise is broken");
     assert!(world.ledger().voters.voters.is_empty(), "stories of before there were standbys stay what they were");
 }
+
+/// What the ledger refuses for ten minutes is not asked of it each second.
+#[test]
+fn a_second_replacement_waits_without_a_word() {
+    let mut world = world(3, 5, 2, false);
+    run(&mut world, Duration::from_secs(60));
+    let mut dead = Vec::new();
+    for _ in 0..2 {
+        dead.push(follower(&world));
+        world.kill_host(&dead[dead.len() - 1], false);
+        run(&mut world, Duration::from_secs(120));
+    }
+    let votes = |world: &World| world.voters().into_iter().filter(|voter| dead.contains(voter)).count();
+    assert_eq!(votes(&world), 1, "one was replaced, the other waits");
+    let refused = |world: &World| world.counters().get("refused entries").copied().unwrap_or(0);
+    let (before, agreed) = (refused(&world), world.raft.len());
+    run(&mut world, Duration::from_secs(240));
+    assert!(refused(&world) - before <= 10, "{} refusals in four minutes", refused(&world) - before);
+    println!("{} entries in four minutes", world.raft.len() - agreed);
+    until(&mut world, Duration::from_secs(400), "the second replacement", |world| votes(world) == 0);
+}

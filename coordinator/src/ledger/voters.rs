@@ -156,3 +156,22 @@ pub fn placement(roster: &BTreeMap<HostName, RosterEntry>, voters: &[HostName]) 
         ))),
     }
 }
+
+/// Whether these hosts may vote in the place of those: as [`placement`] has it; or, where the voters stand badly already, if
+/// as many vote and no domain that has too many of them gets more. A dead voter in a bad place is worse than a living one
+/// in a place as bad: else a voter that lost its disk in a cluster of two racks could never vote again.
+///
+/// # Errors
+/// Which rule is broken, with its figures.
+pub fn exchange(roster: &BTreeMap<HostName, RosterEntry>, before: &[HostName], after: &[HostName]) -> Result<(), Text> {
+    let Err(why) = placement(roster, after) else { return Ok(()) };
+    let is_twice = after.iter().any(|host| after.iter().filter(|other| *other == host).count() > 1);
+    let domain = |host: &HostName| roster.get(host).and_then(|entry| entry.domain.as_ref());
+    let of = |voters: &[HostName], named| voters.iter().filter(|host| domain(host) == Some(named)).count();
+    let most = after.len().saturating_sub(1) / 2;
+    let is_worse = |named| of(after, named) > most.max(of(before, named));
+    if before.len() != after.len() || is_twice || after.iter().filter_map(domain).any(is_worse) {
+        return Err(why);
+    }
+    Ok(())
+}

@@ -7,7 +7,7 @@ use rekindle_proto::id::HostName;
 
 use super::Violation;
 
-/// Voters never become fewer, nobody votes twice, and no domain gets a majority that it did not have. Judged by hosts, and not
+/// Voters never become fewer, nobody votes twice, and no domain with too many of them gets more. Judged by hosts, and not
 /// by the daemon's own rule.
 ///
 /// # Errors
@@ -26,12 +26,9 @@ pub fn voters_no_worse(
     }
     let domain = |host: &HostName| roster.get(host).and_then(|entry| entry.domain.clone());
     for named in after.iter().filter_map(domain) {
-        let part = |voters: &[HostName]| {
-            let of = voters.iter().filter(|host| domain(host).as_ref() == Some(&named)).count();
-            2 * of > voters.len()
-        };
-        if after.len() > 1 && part(after) && !part(before) {
-            return worse(format!("a majority of {} voters came to be in {named}", after.len()));
+        let of = |voters: &[HostName]| voters.iter().filter(|host| domain(host).as_ref() == Some(&named)).count();
+        if after.len() > 1 && 2 * of(after) > after.len() && of(after) > of(before) {
+            return worse(format!("{} of {} voters came to be in {named}", of(after), after.len()));
         }
     }
     Ok(())

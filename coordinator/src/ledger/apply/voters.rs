@@ -8,7 +8,9 @@ use rekindle_proto::status::Phase;
 
 use super::super::incident::Incident;
 use super::super::state::Ledger;
-use super::super::voters::{REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VOTERS_MAX, VoterChange, VotersCommand, placement};
+use super::super::voters::{
+    REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VOTERS_MAX, VoterChange, VotersCommand, exchange, placement,
+};
 use super::{Applied, Outcome};
 
 impl Ledger {
@@ -99,7 +101,8 @@ impl Ledger {
         if after.len() < book.voters.len() || change.into.is_empty() {
             return Err(Outcome::refused("voters never become fewer"));
         }
-        placement(&self.roster, &after).map_err(Outcome::refused)?;
+        let before: Vec<HostName> = book.voters.keys().cloned().collect();
+        exchange(&self.roster, &before, &after).map_err(Outcome::refused)?;
         let text = words(&change);
         self.voters.tell(at, text.clone());
         self.voters.changing = Some(change);

@@ -125,3 +125,36 @@ fn a_recovered_quorum_needs_a_word_on_each_of_the_lost() {
         assert!(book.retired.contains(&seat(name).store), "{name}");
     }
 }
+
+/// In a cluster of two racks the voters of one are always too many: whoever is dead there is replaced all the same, by one
+/// that makes it no worse.
+#[test]
+fn where_voters_stand_badly_already_a_replacement_need_not_mend_it() {
+    let mut ledger = ledger();
+    let domain = ledger.roster[&host("a")].domain.clone();
+    for other in ["b", "f"] {
+        ledger.roster.get_mut(&host(other)).expect("enrolled").domain = domain.clone();
+    }
+    let refused = begin(&mut ledger, 1_000, "c", "d").expect_err("three of three");
+    assert!(refused.contains("3 of 3 voters are in domain rack-1"), "{refused}");
+    begin(&mut ledger, 1_000, "b", "f").expect("two of three before and after");
+    mirror(&mut ledger, 2_000, &["a", "c", "f"], &["d", "e"]);
+    let later = 2_000 + i64::try_from(REPLACE_EVERY_MS).expect("short");
+    begin(&mut ledger, later, "a", "e").expect_err("a domain of its own would have too many then");
+    begin(&mut ledger, later, "c", "e").expect("as many of each");
+    assert!(exchange(&ledger.roster, &[host("a"), host("c")], &[host("a"), host("a")]).is_err(), "nobody votes twice");
+}
+
+/// A host whose disk was lost changes nobody's place.
+#[test]
+fn a_host_follows_itself_wherever_it_stands() {
+    let mut ledger = ledger();
+    ledger.roster.get_mut(&host("b")).expect("enrolled").domain = ledger.roster[&host("a")].domain.clone();
+    let again = Seat { host: host("a"), store: seat("another").store };
+    let voters: Vec<Seat> = ["a", "b", "c"].map(seat).to_vec();
+    ledger
+        .apply_voters(WallTime(1), &VotersCommand::Mirror { voters, standbys: vec![again.clone()] })
+        .expect("mirrored");
+    let begun = VotersCommand::Begin { out: Some(seat("a")), into: vec![again], why: "its disk was lost".into() };
+    assert_eq!(said(ledger.apply_voters(WallTime(2), &begun)), Ok(()));
+}
