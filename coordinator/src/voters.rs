@@ -10,7 +10,7 @@ use rekindle_proto::fact::{MemberRole, Text};
 use rekindle_proto::id::{CallId, HostName, StoreId};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, STANDBYS_MAX, Seat, VoterChange, VotersCommand, exchange, placement};
+use crate::ledger::{Ledger, REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VoterChange, VotersCommand, exchange, placement};
 
 /// A voter that has not answered the leader for this long, and is not heard otherwise, is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -224,6 +224,10 @@ fn replace_dead(ledger: &Ledger, view: &VotersView, around: &Surroundings<'_>) -
     }
     if let Some(storm) = &around.storm {
         return hold(storm.to_string());
+    }
+    if ledger.voters.rests_until().is_some_and(|until| ledger.time < until) {
+        // The ledger refuses it too; asked each second, it would be full of refusals.
+        return hold(format!("a voter was replaced lately; at most one per {} s", REPLACE_EVERY_MS / 1_000));
     }
     let late = view.voters.iter().find(|other| other.seat != voter.seat && !is_current(other));
     if let Some(late) = late {

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use rekindle_proto::fact::{RosterEntry, Text};
 
+use super::clock::LedgerTime;
+
 /// Most voters: a commit waits for four of seven, and no site needs to survive four failures at once.
 pub const VOTERS_MAX: usize = 7;
 
@@ -89,8 +91,8 @@ pub struct VoterBook {
     pub standbys: BTreeMap<HostName, StoreId>,
     /// The change under way, if any.
     pub changing: Option<VoterChange>,
-    /// When a voter was last replaced automatically.
-    pub replaced_at: Option<WallTime>,
+    /// When a voter was last replaced automatically, in the ledger's own time: no clock that jumps makes it long ago.
+    pub replaced_at: Option<LedgerTime>,
     /// Stores that voted once and never may again, oldest first.
     pub retired: VecDeque<StoreId>,
     /// What was changed, oldest first.
@@ -114,6 +116,12 @@ impl VoterBook {
         while self.retired.len() > RETIRED_MAX {
             self.retired.pop_front();
         }
+    }
+
+    /// Until when no other voter is replaced automatically.
+    #[must_use]
+    pub fn rests_until(&self) -> Option<LedgerTime> {
+        self.replaced_at.map(|last| last.after_ms(REPLACE_EVERY_MS))
     }
 
     /// Who would vote after a change.

@@ -9,8 +9,9 @@ use super::*;
 use crate::oracle::voters_no_worse;
 use crate::raft::STORES;
 
-/// How long a step of a replacement may take when nothing hinders it: looks each second, retries, a change that is given up.
-const REPLACED_WITHIN: Duration = Duration::from_secs(120);
+/// How much longer a replacement may take when nothing hinders it: looks each second, retries, a change that is given up, and
+/// the minute of the ledger's time that a change of leaders may cost.
+const REPLACED_WITHIN: Duration = Duration::from_secs(240);
 
 impl World {
     /// A store leads a term.
