@@ -152,7 +152,7 @@ async fn an_expired_permit_sends_nothing_not_even_for_a_token() {
     let now = clock::moment();
     for answer in [
         nova.send_evacuate(server_id(1), now).await,
-        nova.send_force_down(&host(), now).await,
+        nova.set_forced_down(&host(), true, now).await,
         nova.send_guest_power(server_id(1), GuestPower::Stop, now).await,
     ] {
         assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
@@ -233,7 +233,9 @@ async fn a_server_that_nova_does_not_have_is_deleted_but_a_page_of_a_proxy_is_no
 async fn a_host_is_forced_down_and_read_again() {
     let fake = Fake::start().await;
     let nova = fake.nova(TIMEOUT, "");
-    let Ok(NovaAnswer::Service(Some(service))) = nova.send_force_down(&host(), soon()).await else { panic!("no") };
+    let Ok(NovaAnswer::Service(Some(service))) = nova.set_forced_down(&host(), true, soon()).await else {
+        panic!("no")
+    };
     assert!(service.forced_down && !service.up);
     let (headers, body) = fake.last("PUT /compute/v2.1/os-services/");
     assert_eq!(
@@ -241,8 +243,10 @@ async fn a_host_is_forced_down_and_read_again() {
         (&br#"{"forced_down":true}"#[..], &b"compute 2.53"[..])
     );
     let stranger = HostName::new("cmp-9").expect("legal");
-    assert_eq!(nova.send_force_down(&stranger, soon()).await, Ok(NovaAnswer::Service(None)));
+    assert_eq!(nova.set_forced_down(&stranger, true, soon()).await, Ok(NovaAnswer::Service(None)));
     assert_eq!(fake.count("PUT"), 1);
+    nova.set_forced_down(&host(), false, soon()).await.expect("let back");
+    assert_eq!(&fake.last("PUT /compute/v2.1/os-services/").1[..], br#"{"forced_down":false}"#);
 }
 
 #[tokio::test]
