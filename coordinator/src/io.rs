@@ -19,7 +19,7 @@ use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Entry, Ledger, Outcome};
-use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
+use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder};
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
 
@@ -277,6 +277,8 @@ pub enum Output {
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.
     GuestPower(GuestPowerOrder),
+    /// Lock, unlock, reset, stop or start a server that is being recovered. [`Input::Nova`] follows.
+    ServerAct(ServerActOrder),
     /// Read the local hypervisor's full list of guests now. [`Input::Guests`] follows.
     ListGuests,
     /// Ask the local hypervisor, now, which of these guests run. [`Input::GuestsChecked`] follows.
@@ -376,7 +378,7 @@ pub enum NovaAnswer {
     Migrations(Vec<NovaMigration>),
     /// The server; `None`: deleted.
     Server(Option<NovaServer>),
-    /// The evacuation, stop or start was accepted. It has not been done.
+    /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.
     Accepted,
 }
 

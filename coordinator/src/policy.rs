@@ -107,6 +107,8 @@ pub struct Policy {
     pub life_ports: Vec<u16>,
     /// What a pattern of failed networks means.
     pub paths: PathMatrix,
+    /// Which servers are locked while they are recovered.
+    pub lock: LockServers,
 }
 
 impl Default for Policy {
@@ -128,6 +130,7 @@ impl Default for Policy {
             on_agent_death: OnAgentDeath::Alarm,
             life_ports: vec![22],
             paths: PathMatrix::default(),
+            lock: LockServers::Altered,
         }
     }
 }
@@ -139,6 +142,17 @@ pub enum OnAgentDeath {
     Alarm,
     /// It is fenced like any other. (Not while its userland lives.)
     Fence,
+}
+
+/// Which servers are locked, in Nova, while they are recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockServers {
+    /// None.
+    Never,
+    /// Those whose state has to be altered: one that is paused is in error meanwhile, and its owner should not act on that.
+    Altered,
+    /// Every one. Two more calls to Nova a server.
+    Always,
 }
 
 /// What to do with a server that has a disk on the dead host alone.

@@ -186,6 +186,7 @@ impl Leader {
             self.nova.retain(|_, call| match call {
                 NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
                 NovaCall::Guest(..) | NovaCall::Reboot(_) | NovaCall::Life(_) | NovaCall::Lost(..) => true,
+                NovaCall::Act(..) | NovaCall::Lock(..) => true,
             });
         }
     }
@@ -236,7 +237,7 @@ impl Leader {
         let migrations: Vec<NovaMigration> = migrations.of.values().flatten().cloned().collect();
         let guests = cx.ledger.host(&host).and_then(|record| record.pulse.as_ref()).map(|pulse| &pulse.guests);
         let lists = Lists { host: &host, servers, migrations: &migrations, guests };
-        let (servers, mut remarks) = plan(&lists, cx.setup.policy.local_disk);
+        let (servers, mut remarks) = plan(&lists, cx.setup.policy.local_disk, cx.setup.policy.lock);
         let service = evacuation.service.clone().flatten();
         if service.is_none() {
             remarks.push(Text::new(format!("Nova has no compute service of {host}")));
@@ -342,15 +343,36 @@ impl Leader {
         now: Moment,
     ) {
         let Some(state) = self.intents.get_mut(&(id, server)) else { return };
+        // The next call is of the older kind; the server is stopped by us then.
+        let is_too_old = is_too_old(result);
+        self.stops_unknown |= is_too_old;
         let taken = state.answered(attempt, result, now);
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
-            evacuation.calls_pause = if taken { None } else { Some(Backoff::after(evacuation.calls_pause, now)) };
-            evacuation.note_refusal(result);
+            evacuation.pace_calls(taken, now);
+            if !is_too_old {
+                evacuation.note_refusal(result);
+            }
         }
     }
 }
 
+/// Whether Nova refuses to leave a server stopped where it arrives: it does not know microversion 2.95 (406), or one of its
+/// computes is older than it (400, by its own check of their versions).
+fn is_too_old(result: &Result<NovaAnswer, NovaError>) -> bool {
+    match result {
+        Err(NovaError::Refused { status: 406, .. }) => true,
+        Err(NovaError::Refused { status: 400, text }) => text.as_str().contains("microversion"),
+        Err(NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_) | NovaError::Malformed(_)) => false,
+        Ok(_) => false,
+    }
+}
+
 impl Evacuation {
+    /// A call was taken, or not: the next ones wait.
+    pub(super) fn pace_calls(&mut self, taken: bool, now: Moment) {
+        self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now)) };
+    }
+
     /// Nova answers 400 when somebody has cleared the mark: it is ordered again before any further call, lest every server
     /// use up its tries against it.
     fn note_refusal(&mut self, result: &Result<NovaAnswer, NovaError>) {

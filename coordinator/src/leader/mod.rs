@@ -18,11 +18,13 @@ mod guests;
 mod holds;
 mod lease;
 mod life;
+mod locks;
 mod lost;
 mod path_cases;
 mod proposals;
 mod pulses;
 mod rebooted;
+mod restore;
 mod retries;
 mod roster;
 mod server_words;
@@ -59,11 +61,13 @@ use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
 use life::LifeDesk;
+use locks::LockCase;
 use lost::Lost;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use rebooted::RebootCase;
+use restore::ActState;
 use roster::RosterWatch;
 use servers::IntentState;
 use suspect_case::SuspectCase;
@@ -131,6 +135,14 @@ pub(crate) struct Leader {
     absent: BTreeMap<HostName, AbsentWatch>,
     /// When this leadership began.
     began: Moment,
+    /// What this leadership did about each open act on a server.
+    acts: BTreeMap<(IncidentId, ServerId), ActState>,
+    /// Locks that outlive their evacuation.
+    lock_cases: BTreeMap<(IncidentId, ServerId), LockCase>,
+    /// Since when a server, locked by us for all that is known, shows no lock of ours.
+    unlocked_since: BTreeMap<(IncidentId, ServerId), Moment>,
+    /// Nova, or a compute of it, does not know evacuations that leave a server stopped (microversion 2.95).
+    stops_unknown: bool,
 }
 
 /// To whom an answer of Nova belongs.
@@ -140,6 +152,10 @@ enum NovaCall {
     Guest(IncidentId, guests::Ask),
     Lost(HostName, ServerId),
     Reboot(IncidentId),
+    /// An act on a server, and its number.
+    Act(IncidentId, ServerId, u32),
+    /// A server that may hold a lock of ours.
+    Lock(IncidentId, ServerId),
     /// The heartbeat of a suspect.
     Life(HostName),
 }
@@ -184,6 +200,10 @@ impl Leader {
             last_round: None,
             absent: BTreeMap::new(),
             began: cx.now.mono,
+            acts: BTreeMap::new(),
+            lock_cases: BTreeMap::new(),
+            unlocked_since: BTreeMap::new(),
+            stops_unknown: false,
         };
         leader.want_check(cx);
         leader
@@ -283,6 +303,7 @@ impl Leader {
         self.drive_suspects(cx);
         self.drive_life(cx);
         self.drive_incidents(cx);
+        self.drive_locks(cx);
         self.drive_reboots(cx);
         self.drive_guests(cx);
         self.drive_lost(cx);
@@ -300,6 +321,7 @@ impl Leader {
         let open: Vec<IncidentId> = cx.ledger.open_incidents().map(|incident| incident.id).collect();
         self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
         self.forget_closed_intents(cx);
+        self.forget_closed_acts(cx);
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
         let guests = &cx.ledger.guest_incidents;
@@ -387,6 +409,10 @@ impl Leader {
                 self.take_heartbeat(cx, &host, result);
                 return self.touch_soon(cx.now.mono);
             }
+            Some(NovaCall::Act(incident, server, number)) => {
+                self.take_act_answer(cx.now.mono, (incident, server), number, &result);
+            }
+            Some(NovaCall::Lock(incident, server)) => self.take_lock_nova(cx.now.mono, (incident, server), result),
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),

@@ -17,7 +17,9 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Fate, Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
 use crate::mutant::{Guard, keeps};
 use crate::order::EvacuateOrder;
-use crate::recovery::{CommittedIntent, IntentView, ServerStep, hosts_to_ask, intent_end, next_step};
+use crate::recovery::{
+    CommittedIntent, IntentView, ServerStep, act_before, hopeless, hosts_to_ask, intent_end, next_step,
+};
 use crate::time::Moment;
 
 /// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
@@ -25,7 +27,7 @@ pub(super) const WORD_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long after its commit an intent may still be called. What it rests on (denials, where Nova has the server) is at
 /// most [`WORD_AGE_MAX`] older. An intent held longer, by a brake or a voided proof, is closed unsent and decided anew.
-const CALL_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two questions to the same host about the same guests.
 pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -77,9 +79,14 @@ impl IntentState {
                 false
             }
             // Not this server's fault: not authorised for the moment, too slow, too much at once.
-            Err(NovaError::Refused { status: status @ (401 | 408 | 413 | 429), text }) => {
+            // 406: of a microversion that Nova does not know.
+            Err(NovaError::Refused { status: status @ (401 | 406 | 408 | 413 | 429), text }) => {
                 self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: {status}: {text}"))));
                 false
+            }
+            Err(NovaError::Refused { status: 400, text }) if text.as_str().contains("microversion") => {
+                self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: 400: {text}"))));
+                true
             }
             Err(NovaError::Refused { status, text }) => {
                 self.end = Some(IntentEnd::Refused(Text::new(format!("{status}: {text}"))));
@@ -108,7 +115,9 @@ pub(super) struct ServerRead {
 #[derive(Debug, Default)]
 pub(super) struct Round {
     /// Evacuations that may still begin.
-    room: usize,
+    pub(super) room: usize,
+    /// Acts on servers that have arrived that may still begin.
+    pub(super) acts: usize,
     /// Whom to ask about which guests.
     pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
@@ -135,10 +144,15 @@ impl Leader {
             let records = records.filter(|(server, _)| unsettled.binary_search(server).is_ok());
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
-        let mut round = Round { room: self.room(cx), ..Round::default() };
+        let (room, acts) = self.room(cx);
+        let mut round = Round { room, acts, ..Round::default() };
         for server in &unsettled {
             let Some(record) = incident.servers.get(server) else { continue };
             if self.is_proposing(&Key::Server(id, *server)) {
+                continue;
+            }
+            if let Some(open) = record.restore.act {
+                self.drive_act(cx, incident, proof, (*server, record), open);
                 continue;
             }
             match record.intent {
@@ -187,18 +201,21 @@ impl Leader {
         self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
     }
 
-    /// How many evacuations may begin now, over all incidents.
-    fn room(&self, cx: &Context<'_>) -> usize {
+    /// How many evacuations, and how many acts on servers that have arrived, may begin now, over all incidents.
+    fn room(&self, cx: &Context<'_>) -> (usize, usize) {
         let now = cx.now.mono;
-        let working = cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
-        let open = working.flat_map(|incident| {
-            let intents = incident.servers.iter().filter(|(_, record)| record.intent.is_some());
-            intents.map(|(server, _)| (incident.id, *server))
-        });
         let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
-        let under_way = open.filter(|key| !stalled(key)).count() + self.intending.len();
+        let (mut under_way, mut acts) = (self.intending.len(), 0);
+        for incident in cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck) {
+            for (server, record) in &incident.servers {
+                let before = record.restore.act.is_some_and(|open| open.act.is_before());
+                let moves = record.intent.is_some() && !stalled(&(incident.id, *server));
+                under_way += usize::from(before || moves);
+                acts += usize::from(record.restore.act.is_some() && !before);
+            }
+        }
         let most = if keeps(Guard::Pace) { cx.setup.policy.evacuations_at_once } else { usize::MAX };
-        most.saturating_sub(under_way)
+        (most.saturating_sub(under_way), most.saturating_sub(acts))
     }
 
     /// Whether this leadership has sent the call of the open intent of that server.
@@ -270,7 +287,8 @@ impl Leader {
     /// The one call of an intent.
     fn call(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof, server: ServerId, attempt: u32) {
         let id = incident.id;
-        let Some(intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
+        let Some(mut intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
+        intent.stop_on_arrival &= !self.stops_unknown;
         match self.permit(cx, &incident.host) {
             Ok(permit) => {
                 let call = cx.out.call();
@@ -314,19 +332,23 @@ impl Leader {
                     self.ask_nova(cx, id, ask, NovaRead::Server(server));
                 }
             }
-            ServerStep::Wait(why) => {
-                evacuation.server_reads.remove(&server);
-                if let Some(fate) = self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
-                    self.settle(cx, id, server, fate);
-                }
-            }
-            ServerStep::Settle(fate) => self.settle(cx, id, server, fate),
+            ServerStep::Wait(why) => match self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
+                Some(fate) => self.conclude(cx, incident, (server, record), fate, round),
+                None => self.look_again_at(id, server),
+            },
+            ServerStep::Settle(fate) => self.conclude(cx, incident, (server, record), fate, round),
             ServerStep::Evacuate { newest_migration } => {
-                match self.copies_denied(cx, incident, server, &migrations, round) {
-                    Ok(()) => self.intend(cx, incident, server, record, newest_migration, round),
-                    Err(why) => {
+                if let Some(fate) = hopeless(record) {
+                    self.conclude(cx, incident, (server, record), fate, round);
+                    return;
+                }
+                let before = read.flatten().and_then(|read| act_before(record, read));
+                match (self.copies_denied(cx, incident, server, &migrations, round), before) {
+                    (Ok(()), Some(act)) => self.intend_act(cx, incident, (server, record), act, round),
+                    (Ok(()), None) => self.intend(cx, incident, server, record, newest_migration, round),
+                    (Err(why), _) => {
                         if let Some(fate) = self.wait(now, id, server, why, ASK_AGAIN_AFTER) {
-                            self.settle(cx, id, server, fate);
+                            self.conclude(cx, incident, (server, record), fate, round);
                         }
                     }
                 }
@@ -335,7 +357,7 @@ impl Leader {
     }
 
     /// Notes why a server waits, and since when; beyond [`WAIT_MAX`] it is left behind with that reason.
-    fn wait(&mut self, now: Moment, id: IncidentId, server: ServerId, why: Text, look: Duration) -> Option<Fate> {
+    pub(super) fn wait(&mut self, now: Moment, id: IncidentId, server: ServerId, why: Text, look: Duration) -> Option<Fate> {
         let evacuation = self.evacuations.get_mut(&id)?;
         let since = evacuation.waits.get(&server).map_or(now, |(since, _)| *since);
         evacuation.waits.insert(server, (since, why.clone()));
@@ -343,7 +365,13 @@ impl Leader {
         (now.since(since) >= WAIT_MAX).then_some(Fate::LeftBehind { why })
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
+    fn look_again_at(&mut self, id: IncidentId, server: ServerId) {
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.server_reads.remove(&server);
+        }
+    }
+
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
         self.command(cx, Key::Server(id, server), LeaderCommand::Settle { incident: id, server, fate });
     }
 

@@ -17,6 +17,7 @@ use super::LEDGER_FORMAT;
 use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
 use super::rate::RateClaim;
+use super::restoration::RestoreCommand;
 use super::voters::VotersCommand;
 use super::watchdog::Stamp;
 use crate::order::GuestPower;
@@ -360,4 +361,6 @@ pub enum LeaderCommand {
     },
     /// About the voters.
     Voters(VotersCommand),
+    /// About the state of a server: locks, resets, stops, starts.
+    Restore(RestoreCommand),
 }

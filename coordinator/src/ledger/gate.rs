@@ -112,6 +112,7 @@ mod tests {
             intent: open.then_some(intent),
             last_failure: None,
             fate: fate.clone(),
+            restore: Default::default(),
         };
         let servers: BTreeMap<ServerId, ServerRecord> = servers
             .iter()

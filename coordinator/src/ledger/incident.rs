@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
+use super::restoration::Restoration;
 use super::{Outcome, STORY_LINES_MAX};
 use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
@@ -117,6 +118,9 @@ pub struct ServerRecord {
     pub last_failure: Option<Text>,
     /// Its fate, once known.
     pub fate: Option<Fate>,
+    /// What is done to its state.
+    #[serde(default)]
+    pub restore: Restoration,
 }
 
 /// An evacuate intent that may still have an effect.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use rekindle_proto::fact::{DiskPlacement, GuestList, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, ServerId};
 
-use crate::ledger::PlannedServer;
-use crate::policy::LocalDisk;
+use crate::ledger::{PlannedServer, RestorePlan};
+use crate::policy::{LocalDisk, LockServers};
+
+use super::restore::restoration;
 
 /// Metadata key by which one server consents to (`rebuild`), or refuses (`leave`), being rebuilt from its image.
 pub const LOCAL_DISK_KEY: &str = "rekindle:local_disk";
@@ -29,29 +31,39 @@ pub struct Lists<'a> {
 
 /// Decides the fate of each server, and names every difference between the lists.
 #[must_use]
-pub fn plan(lists: &Lists<'_>, local_disk: LocalDisk) -> (Vec<PlannedServer>, Vec<Text>) {
+pub fn plan(lists: &Lists<'_>, local_disk: LocalDisk, lock: LockServers) -> (Vec<PlannedServer>, Vec<Text>) {
     let empty = GuestList::default();
     let guests: BTreeMap<ServerId, DiskPlacement> =
         lists.guests.unwrap_or(&empty).guests.iter().map(|guest| (guest.server, guest.disks)).collect();
     let planned: Vec<PlannedServer> = lists
         .servers
         .iter()
-        .map(|server| PlannedServer {
-            server: server.id,
-            name: server.name.clone(),
-            vm_state: server.vm_state.clone(),
-            left_behind: left_behind(server, guests.get(&server.id).copied(), local_disk),
+        .map(|server| {
+            let (restore, unable) = match restoration(server, ran(lists, server.id), lock) {
+                Ok(restore) => (restore, None),
+                Err(why) => (RestorePlan::default(), Some(why)),
+            };
+            PlannedServer {
+                server: server.id,
+                name: server.name.clone(),
+                vm_state: server.vm_state.clone(),
+                left_behind: unable.or_else(|| left_behind(server, guests.get(&server.id).copied(), local_disk)),
+                restore,
+            }
         })
         .collect();
     (planned, differences(lists))
 }
 
+/// Whether a server ran, by its host's own last word. One whose process had died is not one that was stopped.
+fn ran(lists: &Lists<'_>, server: ServerId) -> Option<bool> {
+    let list = lists.guests?;
+    let guest = list.guests.iter().find(|guest| guest.server == server)?;
+    (!guest.died).then_some(guest.running)
+}
+
 /// Why a server is not evacuated; `None` if it is.
 fn left_behind(server: &NovaServer, disks: Option<DiskPlacement>, local_disk: LocalDisk) -> Option<Text> {
-    // nova/compute/api.py, `evacuate`: @check_instance_state(vm_state=[ACTIVE, STOPPED, ERROR]).
-    if !matches!(server.vm_state.as_str(), "active" | "stopped" | "error") {
-        return Some(Text::new(format!("vm_state {}: Nova does not evacuate it", server.vm_state)));
-    }
     let consent = match server.metadata.get(LOCAL_DISK_KEY).map(Text::as_str) {
         Some("rebuild") => LocalDisk::Rebuild,
         Some("leave") => LocalDisk::Leave,
@@ -120,6 +132,7 @@ mod tests {
             vm_state: vm_state.into(),
             task_state: None,
             metadata,
+            standing: Default::default(),
         }
     }
 
@@ -131,7 +144,6 @@ mod tests {
             ("active", None, Some(Shared), Leave, true),
             ("stopped", None, Some(Shared), Leave, true),
             ("error", None, Some(Shared), Leave, true),
-            ("paused", None, Some(Shared), Leave, false),
             ("active", None, Some(Local), Leave, false),
             ("active", None, Some(Unknown), Leave, false),
             ("active", None, None, Leave, false),
@@ -156,7 +168,7 @@ mod tests {
         let guests = GuestList { complete: true, guests: vec![stranger] };
         let servers = [server("active", None)];
         let lists = Lists { host: &host, servers: &servers, migrations: &[], guests: Some(&guests) };
-        let (planned, remarks) = plan(&lists, LocalDisk::Leave);
+        let (planned, remarks) = plan(&lists, LocalDisk::Leave, LockServers::Altered);
         assert_eq!(planned.len(), 1);
         assert_eq!(remarks.len(), 2, "{remarks:?}");
     }

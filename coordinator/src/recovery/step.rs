@@ -118,6 +118,7 @@ mod tests {
             intent: None,
             last_failure: Some("migration 4 to b failed".into()),
             fate: None,
+            restore: Default::default(),
         };
         let migration = |id: u64, kind, status| NovaMigration {
             id: MigrationId(id),
@@ -135,6 +136,7 @@ mod tests {
             vm_state: "active".into(),
             task_state: task.map(Text::from),
             metadata: BTreeMap::new(),
+            standing: Default::default(),
         };
         use MigrationKind::{Evacuation, LiveMigration};
         use MigrationStatus::{Done, Failed, UnderWay};

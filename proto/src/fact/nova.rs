@@ -39,6 +39,20 @@ pub struct NovaServer {
     pub task_state: Option<Text>,
     /// Metadata, only keys that begin with `rekindle:` and `HA_Enabled`.
     pub metadata: BTreeMap<String, Text>,
+    /// Whether it has power, and whether somebody locked it.
+    #[serde(default)]
+    pub standing: ServerStanding,
+}
+
+/// What else Nova says of a server's state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerStanding {
+    /// `OS-EXT-STS:power_state`: 1 running, 3 paused, 4 shut down, 6 crashed, 7 suspended; 0: Nova has not looked.
+    pub power_state: Option<u8>,
+    /// Whether it is locked, by whomever.
+    pub locked: bool,
+    /// What whoever locked it gave as the reason.
+    pub lock_reason: Option<Text>,
 }
 
 /// What kind of move a Nova migration record is about.

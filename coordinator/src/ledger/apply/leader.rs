@@ -90,6 +90,7 @@ impl Ledger {
             LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
             LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
             LeaderCommand::Voters(command) => self.apply_voters(at, command),
+            LeaderCommand::Restore(command) => self.apply_restore(at, command),
         }
     }
 

@@ -9,6 +9,7 @@
 //! | `epoch` | begin and age of epochs, brakes lifted |
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
+//! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
@@ -23,6 +24,7 @@ mod life;
 mod member;
 mod operator;
 mod reboot;
+mod restore;
 mod roster;
 mod servers;
 #[cfg(test)]
@@ -145,7 +147,10 @@ impl Ledger {
             self.incidents.values().filter(|incident| !incident.is_open()).map(|incident| incident.id).collect();
         let quarantines: BTreeSet<IncidentId> = self.hosts.values().filter_map(|host| host.quarantine).collect();
         let surplus = closed.len().saturating_sub(CLOSED_INCIDENTS_MAX);
-        for id in closed.iter().filter(|id| !quarantines.contains(id)).take(surplus) {
+        let holds_lock = |id: &IncidentId| self.locks.iter().any(|(of, _)| of == id);
+        let kept = |id: &&IncidentId| !quarantines.contains(*id) && !holds_lock(id);
+        let forgotten: Vec<IncidentId> = closed.iter().filter(kept).take(surplus).copied().collect();
+        for id in &forgotten {
             self.incidents.remove(id);
         }
         let settled: Vec<IncidentId> =

@@ -204,6 +204,7 @@ fn begin(servers: &[u128]) -> LeaderCommand {
         name: format!("vm-{number}").into(),
         vm_state: "active".into(),
         left_behind: None,
+        restore: Default::default(),
     };
     let servers = servers.iter().map(planned).collect();
     LeaderCommand::BeginEvacuation { incident: ONE, heartbeat: Some("1".into()), servers, remarks: Vec::new() }

@@ -4,6 +4,8 @@ use rekindle_proto::fact::{DeviceName, LifeSign, MigrationStatus, PathFinding, T
 use rekindle_proto::id::{HostName, MigrationId, PathName, ServerId};
 use serde::{Deserialize, Serialize};
 
+use super::super::restoration::RestorePlan;
+
 /// On whose word a host was judged gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRecord {
@@ -72,6 +74,9 @@ pub struct PlannedServer {
     pub vm_state: Text,
     /// `None`: to be evacuated. Else why it is left behind.
     pub left_behind: Option<Text>,
+    /// What is to become of its state.
+    #[serde(default)]
+    pub restore: RestorePlan,
 }
 
 /// How an evacuate intent ended.
