@@ -28,7 +28,9 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
     let mut dice = Dice(StdRng::seed_from_u64(seed));
     // Every second seed, without a throw of the dice.
     let gates = seed % 2 == 1;
-    let cluster = Cluster { gates, ..dice.cluster(hosts) };
+    // As gates: without a throw of the dice.
+    let odd_servers = [0, 30, 100][(seed / 2 % 3) as usize];
+    let cluster = Cluster { gates, odd_servers, ..dice.cluster(hosts) };
     let mut weather = dice.weather(gates);
     let mut events = Vec::new();
     for _ in 0..1 + dice.below(EVENTS_MOST) {
@@ -106,6 +108,7 @@ impl Dice {
             gates: false,
             formed: false,
             policy: PolicyWords::default(),
+            odd_servers: 0,
             members: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod api;
 mod computes;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, Text};
 use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
 use uuid::Uuid;
+
+pub use states::{OWNERS_REASON, found, wanted};
 
 /// Nova's `service_down_time`: a service that has not reported for so long is down.
 pub const SERVICE_DOWN: Duration = Duration::from_secs(60);
@@ -35,6 +38,8 @@ pub struct Nova {
     /// Evacuate calls that were accepted, in order.
     pub accepted: Vec<(ServerId, HostName)>,
     calls_of: BTreeMap<ServerId, usize>,
+    /// In which state each server was put, whether it ran, and whether its owner had locked it.
+    found: BTreeMap<ServerId, (String, bool, bool)>,
     /// Every moment at which a server began to run twice.
     pub corruptions: Vec<(ServerId, BTreeSet<HostName>)>,
 }
@@ -68,6 +73,8 @@ pub struct Rebuild {
     pub server: ServerId,
     /// Where the new copy is to run.
     pub dest: HostName,
+    /// It is left stopped.
+    pub stops: bool,
 }
 
 /// A step of Nova's own, some time after the last.

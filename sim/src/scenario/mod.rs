@@ -93,6 +93,9 @@ pub struct Cluster {
     /// Thresholds that differ from the defaults.
     #[serde(skip_serializing_if = "PolicyWords::is_default")]
     pub policy: PolicyWords,
+    /// Servers that are not simply active when it begins: stopped, paused, in error, locked by their owners …, in percent.
+    #[serde(skip_serializing_if = "is_none")]
+    pub odd_servers: u8,
     /// The members by name, instead of `hosts`, `witnesses`, `voters` and `domains`: a live cluster's.
     #[serde(rename = "member", skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
@@ -118,6 +121,10 @@ pub struct Member {
     pub servers: usize,
 }
 
+fn is_none(percent: &u8) -> bool {
+    *percent == 0
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -131,6 +138,7 @@ impl Default for Cluster {
             gates: false,
             formed: false,
             policy: PolicyWords::default(),
+            odd_servers: 0,
             members: Vec::new(),
         }
     }

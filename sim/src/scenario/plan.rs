@@ -21,7 +21,7 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, formed, ref policy, ref members } =
+        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, formed, odd_servers, ref policy, ref members } =
             *self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
@@ -48,6 +48,7 @@ impl Cluster {
             gates,
             records: false,
             formed,
+            odd_servers,
         }
     }
 }

@@ -69,6 +69,7 @@ impl World {
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan);
         }
+        world.put_in_states(plan.odd_servers, plan.seed);
         let known = plan.formed.then(|| world.form());
         for ix in 0..roster.len() {
             world.begin_daemon(ix, known.as_ref());

@@ -10,14 +10,16 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
-use rekindle_coordinator::ledger::{Entry, Ledger};
-use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder};
+use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
+use rekindle_coordinator::order::{
+    EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+};
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
 use rekindle_proto::admin::AdminRequest;
 use rekindle_proto::fact::{
     DeviceError, DeviceGuid, DeviceReading, DiskPlacement, Guest, GuestEvent, GuestList, MemberRole, NovaError,
-    PowerState,
+    PowerState, Text,
 };
 use rekindle_proto::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, MemberId, PathName, ServerId, SystemUuid, WallTime,
@@ -46,6 +48,7 @@ mod network;
 mod plan;
 mod power;
 mod queue;
+mod states;
 mod tape;
 mod voters;
 mod watchdog;
@@ -96,7 +99,9 @@ enum Happening {
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
-    LateEvacuate { server: ServerId, answer: Option<(u32, u32, CallId)> },
+    ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
+    LateAct { server: ServerId, act: ServerAct, reason: Box<str> },
+    LateEvacuate { server: ServerId, stops: bool, answer: Option<(u32, u32, CallId)> },
     Nova(Box<Stage>),
     PressPower(u32),
     Boot { host: u32, start: u32 },
@@ -243,7 +248,12 @@ impl World {
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
-            Happening::LateEvacuate { server, answer } => self.evacuate_arrives(server, answer),
+            Happening::ServerAct { asker, start, order } => self.server_act(asker as Ix, start, &order),
+            Happening::LateAct { server, act, reason } => {
+                // Whoever called has long given it up.
+                drop(self.server_act_arrives(server, act, &Text::new(reason)));
+            }
+            Happening::LateEvacuate { server, stops, answer } => self.evacuate_arrives(server, stops, answer),
             Happening::Nova(stage) => self.nova_stage(*stage),
             Happening::PressPower(host) => {
                 let name = self.hosts[host as Ix].name.clone();

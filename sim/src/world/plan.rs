@@ -34,6 +34,8 @@ pub struct Plan {
     pub records: bool,
     /// Whether it begins as a cluster that has run for hours (`world/formed.rs`), not with everybody's first start.
     pub formed: bool,
+    /// Part of all servers that is not simply active: stopped, paused, in error, locked by its owner …, in percent.
+    pub odd_servers: u8,
 }
 
 /// One member of a cluster that is given by name.
@@ -64,6 +66,7 @@ impl Default for Plan {
             gates: false,
             records: false,
             formed: false,
+            odd_servers: 0,
         }
     }
 }
