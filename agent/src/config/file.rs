@@ -138,6 +138,15 @@ pub(super) struct RecoveryTable {
     pub(super) evacuate_settle: Option<String>,
     pub(super) local_disk: Option<LocalDiskWord>,
     pub(super) on_shutdown: Option<String>,
+    pub(super) lock: Option<LockWord>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LockWord {
+    Never,
+    Altered,
+    Always,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
-use rekindle_coordinator::policy::{LocalDisk, OnAgentDeath, Policy};
+use rekindle_coordinator::policy::{LocalDisk, LockServers, OnAgentDeath, Policy};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
 
 use super::file::{
-    ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LogTable, MemberTable, NovaTable,
-    OnAgentDeathWord, RecoveryTable,
+    ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LockWord, LogTable, MemberTable,
+    NovaTable, OnAgentDeathWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
 use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths};
@@ -336,6 +336,12 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         },
         life_ports: paths::life_ports(on, detection.life_ports.as_deref()).unwrap_or(default.life_ports),
         paths: default.paths,
+        lock: match recovery.lock {
+            Some(LockWord::Never) => LockServers::Never,
+            Some(LockWord::Altered) => LockServers::Altered,
+            Some(LockWord::Always) => LockServers::Always,
+            None => default.lock,
+        },
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
     }
 }

@@ -118,6 +118,7 @@ const KEYS: [(&str, &str); 42] = [
     ("evacuations_at_once", "recovery"),
     ("evacuate_tries", "recovery"),
     ("local_disk", "recovery"),
+    ("lock", "recovery"),
     ("on_shutdown", "recovery"),
     ("cloud", "nova"),
     ("clouds_file", "nova"),
@@ -170,11 +171,12 @@ fn signs_of_life_and_path_rules() {
 fn values_arrive_where_they_belong() {
     let text = edit(
         "[nova]\ncloud",
-        "[recovery]\nlocal_disk = \"rebuild\"\non_shutdown = \"ignore\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
+        "[recovery]\nlocal_disk = \"rebuild\"\nlock = \"always\"\non_shutdown = \"ignore\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
     ) + "[libvirt]\nuri = \"guests+unix:///run/guests.sock\"\n[log]\ntarget = \"stderr\"\nformat = \"json\"\n";
     let config = parse(&text).expect("taken");
     assert_eq!(config.policy.on_shutdown, rekindle_coordinator::ledger::OnShutdown::Ignore);
     assert_eq!(config.policy.local_disk, rekindle_coordinator::policy::LocalDisk::Rebuild);
+    assert_eq!(config.policy.lock, rekindle_coordinator::policy::LockServers::Always);
     assert_eq!(config.policy.evacuate_tries, 5);
     assert_eq!(config.policy.probe_period.as_millis(), 1_000);
     assert_eq!(config.nova.as_ref().expect("nova").timeout.as_secs(), 10);
@@ -307,6 +309,7 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (edit("hosts = \"cmp-*\"\n", ""), "fence_device[1].hosts is missing", "no safe default"),
         (format!("{GOOD}timeout = \"120s\"\n"), "nova.timeout = \"120s\" must be \"1s\" to \"100s\"", "(I11)"),
         (format!("{GOOD}auth_token = \"hunter2\"\n"), "nova.auth_token must not be in this file", "clouds_file"),
+        (format!("{GOOD}[recovery]\nlock = \"maybe\"\n"), "recovery.lock = \"maybe\" is not", "altered"),
         (format!("{GOOD}[recovery]\nlocal_disk = \"maybe\"\n"), "recovery.local_disk = \"maybe\" is not", "rebuild"),
         (
             format!("{GOOD}[recovery]\non_shutdown = \"perhaps\"\n"),

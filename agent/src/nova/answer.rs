@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::fact::{
+    MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, ServerStanding, Text,
+};
 use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +46,11 @@ struct Server {
     task_state: Option<String>,
     #[serde(default)]
     metadata: BTreeMap<String, Value>,
+    #[serde(rename = "OS-EXT-STS:power_state")]
+    power_state: Option<u8>,
+    #[serde(default)]
+    locked: bool,
+    locked_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +129,11 @@ pub(super) fn server_row(row: &Value) -> Result<NovaServer, NovaError> {
         vm_state: Text::new(vm_state.to_lowercase()),
         task_state: server.task_state.filter(|state| !state.is_empty()).map(|state| Text::new(state.to_lowercase())),
         metadata: metadata.map(|(key, value)| (key, Text::new(plain(&value)))).collect(),
+        standing: ServerStanding {
+            power_state: server.power_state,
+            locked: server.locked,
+            lock_reason: server.locked_reason.map(Text::new),
+        },
     })
 }
 
@@ -238,6 +250,14 @@ mod tests {
         assert_eq!(server.vm_state.as_str(), "active");
         assert_eq!(server.metadata.keys().collect::<Vec<_>>(), ["HA_Enabled", "rekindle:priority"]);
         assert_eq!(server_row(&row(Value::Null)).expect("shelved").host, None);
+        assert_eq!(server.standing, ServerStanding::default());
+        let mut locked = row(json!("cmp-1"));
+        locked["OS-EXT-STS:power_state"] = json!(1);
+        locked["locked"] = json!(true);
+        locked["locked_reason"] = json!("mine");
+        let standing = server_row(&locked).expect("read").standing;
+        assert_eq!((standing.power_state, standing.locked), (Some(1), true));
+        assert_eq!(standing.lock_reason, Some("mine".into()));
     }
 
     #[test]

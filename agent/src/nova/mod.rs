@@ -33,7 +33,8 @@ use std::time::Duration;
 
 use osauth::ApiVersion;
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
-use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder};
+use rekindle_coordinator::ledger::ServerAct;
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, ServerActOrder};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{NovaError, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId, ServiceId};
@@ -47,8 +48,9 @@ use self::wire::{Act, Get, Wire};
 /// binary; above 2.69 the list has half-empty rows for unreachable cells.
 const SERVICES: ApiVersion = ApiVersion(2, 53);
 
-/// Servers. From 2.69 a server of an unreachable cell is shown with what is known of it, instead of as if deleted.
-const SERVERS: ApiVersion = ApiVersion(2, 69);
+/// Servers. From 2.69 a server of an unreachable cell is shown with what is known of it, instead of as if deleted; from 2.73
+/// (Train) a lock is shown with its reason, by which we know our own.
+const SERVERS: ApiVersion = ApiVersion(2, 73);
 
 /// Migration records. 2.59 is the first that is paged (and names records by UUID, which paging needs).
 const MIGRATIONS: ApiVersion = ApiVersion(2, 59);
@@ -57,6 +59,16 @@ const MIGRATIONS: ApiVersion = ApiVersion(2, 59);
 /// power state is restored at the destination, from 2.95 it is left stopped. The lowest of that range reaches the most
 /// clouds (Stein and later).
 const EVACUATE: ApiVersion = ApiVersion(2, 68);
+
+/// The same for a server that is to be stopped where it arrives: 2.95 (Antelope) is the first that does so. An older Nova
+/// answers 406, one with an older compute 400; then it is evacuated as any other, and stopped there.
+const EVACUATE_STOPPED: ApiVersion = ApiVersion(2, 95);
+
+/// `lock` and `unlock`. 2.73 is the first whose locks have a reason.
+const LOCK: ApiVersion = ApiVersion(2, 73);
+
+/// `os-resetState` has not changed since the first microversion.
+const RESET: ApiVersion = ApiVersion(2, 1);
 
 /// `os-stop` and `os-start` have not changed since the first microversion.
 const GUEST_POWER: ApiVersion = ApiVersion(2, 1);
@@ -126,7 +138,7 @@ impl Nova {
     /// # Errors
     /// [`NovaError`], exact about whether the evacuation may have begun.
     pub async fn evacuate(&self, order: &EvacuateOrder) -> Result<NovaAnswer, NovaError> {
-        self.send_evacuate(order.server(), order.begin_before()).await
+        self.send_evacuate(order.server(), order.stop_on_arrival(), order.begin_before()).await
     }
 
     /// Stops or starts a server where it is.
@@ -135,6 +147,14 @@ impl Nova {
     /// [`NovaError`], exact about whether it may have been done.
     pub async fn guest_power(&self, order: &GuestPowerOrder) -> Result<NovaAnswer, NovaError> {
         self.send_guest_power(order.server(), order.power(), order.begin_before()).await
+    }
+
+    /// Locks, unlocks, resets, stops or starts a server that is being recovered.
+    ///
+    /// # Errors
+    /// [`NovaError`], exact about whether it may have been done.
+    pub async fn server_act(&self, order: &ServerActOrder) -> Result<NovaAnswer, NovaError> {
+        self.send_server_act(order.server(), order.act(), order.reason(), order.begin_before()).await
     }
 
     /// For `rekindled --check`: tries what can be tried without changing anything, and says in words what came of it.
@@ -225,8 +245,31 @@ impl Nova {
             .await
     }
 
-    async fn send_evacuate(&self, server: ServerId, begin_before: Moment) -> Result<NovaAnswer, NovaError> {
-        self.server_action(server, EVACUATE, json!({ "evacuate": {} }), begin_before).await
+    async fn send_evacuate(
+        &self,
+        server: ServerId,
+        stop_on_arrival: bool,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let version = if stop_on_arrival { EVACUATE_STOPPED } else { EVACUATE };
+        self.server_action(server, version, json!({ "evacuate": {} }), begin_before).await
+    }
+
+    async fn send_server_act(
+        &self,
+        server: ServerId,
+        act: ServerAct,
+        reason: &Text,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let (version, body) = match act {
+            ServerAct::Lock => (LOCK, json!({ "lock": { "locked_reason": reason.as_str() } })),
+            ServerAct::Unlock => (LOCK, json!({ "unlock": null })),
+            ServerAct::Reset | ServerAct::Mark => (RESET, json!({ "os-resetState": { "state": "error" } })),
+            ServerAct::Stop => (GUEST_POWER, json!({ "os-stop": null })),
+            ServerAct::Start => (GUEST_POWER, json!({ "os-start": null })),
+        };
+        self.server_action(server, version, body, begin_before).await
     }
 
     async fn send_guest_power(

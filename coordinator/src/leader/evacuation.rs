@@ -362,7 +362,9 @@ fn is_too_old(result: &Result<NovaAnswer, NovaError>) -> bool {
     match result {
         Err(NovaError::Refused { status: 406, .. }) => true,
         Err(NovaError::Refused { status: 400, text }) => text.as_str().contains("microversion"),
-        Err(NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_) | NovaError::Malformed(_)) => false,
+        Err(NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_) | NovaError::Malformed(_)) => {
+            false
+        }
         Ok(_) => false,
     }
 }

@@ -176,8 +176,7 @@ impl Leader {
         let migrations = evacuation.and_then(|evacuation| evacuation.migrations.as_ref()?.of.get(&server));
         let none = Vec::new();
         let read = evacuation.and_then(|evacuation| evacuation.server_reads.get(&server));
-        let read =
-            read.filter(|read| read.attempt == record.attempts && cx.now.mono.since(read.asked) < WORD_AGE_MAX);
+        let read = read.filter(|read| read.attempt == record.attempts && cx.now.mono.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
         let tries = cx.setup.policy.evacuate_tries;
         next_step(&incident.host, record, migrations.unwrap_or(&none), &dead_ends, read, tries)

@@ -357,7 +357,14 @@ impl Leader {
     }
 
     /// Notes why a server waits, and since when; beyond [`WAIT_MAX`] it is left behind with that reason.
-    pub(super) fn wait(&mut self, now: Moment, id: IncidentId, server: ServerId, why: Text, look: Duration) -> Option<Fate> {
+    pub(super) fn wait(
+        &mut self,
+        now: Moment,
+        id: IncidentId,
+        server: ServerId,
+        why: Text,
+        look: Duration,
+    ) -> Option<Fate> {
         let evacuation = self.evacuations.get_mut(&id)?;
         let since = evacuation.waits.get(&server).map_or(now, |(since, _)| *since);
         evacuation.waits.insert(server, (since, why.clone()));

@@ -167,3 +167,219 @@ impl Arrival {
         self.server
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Restoration;
+    use rekindle_proto::fact::ServerStanding;
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    fn server(vm_state: &str, task: &str, power: u8) -> NovaServer {
+        NovaServer {
+            id: ServerId(Uuid::nil()),
+            name: "web-1".into(),
+            host: None,
+            vm_state: vm_state.into(),
+            task_state: (!task.is_empty()).then(|| task.into()),
+            metadata: BTreeMap::new(),
+            standing: ServerStanding { power_state: Some(power), ..ServerStanding::default() },
+        }
+    }
+
+    fn record(vm_state: &str, plan: RestorePlan) -> ServerRecord {
+        ServerRecord {
+            name: "web-1".into(),
+            vm_state: vm_state.into(),
+            attempts: 0,
+            attempts_excused: 0,
+            intent: None,
+            last_failure: None,
+            fate: None,
+            restore: Restoration::of(plan),
+        }
+    }
+
+    /// Everything that is done to a server, by Nova as it is, from its dead host to its end: the acts in order, where Nova
+    /// builds it, and how it is in the end. `old`: a Nova that does not know evacuations that leave a server stopped.
+    fn story(vm_state: &str, task: &str, power: u8, ran: Option<bool>, old: bool) -> String {
+        let mut now = server(vm_state, task, power);
+        let plan = match restoration(&now, ran, LockServers::Altered) {
+            Ok(plan) => plan,
+            Err(why) => return format!("left behind: {why}"),
+        };
+        let mut record = record(vm_state, plan);
+        let mut said = Vec::new();
+        while let Some(act) = act_before(&record, &now) {
+            said.push(format!("{act:?}"));
+            match act {
+                ServerAct::Lock => record.restore.locked_by_us = true,
+                ServerAct::Reset => {
+                    record.restore.reset = true;
+                    now = server("error", "", power);
+                }
+                ServerAct::Unlock | ServerAct::Mark | ServerAct::Stop | ServerAct::Start => panic!("{act:?} before"),
+            }
+        }
+        assert!(matches!(now.vm_state.as_str(), "active" | "stopped" | "error"), "Nova refuses {now:?}");
+        let stops = now.vm_state.as_str() == "stopped" || (record.restore.plan.stop_on_arrival && !old);
+        said.push(if stops { "evacuated, stopped" } else { "evacuated" }.to_owned());
+        now = server(if stops { "stopped" } else { "active" }, "", if stops { 4 } else { 1 });
+        while let Some(act) = act_after(&record, &now) {
+            said.push(format!("{act:?}"));
+            now.vm_state = match act {
+                ServerAct::Stop => "stopped".into(),
+                ServerAct::Start => "active".into(),
+                ServerAct::Mark => {
+                    record.restore.marked = true;
+                    "error".into()
+                }
+                ServerAct::Lock | ServerAct::Unlock | ServerAct::Reset => panic!("{act:?} after"),
+            };
+        }
+        format!("{} = {}", said.join(", "), now.vm_state)
+    }
+
+    #[test]
+    fn the_table_of_states() {
+        const RUNS: u8 = 1;
+        const OFF: u8 = 4;
+        let (unknown, ran, idle) = (None, Some(true), Some(false));
+        let simple = "evacuated = active";
+        let stays = "evacuated, stopped = stopped";
+        let altered = "Lock, Reset, evacuated, stopped = stopped";
+        let rows = [
+            ("active", "", RUNS, ran, simple),
+            ("active", "", OFF, unknown, simple),
+            // Shut down from within a minute ago, and Nova does not know yet: Nova's word stands.
+            ("active", "", RUNS, idle, simple),
+            ("active", "rebooting", RUNS, ran, simple),
+            ("active", "powering-off", RUNS, ran, simple),
+            (
+                "active",
+                "deleting",
+                RUNS,
+                ran,
+                "left behind: its owner was deleting it (deleting) when its host died: delete it again",
+            ),
+            ("stopped", "", OFF, idle, stays),
+            ("stopped", "", OFF, unknown, stays),
+            ("stopped", "powering-on", OFF, idle, stays),
+            // Nova's sync, as its host went down in order.
+            ("stopped", "", OFF, ran, "Lock, evacuated, stopped, Start = active"),
+            ("error", "", OFF, idle, "Lock, evacuated, stopped, Mark = error"),
+            ("error", "", RUNS, unknown, "Lock, evacuated, Mark = error"),
+            ("error", "", OFF, ran, "Lock, evacuated, Mark = error"),
+            ("error", "powering-off", OFF, idle, "Lock, evacuated, stopped, Mark = error"),
+            ("resized", "", RUNS, ran, "Lock, Reset, evacuated = active"),
+            ("resized", "resize_reverting", RUNS, ran, "Lock, Reset, evacuated = active"),
+            ("resized", "", OFF, idle, altered),
+            ("paused", "", 3, ran, altered),
+            ("paused", "unpausing", 3, ran, altered),
+            ("suspended", "", OFF, idle, altered),
+            ("suspended", "resuming", OFF, idle, altered),
+            ("rescued", "", RUNS, ran, altered),
+            ("rescued", "unrescuing", RUNS, ran, altered),
+            ("shelved", "", OFF, idle, altered),
+            ("shelved", "shelving_offloading", OFF, idle, altered),
+            (
+                "shelved_offloaded",
+                "",
+                OFF,
+                unknown,
+                "left behind: it is shelved and offloaded: it is on no host, and needs none",
+            ),
+            (
+                "building",
+                "spawning",
+                0,
+                unknown,
+                "left behind: it was being built, and has never run: delete it, and create it again",
+            ),
+            ("soft-delete", "", OFF, idle, "left behind: its owner has deleted it (vm_state soft-delete)"),
+            ("folding", "", RUNS, ran, "left behind: vm_state folding: Nova does not evacuate it"),
+        ];
+        for (state, task, power, was, expected) in rows {
+            assert_eq!(story(state, task, power, was, false), expected, "{state} {task} {power} {was:?}");
+            let old = expected.replace("Reset, evacuated, stopped", "Reset, evacuated, Stop");
+            let old = match state {
+                "error" => old.replace("evacuated, stopped, Mark", "evacuated, Stop, Mark"),
+                _ => old,
+            };
+            assert_eq!(story(state, task, power, was, true), old, "{state} {task} {power} {was:?}, an old Nova");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_brought_back_is_said() {
+        let lost = |state: &str, task: &str| {
+            let plan = restoration(&server(state, task, 1), None, LockServers::Never).expect("evacuated");
+            plan.lost.map(|lost| lost.to_string()).unwrap_or_default()
+        };
+        assert_eq!(lost("active", ""), "");
+        assert_eq!(lost("active", "rebooting"), "its task rebooting was cut short");
+        assert_eq!(lost("paused", ""), "it was paused: what was in its memory is lost");
+        let both = "it was suspended: what was in its memory is lost; its task resuming was cut short";
+        assert_eq!(lost("suspended", "resuming"), both);
+    }
+
+    #[test]
+    fn who_is_locked() {
+        use LockServers::{Altered, Always, Never};
+        for (policy, state, locked, expected) in [
+            (Never, "paused", false, false),
+            (Altered, "active", false, false),
+            (Altered, "stopped", false, false),
+            (Altered, "paused", false, true),
+            (Altered, "error", false, true),
+            (Always, "active", false, true),
+            // Its owner's lock stays, and is nobody else's to lift.
+            (Always, "active", true, false),
+            (Altered, "paused", true, false),
+        ] {
+            let mut found = server(state, "", 1);
+            found.standing.locked = locked;
+            let plan = restoration(&found, None, policy).expect("evacuated");
+            assert_eq!(plan.locks, expected, "{policy:?} {state} {locked}");
+            // Locked since it was listed: not by us.
+            let since = NovaServer { standing: ServerStanding { locked: true, ..found.standing.clone() }, ..found };
+            assert_ne!(act_before(&record(state, plan), &since), Some(ServerAct::Lock));
+        }
+    }
+
+    #[test]
+    fn a_lock_is_known_by_its_reason() {
+        let ours = Text::from("rekindle zrh1: incident 7, being recovered");
+        let mut found = server("active", "", 1);
+        assert!(!is_locked_by(&found, &ours));
+        found.standing = ServerStanding { locked: true, lock_reason: None, ..found.standing };
+        assert!(!is_locked_by(&found, &ours));
+        found.standing.lock_reason = Some("rekindle zrh1: incident 8, being recovered".into());
+        assert!(!is_locked_by(&found, &ours));
+        found.standing.lock_reason = Some(ours.clone());
+        assert!(is_locked_by(&found, &ours));
+    }
+
+    #[test]
+    fn what_an_act_shows() {
+        let reason = Text::from("ours");
+        let rows = [
+            (ServerAct::Reset, "paused", "", false),
+            (ServerAct::Reset, "error", "", true),
+            (ServerAct::Reset, "error", "rebuilding", false),
+            (ServerAct::Mark, "active", "", false),
+            (ServerAct::Stop, "active", "", false),
+            (ServerAct::Stop, "active", "powering-off", true),
+            (ServerAct::Stop, "stopped", "", true),
+            (ServerAct::Start, "stopped", "", false),
+            (ServerAct::Start, "stopped", "powering-on", true),
+            (ServerAct::Start, "active", "", true),
+            (ServerAct::Lock, "active", "", false),
+            (ServerAct::Unlock, "active", "", true),
+        ];
+        for (act, state, task, expected) in rows {
+            assert_eq!(shows(act, &server(state, task, 1), &reason), expected, "{act:?} {state} {task}");
+        }
+    }
+}

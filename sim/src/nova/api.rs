@@ -11,7 +11,11 @@ impl Nova {
         Ok(match request {
             NovaRead::Service(host) => NovaAnswer::Service(self.service(host, now)),
             NovaRead::Servers(host) => NovaAnswer::Servers(
-                self.servers.values().filter(|server| server.host.as_ref() == Some(host)).map(|server| self.shown(server)).collect(),
+                self.servers
+                    .values()
+                    .filter(|server| server.host.as_ref() == Some(host))
+                    .map(|server| self.shown(server))
+                    .collect(),
             ),
             NovaRead::Migrations(host) => NovaAnswer::Migrations(
                 self.migrations

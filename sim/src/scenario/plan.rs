@@ -21,8 +21,20 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, formed, odd_servers, ref policy, ref members } =
-            *self;
+        let Self {
+            hosts,
+            witnesses,
+            voters,
+            domains,
+            servers,
+            paths,
+            armed,
+            gates,
+            formed,
+            odd_servers,
+            ref policy,
+            ref members,
+        } = *self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),

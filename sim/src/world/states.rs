@@ -76,7 +76,8 @@ impl World {
         let server = order.server();
         let Some(record) = self.nova.server(server) else { return };
         let host = record.host.clone();
-        let is_ours = record.standing.lock_reason.as_ref().is_some_and(|reason| reason.as_str().starts_with("rekindle "));
+        let is_ours =
+            record.standing.lock_reason.as_ref().is_some_and(|reason| reason.as_str().starts_with("rekindle "));
         let is_owners = record.standing.locked && !is_ours;
         let dead = self.raft.ledger().incidents.get(&order.incident()).map(|incident| incident.host.clone());
         match order.act() {
