@@ -14,6 +14,7 @@ use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand, RestoreCommand, ServerAct, ServerRecord, lock_reason};
+use crate::mutant::{Guard, keeps};
 use crate::order::{CommittedAct, ServerActOrder};
 use crate::recovery::is_locked_by;
 use crate::time::Moment;
@@ -37,6 +38,9 @@ pub(super) struct LockCase {
 impl Leader {
     pub(super) fn drive_locks(&mut self, cx: &mut Context<'_>) {
         let ledger = cx.ledger;
+        if !keeps(Guard::Unlocks) {
+            return;
+        }
         self.unlocked_since.retain(|key, _| ledger.locks.contains(key));
         // While it is fenced or evacuated, the lock is needed, or lifted there.
         let outlives = |incident: &Incident| !incident.is_open() || incident.phase == Phase::Stuck;

@@ -16,6 +16,7 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{
     ActEnd, Fate, Incident, LeaderCommand, OpenAct, RestoreCommand, ServerAct, ServerRecord, lock_reason,
 };
+use crate::mutant::{Guard, keeps};
 use crate::order::{CommittedAct, ServerActOrder};
 use crate::recovery::{Arrival, ServerStep, act_after, is_locked_by, next_step, shows};
 use crate::time::Moment;
@@ -323,7 +324,7 @@ impl Leader {
             self.intend_act(cx, incident, (server, record), act, round);
             return;
         }
-        if !record.restore.locked_by_us || fate == Fate::Deleted {
+        if !record.restore.locked_by_us || fate == Fate::Deleted || !keeps(Guard::Unlocks) {
             self.settle(cx, id, server, fate);
             return;
         }

@@ -10,6 +10,7 @@ use rekindle_proto::id::{HostName, ServerId};
 
 use super::step::ServerStep;
 use crate::ledger::{EndState, Fate, RestorePlan, ServerAct, ServerRecord};
+use crate::mutant::{Guard, keeps};
 use crate::policy::LockServers;
 
 /// Nova's `power_state` of a running server (nova/compute/power_state.py).
@@ -65,7 +66,7 @@ pub fn restoration(server: &NovaServer, ran: Option<bool>, lock: LockServers) ->
         LockServers::Always => true,
     };
     // What its owner, or an operator, has locked needs no lock of ours, and stays theirs.
-    let locks = locks && !server.standing.locked;
+    let locks = locks && (!server.standing.locked || !keeps(Guard::OwnersLock));
     Ok(RestorePlan { end, resets, locks, stop_on_arrival, lost: lost.map(Text::new) })
 }
 
@@ -79,7 +80,11 @@ fn cut_short(task: &str) -> String {
 pub fn act_before(record: &ServerRecord, server: &NovaServer) -> Option<ServerAct> {
     let restore = &record.restore;
     let is_open = |act| !restore.given_up.contains(&act);
-    if restore.plan.locks && !restore.locked_by_us && !server.standing.locked && is_open(ServerAct::Lock) {
+    if !keeps(Guard::ArrivedFirst) && restore.acts == 0 {
+        return act_after(record, server);
+    }
+    let is_free = !server.standing.locked || !keeps(Guard::OwnersLock);
+    if restore.plan.locks && !restore.locked_by_us && is_free && is_open(ServerAct::Lock) {
         return Some(ServerAct::Lock);
     }
     (restore.plan.resets && !restore.reset && is_open(ServerAct::Reset)).then_some(ServerAct::Reset)
@@ -104,6 +109,9 @@ pub fn hopeless(record: &ServerRecord) -> Option<Fate> {
 #[must_use]
 pub fn act_after(record: &ServerRecord, server: &NovaServer) -> Option<ServerAct> {
     let restore = &record.restore;
+    if !keeps(Guard::EndState) {
+        return None;
+    }
     let due = match (restore.plan.end, server.vm_state.as_str()) {
         (EndState::Running, "stopped") => ServerAct::Start,
         (EndState::Stopped, "active") => ServerAct::Stop,
@@ -156,8 +164,8 @@ impl Arrival {
             ServerStep::Settle(Fate::Recovered { to }) => is_sound(to).then_some(Self { server }),
             ServerStep::Settle(Fate::LeftBehind { .. } | Fate::Deleted)
             | ServerStep::ReadServer { .. }
-            | ServerStep::Wait(_)
-            | ServerStep::Evacuate { .. } => None,
+            | ServerStep::Wait(_) => None,
+            ServerStep::Evacuate { .. } => (!keeps(Guard::ArrivedFirst)).then_some(Self { server }),
         }
     }
 

@@ -97,7 +97,10 @@ fn server_line(leader: Option<&Leader>, incident: &Incident, id: ServerId, recor
         (Some(Fate::LeftBehind { why }), _) => ("left-behind", None, Some(why.clone())),
         (Some(Fate::Deleted), _) => ("deleted", None, None),
         (None, Some(_)) => ("evacuating", None, wait.or_else(|| record.last_failure.clone())),
-        (None, None) => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
+        (None, None) => match record.restore.act {
+            Some(open) => ("waiting", None, Some(Text::new(format!("is being {}", open.act.words())))),
+            None => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
+        },
     };
     ServerLine { server: id, name: record.name.clone(), state: state.into(), to, attempts: record.attempts, reason }
 }

@@ -84,6 +84,9 @@ impl Nova {
             let text = format!("Cannot 'evacuate' instance {server} while it is in vm_state {}", record.vm_state);
             return Err(refused(409, &text));
         }
+        if stop_on_arrival && self.is_old {
+            return Err(refused(406, "Version 2.95 is not supported by the API."));
+        }
         let stops = stop_on_arrival || record.vm_state.as_str() == "stopped";
         if self.services.get(&source).is_some_and(|service| Self::is_up(service, now)) {
             return Err(refused(400, "Compute service is still in use."));

@@ -38,6 +38,8 @@ pub struct Nova {
     /// Evacuate calls that were accepted, in order.
     pub accepted: Vec<(ServerId, HostName)>,
     calls_of: BTreeMap<ServerId, usize>,
+    /// It does not know microversion 2.95.
+    pub is_old: bool,
     /// In which state each server was put, whether it ran, and whether its owner had locked it.
     found: BTreeMap<ServerId, (String, bool, bool)>,
     /// Every moment at which a server began to run twice.

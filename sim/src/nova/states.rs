@@ -8,7 +8,9 @@ use rekindle_coordinator::ledger::ServerAct;
 use rekindle_proto::fact::ServerStanding;
 
 /// States in which servers are found when their host dies: Nova's `vm_state`, its task, and whether a guest runs.
-const FOUND: [(&str, &str, bool); 13] = [
+const FOUND: [(&str, &str, bool); 14] = [
+    // Nova's sync has written it, and it runs.
+    ("stopped", "", true),
     ("stopped", "", false),
     ("stopped", "powering-on", false),
     ("paused", "", true),
@@ -38,7 +40,7 @@ pub fn found(number: usize) -> (&'static str, Option<&'static str>, bool) {
 #[must_use]
 pub fn wanted(state: &str, runs: bool) -> Option<(&'static str, bool)> {
     match (state, runs) {
-        ("active", _) | ("resized", true) => Some(("active", true)),
+        ("active", _) | ("resized" | "stopped", true) => Some(("active", true)),
         ("error", runs) => Some(("error", runs)),
         ("building", _) => None,
         _ => Some(("stopped", false)),

@@ -16,13 +16,14 @@ impl World {
     /// them.
     pub(super) fn put_in_states(&mut self, percent: u8, seed: u64) {
         let mut dice = StdRng::seed_from_u64(seed ^ 0x5747_a7e5);
+        self.nova.is_old = dice.random_range(0..2) == 0;
         let servers: Vec<ServerId> = self.nova.servers().map(|server| server.id).collect();
         for server in servers {
             if dice.random_range(0..100) >= percent {
                 continue;
             }
             let locked = dice.random_range(0..OWNERS_LOCK_ONE_IN) == 0;
-            let state = match dice.random_range(0..16_usize) {
+            let state = match dice.random_range(0..17_usize) {
                 // Simply active, and locked.
                 0..=2 => ("active", None, true),
                 number => found(number),

@@ -125,7 +125,7 @@ impl Ledger {
         if *fate == Fate::Deleted {
             record.restore.unlocked();
         }
-        if record.restore.locked_by_us {
+        if record.restore.locked_by_us && keeps(Guard::Unlocks) {
             return Err(Outcome::refused("it is locked by us: to be unlocked first"));
         }
         record.fate = Some(fate.clone());
