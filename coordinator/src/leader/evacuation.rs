@@ -392,7 +392,8 @@ impl Evacuation {
             }
             (Ask::Servers(asked), NovaAnswer::Servers(servers)) => {
                 for server in &servers {
-                    let read = ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()) };
+                    let read =
+                        ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()), before_lock: false };
                     self.server_reads.insert(server.id, read);
                 }
                 self.servers = Some((*asked, servers));
@@ -405,7 +406,8 @@ impl Evacuation {
                 self.migrations = Some(MigrationList { asked: *asked, of });
             }
             (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
-                self.server_reads.insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read });
+                self.server_reads
+                    .insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read, before_lock: false });
             }
             (Ask::ForceDown | Ask::Service, _)
             | (Ask::Servers(_), _)

@@ -109,6 +109,8 @@ pub(super) struct ServerRead {
     pub(super) asked: Moment,
     /// `None`: deleted.
     pub(super) server: Option<NovaServer>,
+    /// It was asked for before we locked the server: it says nothing of that lock.
+    pub(super) before_lock: bool,
 }
 
 /// What one look at an incident's servers gathers.
