@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
+use crate::recovery::{OrderPolicy, SelectPolicy};
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
@@ -107,6 +108,10 @@ pub struct Policy {
     pub life_ports: Vec<u16>,
     /// What a pattern of failed networks means.
     pub paths: PathMatrix,
+    /// Which servers of a dead host are recovered.
+    pub select: SelectPolicy,
+    /// In which order.
+    pub order: OrderPolicy,
 }
 
 impl Default for Policy {
@@ -128,6 +133,8 @@ impl Default for Policy {
             on_agent_death: OnAgentDeath::Alarm,
             life_ports: vec![22],
             paths: PathMatrix::default(),
+            select: SelectPolicy::default(),
+            order: OrderPolicy::default(),
         }
     }
 }

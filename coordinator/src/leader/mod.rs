@@ -18,6 +18,7 @@ mod guests;
 mod holds;
 mod lease;
 mod life;
+mod lookups;
 mod lost;
 mod path_cases;
 mod proposals;
@@ -30,6 +31,7 @@ mod servers;
 mod silence;
 mod suspect_case;
 mod suspects;
+mod turns;
 mod voters;
 mod watchdog;
 
@@ -67,6 +69,7 @@ use rebooted::RebootCase;
 use roster::RosterWatch;
 use servers::IntentState;
 use suspect_case::SuspectCase;
+use turns::Groups;
 use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
@@ -131,6 +134,7 @@ pub(crate) struct Leader {
     absent: BTreeMap<HostName, AbsentWatch>,
     /// When this leadership began.
     began: Moment,
+    groups: Groups,
 }
 
 /// To whom an answer of Nova belongs.
@@ -184,6 +188,7 @@ impl Leader {
             last_round: None,
             absent: BTreeMap::new(),
             began: cx.now.mono,
+            groups: Groups::default(),
         };
         leader.want_check(cx);
         leader
@@ -307,6 +312,7 @@ impl Leader {
         let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
         self.holds
             .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
+        self.watch_groups(cx);
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);

@@ -17,7 +17,9 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Fate, Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
 use crate::mutant::{Guard, keeps};
 use crate::order::EvacuateOrder;
-use crate::recovery::{CommittedIntent, IntentView, ServerStep, hosts_to_ask, intent_end, next_step};
+use crate::recovery::{
+    CommittedIntent, IntentView, ServerStep, Urgency, hosts_to_ask, in_order, intent_end, next_step,
+};
 use crate::time::Moment;
 
 /// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
@@ -109,6 +111,8 @@ pub(super) struct ServerRead {
 pub(super) struct Round {
     /// Evacuations that may still begin.
     room: usize,
+    /// Servers of other incidents that are ready for their turn.
+    others: BTreeMap<Urgency, usize>,
     /// Whom to ask about which guests.
     pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
@@ -117,12 +121,19 @@ pub(super) struct Round {
     blocked: BTreeMap<ServerId, IncidentId>,
 }
 
+impl Round {
+    /// Whether an evacuation of this urgency may begin: places that more urgent servers of other incidents wait for are kept.
+    fn has_room(&self, urgency: Urgency) -> bool {
+        self.room > self.others.range(..urgency).map(|(_, count)| count).sum()
+    }
+}
+
 impl Leader {
     /// Takes every step that is due for the servers of one incident.
     pub(super) fn drive_servers(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof) {
         let id = incident.id;
-        let unsettled: Vec<ServerId> =
-            incident.servers.iter().filter(|(_, record)| record.fate.is_none()).map(|(server, _)| *server).collect();
+        let is_unsettled = |server: &ServerId| incident.servers.get(server).is_some_and(|record| record.fate.is_none());
+        let unsettled: Vec<ServerId> = in_order(incident).into_iter().filter(is_unsettled).collect();
         if unsettled.is_empty() {
             self.finish(cx, incident);
             return;
@@ -132,10 +143,12 @@ impl Leader {
         }
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
-            let records = records.filter(|(server, _)| unsettled.binary_search(server).is_ok());
+            let records = records.filter(|(server, _)| is_unsettled(server));
+            evacuation.pace.get_or_insert((cx.now.mono, incident.servers.len() - unsettled.len()));
+            evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
-        let mut round = Round { room: self.room(cx), ..Round::default() };
+        let mut round = Round { room: self.room(cx), others: self.ready_elsewhere(cx, id), ..Round::default() };
         for server in &unsettled {
             let Some(record) = incident.servers.get(server) else { continue };
             if self.is_proposing(&Key::Server(id, *server)) {
@@ -295,7 +308,11 @@ impl Leader {
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
+        if self.is_undecided(cx, incident, server, record) {
+            return;
+        }
         let rests = self.rests_until(cx, id, server, record).is_some();
+        let turn = self.group_wait(now, record);
         let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
@@ -303,25 +320,29 @@ impl Leader {
         let read = evacuation.server_reads.get(&server);
         let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
-        match next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries) {
-            ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. } if rests => {}
-            ServerStep::ReadServer { to_evacuate } => {
-                if to_evacuate && round.room == 0 {
-                    evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        let step = next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries);
+        match (step, turn) {
+            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, _) if rests => {}
+            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, Some(why)) => {
+                evacuation.waits.insert(server, (now, why));
+            }
+            (ServerStep::ReadServer { to_evacuate }, _) => {
+                if to_evacuate && !round.has_room(Urgency::of(record)) {
+                    evacuation.waits_for_turn(server, now);
                 } else if self.server_reads_under_way(id) < READS_AT_ONCE {
                     round.room = round.room.saturating_sub(usize::from(to_evacuate));
                     let ask = Ask::Server(server, record.attempts, now);
                     self.ask_nova(cx, id, ask, NovaRead::Server(server));
                 }
             }
-            ServerStep::Wait(why) => {
+            (ServerStep::Wait(why), _) => {
                 evacuation.server_reads.remove(&server);
                 if let Some(fate) = self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
                     self.settle(cx, id, server, fate);
                 }
             }
-            ServerStep::Settle(fate) => self.settle(cx, id, server, fate),
-            ServerStep::Evacuate { newest_migration } => {
+            (ServerStep::Settle(fate), _) => self.settle(cx, id, server, fate),
+            (ServerStep::Evacuate { newest_migration }, None) => {
                 match self.copies_denied(cx, incident, server, &migrations, round) {
                     Ok(()) => self.intend(cx, incident, server, record, newest_migration, round),
                     Err(why) => {
@@ -343,7 +364,7 @@ impl Leader {
         (now.since(since) >= WAIT_MAX).then_some(Fate::LeftBehind { why })
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
         self.command(cx, Key::Server(id, server), LeaderCommand::Settle { incident: id, server, fate });
     }
 
@@ -378,8 +399,8 @@ impl Leader {
             self.wake_at(pause.until);
             return;
         }
-        if round.room == 0 {
-            evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        if !round.has_room(Urgency::of(record)) {
+            evacuation.waits_for_turn(server, now);
             return;
         }
         evacuation.waits.remove(&server);

@@ -112,6 +112,9 @@ mod tests {
             intent: open.then_some(intent),
             last_failure: None,
             fate: fate.clone(),
+            priority: 50,
+            marked: false,
+            undecided: None,
         };
         let servers: BTreeMap<ServerId, ServerRecord> = servers
             .iter()

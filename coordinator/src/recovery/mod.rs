@@ -2,11 +2,19 @@
 //! ledger and from what Nova shows.
 
 mod elsewhere;
+mod glob;
 mod intent;
+mod order;
 mod plan;
+mod select;
 mod step;
 
 pub use elsewhere::hosts_to_ask;
 pub use intent::{CommittedIntent, IntentView, intent_end};
+pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
+pub use select::{
+    About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, Looked, Lookup, MARK_DEFAULT, RULES_MAX, SelectAction,
+    SelectKeys, SelectMode, SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,
+};
 pub use step::{ServerStep, next_step};

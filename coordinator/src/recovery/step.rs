@@ -118,6 +118,9 @@ mod tests {
             intent: None,
             last_failure: Some("migration 4 to b failed".into()),
             fate: None,
+            priority: 50,
+            marked: false,
+            undecided: None,
         };
         let migration = |id: u64, kind, status| NovaMigration {
             id: MigrationId(id),
@@ -135,6 +138,7 @@ mod tests {
             vm_state: "active".into(),
             task_state: task.map(Text::from),
             metadata: BTreeMap::new(),
+            traits: Default::default(),
         };
         use MigrationKind::{Evacuation, LiveMigration};
         use MigrationStatus::{Done, Failed, UnderWay};

@@ -101,6 +101,7 @@ impl Nova {
             vm_state: "active".into(),
             task_state: None,
             metadata: BTreeMap::new(),
+            traits: Default::default(),
         };
         self.servers.insert(server, record);
         self.runs(server, host);

@@ -272,6 +272,7 @@ impl Cluster {
             vm_state: "active".into(),
             task_state: None,
             metadata: BTreeMap::new(),
+            traits: Default::default(),
         };
         let migration = NovaMigration {
             id: MigrationId(1),

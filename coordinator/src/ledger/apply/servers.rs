@@ -10,6 +10,7 @@ use super::super::incident::{Incident, OpenIntent, ServerRecord};
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
 use crate::mutant::{Guard, keeps};
+use crate::recovery::PRIORITY_MAX;
 
 impl Ledger {
     pub(super) fn begin_evacuation(
@@ -160,6 +161,9 @@ impl Incident {
                 intent: None,
                 last_failure: None,
                 fate,
+                priority: planned.priority.min(PRIORITY_MAX),
+                marked: planned.marked,
+                undecided: planned.undecided.clone(),
             },
         );
     }
