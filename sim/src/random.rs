@@ -107,6 +107,7 @@ impl Dice {
             formed: false,
             policy: PolicyWords::default(),
             members: Vec::new(),
+            dresses: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ mod file;
 mod paths;
 mod refusal;
 mod rules;
+mod select;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 
 /// Whether a pattern fits a word, all of it. In time at most the product of their lengths, whatever the stars.
 #[must_use]
-pub(super) fn fits(pattern: &str, word: &str) -> bool {
+pub fn fits(pattern: &str, word: &str) -> bool {
     let (pattern, word): (Vec<char>, Vec<char>) = (folded(pattern), folded(word));
     let (mut at, mut from) = (0, 0);
     // The last star, and the first character that it does not cover.

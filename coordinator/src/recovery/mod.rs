@@ -10,6 +10,7 @@ mod select;
 mod step;
 
 pub use elsewhere::hosts_to_ask;
+pub use glob::fits as pattern_fits;
 pub use intent::{CommittedIntent, IntentView, intent_end};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
