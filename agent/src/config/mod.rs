@@ -201,4 +201,6 @@ impl Config {
 }
 
 #[cfg(test)]
+mod select_tests;
+#[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ pub(super) fn select(on: &mut Checker, table: &SelectTable) -> SelectPolicy {
     }
     if table.rule.len() > RULES_MAX {
         let why = "the first that fits decides: so many cannot be read by a person at night";
-        on.refuse("recovery.select.rule", format!("must be at most {RULES_MAX} entries"), why);
+        on.refuse("recovery.select", format!("must have at most {RULES_MAX} rules"), why);
     }
     let rules = table.rule.iter().enumerate();
     let rules = rules.map(|(index, table)| rule(on, &format!("recovery.select.rule[{}]", index + 1), table)).collect();
