@@ -3,13 +3,14 @@
 //! An act that changes the world (power off, force down, evacuate, stop, start) is an *order*: a type without public
 //! constructor, built only from the proofs it needs. What is merely read needs none.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration,
-    NovaServer, NovaService, StopReason, Text, Watchdog,
+    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaAggregate, NovaError,
+    NovaMigration, NovaServer, NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder};
+use crate::recovery::Lookup;
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
 
@@ -365,6 +367,14 @@ pub enum NovaRead {
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
+    /// What a rule of the selection needs. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
+    /// [`NovaAnswer::Aggregates`].
+    Look {
+        /// Whose servers are selected.
+        host: HostName,
+        /// What.
+        lookup: Lookup,
+    },
 }
 
 /// What Nova said.
@@ -380,6 +390,12 @@ pub enum NovaAnswer {
     Server(Option<NovaServer>),
     /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.
     Accepted,
+    /// The properties of an image, only keys that a rule names; `None`: there is no such image any more.
+    Image(Option<BTreeMap<String, Text>>),
+    /// The name of a project; `None`: there is no such project any more.
+    Project(Option<Text>),
+    /// The aggregates of the host.
+    Aggregates(Vec<NovaAggregate>),
 }
 
 /// A change worth a log line and a metric. One per change of phase.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
+use crate::recovery::{OrderPolicy, SelectPolicy};
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
@@ -109,6 +110,10 @@ pub struct Policy {
     pub paths: PathMatrix,
     /// Which servers are locked while they are recovered.
     pub lock: LockServers,
+    /// Which servers of a dead host are recovered.
+    pub select: SelectPolicy,
+    /// In which order.
+    pub order: OrderPolicy,
 }
 
 impl Default for Policy {
@@ -131,6 +136,8 @@ impl Default for Policy {
             life_ports: vec![22],
             paths: PathMatrix::default(),
             lock: LockServers::Altered,
+            select: SelectPolicy::default(),
+            order: OrderPolicy::default(),
         }
     }
 }

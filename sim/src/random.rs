@@ -112,6 +112,7 @@ impl Dice {
             policy: PolicyWords::default(),
             odd_servers: 0,
             members: Vec::new(),
+            dresses: Vec::new(),
         }
     }
 

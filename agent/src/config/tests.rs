@@ -2,10 +2,10 @@
 
 use super::*;
 
-const FILE: &str = "/etc/rekindle/rekindle.toml";
+pub(super) const FILE: &str = "/etc/rekindle/rekindle.toml";
 
 /// A small file that is taken; `edit` may change it.
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 [member]
 host = "cmp-01"
 listen = "10.20.0.11:7946"
@@ -28,7 +28,7 @@ cloud = "rekindle"
 
 const DEVICE: &str = "driver = \"ipmi-tool\"\nusername = \"u\"\npassword_file = \"p\"\n";
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(FILE))
 }
 
@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 43] = [
+const KEYS: [(&str, &str); 59] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -120,6 +120,22 @@ const KEYS: [(&str, &str); 43] = [
     ("local_disk", "recovery"),
     ("lock", "recovery"),
     ("on_shutdown", "recovery"),
+    ("mode", "recovery.select"),
+    ("metadata_key", "recovery.select"),
+    ("error_servers", "recovery.select"),
+    ("action", "recovery.select.rule"),
+    ("reason", "recovery.select.rule"),
+    ("server_name", "recovery.select.rule"),
+    ("project_id", "recovery.select.rule"),
+    ("project_name", "recovery.select.rule"),
+    ("flavor", "recovery.select.rule"),
+    ("aggregate", "recovery.select.rule"),
+    ("metadata", "recovery.select.rule"),
+    ("extra_spec", "recovery.select.rule"),
+    ("image_property", "recovery.select.rule"),
+    ("aggregate_metadata", "recovery.select.rule"),
+    ("wait_for_previous", "recovery.order"),
+    ("group_timeout", "recovery.order"),
     ("cloud", "nova"),
     ("clouds_file", "nova"),
     ("timeout", "nova"),

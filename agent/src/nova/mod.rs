@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `clouds` | reads an entry of `clouds.yaml` |
 //! | `tls` | the HTTP clients: time-outs, trusted certificates |
+//! | `lookup` | what rules of the selection need from Nova, Glance and Keystone |
 //! | `keystone` | one token, its catalog, and their renewal |
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
@@ -21,6 +22,7 @@ mod clouds;
 mod fake;
 mod keystone;
 mod listing;
+mod lookup;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,7 +36,9 @@ use std::time::Duration;
 use osauth::ApiVersion;
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::ServerAct;
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder};
 use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, ServerActOrder};
+use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{NovaError, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId, ServiceId};
@@ -82,6 +86,8 @@ pub struct NovaSettings {
     pub cloud: String,
     /// Total time-out of one call.
     pub timeout: Duration,
+    /// Which metadata, extra specs and properties the selection looks at: no other is read out of an answer.
+    pub keys: SelectKeys,
 }
 
 /// Compute services whose ids are remembered: a roster's worth of hosts, and room for those that left it.
@@ -94,6 +100,7 @@ pub struct Nova {
     /// The ids of compute services that were read. A force-down has a permit of half a second, and a busy Nova takes
     /// longer than that to answer who it is about: looked for each time, it would never be sent.
     services: Arc<Mutex<BTreeMap<HostName, ServiceId>>>,
+    keys: Arc<SelectKeys>,
 }
 
 impl Nova {
@@ -103,7 +110,8 @@ impl Nova {
     /// [`NovaSetupError`] names the file, the entry, and the rule that is broken.
     pub fn open(settings: NovaSettings) -> Result<Self, NovaSetupError> {
         let cloud = clouds::read(&settings.clouds_file, &settings.cloud)?;
-        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default() })
+        let keys = Arc::new(settings.keys);
+        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default(), keys })
     }
 
     /// Answers a question.
@@ -114,12 +122,13 @@ impl Nova {
     pub async fn read(&self, request: NovaRead) -> Result<NovaAnswer, NovaError> {
         match request {
             NovaRead::Service(host) => self.service(&host).await.map(NovaAnswer::Service),
-            NovaRead::Servers(host) => listing::servers(&self.wire, &host).await.map(NovaAnswer::Servers),
+            NovaRead::Servers(host) => listing::servers(&self.wire, &host, &self.keys).await.map(NovaAnswer::Servers),
             NovaRead::Migrations(host) => listing::migrations_at(&self.wire, &host).await.map(NovaAnswer::Migrations),
             NovaRead::MigrationsOf(server) => {
                 listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
             }
             NovaRead::Server(server) => self.server(server).await,
+            NovaRead::Look { host, lookup } => lookup::look(&self.wire, &host, &lookup, &self.keys).await,
         }
     }
 
@@ -194,7 +203,7 @@ impl Nova {
     async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {
         let id = server.to_string();
         match self.wire.get(Get { version: SERVERS, path: &["servers", &id], query: &[] }).await {
-            Ok(body) => answer::server(&body).map(|server| NovaAnswer::Server(Some(server))),
+            Ok(body) => answer::server(&body, &self.keys).map(|server| NovaAnswer::Server(Some(server))),
             Err(NovaError::Refused { status: 404, .. }) => Ok(NovaAnswer::Server(None)),
             Err(error @ (NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_))) => Err(error),
             Err(error @ NovaError::Malformed(_)) => Err(error),

@@ -9,6 +9,7 @@ use rekindle_proto::status::Phase;
 
 use super::denials::Denials;
 use super::fence::VOIDED_MAX;
+use super::lookups::Lookups;
 use super::proposals::Key;
 use super::servers::ServerRead;
 use super::{Leader, NovaCall};
@@ -18,7 +19,7 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
 use crate::order::ForceDownOrder;
-use crate::recovery::{Lists, plan};
+use crate::recovery::{Lists, Lookup, plan};
 use crate::time::Moment;
 
 /// Between two lists of migrations while evacuations are under way.
@@ -64,6 +65,12 @@ pub(super) struct Evacuation {
     pub(super) unproven_since: Option<Moment>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
     pub(super) contradiction: Option<Text>,
+    /// What the selection needed to read.
+    pub(super) lookups: Lookups,
+    /// Servers that wait for nothing but their turn.
+    pub(super) queued: BTreeSet<ServerId>,
+    /// When this leader first saw the servers, and how many were settled then: what remains is estimated from it.
+    pub(super) pace: Option<(Moment, usize)>,
 }
 
 /// Migration records of the host, by server.
@@ -81,7 +88,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    fn after(last: Option<Self>, now: Moment) -> Self {
+    pub(super) fn after(last: Option<Self>, now: Moment) -> Self {
         let pause = last.map_or(NOVA_BACKOFF_MIN, |last| (last.pause * 2).min(NOVA_BACKOFF_MAX));
         Self { until: now + pause, pause }
     }
@@ -96,6 +103,7 @@ pub(super) enum Ask {
     Migrations(Moment),
     Server(ServerId, u32, Moment),
     Evacuate(ServerId, u32),
+    Look(Lookup),
 }
 
 impl Ask {
@@ -198,15 +206,16 @@ impl Leader {
         }
     }
 
-    /// Asks Nova, unless the same is being asked.
-    pub(super) fn ask_nova(&mut self, cx: &mut Context<'_>, id: IncidentId, ask: Ask, request: NovaRead) {
-        let Some(evacuation) = self.evacuations.get(&id) else { return };
+    /// Asks Nova, unless the same is being asked. Gives back whether it did.
+    pub(super) fn ask_nova(&mut self, cx: &mut Context<'_>, id: IncidentId, ask: Ask, request: NovaRead) -> bool {
+        let Some(evacuation) = self.evacuations.get(&id) else { return false };
         if evacuation.asking.iter().any(|other| other.same_kind(&ask)) {
-            return;
+            return false;
         }
         let call = cx.out.call();
         cx.out.push(Output::Nova { call, request });
         self.expect(id, call, ask);
+        true
     }
 
     /// How many servers are being read one by one.
@@ -237,7 +246,7 @@ impl Leader {
         let migrations: Vec<NovaMigration> = migrations.of.values().flatten().cloned().collect();
         let guests = cx.ledger.host(&host).and_then(|record| record.pulse.as_ref()).map(|pulse| &pulse.guests);
         let lists = Lists { host: &host, servers, migrations: &migrations, guests };
-        let (servers, mut remarks) = plan(&lists, cx.setup.policy.local_disk, cx.setup.policy.lock);
+        let (servers, mut remarks) = plan(&lists, &cx.setup.policy, &evacuation.lookups.looked);
         let service = evacuation.service.clone().flatten();
         if service.is_none() {
             remarks.push(Text::new(format!("Nova has no compute service of {host}")));
@@ -311,6 +320,10 @@ impl Leader {
         }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         evacuation.asking.remove(&ask);
+        if let Ask::Look(lookup) = ask {
+            self.take_lookup(cx, id, lookup, result);
+            return;
+        }
         match result {
             Ok(answer) => {
                 evacuation.backoff = None;
@@ -375,6 +388,18 @@ impl Evacuation {
         self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now)) };
     }
 
+    /// Whether nothing but the pace keeps its servers.
+    pub(super) fn may_begin(&self) -> bool {
+        let is_proven = self.unproven_since.is_none() && self.contradiction.is_none();
+        is_proven && self.migrations.is_some() && self.nova_error.is_none() && self.calls_pause.is_none()
+    }
+
+    /// A server could begin if there were room.
+    pub(super) fn waits_for_turn(&mut self, server: ServerId, now: Moment) {
+        self.queued.insert(server);
+        self.waits.insert(server, (now, "waits for its turn".into()));
+    }
+
     /// Nova answers 400 when somebody has cleared the mark: it is ordered again before any further call, lest every server
     /// use up its tries against it.
     fn note_refusal(&mut self, result: &Result<NovaAnswer, NovaError>) {
@@ -413,7 +438,7 @@ impl Evacuation {
             | (Ask::Servers(_), _)
             | (Ask::Migrations(_), _)
             | (Ask::Server(..), _)
-            | (Ask::Evacuate(..), _) => {}
+            | (Ask::Evacuate(..) | Ask::Look(_), _) => {}
         }
     }
 }

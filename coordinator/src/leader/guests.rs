@@ -306,6 +306,7 @@ mod tests {
             task_state: task.map(Text::from),
             metadata: BTreeMap::new(),
             standing: Default::default(),
+            traits: Default::default(),
         };
         let service = |up| NovaService {
             id: ServiceId(Uuid::nil()),

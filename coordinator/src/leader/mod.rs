@@ -19,6 +19,7 @@ mod holds;
 mod lease;
 mod life;
 mod locks;
+mod lookups;
 mod lost;
 mod path_cases;
 mod proposals;
@@ -32,6 +33,7 @@ mod servers;
 mod silence;
 mod suspect_case;
 mod suspects;
+mod turns;
 mod voters;
 mod watchdog;
 
@@ -71,6 +73,7 @@ use restore::ActState;
 use roster::RosterWatch;
 use servers::IntentState;
 use suspect_case::SuspectCase;
+use turns::Groups;
 use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
@@ -143,6 +146,7 @@ pub(crate) struct Leader {
     unlocked_since: BTreeMap<(IncidentId, ServerId), Moment>,
     /// Nova, or a compute of it, does not know evacuations that leave a server stopped (microversion 2.95).
     stops_unknown: bool,
+    groups: Groups,
 }
 
 /// To whom an answer of Nova belongs.
@@ -204,6 +208,7 @@ impl Leader {
             lock_cases: BTreeMap::new(),
             unlocked_since: BTreeMap::new(),
             stops_unknown: false,
+            groups: Groups::default(),
         };
         leader.want_check(cx);
         leader
@@ -329,6 +334,7 @@ impl Leader {
         let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
         self.holds
             .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
+        self.watch_groups(cx);
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);

@@ -18,7 +18,7 @@ use crate::ledger::{
 };
 use crate::mutant::{Guard, keeps};
 use crate::order::{CommittedAct, ServerActOrder};
-use crate::recovery::{Arrival, ServerStep, act_after, is_locked_by, next_step, shows};
+use crate::recovery::{Arrival, ServerStep, Urgency, act_after, is_locked_by, next_step, shows};
 use crate::time::Moment;
 
 /// What this leadership did about one open act.
@@ -270,11 +270,10 @@ impl Leader {
 
     /// Why a server that has arrived stopped is not started yet; `None`: its turn has come.
     ///
-    /// The seam for groups that start one after the other: their servers are planned with `stop_on_arrival`, all of them
-    /// evacuated at once, and started here when the group before is settled.
-    fn start_wait(&self, record: &ServerRecord) -> Option<Text> {
-        let _ = record;
-        None
+    /// Groups that start one after the other: all but the most urgent are planned to arrive stopped, all of them evacuated
+    /// at once, and each started when the group before is settled.
+    fn start_wait(&self, now: Moment, record: &ServerRecord) -> Option<Text> {
+        self.group_wait(now, record).filter(|_| record.restore.plan.stop_on_arrival)
     }
 
     /// Commits an act that is about to be done.
@@ -297,14 +296,17 @@ impl Leader {
             self.wake_at(pause.until);
             return;
         }
-        let room = if act.is_before() { &mut round.room } else { &mut round.acts };
-        if *room == 0 {
-            evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        let has_room = if act.is_before() { round.has_room(Urgency::of(record)) } else { round.acts > 0 };
+        if !has_room {
+            evacuation.waits_for_turn(server, now);
             return;
         }
-        *room -= 1;
+        evacuation.waits.remove(&server);
         if act.is_before() {
+            round.room -= 1;
             self.intending.insert((id, server));
+        } else {
+            round.acts -= 1;
         }
         let number = record.restore.acts.saturating_add(1);
         let command = RestoreCommand::Intent { incident: id, server, act, number, author: self.author };
@@ -336,7 +338,7 @@ impl Leader {
                 }
                 return;
             }
-            if let Some(why) = self.start_wait(record).filter(|_| act == ServerAct::Start) {
+            if let Some(why) = self.start_wait(now, record).filter(|_| act == ServerAct::Start) {
                 if let Some(evacuation) = self.evacuations.get_mut(&id) {
                     evacuation.waits.insert(server, (now, why));
                 }

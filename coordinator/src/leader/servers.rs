@@ -18,7 +18,8 @@ use crate::ledger::{Fate, Incident, IntentEnd, LeaderCommand, OpenIntent, Server
 use crate::mutant::{Guard, keeps};
 use crate::order::EvacuateOrder;
 use crate::recovery::{
-    CommittedIntent, IntentView, ServerStep, act_before, hopeless, hosts_to_ask, intent_end, next_step,
+    CommittedIntent, IntentView, ServerStep, Urgency, act_before, hopeless, hosts_to_ask, in_order, intent_end,
+    next_step,
 };
 use crate::time::Moment;
 
@@ -120,6 +121,8 @@ pub(super) struct Round {
     pub(super) room: usize,
     /// Acts on servers that have arrived that may still begin.
     pub(super) acts: usize,
+    /// Servers of other incidents that are ready for their turn.
+    others: BTreeMap<Urgency, usize>,
     /// Whom to ask about which guests.
     pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
@@ -128,12 +131,19 @@ pub(super) struct Round {
     blocked: BTreeMap<ServerId, IncidentId>,
 }
 
+impl Round {
+    /// Whether an evacuation of this urgency may begin: places that more urgent servers of other incidents wait for are kept.
+    pub(super) fn has_room(&self, urgency: Urgency) -> bool {
+        self.room > self.others.range(..urgency).map(|(_, count)| count).sum()
+    }
+}
+
 impl Leader {
     /// Takes every step that is due for the servers of one incident.
     pub(super) fn drive_servers(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof) {
         let id = incident.id;
-        let unsettled: Vec<ServerId> =
-            incident.servers.iter().filter(|(_, record)| record.fate.is_none()).map(|(server, _)| *server).collect();
+        let is_unsettled = |server: &ServerId| incident.servers.get(server).is_some_and(|record| record.fate.is_none());
+        let unsettled: Vec<ServerId> = in_order(incident).into_iter().filter(is_unsettled).collect();
         if unsettled.is_empty() {
             self.finish(cx, incident);
             return;
@@ -143,11 +153,13 @@ impl Leader {
         }
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
-            let records = records.filter(|(server, _)| unsettled.binary_search(server).is_ok());
+            let records = records.filter(|(server, _)| is_unsettled(server));
+            evacuation.pace.get_or_insert((cx.now.mono, incident.servers.len() - unsettled.len()));
+            evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
         let (room, acts) = self.room(cx);
-        let mut round = Round { room, acts, ..Round::default() };
+        let mut round = Round { room, acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
         for server in &unsettled {
             let Some(record) = incident.servers.get(server) else { continue };
             if self.is_proposing(&Key::Server(id, *server)) {
@@ -315,7 +327,13 @@ impl Leader {
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
+        if self.is_undecided(cx, incident, server, record) {
+            return;
+        }
         let rests = self.rests_until(cx, id, server, record).is_some();
+        // What arrives stopped waits there, and not here.
+        let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
+        let turn = self.group_wait(now, record).filter(|_| waits_here);
         let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
@@ -323,23 +341,27 @@ impl Leader {
         let read = evacuation.server_reads.get(&server);
         let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
-        match next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries) {
-            ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. } if rests => {}
-            ServerStep::ReadServer { to_evacuate } => {
-                if to_evacuate && round.room == 0 {
-                    evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        let step = next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries);
+        match (step, turn) {
+            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, _) if rests => {}
+            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, Some(why)) => {
+                evacuation.waits.insert(server, (now, why));
+            }
+            (ServerStep::ReadServer { to_evacuate }, _) => {
+                if to_evacuate && !round.has_room(Urgency::of(record)) {
+                    evacuation.waits_for_turn(server, now);
                 } else if self.server_reads_under_way(id) < READS_AT_ONCE {
                     round.room = round.room.saturating_sub(usize::from(to_evacuate));
                     let ask = Ask::Server(server, record.attempts, now);
                     self.ask_nova(cx, id, ask, NovaRead::Server(server));
                 }
             }
-            ServerStep::Wait(why) => match self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
+            (ServerStep::Wait(why), _) => match self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
                 Some(fate) => self.conclude(cx, incident, (server, record), fate, round),
                 None => self.look_again_at(id, server),
             },
-            ServerStep::Settle(fate) => self.conclude(cx, incident, (server, record), fate, round),
-            ServerStep::Evacuate { newest_migration } => {
+            (ServerStep::Settle(fate), _) => self.conclude(cx, incident, (server, record), fate, round),
+            (ServerStep::Evacuate { newest_migration }, None) => {
                 if let Some(fate) = hopeless(record) {
                     self.conclude(cx, incident, (server, record), fate, round);
                     return;
@@ -415,8 +437,8 @@ impl Leader {
             self.wake_at(pause.until);
             return;
         }
-        if round.room == 0 {
-            evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        if !round.has_room(Urgency::of(record)) {
+            evacuation.waits_for_turn(server, now);
             return;
         }
         evacuation.waits.remove(&server);

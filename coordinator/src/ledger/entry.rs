@@ -23,6 +23,7 @@ use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
 pub use operator::{OperatorCommand, OperatorOrder, QuorumRecovery};
+pub(in crate::ledger) use records::priority_default;
 pub use records::{Fate, IntentEnd, OffReads, PlannedServer, ProofRecord, TestimonyRecord, VerdictRecord};
 
 /// One entry.

@@ -113,6 +113,9 @@ mod tests {
             last_failure: None,
             fate: fate.clone(),
             restore: Default::default(),
+            priority: 50,
+            marked: false,
+            undecided: None,
         };
         let servers: BTreeMap<ServerId, ServerRecord> = servers
             .iter()

@@ -192,6 +192,7 @@ mod tests {
             vm_state: vm_state.into(),
             task_state: (!task.is_empty()).then(|| task.into()),
             metadata: BTreeMap::new(),
+            traits: Default::default(),
             standing: ServerStanding { power_state: Some(power), ..ServerStanding::default() },
         }
     }
@@ -206,6 +207,9 @@ mod tests {
             last_failure: None,
             fate: None,
             restore: Restoration::of(plan),
+            priority: 50,
+            marked: false,
+            undecided: None,
         }
     }
 

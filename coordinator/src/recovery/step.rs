@@ -119,6 +119,9 @@ mod tests {
             last_failure: Some("migration 4 to b failed".into()),
             fate: None,
             restore: Default::default(),
+            priority: 50,
+            marked: false,
+            undecided: None,
         };
         let migration = |id: u64, kind, status| NovaMigration {
             id: MigrationId(id),
@@ -137,6 +140,7 @@ mod tests {
             task_state: task.map(Text::from),
             metadata: BTreeMap::new(),
             standing: Default::default(),
+            traits: Default::default(),
         };
         use MigrationKind::{Evacuation, LiveMigration};
         use MigrationStatus::{Done, Failed, UnderWay};

@@ -28,6 +28,10 @@ impl Nova {
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
             NovaRead::Server(server) => NovaAnswer::Server(self.servers.get(server).map(|server| self.shown(server))),
+            NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
+            // A project is called by its id.
+            NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
+            NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
         })
     }
 

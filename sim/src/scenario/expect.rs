@@ -1,7 +1,8 @@
 //! Whether what was expected came.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use rekindle_coordinator::ledger::Fate;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
@@ -35,6 +36,9 @@ impl Expect {
             self.evacuations.is_some(),
             self.told.is_some(),
             self.untold.is_some(),
+            self.begun.is_some(),
+            self.left_behind.is_some(),
+            self.because.is_some(),
         ];
         self.claims_of_hosts().len() + of_the_cluster.into_iter().filter(|claimed| *claimed).count()
     }
@@ -108,6 +112,7 @@ impl Expect {
     }
 
     fn missed_of_cluster(&self, world: &World, missed: &mut Vec<String>) {
+        missed_of_servers(self, world, missed);
         let fenced: BTreeSet<HostName> = world.fenced.iter().map(|(_, host)| host.clone()).collect();
         let mut sets = |what: &str, expected: &Option<Targets>, was: &BTreeSet<HostName>| {
             let Some(expected) = expected else { return };
@@ -140,6 +145,38 @@ impl Expect {
         if let Some(line) = self.untold.as_ref().and_then(|words| tells(words)) {
             missed.push(format!("expected the story not to tell {:?}: {line}", self.untold.as_deref().unwrap_or("")));
         }
+    }
+}
+
+/// What was expected of the selection and the order of servers.
+fn missed_of_servers(expect: &Expect, world: &World, missed: &mut Vec<String>) {
+    if let Some(expected) = &expect.begun {
+        let mut begun: Vec<String> = Vec::new();
+        for server in world.nova.accepted.iter().filter_map(|(server, _)| world.nova.server(*server)) {
+            if !begun.iter().any(|name| name == server.name.as_str()) {
+                begun.push(server.name.to_string());
+            }
+        }
+        let mut rest = begun.iter();
+        if !expected.iter().all(|name| rest.any(|other| other == name)) {
+            missed.push(format!("expected evacuations begun in this order: {expected:?}, were: {begun:?}"));
+        }
+    }
+    let records = world.ledger().incidents.values().flat_map(|incident| incident.servers.values());
+    let left = records.filter_map(|record| match &record.fate {
+        Some(Fate::LeftBehind { why }) => Some((record.name.to_string(), why.to_string())),
+        Some(Fate::Recovered { .. } | Fate::Deleted) | None => None,
+    });
+    let left: BTreeMap<String, String> = left.collect();
+    if let Some(expected) = &expect.left_behind
+        && !left.keys().eq(expected.iter().collect::<BTreeSet<_>>())
+    {
+        missed.push(format!("expected left behind: {expected:?}, were: {left:?}"));
+    }
+    if let Some(words) = &expect.because
+        && !left.values().all(|why| why.contains(words.as_str()))
+    {
+        missed.push(format!("expected left behind because of {words:?}, were: {left:?}"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rekindle_coordinator::ledger::HostRecord;
 use rekindle_coordinator::policy::DeviceRule;
+use rekindle_coordinator::recovery::pattern_fits;
 use rekindle_proto::fact::RosterEntry;
 use rekindle_proto::id::DomainName;
 
@@ -89,7 +90,11 @@ impl World {
             self.nova.add_host(name.clone());
             for server in 0..plan.members.get(ix).map_or(plan.servers, |member| member.servers) {
                 let id = ServerId(Uuid::from_u128((ix as u128 + 1) << 64 | (server as u128 + 1)));
-                self.nova.boot(id, &format!("vm-{ix}-{server}"), &name);
+                let called = format!("vm-{ix}-{server}");
+                self.nova.boot(id, &called, &name);
+                for dress in plan.dresses.iter().filter(|dress| pattern_fits(&dress.name, &called)) {
+                    self.nova.dress(id, dress);
+                }
             }
         }
         self.index.insert(name.clone(), ix);

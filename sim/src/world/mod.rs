@@ -56,7 +56,7 @@ mod watchdog;
 pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
-pub use plan::{Plan, PlannedMember, Weather};
+pub use plan::{Dress, Plan, PlannedMember, Weather};
 
 use queue::{Clock, Queue};
 use tape::Tape;

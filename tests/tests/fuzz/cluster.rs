@@ -273,6 +273,7 @@ impl Cluster {
             task_state: None,
             metadata: BTreeMap::new(),
             standing: Default::default(),
+            traits: Default::default(),
         };
         let migration = NovaMigration {
             id: MigrationId(1),

@@ -11,6 +11,7 @@ use super::super::restoration::{EndState, Restoration};
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
 use crate::mutant::{Guard, keeps};
+use crate::recovery::PRIORITY_MAX;
 
 impl Ledger {
     pub(super) fn begin_evacuation(
@@ -182,6 +183,9 @@ impl Incident {
                 last_failure: None,
                 fate,
                 restore: Restoration::of(planned.restore.clone()),
+                priority: planned.priority.min(PRIORITY_MAX),
+                marked: planned.marked,
+                undecided: planned.undecided.clone(),
             },
         );
     }

@@ -77,6 +77,20 @@ pub struct PlannedServer {
     /// What is to become of its state.
     #[serde(default)]
     pub restore: RestorePlan,
+    /// How urgent it is, 0 to 100: higher ones are evacuated first.
+    #[serde(default = "priority_default")]
+    pub priority: u8,
+    /// Whether it bears the mark of the selection: before others of the same priority.
+    #[serde(default)]
+    pub marked: bool,
+    /// What has to be read before it is known whether it is to be evacuated at all; `None`: it is known.
+    #[serde(default)]
+    pub undecided: Option<Text>,
+}
+
+/// The priority of a server of which none is written down.
+pub(in crate::ledger) fn priority_default() -> u8 {
+    super::super::PRIORITY_DEFAULT
 }
 
 /// How an evacuate intent ended.
