@@ -22,6 +22,7 @@ fn server(name: &str, metadata: &[(&str, &str)]) -> NovaServer {
             flavor: Some("m1.small".into()),
             extra_specs: Some(words(&[("evacuable", "True")])),
         },
+        standing: Default::default(),
     }
 }
 
