@@ -62,7 +62,7 @@ fn a_new_leader_finishes_every_step() {
             let (mut world, host) = found.unwrap_or_else(|| panic!("{what}: never intended"));
             run(&mut world, Duration::from_millis(delay_ms));
             let leader = world.leader().expect("somebody leads");
-            world.crash_daemon(&leader);
+            world.restart_daemon(&leader);
             run(&mut world, ENOUGH);
             judge(&world, &what);
             let incident = world.ledger().incidents.values().find(|incident| incident.host == host).expect("one");

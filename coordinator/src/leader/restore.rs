@@ -291,22 +291,26 @@ impl Leader {
             return;
         }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
+        // Since when a server waits that is to be given up is not forgotten here.
         if let Some(pause) = evacuation.calls_pause.filter(|pause| now < pause.until) {
-            evacuation.waits.insert(server, (now, "waiting for Nova: its last call was not answered".into()));
+            if act.is_before() {
+                evacuation.waits.insert(server, (now, "waiting for Nova: its last call was not answered".into()));
+            }
             self.wake_at(pause.until);
             return;
         }
-        let has_room = if act.is_before() { round.has_room(Urgency::of(record)) } else { round.acts > 0 };
-        if !has_room {
-            evacuation.waits_for_turn(server, now);
-            return;
-        }
-        evacuation.waits.remove(&server);
         if act.is_before() {
+            if !round.has_room(Urgency::of(record)) {
+                evacuation.waits_for_turn(server, now);
+                return;
+            }
+            evacuation.waits.remove(&server);
             round.room -= 1;
             self.intending.insert((id, server));
-        } else {
+        } else if round.acts > 0 {
             round.acts -= 1;
+        } else {
+            return;
         }
         let number = record.restore.acts.saturating_add(1);
         let command = RestoreCommand::Intent { incident: id, server, act, number, author: self.author };
