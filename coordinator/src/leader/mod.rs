@@ -13,6 +13,7 @@ mod elapse;
 mod epoch;
 mod evacuation;
 mod fence;
+mod forecast;
 mod gates;
 mod guests;
 mod holds;
@@ -57,6 +58,7 @@ use elapse::TimeKeeper;
 use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
+use forecast::Forecasts;
 use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
@@ -135,6 +137,7 @@ pub(crate) struct Leader {
     /// When this leadership began.
     began: Moment,
     groups: Groups,
+    forecasts: Forecasts,
 }
 
 /// To whom an answer of Nova belongs.
@@ -146,6 +149,8 @@ enum NovaCall {
     Reboot(IncidentId),
     /// The heartbeat of a suspect.
     Life(HostName),
+    /// An operator's question.
+    Forecast(CallId),
 }
 
 impl Leader {
@@ -189,6 +194,7 @@ impl Leader {
             absent: BTreeMap::new(),
             began: cx.now.mono,
             groups: Groups::default(),
+            forecasts: Forecasts::default(),
         };
         leader.want_check(cx);
         leader
@@ -295,6 +301,7 @@ impl Leader {
         self.drive_leases(cx);
         self.drive_off_settled(cx);
         self.drive_voters(cx);
+        self.drive_forecasts(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {
@@ -396,6 +403,7 @@ impl Leader {
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
+            Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
         }
         self.touch();
     }
