@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 
-use rekindle_proto::fact::MigrationStatus;
+use rekindle_coordinator::recovery::Lookup;
+use rekindle_proto::fact::{MigrationStatus, NovaAggregate};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -306,4 +307,59 @@ async fn check_says_who_we_are_and_what_was_found() {
     assert!(words.contains("user rekindle in project service with roles: admin") && words.contains(&url), "{words}");
     assert!(words.contains("1 compute services, 1 up: cmp-1") && words.contains("migration records"), "{words}");
     assert_eq!(fake.count("PUT") + fake.count("POST /compute"), 0, "a check changed something");
+}
+
+#[tokio::test]
+async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
+    let fake = Fake::start().await;
+    let keys = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    *fake.keys.lock().expect("lock") =
+        SelectKeys { image: keys(&["os_ha"]), aggregate: keys(&["evacuable"]), ..SelectKeys::default() };
+    let found = |path: &str, status: u16, body: serde_json::Value| {
+        fake.others.lock().expect("lock").insert(path.to_owned(), (status, body));
+    };
+    found("/image/v2/images/i1", 200, json!({ "id": "i1", "os_ha": "false", "hw_disk_bus": "virtio" }));
+    found(
+        "/image/v2/images/gone",
+        404,
+        json!({ "message": "No image found with ID gone", "code": "404 Not Found", "title": "Not Found" }),
+    );
+    found("/image/v2/images/proxy", 404, json!({ "message": "no Route matched with those values" }));
+    found("/image/v2/images/broken", 503, json!({}));
+    found("/identity/v3/projects/p1", 200, json!({ "project": { "id": "p1", "name": "octavia" } }));
+    found("/identity/v3/projects/gone", 404, json!({ "error": { "code": 404, "title": "Not Found", "message": "x" } }));
+    found("/identity/v3/projects/proxy", 404, json!({ "message": "no Route" }));
+    let aggregate =
+        |name: &str, on: &str| json!({ "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
+    let rows = json!({ "aggregates": [aggregate("gpu", "cmp-1"), aggregate("ssd", "cmp-2")] });
+    found("/compute/v2.1/os-aggregates", 200, rows);
+    let nova = fake.nova(TIMEOUT, "");
+    let words = |key: &str, word: &str| BTreeMap::from([(key.to_owned(), Text::from(word))]);
+    let rows: Vec<(Lookup, Option<NovaAnswer>)> = vec![
+        (Lookup::Image("i1".into()), Some(NovaAnswer::Image(Some(words("os_ha", "false"))))),
+        (Lookup::Image("gone".into()), Some(NovaAnswer::Image(None))),
+        (Lookup::Image("proxy".into()), None),
+        (Lookup::Image("broken".into()), None),
+        (Lookup::Image("unheard-of".into()), None),
+        (Lookup::Project("p1".into()), Some(NovaAnswer::Project(Some("octavia".into())))),
+        (Lookup::Project("gone".into()), Some(NovaAnswer::Project(None))),
+        (Lookup::Project("proxy".into()), None),
+        (
+            Lookup::Aggregates,
+            Some(NovaAnswer::Aggregates(vec![NovaAggregate {
+                name: "gpu".into(),
+                metadata: words("evacuable", "true"),
+            }])),
+        ),
+    ];
+    for (lookup, expected) in rows {
+        let answer = nova.read(NovaRead::Look { host: host(), lookup: lookup.clone() }).await;
+        match expected {
+            Some(expected) => assert_eq!(answer, Ok(expected), "{lookup}"),
+            None => assert!(matches!(answer, Err(NovaError::Unknown(_))), "{lookup}: {answer:?}"),
+        }
+    }
+    assert_eq!(fake.count("POST /v3/auth/tokens"), 1, "one token for all of them");
+    let (headers, _) = fake.last("GET /image/v2/images/i1");
+    assert_eq!(headers["accept"], "application/json", "or Glance answers pages");
 }

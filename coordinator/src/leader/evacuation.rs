@@ -12,6 +12,7 @@ use super::fence::VOIDED_MAX;
 use super::lookups::Lookups;
 use super::proposals::Key;
 use super::servers::ServerRead;
+use super::turns::Pace;
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
@@ -69,8 +70,8 @@ pub(super) struct Evacuation {
     pub(super) lookups: Lookups,
     /// Servers that wait for nothing but their turn.
     pub(super) queued: BTreeSet<ServerId>,
-    /// When this leader first saw the servers, and how many were settled then: what remains is estimated from it.
-    pub(super) pace: Option<(Moment, usize)>,
+    /// What remains is estimated from it.
+    pub(super) pace: Pace,
 }
 
 /// Migration records of the host, by server.
@@ -193,8 +194,13 @@ impl Leader {
         if self.evacuations.remove(&id).is_some() {
             self.nova.retain(|_, call| match call {
                 NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
-                NovaCall::Guest(..) | NovaCall::Reboot(_) | NovaCall::Life(_) | NovaCall::Lost(..) => true,
-                NovaCall::Act(..) | NovaCall::Lock(..) => true,
+                NovaCall::Guest(..)
+                | NovaCall::Reboot(_)
+                | NovaCall::Life(_)
+                | NovaCall::Lost(..)
+                | NovaCall::Forecast(_)
+                | NovaCall::Act(..)
+                | NovaCall::Lock(..) => true,
             });
         }
     }

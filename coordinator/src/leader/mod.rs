@@ -13,6 +13,7 @@ mod elapse;
 mod epoch;
 mod evacuation;
 mod fence;
+mod forecast;
 mod gates;
 mod guests;
 mod holds;
@@ -59,6 +60,7 @@ use elapse::TimeKeeper;
 use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
+use forecast::Forecasts;
 use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
@@ -147,6 +149,7 @@ pub(crate) struct Leader {
     /// Nova, or a compute of it, does not know evacuations that leave a server stopped (microversion 2.95).
     stops_unknown: bool,
     groups: Groups,
+    forecasts: Forecasts,
 }
 
 /// To whom an answer of Nova belongs.
@@ -162,6 +165,8 @@ enum NovaCall {
     Lock(IncidentId, ServerId),
     /// The heartbeat of a suspect.
     Life(HostName),
+    /// An operator's question.
+    Forecast(CallId),
 }
 
 impl Leader {
@@ -209,6 +214,7 @@ impl Leader {
             unlocked_since: BTreeMap::new(),
             stops_unknown: false,
             groups: Groups::default(),
+            forecasts: Forecasts::default(),
         };
         leader.want_check(cx);
         leader
@@ -316,6 +322,7 @@ impl Leader {
         self.drive_leases(cx);
         self.drive_off_settled(cx);
         self.drive_voters(cx);
+        self.drive_forecasts(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {
@@ -422,6 +429,7 @@ impl Leader {
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
+            Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
         }
         self.touch();
     }

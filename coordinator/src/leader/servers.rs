@@ -154,7 +154,7 @@ impl Leader {
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
             let records = records.filter(|(server, _)| is_unsettled(server));
-            evacuation.pace.get_or_insert((cx.now.mono, incident.servers.len() - unsettled.len()));
+            evacuation.pace.note(cx.now.mono, incident.servers.len() - unsettled.len(), unsettled.len());
             evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
@@ -448,6 +448,11 @@ impl Leader {
             LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration };
         self.intending.insert((id, server));
         self.command(cx, Key::Server(id, server), command);
+    }
+
+    /// How long the rest of an incident's servers will take, by the pace so far; `None`: there is none yet.
+    pub(crate) fn remaining(&self, id: IncidentId) -> Option<Duration> {
+        self.evacuations.get(&id)?.pace.remaining
     }
 
     /// Why a server waits, for people.

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::IncidentId;
@@ -41,6 +42,25 @@ struct Front {
 struct Unsettled {
     count: usize,
     name: Text,
+}
+
+/// How fast an incident's servers are settled. For people: nothing rests on it.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When this leader first saw them, and how many were settled then.
+    began: Option<(Moment, usize)>,
+    /// How long the rest will take if it goes on like this; `None`: none was settled since.
+    pub(super) remaining: Option<Duration>,
+}
+
+impl Pace {
+    /// So many are settled now, and so many are not.
+    pub(super) fn note(&mut self, now: Moment, settled: usize, unsettled: usize) {
+        let (at, before) = *self.began.get_or_insert((now, settled));
+        let since = u32::try_from(settled.saturating_sub(before)).unwrap_or(u32::MAX);
+        let left = u32::try_from(unsettled).unwrap_or(u32::MAX);
+        self.remaining = (since > 0).then(|| now.since(at).saturating_mul(left) / since);
+    }
 }
 
 impl Leader {
@@ -133,5 +153,26 @@ impl Leader {
             }
         }
         ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_paces() {
+        // Settled and not settled at the start; the same ten seconds later; what remains.
+        for (before, now, expected) in [
+            ((0, 30), (0, 30), None),
+            ((0, 30), (10, 20), Some(20)),
+            ((5, 30), (10, 25), Some(50)),
+            ((5, 1), (6, 0), Some(0)),
+        ] {
+            let mut pace = Pace::default();
+            pace.note(Moment::ZERO, before.0, before.1);
+            pace.note(Moment::ZERO + Duration::from_secs(10), now.0, now.1);
+            assert_eq!(pace.remaining.map(|time| time.as_secs()), expected, "{before:?} {now:?}");
+        }
     }
 }
