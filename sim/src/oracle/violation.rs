@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rekindle_proto::id::{HostName, IncidentId, ServerId};
+use rekindle_proto::id::{HostName, IncidentId, ServerId, Term};
 use rekindle_proto::status::Phase;
 
 use super::{RATE_MAX, RATE_WINDOW};
@@ -244,11 +244,33 @@ pub enum Violation {
         /// How it should be.
         wanted: &'static str,
     },
+    /// I3: two stores led one term.
+    #[error("{a} and {b} were both elected in term {term}")]
+    TwoElected {
+        /// One.
+        a: HostName,
+        /// The other.
+        b: HostName,
+        /// Of which term.
+        term: Term,
+    },
+    /// I5: a change of voters made the ledger easier to lose.
+    #[error("a change of voters made it worse: {why}")]
+    VotersWorse {
+        /// How.
+        why: String,
+    },
+    /// Liveness: a voter was dead for long, a standby was there, and nobody replaced it.
+    #[error("voter {host} is dead, and was not replaced though a standby was fit")]
+    NotReplaced {
+        /// Which.
+        host: HostName,
+    },
 }
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 30] = [
+    pub const KINDS: [(&'static str, &'static str); 33] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -279,6 +301,9 @@ impl Violation {
         ("state", "owners-lock"),
         ("state", "acted-before-arrival"),
         ("state", "not-restored"),
+        ("I3", "two-elected"),
+        ("I5", "voters-worse"),
+        ("liveness", "not-replaced"),
     ];
 
     fn place(&self) -> usize {
@@ -313,6 +338,9 @@ impl Violation {
             Self::OwnersLock { .. } => 27,
             Self::ActedBeforeArrival { .. } => 28,
             Self::NotRestored { .. } => 29,
+            Self::TwoElected { .. } => 30,
+            Self::VotersWorse { .. } => 31,
+            Self::NotReplaced { .. } => 32,
         }
     }
 

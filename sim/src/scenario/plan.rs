@@ -23,20 +23,9 @@ impl Cluster {
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
         let Self {
-            hosts,
-            witnesses,
-            voters,
-            domains,
-            servers,
-            paths,
-            armed,
-            gates,
-            formed,
-            odd_servers,
-            ref policy,
-            ref members,
-            ref dresses,
+            hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
         } = *self;
+        let Self { policy, members, dresses, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -64,6 +53,7 @@ impl Cluster {
             formed,
             odd_servers,
             dresses: dresses.clone(),
+            standbys,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Plan {
     pub odd_servers: u8,
     /// What servers are like that are not like all others, in this order.
     pub dresses: Vec<Dress>,
+    /// Hypervisors that keep a ledger and do not vote, to take a dead voter's place: the next ones after the voters.
+    pub standbys: usize,
 }
 
 /// What the servers of some names are like.
@@ -90,6 +92,7 @@ impl Default for Plan {
             formed: false,
             odd_servers: 0,
             dresses: Vec::new(),
+            standbys: 0,
         }
     }
 }
