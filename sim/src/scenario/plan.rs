@@ -22,20 +22,8 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self {
-            hosts,
-            witnesses,
-            voters,
-            domains,
-            servers,
-            paths,
-            armed,
-            gates,
-            formed,
-            ref policy,
-            ref members,
-            ref dresses,
-        } = *self;
+        let Self { hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, .. } = *self;
+        let Self { policy, members, dresses, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -61,6 +49,7 @@ impl Cluster {
             gates,
             records: false,
             formed,
+            standbys,
             dresses: dresses.clone(),
         }
     }
