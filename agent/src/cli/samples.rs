@@ -179,6 +179,7 @@ pub(crate) fn reboot() -> IncidentDoc {
         to: (state == "recovered").then(|| host("cmp-02")),
         attempts: 1,
         reason: reason.map(Text::from),
+        priority: Some(50),
     };
     IncidentDoc {
         line: IncidentLine {
@@ -203,6 +204,7 @@ pub(crate) fn reboot() -> IncidentDoc {
             server(3, "left-behind", Some("started three times in an hour")),
         ],
         held_by: Vec::new(),
+        progress: None,
     }
 }
 

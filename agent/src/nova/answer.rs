@@ -138,9 +138,9 @@ pub(super) fn server_row(row: &Value, keys: &SelectKeys) -> Result<NovaServer, N
     };
     let ours = server.metadata.keys().filter(|key| key.starts_with("rekindle:"));
     let metadata: BTreeSet<String> = ours.chain(&keys.metadata).cloned().collect();
-    let image = server.image.and_then(|image| match image {
-        Value::String(word) if word.is_empty() => Some(Text::default()),
-        image => image.get("id").and_then(Value::as_str).map(Text::new),
+    let image = server.image.as_ref().and_then(|image| {
+        let id = image.as_str().filter(|word| word.is_empty()).or_else(|| image.get("id")?.as_str());
+        id.map(Text::new)
     });
     let specs = server.flavor.as_ref().and_then(|flavor| flavor.extra_specs.as_ref());
     let traits = ServerTraits {
