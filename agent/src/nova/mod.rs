@@ -36,7 +36,6 @@ use std::time::Duration;
 use osauth::ApiVersion;
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::ServerAct;
-use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder};
 use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, ServerActOrder};
 use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_coordinator::time::Moment;

@@ -299,6 +299,8 @@ impl Cluster {
             NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {
                 NovaAnswer::Migrations(if self.moved { vec![migration] } else { Vec::new() })
             }
+            // No rule here looks beyond the list of servers.
+            NovaRead::Look { .. } => NovaAnswer::Aggregates(Vec::new()),
         }
     }
 
