@@ -395,9 +395,15 @@ impl Evacuation {
     }
 
     /// Whether nothing but the pace keeps its servers.
-    pub(super) fn may_begin(&self) -> bool {
+    pub(super) fn may_begin(&self, now: Moment) -> bool {
         let is_proven = self.unproven_since.is_none() && self.contradiction.is_none();
-        is_proven && self.migrations.is_some() && self.nova_error.is_none() && self.calls_pause.is_none()
+        is_proven && self.migrations.is_some() && self.nova_error.is_none() && !self.is_pausing(now)
+    }
+
+    /// Whether a call that was not taken keeps the next ones waiting. Not until the next is taken: there may be none, while
+    /// all its servers wait for those of another incident.
+    pub(super) fn is_pausing(&self, now: Moment) -> bool {
+        self.calls_pause.is_some_and(|pause| now < pause.until)
     }
 
     /// A server could begin if there were room.

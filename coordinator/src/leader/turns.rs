@@ -90,7 +90,7 @@ impl Leader {
             let since = self.groups.since.entry(*key).or_insert(now);
             let evacuation = self.evacuations.get(&key.1);
             // While Nova does not answer nothing can be settled: that is not the group's time.
-            if evacuation.is_some_and(|of| of.nova_error.is_some() || of.calls_pause.is_some()) {
+            if evacuation.is_some_and(|of| of.nova_error.is_some() || of.is_pausing(now)) {
                 *since = now;
             }
             let until = *since + order.group_timeout;
@@ -140,7 +140,7 @@ impl Leader {
         for incident in cx.ledger.open_incidents().filter(|other| other.id != id && other.phase == Phase::Evacuating) {
             let Some(evacuation) = self.evacuations.get(&incident.id) else { continue };
             // Nobody waits for an incident that cannot go on itself.
-            if !evacuation.may_begin() || cx.ledger.brakes_of(&incident.host).is_some() {
+            if !evacuation.may_begin(cx.now.mono) || cx.ledger.brakes_of(&incident.host).is_some() {
                 continue;
             }
             for (server, record) in &incident.servers {

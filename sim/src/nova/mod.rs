@@ -41,6 +41,8 @@ pub struct Nova {
     died: BTreeMap<HostName, BTreeSet<ServerId>>,
     /// Evacuate calls that were accepted, in order.
     pub accepted: Vec<(ServerId, HostName)>,
+    /// Guests that began to run, in order.
+    pub begun: Vec<ServerId>,
     calls_of: BTreeMap<ServerId, usize>,
     /// It does not know microversion 2.95.
     pub is_old: bool,
@@ -237,6 +239,7 @@ impl Nova {
         let hosts = self.running.entry(server).or_default();
         if hosts.insert(host.clone()) {
             self.changed.push(server);
+            self.begun.push(server);
             if hosts.len() > 1 {
                 self.corruptions.push((server, hosts.clone()));
             }

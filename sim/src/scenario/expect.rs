@@ -37,6 +37,7 @@ impl Expect {
             self.told.is_some(),
             self.untold.is_some(),
             self.begun.is_some(),
+            self.up_again.is_some(),
             self.left_behind.is_some(),
             self.because.is_some(),
         ];
@@ -157,9 +158,19 @@ fn missed_of_servers(expect: &Expect, world: &World, missed: &mut Vec<String>) {
                 begun.push(server.name.to_string());
             }
         }
-        let mut rest = begun.iter();
-        if !expected.iter().all(|name| rest.any(|other| other == name)) {
+        if !is_subsequence(expected, &begun) {
             missed.push(format!("expected evacuations begun in this order: {expected:?}, were: {begun:?}"));
+        }
+    }
+    if let Some(expected) = &expect.up_again {
+        let names = world.nova.begun.iter().filter_map(|server| world.nova.server(*server));
+        let mut up: Vec<String> = Vec::new();
+        for name in names.map(|server| server.name.to_string()).filter(|name| expected.contains(name)) {
+            up.retain(|other| *other != name);
+            up.push(name);
+        }
+        if up != *expected {
+            missed.push(format!("expected to run again in this order: {expected:?}, were: {up:?}"));
         }
     }
     let records = world.ledger().incidents.values().flat_map(|incident| incident.servers.values());
@@ -180,9 +191,9 @@ fn missed_of_servers(expect: &Expect, world: &World, missed: &mut Vec<String>) {
     }
 }
 
-fn is_subsequence(expected: &[Phase], was: &[Phase]) -> bool {
+fn is_subsequence<T: PartialEq>(expected: &[T], was: &[T]) -> bool {
     let mut rest = was.iter();
-    expected.iter().all(|phase| rest.any(|other| other == phase))
+    expected.iter().all(|one| rest.any(|other| other == one))
 }
 
 fn words(phases: &[Phase]) -> String {

@@ -338,6 +338,9 @@ pub struct Expect {
     /// Nova was first asked to evacuate these servers in this order; others may lie between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Vec<String>>,
+    /// These servers ran again in this order, each for the last time; others may lie between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_again: Option<Vec<String>>,
     /// Exactly these servers were left behind, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<Vec<String>>,
