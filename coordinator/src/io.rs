@@ -3,13 +3,14 @@
 //! An act that changes the world (power off, force down, evacuate, stop, start) is an *order*: a type without public
 //! constructor, built only from the proofs it needs. What is merely read needs none.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration,
-    NovaServer, NovaService, StopReason, Text, Watchdog,
+    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaAggregate, NovaError,
+    NovaMigration, NovaServer, NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
@@ -19,7 +20,10 @@ use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Entry, Ledger, Outcome};
-use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder};
+use crate::order::{
+    DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+};
+use crate::recovery::Lookup;
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
 
@@ -279,6 +283,8 @@ pub enum Output {
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.
     GuestPower(GuestPowerOrder),
+    /// Lock, unlock, reset, stop or start a server that is being recovered. [`Input::Nova`] follows.
+    ServerAct(ServerActOrder),
     /// Read the local hypervisor's full list of guests now. [`Input::Guests`] follows.
     ListGuests,
     /// Ask the local hypervisor, now, which of these guests run. [`Input::GuestsChecked`] follows.
@@ -365,6 +371,14 @@ pub enum NovaRead {
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
+    /// What a rule of the selection needs. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
+    /// [`NovaAnswer::Aggregates`].
+    Look {
+        /// Whose servers are selected.
+        host: HostName,
+        /// What.
+        lookup: Lookup,
+    },
 }
 
 /// What Nova said.
@@ -378,8 +392,14 @@ pub enum NovaAnswer {
     Migrations(Vec<NovaMigration>),
     /// The server; `None`: deleted.
     Server(Option<NovaServer>),
-    /// The evacuation, stop or start was accepted. It has not been done.
+    /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.
     Accepted,
+    /// The properties of an image, only keys that a rule names; `None`: there is no such image any more.
+    Image(Option<BTreeMap<String, Text>>),
+    /// The name of a project; `None`: there is no such project any more.
+    Project(Option<Text>),
+    /// The aggregates of the host.
+    Aggregates(Vec<NovaAggregate>),
 }
 
 /// A change worth a log line and a metric. One per change of phase.

@@ -83,11 +83,19 @@ pub enum Guard {
     Tries,
     /// section 4: A host that said goodbye is not suspect.
     Goodbye,
+    /// What we locked we unlock.
+    Unlocks,
+    /// A lock that is not ours is neither lifted nor covered.
+    OwnersLock,
+    /// Section 5: A server is stopped or started only where it has arrived.
+    ArrivedFirst,
+    /// I6: A server ends as its owner left it.
+    EndState,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 42] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -126,6 +134,10 @@ impl Guard {
         Self::NobodyForgotten,
         Self::Tries,
         Self::Goodbye,
+        Self::Unlocks,
+        Self::OwnersLock,
+        Self::ArrivedFirst,
+        Self::EndState,
     ];
 
     /// The rule of design.md, section 3 (or 4), that it keeps.
@@ -151,7 +163,8 @@ impl Guard {
             | Self::NotAfter
             | Self::NothingDropped
             | Self::BlankStore => "I5",
-            Self::VoiceCancels | Self::RebootCancels | Self::RebootMended => "I6",
+            Self::VoiceCancels | Self::RebootCancels | Self::RebootMended | Self::EndState => "I6",
+            Self::Unlocks | Self::OwnersLock | Self::ArrivedFirst => "section 5",
             Self::Pace => "I8",
             Self::BootGate => "I7",
             Self::Standing | Self::ColdStart | Self::DomainEvent | Self::DomainCap | Self::FenceRate => "I4",

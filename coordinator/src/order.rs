@@ -20,15 +20,15 @@
 
 use std::time::Duration;
 
-use rekindle_proto::fact::DeviceName;
-use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
+use rekindle_proto::fact::{DeviceName, Text};
+use rekindle_proto::id::{CallId, ClusterName, HostName, IncidentId, LeadershipId, ServerId};
 use serde::{Deserialize, Serialize};
 
 use crate::fencing::FenceProof;
-use crate::ledger::{Incident, LostGuest};
+use crate::ledger::{Incident, Ledger, LostGuest, ServerAct, lock_reason};
 use crate::mutant::{Guard, keeps};
 use crate::permit::Permit;
-use crate::recovery::CommittedIntent;
+use crate::recovery::{Arrival, CommittedIntent};
 use crate::time::Moment;
 
 /// What an order that never ends is given beyond its end, where a mutant gives one: longer than any story.
@@ -170,14 +170,21 @@ pub struct EvacuateOrder {
     server: ServerId,
     attempt: u32,
     begin_before: Moment,
+    stop_on_arrival: bool,
 }
 
 impl EvacuateOrder {
     pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof, intent: CommittedIntent) -> Self {
         let late = if keeps(Guard::CallInTime) { Duration::ZERO } else { LATE_MUTANT };
         let begin_before = permit.begin_before().min(proof.valid_until()) + late;
-        let CommittedIntent { server, attempt, .. } = intent;
-        Self { call, incident: proof.incident(), server, attempt, begin_before }
+        let CommittedIntent { server, attempt, stop_on_arrival } = intent;
+        Self { call, incident: proof.incident(), server, attempt, begin_before, stop_on_arrival }
+    }
+
+    /// Whether Nova is to leave it stopped where it arrives; else it is built as it was.
+    #[must_use]
+    pub fn stop_on_arrival(&self) -> bool {
+        self.stop_on_arrival
     }
 
     /// To be repeated in [`crate::io::Input::Nova`].
@@ -249,6 +256,99 @@ impl GuestPowerOrder {
     #[must_use]
     pub fn begin_before(&self) -> Moment {
         self.begin_before
+    }
+}
+
+/// Lock, unlock, reset, stop or start a server of an incident.
+#[derive(Debug)]
+pub struct ServerActOrder {
+    call: CallId,
+    act: CommittedAct,
+    reason: Text,
+    begin_before: Moment,
+}
+
+impl ServerActOrder {
+    /// What comes before an evacuation: as long as its host is proven off.
+    pub(crate) fn before(
+        call: CallId,
+        permit: Permit,
+        proof: &FenceProof,
+        act: CommittedAct,
+        cluster: &ClusterName,
+    ) -> Option<Self> {
+        let begin_before = permit.begin_before().min(proof.valid_until());
+        let of_it = act.act.is_before() && proof.incident() == act.incident;
+        of_it.then(|| Self { call, reason: lock_reason(cluster, act.incident), act, begin_before })
+    }
+
+    /// What is done to a server where it has arrived.
+    pub(crate) fn after(call: CallId, permit: Permit, arrival: &Arrival, act: CommittedAct) -> Option<Self> {
+        let is_after = matches!(act.act, ServerAct::Stop | ServerAct::Start | ServerAct::Mark);
+        let begin_before = permit.begin_before();
+        let of_it = is_after && arrival.server() == act.server;
+        of_it.then(|| Self { call, act, reason: Text::default(), begin_before })
+    }
+
+    /// Our own lock is lifted, wherever its server is.
+    pub(crate) fn unlock(call: CallId, permit: Permit, act: CommittedAct) -> Option<Self> {
+        let begin_before = permit.begin_before();
+        (act.act == ServerAct::Unlock).then(|| Self { call, act, reason: Text::default(), begin_before })
+    }
+
+    /// To be repeated in [`crate::io::Input::Nova`].
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.call
+    }
+    /// For which incident.
+    #[must_use]
+    pub fn incident(&self) -> IncidentId {
+        self.act.incident
+    }
+    /// Which server.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.act.server
+    }
+    /// What to do.
+    #[must_use]
+    pub fn act(&self) -> ServerAct {
+        self.act.act
+    }
+    /// Which committed act on that server.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.act.number
+    }
+    /// The reason of a lock, by which it is known again; else empty.
+    #[must_use]
+    pub fn reason(&self) -> &Text {
+        &self.reason
+    }
+    /// Not to be begun at or after this moment.
+    #[must_use]
+    pub fn begin_before(&self) -> Moment {
+        self.begin_before
+    }
+}
+
+/// A committed act of this very leadership.
+#[derive(Debug)]
+pub struct CommittedAct {
+    incident: IncidentId,
+    server: ServerId,
+    act: ServerAct,
+    number: u32,
+}
+
+impl CommittedAct {
+    /// Finds the open act on that server, if this very leadership wrote it.
+    #[must_use]
+    pub(crate) fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, author: LeadershipId) -> Option<Self> {
+        let record = ledger.incidents.get(&incident)?.servers.get(&server)?;
+        let open = record.restore.act.filter(|open| open.author == author)?;
+        Some(Self { incident, server, act: open.act, number: open.number })
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
+use crate::recovery::{OrderPolicy, SelectPolicy};
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
@@ -109,6 +110,12 @@ pub struct Policy {
     pub paths: PathMatrix,
     /// Who lets a fenced host back.
     pub readmission: Readmission,
+    /// Which servers are locked while they are recovered.
+    pub lock: LockServers,
+    /// Which servers of a dead host are recovered.
+    pub select: SelectPolicy,
+    /// In which order.
+    pub order: OrderPolicy,
 }
 
 impl Default for Policy {
@@ -131,6 +138,9 @@ impl Default for Policy {
             life_ports: vec![22],
             paths: PathMatrix::default(),
             readmission: Readmission::Auto,
+            lock: LockServers::Altered,
+            select: SelectPolicy::default(),
+            order: OrderPolicy::default(),
         }
     }
 }
@@ -151,6 +161,17 @@ pub enum OnAgentDeath {
     Alarm,
     /// It is fenced like any other. (Not while its userland lives.)
     Fence,
+}
+
+/// Which servers are locked, in Nova, while they are recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockServers {
+    /// None.
+    Never,
+    /// Those whose state has to be altered: one that is paused is in error meanwhile, and its owner should not act on that.
+    Altered,
+    /// Every one. Two more calls to Nova a server.
+    Always,
 }
 
 /// What to do with a server that has a disk on the dead host alone.

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{DomainName, HostName, PathName, ServerId};
 
-pub use nova::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService};
+pub use nova::{
+    MigrationKind, MigrationStatus, NovaAggregate, NovaError, NovaMigration, NovaServer, NovaService, ServerStanding,
+    ServerTraits,
+};
 
 /// Longest free text we carry (reasons, error texts), in bytes: a screenful, so that one verbose BMC or HTML error page
 /// cannot fill the ledger.

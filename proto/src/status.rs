@@ -204,10 +204,41 @@ pub struct IncidentDoc {
     pub line: IncidentLine,
     /// What happened, in order.
     pub story: Vec<StoryLine>,
-    /// Each server of the host.
+    /// Each server of the host, in the order in which they are recovered.
     pub servers: Vec<ServerLine>,
     /// What holds it now, if anything (a brake, a wait, a person's decision).
     pub held_by: Vec<Text>,
+    /// How far its servers are, once they are listed.
+    #[serde(default)]
+    pub progress: Option<ProgressDoc>,
+}
+
+/// How far the servers of an incident are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressDoc {
+    /// Those that run again, are left behind, or were deleted.
+    pub settled: u32,
+    /// All of them.
+    pub servers: u32,
+    /// How long the rest will take by the pace so far, in milliseconds; `None`: there is no pace yet, or nobody leads here.
+    pub remaining_ms: Option<u64>,
+    /// By priority, the most urgent first.
+    pub priorities: Vec<PriorityLine>,
+}
+
+/// The servers of one priority.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PriorityLine {
+    /// 0 to 100.
+    pub priority: u8,
+    /// All of them.
+    pub servers: u32,
+    /// Those that run again.
+    pub recovered: u32,
+    /// Those that are left behind, or were deleted.
+    pub left_behind: u32,
+    /// Those that Nova is asked to evacuate now.
+    pub under_way: u32,
 }
 
 /// One moment of a story.
@@ -238,6 +269,9 @@ pub struct ServerLine {
     pub attempts: u32,
     /// Why it waits or was left behind.
     pub reason: Option<Text>,
+    /// How urgent it is, 0 to 100, where it has an order.
+    #[serde(default)]
+    pub priority: Option<u8>,
 }
 
 /// The answer to `rekindle why HOST`.

@@ -8,8 +8,8 @@ use rekindle_proto::id::{
     ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, StoreId, Term, WallTime,
 };
 use rekindle_proto::status::{
-    FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, ServerLine,
-    StatusDoc, StoryLine, WhyDoc,
+    FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, PriorityLine,
+    ProgressDoc, ServerLine, StatusDoc, StoryLine, WhyDoc,
 };
 use rekindle_proto::voters::{VoterLine, VoterStory, VotersDoc};
 
@@ -128,6 +128,7 @@ pub(crate) fn story() -> IncidentDoc {
         to: to.map(host),
         attempts: 1,
         reason: reason.map(Text::from),
+        priority: Some(if number == 2 { 90 } else { 50 }),
     };
     let mut ordered = told(4_200, Phase::Fencing, "ipmi-tool@cmp-04-bmc: off ordered, attempt 1");
     ordered.operator = Some(OperatorName::new("alice").expect("legal"));
@@ -157,6 +158,15 @@ pub(crate) fn story() -> IncidentDoc {
             server(3, "mail", "evacuating", None, None),
         ],
         held_by: vec!["Nova does not answer".into()],
+        progress: Some(ProgressDoc {
+            settled: 2,
+            servers: 3,
+            remaining_ms: Some(40_000),
+            priorities: vec![
+                PriorityLine { priority: 90, servers: 1, left_behind: 1, ..PriorityLine::default() },
+                PriorityLine { priority: 50, servers: 2, recovered: 1, under_way: 1, ..PriorityLine::default() },
+            ],
+        }),
     }
 }
 
@@ -169,6 +179,7 @@ pub(crate) fn reboot() -> IncidentDoc {
         to: (state == "recovered").then(|| host("cmp-02")),
         attempts: 1,
         reason: reason.map(Text::from),
+        priority: Some(50),
     };
     IncidentDoc {
         line: IncidentLine {
@@ -193,6 +204,7 @@ pub(crate) fn reboot() -> IncidentDoc {
             server(3, "left-behind", Some("started three times in an hour")),
         ],
         held_by: Vec::new(),
+        progress: None,
     }
 }
 

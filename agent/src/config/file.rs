@@ -139,6 +139,28 @@ pub(super) struct RecoveryTable {
     pub(super) local_disk: Option<LocalDiskWord>,
     pub(super) on_shutdown: Option<String>,
     pub(super) readmission: Option<ReadmissionWord>,
+    pub(super) lock: Option<LockWord>,
+    #[serde(default)]
+    pub(super) select: SelectTable,
+    #[serde(default)]
+    pub(super) order: OrderTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderTable {
+    pub(super) wait_for_previous: Option<bool>,
+    pub(super) group_timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectTable {
+    pub(super) mode: Option<SelectModeWord>,
+    pub(super) metadata_key: Option<String>,
+    pub(super) error_servers: Option<ErrorServersWord>,
+    #[serde(default)]
+    pub(super) rule: Vec<SelectRuleTable>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -146,6 +168,63 @@ pub(super) struct RecoveryTable {
 pub(super) enum ReadmissionWord {
     Auto,
     Manual,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LockWord {
+    Never,
+    Altered,
+    Always,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SelectModeWord {
+    All,
+    OnlyMarked,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ErrorServersWord {
+    Recover,
+    Leave,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SelectActionWord {
+    Include,
+    Exclude,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectRuleTable {
+    pub(super) action: SelectActionWord,
+    pub(super) reason: Option<String>,
+    pub(super) server_name: Option<Patterns>,
+    pub(super) project_id: Option<Patterns>,
+    pub(super) project_name: Option<Patterns>,
+    pub(super) flavor: Option<Patterns>,
+    pub(super) aggregate: Option<Patterns>,
+    #[serde(default)]
+    pub(super) metadata: BTreeMap<String, Patterns>,
+    #[serde(default)]
+    pub(super) extra_spec: BTreeMap<String, Patterns>,
+    #[serde(default)]
+    pub(super) image_property: BTreeMap<String, Patterns>,
+    #[serde(default)]
+    pub(super) aggregate_metadata: BTreeMap<String, Patterns>,
+}
+
+/// One pattern, or several of which any may fit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a pattern, or a list of patterns")]
+pub(super) enum Patterns {
+    One(String),
+    Many(Vec<String>),
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -8,6 +8,7 @@ mod file;
 mod paths;
 mod refusal;
 mod rules;
+mod select;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -199,5 +200,7 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+mod select_tests;
 #[cfg(test)]
 mod tests;

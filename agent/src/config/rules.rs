@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
-use rekindle_coordinator::policy::{LocalDisk, OnAgentDeath, Policy, Readmission};
+use rekindle_coordinator::policy::{LocalDisk, LockServers, OnAgentDeath, Policy, Readmission};
+use rekindle_coordinator::recovery::SelectPolicy;
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
 
 use super::file::{
-    ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LogTable, MemberTable, NovaTable,
-    OnAgentDeathWord, ReadmissionWord, RecoveryTable,
+    ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LockWord, LogTable, MemberTable,
+    NovaTable, OnAgentDeathWord, ReadmissionWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths, select};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
 use crate::transport::TlsFiles;
@@ -67,7 +68,7 @@ impl Checker {
         }
     }
 
-    fn duration(
+    pub(super) fn duration(
         &mut self,
         key: &str,
         given: Option<&str>,
@@ -122,7 +123,7 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     let paths = paths::matrix(&mut on, &file.path_rule);
     let policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
-    let nova = file.nova.map(|table| nova(&mut on, &table));
+    let nova = file.nova.map(|table| nova(&mut on, &table, &policy.select));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
         let rule = format!(
             "= {} must be under recovery.evacuate_settle = {}",
@@ -341,7 +342,15 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         },
         life_ports: paths::life_ports(on, detection.life_ports.as_deref()).unwrap_or(default.life_ports),
         paths: default.paths,
+        lock: match recovery.lock {
+            Some(LockWord::Never) => LockServers::Never,
+            Some(LockWord::Altered) => LockServers::Altered,
+            Some(LockWord::Always) => LockServers::Always,
+            None => default.lock,
+        },
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
+        select: select::select(on, &recovery.select),
+        order: select::order(on, &recovery.order),
     }
 }
 
@@ -366,7 +375,7 @@ fn on_shutdown(on: &mut Checker, given: Option<&str>, default: OnShutdown) -> On
     }
 }
 
-fn nova(on: &mut Checker, table: &NovaTable) -> NovaSettings {
+fn nova(on: &mut Checker, table: &NovaTable, select: &SelectPolicy) -> NovaSettings {
     if table.cloud.is_empty() {
         on.refuse("nova.cloud", "must not be empty", "it names an entry of clouds_file");
     }
@@ -377,6 +386,7 @@ fn nova(on: &mut Checker, table: &NovaTable) -> NovaSettings {
         clouds_file: on.path("nova.clouds_file", table.clouds_file.as_deref().unwrap_or("clouds.yaml")),
         cloud: table.cloud.clone(),
         timeout: on.duration("nova.timeout", table.timeout.as_deref(), NOVA_TIMEOUT, bounds, why),
+        keys: select.keys(),
     }
 }
 

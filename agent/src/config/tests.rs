@@ -2,10 +2,10 @@
 
 use super::*;
 
-const FILE: &str = "/etc/rekindle/rekindle.toml";
+pub(super) const FILE: &str = "/etc/rekindle/rekindle.toml";
 
 /// A small file that is taken; `edit` may change it.
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 [member]
 host = "cmp-01"
 listen = "10.20.0.11:7946"
@@ -28,7 +28,7 @@ cloud = "rekindle"
 
 const DEVICE: &str = "driver = \"ipmi-tool\"\nusername = \"u\"\npassword_file = \"p\"\n";
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(FILE))
 }
 
@@ -82,7 +82,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 43] = [
+const KEYS: [(&str, &str); 60] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -118,8 +118,25 @@ const KEYS: [(&str, &str); 43] = [
     ("evacuations_at_once", "recovery"),
     ("evacuate_tries", "recovery"),
     ("local_disk", "recovery"),
+    ("lock", "recovery"),
     ("on_shutdown", "recovery"),
     ("readmission", "recovery"),
+    ("mode", "recovery.select"),
+    ("metadata_key", "recovery.select"),
+    ("error_servers", "recovery.select"),
+    ("action", "recovery.select.rule"),
+    ("reason", "recovery.select.rule"),
+    ("server_name", "recovery.select.rule"),
+    ("project_id", "recovery.select.rule"),
+    ("project_name", "recovery.select.rule"),
+    ("flavor", "recovery.select.rule"),
+    ("aggregate", "recovery.select.rule"),
+    ("metadata", "recovery.select.rule"),
+    ("extra_spec", "recovery.select.rule"),
+    ("image_property", "recovery.select.rule"),
+    ("aggregate_metadata", "recovery.select.rule"),
+    ("wait_for_previous", "recovery.order"),
+    ("group_timeout", "recovery.order"),
     ("cloud", "nova"),
     ("clouds_file", "nova"),
     ("timeout", "nova"),
@@ -171,12 +188,13 @@ fn signs_of_life_and_path_rules() {
 fn values_arrive_where_they_belong() {
     let text = edit(
         "[nova]\ncloud",
-        "[recovery]\nlocal_disk = \"rebuild\"\non_shutdown = \"ignore\"\nreadmission = \"manual\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
+        "[recovery]\nlocal_disk = \"rebuild\"\nlock = \"always\"\non_shutdown = \"ignore\"\nreadmission = \"manual\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
     ) + "[libvirt]\nuri = \"guests+unix:///run/guests.sock\"\n[log]\ntarget = \"stderr\"\nformat = \"json\"\n";
     let config = parse(&text).expect("taken");
     assert_eq!(config.policy.on_shutdown, rekindle_coordinator::ledger::OnShutdown::Ignore);
     assert_eq!(config.policy.local_disk, rekindle_coordinator::policy::LocalDisk::Rebuild);
     assert_eq!(config.policy.readmission, rekindle_coordinator::policy::Readmission::Manual);
+    assert_eq!(config.policy.lock, rekindle_coordinator::policy::LockServers::Always);
     assert_eq!(config.policy.evacuate_tries, 5);
     assert!(!config.policy.self_fence, "only where it is asked for");
     assert!(parse(&format!("{GOOD}[fencing]\nself_fence = true\n")).expect("taken").policy.self_fence);
@@ -323,6 +341,7 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (edit("hosts = \"cmp-*\"\n", ""), "fence_device[1].hosts is missing", "no safe default"),
         (format!("{GOOD}timeout = \"120s\"\n"), "nova.timeout = \"120s\" must be \"1s\" to \"100s\"", "(I11)"),
         (format!("{GOOD}auth_token = \"hunter2\"\n"), "nova.auth_token must not be in this file", "clouds_file"),
+        (format!("{GOOD}[recovery]\nlock = \"maybe\"\n"), "recovery.lock = \"maybe\" is not", "altered"),
         (format!("{GOOD}[recovery]\nlocal_disk = \"maybe\"\n"), "recovery.local_disk = \"maybe\" is not", "rebuild"),
         (format!("{GOOD}[recovery]\nreadmission = \"yes\"\n"), "recovery.readmission = \"yes\" is not", "manual"),
         (

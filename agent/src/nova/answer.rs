@@ -1,13 +1,19 @@
 //! Nova's JSON as our words. Fields we do not know are passed over, words we do not know never fail a list; what would
 //! make us believe something that Nova did not say does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_coordinator::recovery::SelectKeys;
+use rekindle_proto::fact::{
+    MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, ServerStanding, ServerTraits,
+    Text,
+};
 use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::wire::Home;
 
 /// Longest excerpt of an answer that is not Nova's (a proxy's error page), in characters.
 const EXCERPT_CHARS_MAX: usize = 160;
@@ -43,7 +49,23 @@ struct Server {
     #[serde(rename = "OS-EXT-STS:task_state")]
     task_state: Option<String>,
     #[serde(default)]
-    metadata: BTreeMap<String, Value>,
+    metadata: Map<String, Value>,
+    #[serde(rename = "OS-EXT-STS:power_state")]
+    power_state: Option<u8>,
+    #[serde(default)]
+    locked: bool,
+    locked_reason: Option<String>,
+    tenant_id: Option<String>,
+    /// An object with an id; an empty word for a server that boots from a volume.
+    image: Option<Value>,
+    flavor: Option<Flavor>,
+}
+
+#[derive(Deserialize)]
+struct Flavor {
+    original_name: Option<String>,
+    /// Left out for those who may not see them.
+    extra_specs: Option<Map<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -99,12 +121,12 @@ pub(super) fn services(body: &Value) -> Result<Vec<NovaService>, NovaError> {
 }
 
 /// `{"server": {…}}`.
-pub(super) fn server(body: &Value) -> Result<NovaServer, NovaError> {
-    server_row(body.get("server").unwrap_or(&Value::Null))
+pub(super) fn server(body: &Value, keys: &SelectKeys) -> Result<NovaServer, NovaError> {
+    server_row(body.get("server").unwrap_or(&Value::Null), keys)
 }
 
 /// One row of a list, or the inside of a single answer.
-pub(super) fn server_row(row: &Value) -> Result<NovaServer, NovaError> {
+pub(super) fn server_row(row: &Value, keys: &SelectKeys) -> Result<NovaServer, NovaError> {
     let server: Server = parse(row)?;
     let id = server.id;
     // A server of an unreachable cell comes with its id and little else.
@@ -114,15 +136,39 @@ pub(super) fn server_row(row: &Value) -> Result<NovaServer, NovaError> {
             "Nova does not tell host and state of server {id} (status {status:?}): its cell cannot be reached, or our credentials may not see them (OS-EXT-SRV-ATTR is for administrators)"
         )));
     };
-    let metadata = server.metadata.into_iter().filter(|(key, _)| key.starts_with("rekindle:") || key == "HA_Enabled");
+    let ours = server.metadata.keys().filter(|key| key.starts_with("rekindle:"));
+    let metadata: BTreeSet<String> = ours.chain(&keys.metadata).cloned().collect();
+    let image = server.image.as_ref().and_then(|image| {
+        let id = image.as_str().filter(|word| word.is_empty()).or_else(|| image.get("id")?.as_str());
+        id.map(Text::new)
+    });
+    let specs = server.flavor.as_ref().and_then(|flavor| flavor.extra_specs.as_ref());
+    let traits = ServerTraits {
+        project: server.tenant_id.map(Text::new),
+        image,
+        extra_specs: specs.map(|specs| chosen(Some(specs), &keys.extra_specs)),
+        flavor: server.flavor.and_then(|flavor| flavor.original_name).map(Text::new),
+    };
     Ok(NovaServer {
         id,
         name: Text::new(server.name),
         host: host.filter(|host| !host.is_empty()).map(|host| host_name(&host)).transpose()?,
         vm_state: Text::new(vm_state.to_lowercase()),
         task_state: server.task_state.filter(|state| !state.is_empty()).map(|state| Text::new(state.to_lowercase())),
-        metadata: metadata.map(|(key, value)| (key, Text::new(plain(&value)))).collect(),
+        metadata: chosen(Some(&server.metadata), &metadata),
+        traits,
+        standing: ServerStanding {
+            power_state: server.power_state,
+            locked: server.locked,
+            lock_reason: server.locked_reason.map(Text::new),
+        },
     })
+}
+
+/// Those keys of an object, as words.
+pub(super) fn chosen(all: Option<&Map<String, Value>>, keys: &BTreeSet<String>) -> BTreeMap<String, Text> {
+    let word = |key: &String| Some((key.clone(), Text::new(plain(all?.get(key)?))));
+    keys.iter().filter_map(word).collect()
 }
 
 /// One row of `os-migrations`. `None`: a record without a server, which concerns nobody.
@@ -173,6 +219,19 @@ pub(super) fn is_fault(json: &Value, status: u16) -> bool {
     if status == 404 { object.contains_key("itemNotFound") } else { fault || versions }
 }
 
+/// Whether a 404 is that service's own, and not of a gateway before it. Glance's is webob's, in JSON or else as a page.
+pub(super) fn is_none_such(body: &[u8], home: Home) -> bool {
+    let json = serde_json::from_slice::<Value>(body).ok();
+    let json = json.as_ref();
+    match home {
+        Home::Image => {
+            let code = json.and_then(|json| json.get("code")).and_then(Value::as_str);
+            code.is_some_and(|code| code.starts_with("404")) || words(body).contains("No image found with ID")
+        }
+        Home::Identity => json.and_then(|json| json.pointer("/error/code")).and_then(Value::as_u64) == Some(404),
+    }
+}
+
 /// What an answer says, for people: the message of a fault, else the beginning of the text without its markup.
 pub(super) fn words(body: &[u8]) -> String {
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
@@ -221,6 +280,7 @@ fn malformed(text: String) -> NovaError {
 
 #[cfg(test)]
 mod tests {
+    use rekindle_coordinator::recovery::SelectPolicy;
     use serde_json::json;
 
     use super::*;
@@ -234,19 +294,51 @@ mod tests {
 
     #[test]
     fn a_server_is_read_and_foreign_metadata_left_out() {
-        let server = server_row(&row(json!("cmp-1"))).expect("read");
+        let keys = SelectPolicy::default().keys();
+        let server = server_row(&row(json!("cmp-1")), &keys).expect("read");
         assert_eq!(server.vm_state.as_str(), "active");
         assert_eq!(server.metadata.keys().collect::<Vec<_>>(), ["HA_Enabled", "rekindle:priority"]);
-        assert_eq!(server_row(&row(Value::Null)).expect("shelved").host, None);
+        assert_eq!(server_row(&row(Value::Null), &keys).expect("shelved").host, None);
+        assert_eq!(server.standing, ServerStanding::default());
+        let mut locked = row(json!("cmp-1"));
+        locked["OS-EXT-STS:power_state"] = json!(1);
+        locked["locked"] = json!(true);
+        locked["locked_reason"] = json!("mine");
+        let standing = server_row(&locked, &keys).expect("read").standing;
+        assert_eq!((standing.power_state, standing.locked), (Some(1), true));
+        assert_eq!(standing.lock_reason, Some("mine".into()));
+    }
+
+    #[test]
+    fn what_rules_look_at_is_read_and_what_is_missing_is_not_made_up() {
+        let keys = SelectKeys { extra_specs: ["evacuable".to_owned()].into(), ..SelectKeys::default() };
+        let with = |flavor: Value, image: Value| {
+            let mut row = row(json!("cmp-1"));
+            row["tenant_id"] = json!("p1");
+            row["flavor"] = flavor;
+            row["image"] = image;
+            server_row(&row, &keys).expect("read").traits
+        };
+        let specs =
+            json!({ "original_name": "m1.tiny", "extra_specs": { "evacuable": "true", "hw:cpu_policy": "shared" } });
+        let traits = with(specs, json!({ "id": "i1", "links": [] }));
+        assert_eq!((traits.project, traits.flavor), (Some("p1".into()), Some("m1.tiny".into())));
+        assert_eq!(traits.image, Some("i1".into()));
+        assert_eq!(traits.extra_specs, Some([("evacuable".to_owned(), Text::from("true"))].into()));
+        // A volume-booted server, and a caller who may not see extra specs.
+        let traits = with(json!({ "original_name": "m1.tiny" }), json!(""));
+        assert_eq!((traits.image, traits.extra_specs), (Some("".into()), None));
+        assert_eq!(server_row(&row(json!("cmp-1")), &keys).expect("read").traits, ServerTraits::default());
     }
 
     #[test]
     fn what_nova_does_not_tell_is_never_read_as_nowhere() {
         let mut hidden = row(json!("cmp-1"));
         hidden.as_object_mut().expect("object").remove("OS-EXT-SRV-ATTR:host");
-        let said = server_row(&hidden).expect_err("hidden").to_string();
+        let keys = SelectKeys::default();
+        let said = server_row(&hidden, &keys).expect_err("hidden").to_string();
         assert!(said.contains(ID) && said.contains("credentials"), "{said}");
-        let said = server_row(&row(json!("cmp 1"))).expect_err("refused").to_string();
+        let said = server_row(&row(json!("cmp 1")), &keys).expect_err("refused").to_string();
         assert!(said.contains("\"cmp 1\""), "{said}");
     }
 

@@ -1,6 +1,7 @@
 //! What `rekindled --check` can try without changing anything.
 
 use osauth::ApiVersion;
+use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_proto::fact::{NovaError, Text};
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ pub(super) async fn check(wire: &Wire) -> Result<String, NovaError> {
     let query = [("all_tenants", "true"), ("limit", "1")];
     let body = tried(wire, SERVERS, &["servers", "detail"], &query, "servers of all projects").await?;
     if let Some(row) = body.get("servers").and_then(Value::as_array).and_then(|rows| rows.first()) {
-        answer::server_row(row)?;
+        answer::server_row(row, &SelectKeys::default())?;
     }
     words.push("may read services, servers of all projects and their hosts, and migration records".to_owned());
     words.push("force-down and evacuate cannot be tried without doing them; by default Nova grants them to whoever may read these".to_owned());

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_proto::id::ServerId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -47,6 +48,10 @@ pub(super) struct Fake {
     pub(super) migrations: Mutex<u64>,
     forced: Mutex<bool>,
     pub(super) regions: Mutex<BTreeMap<String, String>>,
+    /// What the adapter under test is to look at.
+    pub(super) keys: Mutex<SelectKeys>,
+    /// What Glance and Keystone answer to a lookup, by path.
+    pub(super) others: Mutex<BTreeMap<String, (u16, Value)>>,
 }
 
 impl Fake {
@@ -65,6 +70,8 @@ impl Fake {
             migrations: Mutex::default(),
             forced: Mutex::default(),
             regions: Mutex::new(BTreeMap::from([("one".to_owned(), format!("http://{address}/compute/v2.1"))])),
+            keys: Mutex::default(),
+            others: Mutex::default(),
         });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&fake));
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -85,7 +92,8 @@ impl Fake {
             self.address
         );
         std::fs::write(&clouds_file, text).expect("written");
-        NovaSettings { clouds_file, cloud: "c".to_owned(), timeout }
+        let keys = self.keys.lock().expect("lock").clone();
+        NovaSettings { clouds_file, cloud: "c".to_owned(), timeout, keys }
     }
 
     pub(super) fn count(&self, what: &str) -> usize {
@@ -117,6 +125,9 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response {
         return (StatusCode::UNAUTHORIZED, "Authentication required").into_response();
     }
     let query = Query::<BTreeMap<String, String>>::try_from_uri(&parts.uri).expect("query").0;
+    if let Some((status, body)) = fake.others.lock().expect("lock").get(&path) {
+        return (StatusCode::from_u16(*status).expect("status"), axum::Json(body.clone())).into_response();
+    }
     let Some(path) = path.strip_prefix("/compute/v2.1") else { return StatusCode::NOT_FOUND.into_response() };
     match (parts.method.as_str(), path) {
         ("GET", "/os-services") => axum::Json(json!({ "services": [service(&fake)] })).into_response(),
@@ -155,6 +166,10 @@ async fn token(fake: &Fake) -> Response {
     }
     let mut tokens = fake.tokens.lock().expect("lock");
     *tokens += 1;
+    let elsewhere = |service: &str| {
+        let url = format!("http://{}/{service}", fake.address);
+        json!({ "type": service, "endpoints": [{ "interface": "public", "region": "one", "url": url }] })
+    };
     let mut endpoints = Vec::new();
     for (region, url) in &*fake.regions.lock().expect("lock") {
         endpoints.push(json!({ "interface": "public", "region": region, "url": url }));
@@ -163,7 +178,7 @@ async fn token(fake: &Fake) -> Response {
     let body = json!({ "token": {
         "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T01:00:00.000000Z",
         "user": { "name": "rekindle" }, "project": { "name": "service" }, "roles": [{ "name": "admin" }],
-        "catalog": [{ "type": "compute", "name": "nova", "endpoints": endpoints }, { "type": "image", "endpoints": [] }] } });
+        "catalog": [{ "type": "compute", "name": "nova", "endpoints": endpoints }, elsewhere("image"), elsewhere("identity")] } });
     (StatusCode::CREATED, [("x-subject-token", tokens.to_string())], axum::Json(body)).into_response()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use osauth::ApiVersion;
+use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, ServerId};
 use serde_json::Value;
@@ -18,12 +19,12 @@ const PAGE_ROWS: &str = "1000";
 const PAGES_MAX: usize = 100;
 
 /// All servers of a host.
-pub(super) async fn servers(wire: &Wire, host: &HostName) -> Result<Vec<NovaServer>, NovaError> {
+pub(super) async fn servers(wire: &Wire, host: &HostName, keys: &SelectKeys) -> Result<Vec<NovaServer>, NovaError> {
     let query = [("all_tenants", "true"), ("host", host.as_str())];
     let list = List { version: SERVERS, path: &["servers", "detail"], rows: "servers", marker: "id", query: &query };
     let mut found = BTreeMap::new();
     for row in list.read(wire).await? {
-        let server = answer::server_row(&row)?;
+        let server = answer::server_row(&row, keys)?;
         // Nova passes over filters that the credentials may not use.
         if server.host.as_ref() == Some(host) {
             found.insert(server.id, server);

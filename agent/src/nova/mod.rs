@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `clouds` | reads an entry of `clouds.yaml` |
 //! | `tls` | the HTTP clients: time-outs, trusted certificates |
+//! | `lookup` | what rules of the selection need from Nova, Glance and Keystone |
 //! | `keystone` | one token, its catalog, and their renewal |
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
@@ -21,6 +22,7 @@ mod clouds;
 mod fake;
 mod keystone;
 mod listing;
+mod lookup;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -33,7 +35,11 @@ use std::time::Duration;
 
 use osauth::ApiVersion;
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
-use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder};
+use rekindle_coordinator::ledger::ServerAct;
+use rekindle_coordinator::order::{
+    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, ServerActOrder,
+};
+use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{NovaError, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId, ServiceId};
@@ -47,8 +53,9 @@ use self::wire::{Act, Get, Wire};
 /// binary; above 2.69 the list has half-empty rows for unreachable cells.
 const SERVICES: ApiVersion = ApiVersion(2, 53);
 
-/// Servers. From 2.69 a server of an unreachable cell is shown with what is known of it, instead of as if deleted.
-const SERVERS: ApiVersion = ApiVersion(2, 69);
+/// Servers. From 2.69 a server of an unreachable cell is shown with what is known of it, instead of as if deleted; from 2.73
+/// (Train) a lock is shown with its reason, by which we know our own.
+const SERVERS: ApiVersion = ApiVersion(2, 73);
 
 /// Migration records. 2.59 is the first that is paged (and names records by UUID, which paging needs).
 const MIGRATIONS: ApiVersion = ApiVersion(2, 59);
@@ -57,6 +64,16 @@ const MIGRATIONS: ApiVersion = ApiVersion(2, 59);
 /// power state is restored at the destination, from 2.95 it is left stopped. The lowest of that range reaches the most
 /// clouds (Stein and later).
 const EVACUATE: ApiVersion = ApiVersion(2, 68);
+
+/// The same for a server that is to be stopped where it arrives: 2.95 (Antelope) is the first that does so. An older Nova
+/// answers 406, one with an older compute 400; then it is evacuated as any other, and stopped there.
+const EVACUATE_STOPPED: ApiVersion = ApiVersion(2, 95);
+
+/// `lock` and `unlock`. 2.73 is the first whose locks have a reason.
+const LOCK: ApiVersion = ApiVersion(2, 73);
+
+/// `os-resetState` has not changed since the first microversion.
+const RESET: ApiVersion = ApiVersion(2, 1);
 
 /// `os-stop` and `os-start` have not changed since the first microversion.
 const GUEST_POWER: ApiVersion = ApiVersion(2, 1);
@@ -70,6 +87,8 @@ pub struct NovaSettings {
     pub cloud: String,
     /// Total time-out of one call.
     pub timeout: Duration,
+    /// Which metadata, extra specs and properties the selection looks at: no other is read out of an answer.
+    pub keys: SelectKeys,
 }
 
 /// Compute services whose ids are remembered: a roster's worth of hosts, and room for those that left it.
@@ -82,6 +101,7 @@ pub struct Nova {
     /// The ids of compute services that were read. A force-down has a permit of half a second, and a busy Nova takes
     /// longer than that to answer who it is about: looked for each time, it would never be sent.
     services: Arc<Mutex<BTreeMap<HostName, ServiceId>>>,
+    keys: Arc<SelectKeys>,
 }
 
 impl Nova {
@@ -91,7 +111,8 @@ impl Nova {
     /// [`NovaSetupError`] names the file, the entry, and the rule that is broken.
     pub fn open(settings: NovaSettings) -> Result<Self, NovaSetupError> {
         let cloud = clouds::read(&settings.clouds_file, &settings.cloud)?;
-        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default() })
+        let keys = Arc::new(settings.keys);
+        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default(), keys })
     }
 
     /// Answers a question.
@@ -102,12 +123,13 @@ impl Nova {
     pub async fn read(&self, request: NovaRead) -> Result<NovaAnswer, NovaError> {
         match request {
             NovaRead::Service(host) => self.service(&host).await.map(NovaAnswer::Service),
-            NovaRead::Servers(host) => listing::servers(&self.wire, &host).await.map(NovaAnswer::Servers),
+            NovaRead::Servers(host) => listing::servers(&self.wire, &host, &self.keys).await.map(NovaAnswer::Servers),
             NovaRead::Migrations(host) => listing::migrations_at(&self.wire, &host).await.map(NovaAnswer::Migrations),
             NovaRead::MigrationsOf(server) => {
                 listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
             }
             NovaRead::Server(server) => self.server(server).await,
+            NovaRead::Look { host, lookup } => lookup::look(&self.wire, &host, &lookup, &self.keys).await,
         }
     }
 
@@ -135,7 +157,7 @@ impl Nova {
     /// # Errors
     /// [`NovaError`], exact about whether the evacuation may have begun.
     pub async fn evacuate(&self, order: &EvacuateOrder) -> Result<NovaAnswer, NovaError> {
-        self.send_evacuate(order.server(), order.begin_before()).await
+        self.send_evacuate(order.server(), order.stop_on_arrival(), order.begin_before()).await
     }
 
     /// Stops or starts a server where it is.
@@ -144,6 +166,14 @@ impl Nova {
     /// [`NovaError`], exact about whether it may have been done.
     pub async fn guest_power(&self, order: &GuestPowerOrder) -> Result<NovaAnswer, NovaError> {
         self.send_guest_power(order.server(), order.power(), order.begin_before()).await
+    }
+
+    /// Locks, unlocks, resets, stops or starts a server that is being recovered.
+    ///
+    /// # Errors
+    /// [`NovaError`], exact about whether it may have been done.
+    pub async fn server_act(&self, order: &ServerActOrder) -> Result<NovaAnswer, NovaError> {
+        self.send_server_act(order.server(), order.act(), order.reason(), order.begin_before()).await
     }
 
     /// For `rekindled --check`: tries what can be tried without changing anything, and says in words what came of it.
@@ -183,7 +213,7 @@ impl Nova {
     async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {
         let id = server.to_string();
         match self.wire.get(Get { version: SERVERS, path: &["servers", &id], query: &[] }).await {
-            Ok(body) => answer::server(&body).map(|server| NovaAnswer::Server(Some(server))),
+            Ok(body) => answer::server(&body, &self.keys).map(|server| NovaAnswer::Server(Some(server))),
             Err(NovaError::Refused { status: 404, .. }) => Ok(NovaAnswer::Server(None)),
             Err(error @ (NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_))) => Err(error),
             Err(error @ NovaError::Malformed(_)) => Err(error),
@@ -245,8 +275,31 @@ impl Nova {
             .await
     }
 
-    async fn send_evacuate(&self, server: ServerId, begin_before: Moment) -> Result<NovaAnswer, NovaError> {
-        self.server_action(server, EVACUATE, json!({ "evacuate": {} }), begin_before).await
+    async fn send_evacuate(
+        &self,
+        server: ServerId,
+        stop_on_arrival: bool,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let version = if stop_on_arrival { EVACUATE_STOPPED } else { EVACUATE };
+        self.server_action(server, version, json!({ "evacuate": {} }), begin_before).await
+    }
+
+    async fn send_server_act(
+        &self,
+        server: ServerId,
+        act: ServerAct,
+        reason: &Text,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let (version, body) = match act {
+            ServerAct::Lock => (LOCK, json!({ "lock": { "locked_reason": reason.as_str() } })),
+            ServerAct::Unlock => (LOCK, json!({ "unlock": null })),
+            ServerAct::Reset | ServerAct::Mark => (RESET, json!({ "os-resetState": { "state": "error" } })),
+            ServerAct::Stop => (GUEST_POWER, json!({ "os-stop": null })),
+            ServerAct::Start => (GUEST_POWER, json!({ "os-start": null })),
+        };
+        self.server_action(server, version, body, begin_before).await
     }
 
     async fn send_guest_power(

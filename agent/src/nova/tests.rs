@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 
-use rekindle_proto::fact::MigrationStatus;
+use rekindle_coordinator::recovery::Lookup;
+use rekindle_proto::fact::{MigrationStatus, NovaAggregate};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -48,7 +49,7 @@ async fn a_nova_that_refuses_every_token_does_not_cost_one_each() {
     *fake.valid_from.lock().expect("lock") = u32::MAX;
     let nova = fake.nova(TIMEOUT, "");
     for _ in 0..3 {
-        let answer = nova.send_evacuate(server_id(1), soon()).await;
+        let answer = nova.send_evacuate(server_id(1), false, soon()).await;
         assert!(matches!(answer, Err(NovaError::Refused { status: 401, .. })), "{answer:?}");
     }
     assert_eq!(fake.count("POST /v3"), 2);
@@ -59,16 +60,41 @@ async fn a_nova_that_refuses_every_token_does_not_cost_one_each() {
 async fn an_evacuation_is_sent_as_nova_wants_it() {
     let fake = Fake::start().await;
     let nova = fake.nova(TIMEOUT, "");
-    assert_eq!(nova.send_evacuate(server_id(7), soon()).await, Ok(NovaAnswer::Accepted));
+    assert_eq!(nova.send_evacuate(server_id(7), false, soon()).await, Ok(NovaAnswer::Accepted));
     let (headers, body) = fake.last(&format!("POST /compute/v2.1/servers/{}/action", server_id(7)));
     assert_eq!(&body[..], br#"{"evacuate":{}}"#);
     assert_eq!(headers["content-length"], body.len().to_string().as_str());
     assert!(!headers.contains_key("transfer-encoding"), "WSGI servers do not take chunks");
     assert_eq!(headers["openstack-api-version"], "compute 2.68");
     assert_eq!(headers["x-openstack-nova-api-version"], "2.68");
+    assert_eq!(nova.send_evacuate(server_id(7), true, soon()).await, Ok(NovaAnswer::Accepted));
+    assert_eq!(fake.last("POST /compute").0["openstack-api-version"], "compute 2.95");
     nova.send_guest_power(server_id(7), GuestPower::Start, soon()).await.expect("accepted");
     assert_eq!(&fake.last("POST /compute").1[..], br#"{"os-start":null}"#);
     assert_eq!(fake.count("POST /v3"), 1);
+}
+
+#[tokio::test]
+async fn acts_on_a_server_are_sent_as_nova_wants_them() {
+    let fake = Fake::start().await;
+    let nova = fake.nova(TIMEOUT, "");
+    let reason = Text::from("rekindle zrh1: incident 7");
+    for (act, version, body) in [
+        (ServerAct::Lock, "2.73", r#"{"lock":{"locked_reason":"rekindle zrh1: incident 7"}}"#),
+        (ServerAct::Unlock, "2.73", r#"{"unlock":null}"#),
+        (ServerAct::Reset, "2.1", r#"{"os-resetState":{"state":"error"}}"#),
+        (ServerAct::Mark, "2.1", r#"{"os-resetState":{"state":"error"}}"#),
+        (ServerAct::Stop, "2.1", r#"{"os-stop":null}"#),
+        (ServerAct::Start, "2.1", r#"{"os-start":null}"#),
+    ] {
+        let answer = nova.send_server_act(server_id(7), act, &reason, soon()).await;
+        assert_eq!(answer, Ok(NovaAnswer::Accepted), "{act:?}");
+        let (headers, sent) = fake.last(&format!("POST /compute/v2.1/servers/{}/action", server_id(7)));
+        assert_eq!(std::str::from_utf8(&sent).expect("text"), body, "{act:?}");
+        assert_eq!(headers["openstack-api-version"], format!("compute {version}").as_str(), "{act:?}");
+    }
+    let late = nova.send_server_act(server_id(7), ServerAct::Stop, &reason, clock::moment()).await;
+    assert!(matches!(late, Err(NovaError::NotSent(_))), "{late:?}");
 }
 
 #[tokio::test]
@@ -99,7 +125,7 @@ async fn an_answer_is_a_refusal_only_if_nova_itself_refused() {
         (200, "text/html", PAGE, false),
     ] {
         fake.set_act(Act::Answer(status, kind, body));
-        let answer = nova.send_evacuate(server_id(1), soon()).await.expect_err("not accepted");
+        let answer = nova.send_evacuate(server_id(1), false, soon()).await.expect_err("not accepted");
         let is_refused = matches!(&answer, NovaError::Refused { status: said, .. } if *said == status);
         let is_unknown = matches!(answer, NovaError::Unknown(_));
         assert_eq!((is_refused, is_unknown), (refused, !refused), "{status} {body}: {answer}");
@@ -115,7 +141,7 @@ async fn silence_after_the_request_is_unknown() {
     fake.set_act(Act::Hang);
     let nova = fake.nova(Duration::from_secs(2), "");
     nova.wire.introduction().await.expect("a token beforehand");
-    let answer = nova.send_evacuate(server_id(1), soon()).await;
+    let answer = nova.send_evacuate(server_id(1), false, soon()).await;
     assert!(matches!(answer, Err(NovaError::Unknown(_))), "{answer:?}");
     assert_eq!(fake.count("POST /compute"), 1);
 }
@@ -135,11 +161,11 @@ async fn a_connection_that_breaks_is_unknown_and_one_that_never_was_is_not_sent(
         let mut request = [0; 4096];
         stream.read(&mut request).await.expect("read")
     });
-    let answer = fake.nova(TIMEOUT, "    region_name: breaks\n").send_evacuate(server_id(1), soon()).await;
+    let answer = fake.nova(TIMEOUT, "    region_name: breaks\n").send_evacuate(server_id(1), false, soon()).await;
     assert!(matches!(answer, Err(NovaError::Unknown(_))), "{answer:?}");
     assert!(accepted.await.expect("joined") > 0);
     let nova = fake.nova(TIMEOUT, "    region_name: closed\n");
-    let answer = nova.send_evacuate(server_id(1), soon()).await;
+    let answer = nova.send_evacuate(server_id(1), false, soon()).await;
     assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
     let answer = nova.read(NovaRead::Service(host())).await;
     assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
@@ -151,7 +177,7 @@ async fn an_expired_permit_sends_nothing_not_even_for_a_token() {
     let nova = fake.nova(TIMEOUT, "");
     let now = clock::moment();
     for answer in [
-        nova.send_evacuate(server_id(1), now).await,
+        nova.send_evacuate(server_id(1), false, now).await,
         nova.set_forced_down(&host(), true, now).await,
         nova.send_guest_power(server_id(1), GuestPower::Stop, now).await,
     ] {
@@ -165,7 +191,7 @@ async fn a_permit_that_passes_while_the_token_is_fetched_sends_no_act() {
     let fake = Fake::start().await;
     *fake.keystone_delay.lock().expect("lock") = Duration::from_millis(1500);
     let nova = fake.nova(TIMEOUT, "");
-    let answer = nova.send_evacuate(server_id(1), clock::moment() + Duration::from_secs(1)).await;
+    let answer = nova.send_evacuate(server_id(1), false, clock::moment() + Duration::from_secs(1)).await;
     assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
     assert_eq!((fake.count("POST /v3"), fake.count("POST /compute")), (1, 0));
 }
@@ -184,7 +210,7 @@ async fn a_permit_that_passes_while_connecting_sends_no_act() {
     nova.wire.introduction().await.expect("a token beforehand");
     let filling = TcpStream::connect(address).expect("fills the queue");
     let begin_before = clock::moment() + Duration::from_millis(700);
-    let act = tokio::spawn(async move { nova.send_evacuate(server_id(1), begin_before).await });
+    let act = tokio::spawn(async move { nova.send_evacuate(server_id(1), false, begin_before).await });
     while clock::moment() < begin_before {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -269,7 +295,7 @@ async fn keystones_refusal_is_told_without_the_password() {
     let fake = Fake::start().await;
     *fake.keystone_refuses.lock().expect("lock") = true;
     let nova = fake.nova(TIMEOUT, "");
-    let error = nova.send_evacuate(server_id(1), soon()).await.expect_err("no token");
+    let error = nova.send_evacuate(server_id(1), false, soon()).await.expect_err("no token");
     assert!(matches!(error, NovaError::NotSent(_)), "{error}");
     let said = format!("{error} {nova:?}");
     assert!(said.contains("401") && said.contains("clouds.yaml") && !said.contains(PASSWORD), "{said}");
@@ -285,4 +311,59 @@ async fn check_says_who_we_are_and_what_was_found() {
     assert!(words.contains("user rekindle in project service with roles: admin") && words.contains(&url), "{words}");
     assert!(words.contains("1 compute services, 1 up: cmp-1") && words.contains("migration records"), "{words}");
     assert_eq!(fake.count("PUT") + fake.count("POST /compute"), 0, "a check changed something");
+}
+
+#[tokio::test]
+async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
+    let fake = Fake::start().await;
+    let keys = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    *fake.keys.lock().expect("lock") =
+        SelectKeys { image: keys(&["os_ha"]), aggregate: keys(&["evacuable"]), ..SelectKeys::default() };
+    let found = |path: &str, status: u16, body: serde_json::Value| {
+        fake.others.lock().expect("lock").insert(path.to_owned(), (status, body));
+    };
+    found("/image/v2/images/i1", 200, json!({ "id": "i1", "os_ha": "false", "hw_disk_bus": "virtio" }));
+    found(
+        "/image/v2/images/gone",
+        404,
+        json!({ "message": "No image found with ID gone", "code": "404 Not Found", "title": "Not Found" }),
+    );
+    found("/image/v2/images/proxy", 404, json!({ "message": "no Route matched with those values" }));
+    found("/image/v2/images/broken", 503, json!({}));
+    found("/identity/v3/projects/p1", 200, json!({ "project": { "id": "p1", "name": "octavia" } }));
+    found("/identity/v3/projects/gone", 404, json!({ "error": { "code": 404, "title": "Not Found", "message": "x" } }));
+    found("/identity/v3/projects/proxy", 404, json!({ "message": "no Route" }));
+    let aggregate =
+        |name: &str, on: &str| json!({ "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
+    let rows = json!({ "aggregates": [aggregate("gpu", "cmp-1"), aggregate("ssd", "cmp-2")] });
+    found("/compute/v2.1/os-aggregates", 200, rows);
+    let nova = fake.nova(TIMEOUT, "");
+    let words = |key: &str, word: &str| BTreeMap::from([(key.to_owned(), Text::from(word))]);
+    let rows: Vec<(Lookup, Option<NovaAnswer>)> = vec![
+        (Lookup::Image("i1".into()), Some(NovaAnswer::Image(Some(words("os_ha", "false"))))),
+        (Lookup::Image("gone".into()), Some(NovaAnswer::Image(None))),
+        (Lookup::Image("proxy".into()), None),
+        (Lookup::Image("broken".into()), None),
+        (Lookup::Image("unheard-of".into()), None),
+        (Lookup::Project("p1".into()), Some(NovaAnswer::Project(Some("octavia".into())))),
+        (Lookup::Project("gone".into()), Some(NovaAnswer::Project(None))),
+        (Lookup::Project("proxy".into()), None),
+        (
+            Lookup::Aggregates,
+            Some(NovaAnswer::Aggregates(vec![NovaAggregate {
+                name: "gpu".into(),
+                metadata: words("evacuable", "true"),
+            }])),
+        ),
+    ];
+    for (lookup, expected) in rows {
+        let answer = nova.read(NovaRead::Look { host: host(), lookup: lookup.clone() }).await;
+        match expected {
+            Some(expected) => assert_eq!(answer, Ok(expected), "{lookup}"),
+            None => assert!(matches!(answer, Err(NovaError::Unknown(_))), "{lookup}: {answer:?}"),
+        }
+    }
+    assert_eq!(fake.count("POST /v3/auth/tokens"), 1, "one token for all of them");
+    let (headers, _) = fake.last("GET /image/v2/images/i1");
+    assert_eq!(headers["accept"], "application/json", "or Glance answers pages");
 }

@@ -181,7 +181,8 @@ mod tests {
             );
             let clouds_file = dir.path().join("clouds.yaml");
             std::fs::write(&clouds_file, text).expect("written");
-            let settings = NovaSettings { clouds_file, cloud: "c".to_owned(), timeout: Duration::from_secs(10) };
+            let keys = Default::default();
+            let settings = NovaSettings { clouds_file, cloud: "c".to_owned(), timeout: Duration::from_secs(10), keys };
             Nova::open(settings).expect("opens").wire.introduction().await
         };
         let words = introduction("ca.pem").await.expect("trusted");

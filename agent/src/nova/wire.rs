@@ -52,6 +52,15 @@ pub(super) struct Get<'a> {
     pub(super) query: &'a [(&'a str, &'a str)],
 }
 
+/// A service beside Nova, and the version in its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// Glance.
+    Image,
+    /// Keystone.
+    Identity,
+}
+
 /// A request that changes the world.
 #[derive(Debug)]
 pub(super) struct Act<'a> {
@@ -128,6 +137,33 @@ impl Wire {
         Err(NovaError::NotSent(Text::from("no token that Nova accepts")))
     }
 
+    /// Reads one thing of another service of the cloud; a 401 is answered as in [`Self::get`]. `None`: that service says
+    /// itself that there is no such thing.
+    pub(super) async fn find(&self, home: Home, path: &[&str]) -> Result<Option<Value>, NovaError> {
+        for last in [false, true] {
+            let (generation, session) = self.session();
+            let client = &self.clients.reading;
+            let request = client.request(Method::GET, below(self.home(&session, home).await?, path)?);
+            let request = request.header("accept", "application/json");
+            let request = session.auth_type().authenticate(client, request).await.map_err(no_token)?;
+            let request = request.build().map_err(not_built)?;
+            let turn = self.reads.acquire().await;
+            let answer = send(client, request).await.map_err(|error| {
+                let text = Text::new(chain(&error));
+                if error.is_connect() { NovaError::NotSent(text) } else { NovaError::Unknown(text) }
+            })?;
+            drop(turn);
+            if answer.status == StatusCode::UNAUTHORIZED && !last && self.renew(generation) {
+                continue;
+            }
+            if answer.status == StatusCode::NOT_FOUND && answer::is_none_such(&answer.body, home) {
+                return Ok(None);
+            }
+            return answer.judged()?.map(Some).ok_or_else(|| NovaError::Malformed(Text::from("an empty answer")));
+        }
+        Err(NovaError::NotSent(Text::from("no token that it accepts")))
+    }
+
     /// Acts, at most once; only a 401, which says that nothing was done, is answered with new credentials and one more
     /// try under the same permit.
     pub(super) async fn act(&self, act: Act<'_>) -> Result<(), NovaError> {
@@ -175,11 +211,7 @@ impl Wire {
         path: &[&str],
         version: ApiVersion,
     ) -> Result<RequestBuilder, NovaError> {
-        let mut url = self.compute(session).await?;
-        match url.path_segments_mut() {
-            Ok(mut segments) => drop(segments.pop_if_empty().extend(path)),
-            Err(()) => return Err(NovaError::NotSent(Text::from("the catalog's compute endpoint is no web address"))),
-        }
+        let url = below(self.compute(session).await?, path)?;
         // The older name of the header is the one osauth knows; Nova takes either, newer services only the other.
         let (name, value) = COMPUTE.get_version_header(version);
         let request = client
@@ -200,6 +232,21 @@ impl Wire {
         let versioned = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == "v2.1" || part == "v2"));
         if !versioned && let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().push("v2.1");
+        }
+        Ok(url)
+    }
+
+    /// The root of another service, with its version in the path.
+    async fn home(&self, session: &Session, home: Home) -> Result<Url, NovaError> {
+        let (service, version) = match home {
+            Home::Image => ("image", "v2"),
+            Home::Identity => ("identity", "v3"),
+        };
+        let found = session.client().get_endpoint(service, session.endpoint_filters()).await;
+        let mut url = found.map_err(no_token)?;
+        let versioned = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == version));
+        if !versioned && let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().push(version);
         }
         Ok(url)
     }
@@ -326,6 +373,15 @@ impl Answer {
         let what = if what.is_empty() { String::new() } else { format!("{what}, ") };
         Text::new(format!("{what}HTTP {}: {words}{id}", self.status.as_u16()))
     }
+}
+
+/// An address below a service's root.
+fn below(mut url: Url, path: &[&str]) -> Result<Url, NovaError> {
+    match url.path_segments_mut() {
+        Ok(mut segments) => drop(segments.pop_if_empty().extend(path)),
+        Err(()) => return Err(NovaError::NotSent(Text::from("the catalog's endpoint is no web address"))),
+    }
+    Ok(url)
 }
 
 /// An error with all its causes.

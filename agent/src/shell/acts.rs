@@ -63,6 +63,11 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::GuestPower(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.guest_power(&order).await });
         }
+        Output::ServerAct(order) => {
+            let (server, act) = (order.server(), order.act());
+            tracing::info!(target: "rekindle::event::server", %server, ?act, incident = order.incident().0, "an act on its state is sent");
+            shell.with_nova(order.call(), move |nova| async move { nova.server_act(&order).await });
+        }
         Output::ListGuests => shell.hypervisor.list_now(),
         Output::CheckGuests { call, servers } => {
             let running = shell.hypervisor.running_among(&servers, CHECK_GUESTS_WITHIN);

@@ -49,7 +49,10 @@ impl Coordinator {
             AdminRequest::Incidents => AdminReply::Incidents { incidents: view::incidents(&cx) },
             AdminRequest::Incident { id } => view::incident(&cx, leader, id),
             AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(view::brakes(&cx, leader)) },
-            AdminRequest::Why { host } => view::why(&cx, leader, &host),
+            AdminRequest::Why { host } => {
+                leader.forecast(&mut cx, call, host);
+                return;
+            }
             AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);

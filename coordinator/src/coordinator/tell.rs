@@ -8,7 +8,7 @@ use rekindle_proto::status::Phase;
 
 use super::Coordinator;
 use crate::io::{Event, Output};
-use crate::ledger::{Entry, Fate, LeaderCommand, Statement};
+use crate::ledger::{Entry, Fate, LeaderCommand, RestoreCommand, Statement};
 
 impl Coordinator {
     pub(super) fn tell_phases(&mut self, before: &BTreeMap<IncidentId, Phase>, last: IncidentId) {
@@ -37,7 +37,13 @@ impl Coordinator {
         let Statement::Leader { command, .. } = &entry.statement else { return };
         let (incident, server, text, bad) = match command {
             LeaderCommand::Settle { incident, server, fate } => match fate {
-                Fate::Recovered { to } => (*incident, *server, Text::new(format!("recovered on {to}")), false),
+                Fate::Recovered { to } => {
+                    let record = self.ledger.incidents.get(incident).and_then(|known| known.servers.get(server));
+                    match record.and_then(|record| record.restore.shortfall.as_ref()) {
+                        Some(why) => (*incident, *server, Text::new(format!("recovered on {to}: {why}")), true),
+                        None => (*incident, *server, Text::new(format!("recovered on {to}")), false),
+                    }
+                }
                 Fate::LeftBehind { why } => (*incident, *server, Text::new(format!("left behind: {why}")), true),
                 Fate::Deleted => (*incident, *server, Text::from("deleted meanwhile"), false),
             },
@@ -45,6 +51,13 @@ impl Coordinator {
                 let Some(guest) = self.ledger.guest_incidents.get(incident) else { return };
                 (*incident, guest.server, why.clone(), !recovered)
             }
+            LeaderCommand::Restore(RestoreCommand::Intent { incident, server, act, .. }) => {
+                (*incident, *server, Text::from(act.words()), false)
+            }
+            LeaderCommand::Restore(RestoreCommand::GiveUp { incident, server, act, why }) => {
+                (*incident, *server, Text::new(format!("not {}: {why}", act.words())), true)
+            }
+            LeaderCommand::Restore(RestoreCommand::Close { .. } | RestoreCommand::LockGone { .. }) => return,
             LeaderCommand::OpenIncident { .. }
             | LeaderCommand::OpenStuck { .. }
             | LeaderCommand::EndSigns { .. }

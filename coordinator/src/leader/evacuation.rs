@@ -9,8 +9,10 @@ use rekindle_proto::status::Phase;
 
 use super::denials::Denials;
 use super::fence::VOIDED_MAX;
+use super::lookups::Lookups;
 use super::proposals::Key;
 use super::servers::ServerRead;
+use super::turns::Pace;
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
@@ -18,7 +20,7 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
 use crate::order::ForceDownOrder;
-use crate::recovery::{Lists, plan};
+use crate::recovery::{Lists, Lookup, plan};
 use crate::time::Moment;
 
 /// Between two lists of migrations while evacuations are under way.
@@ -64,6 +66,12 @@ pub(super) struct Evacuation {
     pub(super) unproven_since: Option<Moment>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
     pub(super) contradiction: Option<Text>,
+    /// What the selection needed to read.
+    pub(super) lookups: Lookups,
+    /// Servers that wait for nothing but their turn.
+    pub(super) queued: BTreeSet<ServerId>,
+    /// What remains is estimated from it.
+    pub(super) pace: Pace,
 }
 
 /// Migration records of the host, by server.
@@ -81,7 +89,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    fn after(last: Option<Self>, now: Moment) -> Self {
+    pub(super) fn after(last: Option<Self>, now: Moment) -> Self {
         let pause = last.map_or(NOVA_BACKOFF_MIN, |last| (last.pause * 2).min(NOVA_BACKOFF_MAX));
         Self { until: now + pause, pause }
     }
@@ -96,6 +104,7 @@ pub(super) enum Ask {
     Migrations(Moment),
     Server(ServerId, u32, Moment),
     Evacuate(ServerId, u32),
+    Look(Lookup),
 }
 
 impl Ask {
@@ -185,8 +194,14 @@ impl Leader {
         if self.evacuations.remove(&id).is_some() {
             self.nova.retain(|_, call| match call {
                 NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
-                NovaCall::Guest(..) | NovaCall::Reboot(_) | NovaCall::Life(_) | NovaCall::Lost(..) => true,
-                NovaCall::Return(_) => true,
+                NovaCall::Guest(..)
+                | NovaCall::Reboot(_)
+                | NovaCall::Life(_)
+                | NovaCall::Lost(..)
+                | NovaCall::Return(_)
+                | NovaCall::Forecast(_)
+                | NovaCall::Act(..)
+                | NovaCall::Lock(..) => true,
             });
         }
     }
@@ -198,15 +213,16 @@ impl Leader {
         }
     }
 
-    /// Asks Nova, unless the same is being asked.
-    pub(super) fn ask_nova(&mut self, cx: &mut Context<'_>, id: IncidentId, ask: Ask, request: NovaRead) {
-        let Some(evacuation) = self.evacuations.get(&id) else { return };
+    /// Asks Nova, unless the same is being asked. Gives back whether it did.
+    pub(super) fn ask_nova(&mut self, cx: &mut Context<'_>, id: IncidentId, ask: Ask, request: NovaRead) -> bool {
+        let Some(evacuation) = self.evacuations.get(&id) else { return false };
         if evacuation.asking.iter().any(|other| other.same_kind(&ask)) {
-            return;
+            return false;
         }
         let call = cx.out.call();
         cx.out.push(Output::Nova { call, request });
         self.expect(id, call, ask);
+        true
     }
 
     /// How many servers are being read one by one.
@@ -237,7 +253,7 @@ impl Leader {
         let migrations: Vec<NovaMigration> = migrations.of.values().flatten().cloned().collect();
         let guests = cx.ledger.host(&host).and_then(|record| record.pulse.as_ref()).map(|pulse| &pulse.guests);
         let lists = Lists { host: &host, servers, migrations: &migrations, guests };
-        let (servers, mut remarks) = plan(&lists, cx.setup.policy.local_disk);
+        let (servers, mut remarks) = plan(&lists, &cx.setup.policy, &evacuation.lookups.looked);
         let service = evacuation.service.clone().flatten();
         if service.is_none() {
             remarks.push(Text::new(format!("Nova has no compute service of {host}")));
@@ -311,6 +327,10 @@ impl Leader {
         }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         evacuation.asking.remove(&ask);
+        if let Ask::Look(lookup) = ask {
+            self.take_lookup(cx, id, lookup, result);
+            return;
+        }
         match result {
             Ok(answer) => {
                 evacuation.backoff = None;
@@ -343,15 +363,56 @@ impl Leader {
         now: Moment,
     ) {
         let Some(state) = self.intents.get_mut(&(id, server)) else { return };
+        // The next call is of the older kind; the server is stopped by us then.
+        let is_too_old = is_too_old(result);
+        self.stops_unknown |= is_too_old;
         let taken = state.answered(attempt, result, now);
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
-            evacuation.calls_pause = if taken { None } else { Some(Backoff::after(evacuation.calls_pause, now)) };
-            evacuation.note_refusal(result);
+            evacuation.pace_calls(taken, now);
+            if !is_too_old {
+                evacuation.note_refusal(result);
+            }
         }
     }
 }
 
+/// Whether Nova refuses to leave a server stopped where it arrives: it does not know microversion 2.95 (406), or one of its
+/// computes is older than it (400, by its own check of their versions).
+fn is_too_old(result: &Result<NovaAnswer, NovaError>) -> bool {
+    match result {
+        Err(NovaError::Refused { status: 406, .. }) => true,
+        Err(NovaError::Refused { status: 400, text }) => text.as_str().contains("microversion"),
+        Err(NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_) | NovaError::Malformed(_)) => {
+            false
+        }
+        Ok(_) => false,
+    }
+}
+
 impl Evacuation {
+    /// A call was taken, or not: the next ones wait.
+    pub(super) fn pace_calls(&mut self, taken: bool, now: Moment) {
+        self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now)) };
+    }
+
+    /// Whether nothing but the pace keeps its servers.
+    pub(super) fn may_begin(&self, now: Moment) -> bool {
+        let is_proven = self.unproven_since.is_none() && self.contradiction.is_none();
+        is_proven && self.migrations.is_some() && self.nova_error.is_none() && !self.is_pausing(now)
+    }
+
+    /// Whether a call that was not taken keeps the next ones waiting. Not until the next is taken: there may be none, while
+    /// all its servers wait for those of another incident.
+    pub(super) fn is_pausing(&self, now: Moment) -> bool {
+        self.calls_pause.is_some_and(|pause| now < pause.until)
+    }
+
+    /// A server could begin if there were room.
+    pub(super) fn waits_for_turn(&mut self, server: ServerId, now: Moment) {
+        self.queued.insert(server);
+        self.waits.insert(server, (now, "waits for its turn".into()));
+    }
+
     /// Nova answers 400 when somebody has cleared the mark: it is ordered again before any further call, lest every server
     /// use up its tries against it.
     fn note_refusal(&mut self, result: &Result<NovaAnswer, NovaError>) {
@@ -369,7 +430,8 @@ impl Evacuation {
             }
             (Ask::Servers(asked), NovaAnswer::Servers(servers)) => {
                 for server in &servers {
-                    let read = ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()) };
+                    let read =
+                        ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()), before_lock: false };
                     self.server_reads.insert(server.id, read);
                 }
                 self.servers = Some((*asked, servers));
@@ -382,13 +444,14 @@ impl Evacuation {
                 self.migrations = Some(MigrationList { asked: *asked, of });
             }
             (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
-                self.server_reads.insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read });
+                self.server_reads
+                    .insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read, before_lock: false });
             }
             (Ask::ForceDown | Ask::Service, _)
             | (Ask::Servers(_), _)
             | (Ask::Migrations(_), _)
             | (Ask::Server(..), _)
-            | (Ask::Evacuate(..), _) => {}
+            | (Ask::Evacuate(..) | Ask::Look(_), _) => {}
         }
     }
 }

@@ -305,6 +305,8 @@ mod tests {
             vm_state: vm_state.into(),
             task_state: task.map(Text::from),
             metadata: BTreeMap::new(),
+            standing: Default::default(),
+            traits: Default::default(),
         };
         let service = |up| NovaService {
             id: ServiceId(Uuid::nil()),

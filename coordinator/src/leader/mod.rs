@@ -13,17 +13,21 @@ mod elapse;
 mod epoch;
 mod evacuation;
 mod fence;
+mod forecast;
 mod gates;
 mod guests;
 mod holds;
 mod lease;
 mod life;
+mod locks;
+mod lookups;
 mod lost;
 mod path_cases;
 mod proposals;
 mod pulses;
 mod readmission;
 mod rebooted;
+mod restore;
 mod retries;
 mod roster;
 mod server_words;
@@ -31,6 +35,7 @@ mod servers;
 mod silence;
 mod suspect_case;
 mod suspects;
+mod turns;
 mod voters;
 mod watchdog;
 
@@ -56,19 +61,23 @@ use elapse::TimeKeeper;
 use epoch::EpochWatch;
 use evacuation::Evacuation;
 use fence::Fence;
+use forecast::Forecasts;
 use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
 use life::LifeDesk;
+use locks::LockCase;
 use lost::Lost;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use readmission::ReturnCase;
 use rebooted::RebootCase;
+use restore::ActState;
 use roster::RosterWatch;
 use servers::IntentState;
 use suspect_case::SuspectCase;
+use turns::Groups;
 use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
@@ -135,6 +144,16 @@ pub(crate) struct Leader {
     began: Moment,
     /// Fenced hosts that come back.
     returns: BTreeMap<HostName, ReturnCase>,
+    /// What this leadership did about each open act on a server.
+    acts: BTreeMap<(IncidentId, ServerId), ActState>,
+    /// Locks that outlive their evacuation.
+    lock_cases: BTreeMap<(IncidentId, ServerId), LockCase>,
+    /// Since when a server, locked by us for all that is known, shows no lock of ours.
+    unlocked_since: BTreeMap<(IncidentId, ServerId), Moment>,
+    /// Nova, or a compute of it, does not know evacuations that leave a server stopped (microversion 2.95).
+    stops_unknown: bool,
+    groups: Groups,
+    forecasts: Forecasts,
 }
 
 /// To whom an answer of Nova belongs.
@@ -144,10 +163,16 @@ enum NovaCall {
     Guest(IncidentId, guests::Ask),
     Lost(HostName, ServerId),
     Reboot(IncidentId),
+    /// An act on a server, and its number.
+    Act(IncidentId, ServerId, u32),
+    /// A server that may hold a lock of ours.
+    Lock(IncidentId, ServerId),
     /// The heartbeat of a suspect.
     Life(HostName),
     /// A fenced host that comes back.
     Return(HostName),
+    /// An operator's question.
+    Forecast(CallId),
 }
 
 impl Leader {
@@ -191,6 +216,12 @@ impl Leader {
             absent: BTreeMap::new(),
             began: cx.now.mono,
             returns: BTreeMap::new(),
+            acts: BTreeMap::new(),
+            lock_cases: BTreeMap::new(),
+            unlocked_since: BTreeMap::new(),
+            stops_unknown: false,
+            groups: Groups::default(),
+            forecasts: Forecasts::default(),
         };
         leader.want_check(cx);
         leader
@@ -296,6 +327,7 @@ impl Leader {
         self.drive_suspects(cx);
         self.drive_life(cx);
         self.drive_incidents(cx);
+        self.drive_locks(cx);
         self.drive_reboots(cx);
         self.drive_guests(cx);
         self.drive_lost(cx);
@@ -304,6 +336,7 @@ impl Leader {
         self.drive_leases(cx);
         self.drive_off_settled(cx);
         self.drive_voters(cx);
+        self.drive_forecasts(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {
@@ -314,6 +347,7 @@ impl Leader {
         let open: Vec<IncidentId> = cx.ledger.open_incidents().map(|incident| incident.id).collect();
         self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
         self.forget_closed_intents(cx);
+        self.forget_closed_acts(cx);
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
         let guests = &cx.ledger.guest_incidents;
@@ -321,6 +355,7 @@ impl Leader {
         let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
         self.holds
             .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
+        self.watch_groups(cx);
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);
@@ -401,10 +436,15 @@ impl Leader {
                 self.take_heartbeat(cx, &host, result);
                 return self.touch_soon(cx.now.mono);
             }
+            Some(NovaCall::Act(incident, server, number)) => {
+                self.take_act_answer(cx.now.mono, (incident, server), number, &result);
+            }
+            Some(NovaCall::Lock(incident, server)) => self.take_lock_nova(cx.now.mono, (incident, server), result),
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
+            Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
         }
         self.touch();
     }

@@ -17,7 +17,10 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Fate, Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
 use crate::mutant::{Guard, keeps};
 use crate::order::EvacuateOrder;
-use crate::recovery::{CommittedIntent, IntentView, ServerStep, hosts_to_ask, intent_end, next_step};
+use crate::recovery::{
+    CommittedIntent, IntentView, ServerStep, Urgency, act_before, hopeless, hosts_to_ask, in_order, intent_end,
+    next_step,
+};
 use crate::time::Moment;
 
 /// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
@@ -25,7 +28,7 @@ pub(super) const WORD_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long after its commit an intent may still be called. What it rests on (denials, where Nova has the server) is at
 /// most [`WORD_AGE_MAX`] older. An intent held longer, by a brake or a voided proof, is closed unsent and decided anew.
-const CALL_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two questions to the same host about the same guests.
 pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -77,9 +80,14 @@ impl IntentState {
                 false
             }
             // Not this server's fault: not authorised for the moment, too slow, too much at once.
-            Err(NovaError::Refused { status: status @ (401 | 408 | 413 | 429), text }) => {
+            // 406: of a microversion that Nova does not know.
+            Err(NovaError::Refused { status: status @ (401 | 406 | 408 | 413 | 429), text }) => {
                 self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: {status}: {text}"))));
                 false
+            }
+            Err(NovaError::Refused { status: 400, text }) if text.as_str().contains("microversion") => {
+                self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: 400: {text}"))));
+                true
             }
             Err(NovaError::Refused { status, text }) => {
                 self.end = Some(IntentEnd::Refused(Text::new(format!("{status}: {text}"))));
@@ -102,13 +110,19 @@ pub(super) struct ServerRead {
     pub(super) asked: Moment,
     /// `None`: deleted.
     pub(super) server: Option<NovaServer>,
+    /// It was asked for before we locked the server: it says nothing of that lock.
+    pub(super) before_lock: bool,
 }
 
 /// What one look at an incident's servers gathers.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     /// Evacuations that may still begin.
-    room: usize,
+    pub(super) room: usize,
+    /// Acts on servers that have arrived that may still begin.
+    pub(super) acts: usize,
+    /// Servers of other incidents that are ready for their turn.
+    others: BTreeMap<Urgency, usize>,
     /// Whom to ask about which guests.
     pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
@@ -117,12 +131,19 @@ pub(super) struct Round {
     blocked: BTreeMap<ServerId, IncidentId>,
 }
 
+impl Round {
+    /// Whether an evacuation of this urgency may begin: places that more urgent servers of other incidents wait for are kept.
+    pub(super) fn has_room(&self, urgency: Urgency) -> bool {
+        self.room > self.others.range(..urgency).map(|(_, count)| count).sum()
+    }
+}
+
 impl Leader {
     /// Takes every step that is due for the servers of one incident.
     pub(super) fn drive_servers(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof) {
         let id = incident.id;
-        let unsettled: Vec<ServerId> =
-            incident.servers.iter().filter(|(_, record)| record.fate.is_none()).map(|(server, _)| *server).collect();
+        let is_unsettled = |server: &ServerId| incident.servers.get(server).is_some_and(|record| record.fate.is_none());
+        let unsettled: Vec<ServerId> = in_order(incident).into_iter().filter(is_unsettled).collect();
         if unsettled.is_empty() {
             self.finish(cx, incident);
             return;
@@ -132,13 +153,20 @@ impl Leader {
         }
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
-            let records = records.filter(|(server, _)| unsettled.binary_search(server).is_ok());
+            let records = records.filter(|(server, _)| is_unsettled(server));
+            evacuation.pace.note(cx.now.mono, incident.servers.len() - unsettled.len(), unsettled.len());
+            evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
-        let mut round = Round { room: self.room(cx), ..Round::default() };
+        let (room, acts) = self.room(cx);
+        let mut round = Round { room, acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
         for server in &unsettled {
             let Some(record) = incident.servers.get(server) else { continue };
             if self.is_proposing(&Key::Server(id, *server)) {
+                continue;
+            }
+            if let Some(open) = record.restore.act {
+                self.drive_act(cx, incident, proof, (*server, record), open);
                 continue;
             }
             match record.intent {
@@ -187,18 +215,21 @@ impl Leader {
         self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
     }
 
-    /// How many evacuations may begin now, over all incidents.
-    fn room(&self, cx: &Context<'_>) -> usize {
+    /// How many evacuations, and how many acts on servers that have arrived, may begin now, over all incidents.
+    fn room(&self, cx: &Context<'_>) -> (usize, usize) {
         let now = cx.now.mono;
-        let working = cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
-        let open = working.flat_map(|incident| {
-            let intents = incident.servers.iter().filter(|(_, record)| record.intent.is_some());
-            intents.map(|(server, _)| (incident.id, *server))
-        });
         let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
-        let under_way = open.filter(|key| !stalled(key)).count() + self.intending.len();
+        let (mut under_way, mut acts) = (self.intending.len(), 0);
+        for incident in cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck) {
+            for (server, record) in &incident.servers {
+                let before = record.restore.act.is_some_and(|open| open.act.is_before());
+                let moves = record.intent.is_some() && !stalled(&(incident.id, *server));
+                under_way += usize::from(before || moves);
+                acts += usize::from(record.restore.act.is_some() && !before);
+            }
+        }
         let most = if keeps(Guard::Pace) { cx.setup.policy.evacuations_at_once } else { usize::MAX };
-        most.saturating_sub(under_way)
+        (most.saturating_sub(under_way), most.saturating_sub(acts))
     }
 
     /// Whether this leadership has sent the call of the open intent of that server.
@@ -270,7 +301,8 @@ impl Leader {
     /// The one call of an intent.
     fn call(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof, server: ServerId, attempt: u32) {
         let id = incident.id;
-        let Some(intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
+        let Some(mut intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
+        intent.stop_on_arrival &= !self.stops_unknown;
         match self.permit(cx, &incident.host) {
             Ok(permit) => {
                 let call = cx.out.call();
@@ -295,7 +327,13 @@ impl Leader {
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
+        if self.is_undecided(cx, incident, server, record) {
+            return;
+        }
         let rests = self.rests_until(cx, id, server, record).is_some();
+        // What arrives stopped waits there, and not here.
+        let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
+        let turn = self.group_wait(now, record).filter(|_| waits_here);
         let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
@@ -303,30 +341,38 @@ impl Leader {
         let read = evacuation.server_reads.get(&server);
         let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
-        match next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries) {
-            ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. } if rests => {}
-            ServerStep::ReadServer { to_evacuate } => {
-                if to_evacuate && round.room == 0 {
-                    evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        let step = next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries);
+        match (step, turn) {
+            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, _) if rests => {}
+            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, Some(why)) => {
+                evacuation.waits.insert(server, (now, why));
+            }
+            (ServerStep::ReadServer { to_evacuate }, _) => {
+                if to_evacuate && !round.has_room(Urgency::of(record)) {
+                    evacuation.waits_for_turn(server, now);
                 } else if self.server_reads_under_way(id) < READS_AT_ONCE {
                     round.room = round.room.saturating_sub(usize::from(to_evacuate));
                     let ask = Ask::Server(server, record.attempts, now);
                     self.ask_nova(cx, id, ask, NovaRead::Server(server));
                 }
             }
-            ServerStep::Wait(why) => {
-                evacuation.server_reads.remove(&server);
-                if let Some(fate) = self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
-                    self.settle(cx, id, server, fate);
+            (ServerStep::Wait(why), _) => match self.wait(now, id, server, why, LOOK_AGAIN_AFTER) {
+                Some(fate) => self.conclude(cx, incident, (server, record), fate, round),
+                None => self.look_again_at(id, server),
+            },
+            (ServerStep::Settle(fate), _) => self.conclude(cx, incident, (server, record), fate, round),
+            (ServerStep::Evacuate { newest_migration }, None) => {
+                if let Some(fate) = hopeless(record) {
+                    self.conclude(cx, incident, (server, record), fate, round);
+                    return;
                 }
-            }
-            ServerStep::Settle(fate) => self.settle(cx, id, server, fate),
-            ServerStep::Evacuate { newest_migration } => {
-                match self.copies_denied(cx, incident, server, &migrations, round) {
-                    Ok(()) => self.intend(cx, incident, server, record, newest_migration, round),
-                    Err(why) => {
+                let before = read.flatten().and_then(|read| act_before(record, read));
+                match (self.copies_denied(cx, incident, server, &migrations, round), before) {
+                    (Ok(()), Some(act)) => self.intend_act(cx, incident, (server, record), act, round),
+                    (Ok(()), None) => self.intend(cx, incident, server, record, newest_migration, round),
+                    (Err(why), _) => {
                         if let Some(fate) = self.wait(now, id, server, why, ASK_AGAIN_AFTER) {
-                            self.settle(cx, id, server, fate);
+                            self.conclude(cx, incident, (server, record), fate, round);
                         }
                     }
                 }
@@ -335,7 +381,14 @@ impl Leader {
     }
 
     /// Notes why a server waits, and since when; beyond [`WAIT_MAX`] it is left behind with that reason.
-    fn wait(&mut self, now: Moment, id: IncidentId, server: ServerId, why: Text, look: Duration) -> Option<Fate> {
+    pub(super) fn wait(
+        &mut self,
+        now: Moment,
+        id: IncidentId,
+        server: ServerId,
+        why: Text,
+        look: Duration,
+    ) -> Option<Fate> {
         let evacuation = self.evacuations.get_mut(&id)?;
         let since = evacuation.waits.get(&server).map_or(now, |(since, _)| *since);
         evacuation.waits.insert(server, (since, why.clone()));
@@ -343,7 +396,13 @@ impl Leader {
         (now.since(since) >= WAIT_MAX).then_some(Fate::LeftBehind { why })
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
+    fn look_again_at(&mut self, id: IncidentId, server: ServerId) {
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.server_reads.remove(&server);
+        }
+    }
+
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>, id: IncidentId, server: ServerId, fate: Fate) {
         self.command(cx, Key::Server(id, server), LeaderCommand::Settle { incident: id, server, fate });
     }
 
@@ -378,8 +437,8 @@ impl Leader {
             self.wake_at(pause.until);
             return;
         }
-        if round.room == 0 {
-            evacuation.waits.insert(server, (now, "waits for its turn".into()));
+        if !round.has_room(Urgency::of(record)) {
+            evacuation.waits_for_turn(server, now);
             return;
         }
         evacuation.waits.remove(&server);
@@ -389,6 +448,11 @@ impl Leader {
             LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration };
         self.intending.insert((id, server));
         self.command(cx, Key::Server(id, server), command);
+    }
+
+    /// How long the rest of an incident's servers will take, by the pace so far; `None`: there is none yet.
+    pub(crate) fn remaining(&self, id: IncidentId) -> Option<Duration> {
+        self.evacuations.get(&id)?.pace.remaining
     }
 
     /// Why a server waits, for people.

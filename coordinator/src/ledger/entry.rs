@@ -17,11 +17,13 @@ use super::LEDGER_FORMAT;
 use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
 use super::rate::RateClaim;
+use super::restoration::RestoreCommand;
 use super::voters::VotersCommand;
 use super::watchdog::Stamp;
 use crate::order::GuestPower;
 
 pub use operator::{OperatorCommand, OperatorOrder, QuorumRecovery};
+pub(in crate::ledger) use records::priority_default;
 pub use records::{Fate, IntentEnd, OffReads, PlannedServer, ProofRecord, TestimonyRecord, VerdictRecord};
 
 /// One entry.
@@ -377,4 +379,6 @@ pub enum LeaderCommand {
         /// Whose.
         host: HostName,
     },
+    /// About the state of a server: locks, resets, stops, starts.
+    Restore(RestoreCommand),
 }

@@ -117,6 +117,10 @@ mod tests {
             intent: open.then_some(intent),
             last_failure: None,
             fate: fate.clone(),
+            restore: Default::default(),
+            priority: 50,
+            marked: false,
+            undecided: None,
         };
         let servers: BTreeMap<ServerId, ServerRecord> = servers
             .iter()

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
+use super::restoration::Restoration;
 use super::{Outcome, STORY_LINES_MAX};
 use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
@@ -117,6 +118,19 @@ pub struct ServerRecord {
     pub last_failure: Option<Text>,
     /// Its fate, once known.
     pub fate: Option<Fate>,
+    /// What is done to its state.
+    #[serde(default)]
+    pub restore: Restoration,
+    /// How urgent it is, 0 to 100.
+    #[serde(default = "super::entry::priority_default")]
+    pub priority: u8,
+    /// Whether it bears the mark of the selection.
+    #[serde(default)]
+    pub marked: bool,
+    /// What had to be read, when it was planned, before it is known whether it is to be evacuated at all. Whoever leads
+    /// decides that before its first attempt.
+    #[serde(default)]
+    pub undecided: Option<Text>,
 }
 
 /// An evacuate intent that may still have an effect.

@@ -19,6 +19,7 @@ mod lost;
 mod rate;
 mod readmission;
 mod reboot;
+mod restoration;
 mod roster;
 mod state;
 mod voters;
@@ -43,6 +44,9 @@ pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
+pub use restoration::{
+    ACT_TRIES, ActEnd, EndState, OpenAct, Refusal, Restoration, RestoreCommand, RestorePlan, ServerAct, lock_reason,
+};
 pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
 pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
 pub use voters::{

@@ -1,6 +1,6 @@
 //! The state of the ledger: a plain value, equal on every voter that has applied the same entries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use rekindle_proto::fact::{GateReport, GuestList, MemberRole, RosterEntry, Text};
@@ -65,6 +65,10 @@ pub struct Ledger {
     pub reboots: BTreeMap<IncidentId, Reboot>,
     /// Who keeps the ledger.
     pub voters: VoterBook,
+    /// Servers that we locked, or may have, and the incidents for which we did. Whatever becomes of these, the locks are
+    /// lifted.
+    #[serde(default)]
+    pub locks: BTreeSet<(IncidentId, ServerId)>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -155,6 +159,7 @@ impl Ledger {
             probation: BTreeMap::new(),
             reboots: BTreeMap::new(),
             voters: VoterBook::default(),
+            locks: BTreeSet::new(),
         }
     }
 

@@ -18,6 +18,8 @@ pub struct CommittedIntent {
     pub(crate) server: ServerId,
     /// Which attempt.
     pub(crate) attempt: u32,
+    /// Whether Nova is to leave it stopped where it arrives.
+    pub(crate) stop_on_arrival: bool,
 }
 
 impl CommittedIntent {
@@ -27,7 +29,7 @@ impl CommittedIntent {
     pub fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, author: LeadershipId) -> Option<Self> {
         let record = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?.servers.get(&server)?;
         let open = record.intent.filter(|open| open.author == author || !keeps(Guard::IntentAuthor))?;
-        Some(Self { server, attempt: open.attempt })
+        Some(Self { server, attempt: open.attempt, stop_on_arrival: record.restore.plan.stop_on_arrival })
     }
 }
 

@@ -2,11 +2,22 @@
 //! ledger and from what Nova shows.
 
 mod elsewhere;
+mod glob;
 mod intent;
+mod order;
 mod plan;
+mod restore;
+mod select;
 mod step;
 
 pub use elsewhere::hosts_to_ask;
+pub use glob::fits as pattern_fits;
 pub use intent::{CommittedIntent, IntentView, intent_end};
+pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
+pub use restore::{Arrival, act_after, act_before, hopeless, is_locked_by, restoration, shows};
+pub use select::{
+    About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, Looked, Lookup, MARK_DEFAULT, RULES_MAX, SelectAction,
+    SelectKeys, SelectMode, SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,
+};
 pub use step::{ServerStep, next_step};

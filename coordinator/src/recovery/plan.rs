@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use rekindle_proto::fact::{DiskPlacement, GuestList, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, ServerId};
 
-use crate::ledger::PlannedServer;
-use crate::policy::LocalDisk;
+use super::order::priority_of;
+use super::restore::restoration;
+use super::select::{Choice, Looked, choose, imageless, misread};
+use crate::ledger::{PlannedServer, RestorePlan};
+use crate::policy::{LocalDisk, Policy};
 
 /// Metadata key by which one server consents to (`rebuild`), or refuses (`leave`), being rebuilt from its image.
 pub const LOCAL_DISK_KEY: &str = "rekindle:local_disk";
 
-/// Differences named in a story; the rest is counted.
+/// Remarks in a story; the rest is counted.
 const REMARKS_MAX: usize = 20;
 
 /// What was read of the dead host.
@@ -27,31 +30,82 @@ pub struct Lists<'a> {
     pub guests: Option<&'a GuestList>,
 }
 
-/// Decides the fate of each server, and names every difference between the lists.
+/// Decides the fate of each server, and names every difference between the lists, and every word that nobody understands.
+///
+/// `looked`: what was read for the selection so far; servers that need more are planned as undecided.
 #[must_use]
-pub fn plan(lists: &Lists<'_>, local_disk: LocalDisk) -> (Vec<PlannedServer>, Vec<Text>) {
+pub fn plan(lists: &Lists<'_>, policy: &Policy, looked: &Looked) -> (Vec<PlannedServer>, Vec<Text>) {
     let empty = GuestList::default();
     let guests: BTreeMap<ServerId, DiskPlacement> =
         lists.guests.unwrap_or(&empty).guests.iter().map(|guest| (guest.server, guest.disks)).collect();
     let planned: Vec<PlannedServer> = lists
         .servers
         .iter()
-        .map(|server| PlannedServer {
-            server: server.id,
-            name: server.name.clone(),
-            vm_state: server.vm_state.clone(),
-            left_behind: left_behind(server, guests.get(&server.id).copied(), local_disk),
+        .map(|server| {
+            let (restore, unable) = match restoration(server, ran(lists, server.id), policy.lock) {
+                Ok(restore) => (restore, None),
+                Err(why) => (RestorePlan::default(), Some(why)),
+            };
+            let hindered =
+                || unable.clone().or_else(|| left_behind(server, guests.get(&server.id).copied(), policy.local_disk));
+            let (left_behind, undecided) = match choose(&policy.select, server, looked) {
+                Choice::LeaveBehind(why) => (Some(why), None),
+                Choice::Recover => (hindered(), None),
+                Choice::Undecided { why, .. } => match hindered() {
+                    None => (None, Some(why)),
+                    hindrance => (hindrance, None),
+                },
+            };
+            PlannedServer {
+                server: server.id,
+                name: server.name.clone(),
+                vm_state: server.vm_state.clone(),
+                left_behind,
+                priority: priority_of(server),
+                marked: policy.select.is_marked(server),
+                undecided,
+                restore,
+            }
         })
         .collect();
-    (planned, differences(lists))
+    let planned = in_turn(planned, policy);
+    let words = lists.servers.iter().flat_map(|server| misread(&policy.select, server));
+    let mut remarks: Vec<Text> = imageless(&policy.select, lists.servers).into_iter().chain(words).collect();
+    remarks.extend(differences(lists));
+    (planned, cut(remarks))
+}
+
+/// Where groups wait for each other, all but the most urgent servers arrive stopped, and are started in their turn.
+fn in_turn(mut planned: Vec<PlannedServer>, policy: &Policy) -> Vec<PlannedServer> {
+    if policy.order.wait_for_previous {
+        let moves = |server: &&PlannedServer| server.left_behind.is_none();
+        let first = planned.iter().filter(moves).map(|server| server.priority).max();
+        for server in planned.iter_mut().filter(|server| Some(server.priority) < first && server.restore.end.runs()) {
+            server.restore.stop_on_arrival = true;
+        }
+    }
+    planned
+}
+
+/// The first remarks, and how many more there are.
+fn cut(mut remarks: Vec<Text>) -> Vec<Text> {
+    if remarks.len() > REMARKS_MAX {
+        let more = remarks.len() - REMARKS_MAX;
+        remarks.truncate(REMARKS_MAX);
+        remarks.push(Text::new(format!("and {more} more remarks")));
+    }
+    remarks
+}
+
+/// Whether a server ran, by its host's own last word. One whose process had died is not one that was stopped.
+fn ran(lists: &Lists<'_>, server: ServerId) -> Option<bool> {
+    let list = lists.guests?;
+    let guest = list.guests.iter().find(|guest| guest.server == server)?;
+    (!guest.died).then_some(guest.running)
 }
 
 /// Why a server is not evacuated; `None` if it is.
 fn left_behind(server: &NovaServer, disks: Option<DiskPlacement>, local_disk: LocalDisk) -> Option<Text> {
-    // nova/compute/api.py, `evacuate`: @check_instance_state(vm_state=[ACTIVE, STOPPED, ERROR]).
-    if !matches!(server.vm_state.as_str(), "active" | "stopped" | "error") {
-        return Some(Text::new(format!("vm_state {}: Nova does not evacuate it", server.vm_state)));
-    }
     let consent = match server.metadata.get(LOCAL_DISK_KEY).map(Text::as_str) {
         Some("rebuild") => LocalDisk::Rebuild,
         Some("leave") => LocalDisk::Leave,
@@ -97,11 +151,6 @@ fn differences(lists: &Lists<'_>) -> Vec<Text> {
         let (from, to) = (end(&migration.source), end(&migration.dest));
         Text::new(format!("migration {} of {} from {from} to {to} is open", migration.id, migration.server))
     }));
-    if remarks.len() > REMARKS_MAX {
-        let more = remarks.len() - REMARKS_MAX;
-        remarks.truncate(REMARKS_MAX);
-        remarks.push(Text::new(format!("and {more} more differences")));
-    }
     remarks
 }
 
@@ -120,6 +169,8 @@ mod tests {
             vm_state: vm_state.into(),
             task_state: None,
             metadata,
+            standing: Default::default(),
+            traits: Default::default(),
         }
     }
 
@@ -131,7 +182,6 @@ mod tests {
             ("active", None, Some(Shared), Leave, true),
             ("stopped", None, Some(Shared), Leave, true),
             ("error", None, Some(Shared), Leave, true),
-            ("paused", None, Some(Shared), Leave, false),
             ("active", None, Some(Local), Leave, false),
             ("active", None, Some(Unknown), Leave, false),
             ("active", None, None, Leave, false),
@@ -156,7 +206,7 @@ mod tests {
         let guests = GuestList { complete: true, guests: vec![stranger] };
         let servers = [server("active", None)];
         let lists = Lists { host: &host, servers: &servers, migrations: &[], guests: Some(&guests) };
-        let (planned, remarks) = plan(&lists, LocalDisk::Leave);
+        let (planned, remarks) = plan(&lists, &Policy::default(), &Looked::default());
         assert_eq!(planned.len(), 1);
         assert_eq!(remarks.len(), 2, "{remarks:?}");
     }

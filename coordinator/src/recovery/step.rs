@@ -64,9 +64,9 @@ pub fn next_step(
     };
     let on_the_dead = server.host.as_ref() == Some(dead);
     match &server.task_state {
-        // What Nova was doing with it when its host died will never end; what came of an evacuation will, unless its
-        // destination is off.
-        Some(task) if !on_the_dead || (record.attempts > 0 && !died_there) || evacuated => {
+        // What Nova was doing with it when its host died will never end; what came of an evacuation (`rebuilding`,
+        // `rebuild_spawning`, …) will, unless its destination is off.
+        Some(task) if !on_the_dead || (record.attempts > 0 && !died_there && is_rebuild(task)) || evacuated => {
             return ServerStep::Wait(Text::new(format!("Nova is at work on it: {task}")));
         }
         Some(_) | None => {}
@@ -76,6 +76,10 @@ pub fn next_step(
         Some(host) => ServerStep::Settle(arrived(host, server, record, evacuated)),
         None => ServerStep::Settle(Fate::LeftBehind { why: "Nova has it on no host".into() }),
     }
+}
+
+fn is_rebuild(task: &Text) -> bool {
+    task.as_str().starts_with("rebuild")
 }
 
 /// What an arrival is worth: only a move that Nova calls done, of a server that is not broken by it, is a recovery.
@@ -118,6 +122,10 @@ mod tests {
             intent: None,
             last_failure: Some("migration 4 to b failed".into()),
             fate: None,
+            restore: Default::default(),
+            priority: 50,
+            marked: false,
+            undecided: None,
         };
         let migration = |id: u64, kind, status| NovaMigration {
             id: MigrationId(id),
@@ -135,6 +143,8 @@ mod tests {
             vm_state: "active".into(),
             task_state: task.map(Text::from),
             metadata: BTreeMap::new(),
+            standing: Default::default(),
+            traits: Default::default(),
         };
         use MigrationKind::{Evacuation, LiveMigration};
         use MigrationStatus::{Done, Failed, UnderWay};
@@ -146,6 +156,13 @@ mod tests {
                 "fresh, its task died with the host",
                 0,
                 vec![],
+                Some(Some(server("dead", Some("rebooting")))),
+                "evacuate",
+            ),
+            (
+                "failed once, its task died with the host",
+                1,
+                vec![migration(4, Evacuation, Failed)],
                 Some(Some(server("dead", Some("rebooting")))),
                 "evacuate",
             ),

@@ -5,10 +5,12 @@ use rekindle_proto::fact::Text;
 use rekindle_proto::id::{IncidentId, ServerId};
 use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ServerLine};
 
+use super::progress::progress;
 use super::standing::{reboot_doc, reboot_line};
 use crate::context::Context;
 use crate::leader::Leader;
 use crate::ledger::{Fate, GuestIncident, Incident, Ledger, ServerRecord};
+use crate::recovery::in_order;
 
 pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
     let hosts = cx.ledger.incidents.values().map(incident_line);
@@ -40,15 +42,17 @@ fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<
     if let Some(guest) = ledger.guest_incidents.get(&id) {
         let held_by = leader.and_then(|leader| leader.holds(id)).into_iter().cloned().collect();
         let story = guest.story.clone();
-        return Some(IncidentDoc { line: guest_line(guest), story, servers: Vec::new(), held_by });
+        return Some(IncidentDoc { line: guest_line(guest), story, servers: Vec::new(), held_by, progress: None });
     }
     ledger.reboots.get(&id).map(|reboot| reboot_doc(leader, reboot))
 }
 
 pub(super) fn incident_doc(leader: Option<&Leader>, incident: &Incident) -> IncidentDoc {
-    let servers = incident.servers.iter().map(|(id, record)| server_line(leader, incident, *id, record)).collect();
+    let servers = in_order(incident).into_iter().filter_map(|id| Some((id, incident.servers.get(&id)?)));
+    let servers = servers.map(|(id, record)| server_line(leader, incident, id, record)).collect();
     let held_by = leader.and_then(|leader| leader.holds(incident.id)).into_iter().cloned().collect();
-    IncidentDoc { line: incident_line(incident), story: incident.story.clone(), servers, held_by }
+    let progress = progress(leader, incident);
+    IncidentDoc { line: incident_line(incident), story: incident.story.clone(), servers, held_by, progress }
 }
 
 fn incident_line(incident: &Incident) -> IncidentLine {
@@ -97,7 +101,18 @@ fn server_line(leader: Option<&Leader>, incident: &Incident, id: ServerId, recor
         (Some(Fate::LeftBehind { why }), _) => ("left-behind", None, Some(why.clone())),
         (Some(Fate::Deleted), _) => ("deleted", None, None),
         (None, Some(_)) => ("evacuating", None, wait.or_else(|| record.last_failure.clone())),
-        (None, None) => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
+        (None, None) => match record.restore.act {
+            Some(open) => ("waiting", None, Some(Text::new(format!("is being {}", open.act.words())))),
+            None => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
+        },
     };
-    ServerLine { server: id, name: record.name.clone(), state: state.into(), to, attempts: record.attempts, reason }
+    ServerLine {
+        server: id,
+        name: record.name.clone(),
+        state: state.into(),
+        to,
+        attempts: record.attempts,
+        reason,
+        priority: Some(record.priority),
+    }
 }

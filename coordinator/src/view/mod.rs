@@ -3,6 +3,7 @@
 mod brake;
 mod gate;
 mod incident;
+mod progress;
 mod standing;
 mod status;
 mod why;

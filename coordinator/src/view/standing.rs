@@ -156,11 +156,13 @@ pub(super) fn reboot_doc(leader: Option<&Leader>, reboot: &Reboot) -> IncidentDo
         to: matches!(server.fate, Some((true, _))).then(|| reboot.host.clone()),
         attempts: u32::from(server.guest.is_some()),
         reason: server.fate.as_ref().filter(|(runs, _)| !runs).map(|(_, why)| why.clone()),
+        priority: Some(server.priority),
     };
     IncidentDoc {
         line: reboot_line(reboot),
         story: reboot.story.clone(),
         servers: reboot.servers.iter().map(line).collect(),
         held_by: leader.and_then(|leader| leader.holds(reboot.id)).into_iter().cloned().collect(),
+        progress: None,
     }
 }

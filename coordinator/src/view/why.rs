@@ -1,10 +1,11 @@
 //! What would happen if this host died now; and if nothing, why not.
 
 use rekindle_proto::admin::{AdminErrorKind, AdminReply};
-use rekindle_proto::fact::{MemberRole, Text};
+use rekindle_proto::fact::{MemberRole, NovaServer, Text};
 use rekindle_proto::id::{HostName, PathName};
 use rekindle_proto::status::{GuardLine, WhyDoc};
 
+use super::progress::forecast;
 use super::standing;
 use crate::context::Context;
 use crate::fencing::Binding;
@@ -14,9 +15,16 @@ use crate::life::Life;
 use crate::membership::MemberState;
 use crate::paths::PathAction;
 use crate::policy::OnAgentDeath;
+use crate::recovery::{self, Lists, Looked};
 use crate::verdict::{brake_needs, testimonies_needed};
 
-pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminReply {
+/// `servers`: Nova's list of them, or why there is none.
+pub(crate) fn why(
+    cx: &Context<'_>,
+    leader: &Leader,
+    host: &HostName,
+    servers: Result<&[NovaServer], &str>,
+) -> AdminReply {
     if cx.ledger.entry_of(host).is_none() {
         let text = Text::new(format!("{host} is not in the roster"));
         return AdminReply::Error { kind: AdminErrorKind::NotFound, text };
@@ -39,7 +47,7 @@ pub(crate) fn why(cx: &Context<'_>, leader: &Leader, host: &HostName) -> AdminRe
     guards.extend(super::brake::guards(cx, leader, host));
     guards.extend(standing::guards(cx, leader, host));
     let protected = guards.iter().all(|guard| guard.passes);
-    let plan = if protected { plan(cx, leader, host) } else { Vec::new() };
+    let plan = if protected { plan(cx, leader, host, servers) } else { Vec::new() };
     AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan }) }
 }
 
@@ -208,7 +216,7 @@ fn leader_health(leader: &Leader) -> GuardLine {
     }
 }
 
-fn plan(cx: &Context<'_>, leader: &Leader, host: &HostName) -> Vec<Text> {
+fn plan(cx: &Context<'_>, leader: &Leader, host: &HostName, servers: Result<&[NovaServer], &str>) -> Vec<Text> {
     let policy = &cx.setup.policy;
     let guests = cx.ledger.host(host).and_then(|record| record.pulse.as_ref());
     let running = guests.map_or(0, |pulse| pulse.guests.guests.iter().filter(|guest| guest.running).count());
@@ -218,10 +226,29 @@ fn plan(cx: &Context<'_>, leader: &Leader, host: &HostName) -> Vec<Text> {
         .iter()
         .map(|entry| format!("level {} {}", entry.plan.level, entry.plan.name))
         .collect();
-    vec![
+    let mut lines = vec![
         Text::new(format!("suspect for {} ms, unless it refutes", cx.membership.suspicion_time().as_millis())),
         Text::new(format!("power off by {}; read off twice, a second apart", devices.join(", then "))),
         "force its compute service down in Nova".into(),
-        Text::new(format!("evacuate about {running} servers, {} at a time", policy.evacuations_at_once)),
-    ]
+    ];
+    let at_once = policy.evacuations_at_once;
+    match servers {
+        Ok(servers) => {
+            let guests = guests.map(|pulse| &pulse.guests);
+            let lists = Lists { host, servers, migrations: &[], guests };
+            let (planned, _) = recovery::plan(&lists, policy, &Looked::default());
+            let count = planned.iter().filter(|server| server.left_behind.is_none()).count();
+            let all = planned.len();
+            lines.push(Text::new(format!("evacuate {count} of the {all} servers Nova has there, {at_once} at a time")));
+            if policy.order.wait_for_previous {
+                let most = policy.order.group_timeout.as_secs();
+                lines.push(Text::new(format!("each priority waits for the one before, at most {most} s")));
+            }
+            lines.extend(forecast(&planned));
+        }
+        Err(why) => {
+            lines.push(Text::new(format!("evacuate about {running} servers, {at_once} at a time (which ones: {why})")));
+        }
+    }
+    lines
 }

@@ -37,8 +37,49 @@ pub struct NovaServer {
     pub vm_state: Text,
     /// `OS-EXT-STS:task_state`, if any.
     pub task_state: Option<Text>,
-    /// Metadata, only keys that begin with `rekindle:` and `HA_Enabled`.
+    /// Metadata, only keys that begin with `rekindle:`, and those that the selection names (`HA_Enabled` by default).
     pub metadata: BTreeMap<String, Text>,
+    /// What else the selection may look at.
+    #[serde(default)]
+    pub traits: ServerTraits,
+    /// Whether it has power, and whether somebody locked it.
+    #[serde(default)]
+    pub standing: ServerStanding,
+}
+
+/// What rules of selection look at, as far as Nova's list of servers tells it. `None`: it did not tell, which is not the
+/// same as an empty word.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerTraits {
+    /// The id of its project.
+    pub project: Option<Text>,
+    /// The id of the image it was made from; empty: it boots from a volume, and Nova names no image.
+    pub image: Option<Text>,
+    /// The name of its flavor, as it was when the server was made.
+    pub flavor: Option<Text>,
+    /// The extra specs of its flavor, as they were then; only keys that a rule names. Nova tells them to those whom its
+    /// policy `os_compute_api:os-flavor-extra-specs:index` allows.
+    pub extra_specs: Option<BTreeMap<String, Text>>,
+}
+
+/// A host aggregate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NovaAggregate {
+    /// Its name.
+    pub name: Text,
+    /// Its metadata; only keys that a rule names.
+    pub metadata: BTreeMap<String, Text>,
+}
+
+/// What else Nova says of a server's state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerStanding {
+    /// `OS-EXT-STS:power_state`: 1 running, 3 paused, 4 shut down, 6 crashed, 7 suspended; 0: Nova has not looked.
+    pub power_state: Option<u8>,
+    /// Whether it is locked, by whomever.
+    pub locked: bool,
+    /// What whoever locked it gave as the reason.
+    pub lock_reason: Option<Text>,
 }
 
 /// What kind of move a Nova migration record is about.

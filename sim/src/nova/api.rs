@@ -11,7 +11,11 @@ impl Nova {
         Ok(match request {
             NovaRead::Service(host) => NovaAnswer::Service(self.service(host, now)),
             NovaRead::Servers(host) => NovaAnswer::Servers(
-                self.servers.values().filter(|server| server.host.as_ref() == Some(host)).cloned().collect(),
+                self.servers
+                    .values()
+                    .filter(|server| server.host.as_ref() == Some(host))
+                    .map(|server| self.shown(server))
+                    .collect(),
             ),
             NovaRead::Migrations(host) => NovaAnswer::Migrations(
                 self.migrations
@@ -23,7 +27,11 @@ impl Nova {
             NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
-            NovaRead::Server(server) => NovaAnswer::Server(self.servers.get(server).cloned()),
+            NovaRead::Server(server) => NovaAnswer::Server(self.servers.get(server).map(|server| self.shown(server))),
+            NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
+            // A project is called by its id.
+            NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
+            NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
         })
     }
 
@@ -81,11 +89,20 @@ impl Nova {
         &mut self,
         server: ServerId,
         now: Moment,
+        stop_on_arrival: bool,
         pick: impl Fn(usize) -> usize,
     ) -> Result<Rebuild, NovaError> {
         let refused = |status: u16, text: &str| NovaError::Refused { status, text: text.into() };
         let record = self.servers.get(&server).ok_or_else(|| refused(404, "no such server"))?;
         let source = record.host.clone().ok_or_else(|| refused(400, "no host"))?;
+        if !matches!(record.vm_state.as_str(), "active" | "stopped" | "error") {
+            let text = format!("Cannot 'evacuate' instance {server} while it is in vm_state {}", record.vm_state);
+            return Err(refused(409, &text));
+        }
+        if stop_on_arrival && self.is_old {
+            return Err(refused(406, "Version 2.95 is not supported by the API."));
+        }
+        let stops = stop_on_arrival || record.vm_state.as_str() == "stopped";
         if self.services.get(&source).is_some_and(|service| Self::is_up(service, now)) {
             return Err(refused(400, "Compute service is still in use."));
         }
@@ -105,7 +122,7 @@ impl Nova {
         }
         *self.calls_of.entry(server).or_default() += 1;
         self.accepted.push((server, source));
-        Ok(Rebuild { migration, server, dest })
+        Ok(Rebuild { migration, server, dest, stops })
     }
 
     fn record(

@@ -180,7 +180,7 @@ impl Nova {
         if is_over || !self.services.get(&rebuild.dest).is_some_and(|service| service.alive) {
             return;
         }
-        if !fails || leaves_copy {
+        if (!fails && !rebuild.stops) || leaves_copy {
             self.runs(rebuild.server, &rebuild.dest);
         }
         if let Some(record) = self.migration_mut(rebuild.migration) {
@@ -191,6 +191,7 @@ impl Nova {
             server.task_state = None;
             if !fails {
                 server.host = Some(rebuild.dest.clone());
+                server.vm_state = if rebuild.stops { "stopped" } else { "active" }.into();
             }
         }
     }

@@ -6,15 +6,22 @@
 
 mod api;
 mod computes;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
+use rekindle_coordinator::recovery::Lookup;
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::fact::{
+    MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, ServerTraits, Text,
+};
 use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
 use uuid::Uuid;
+
+use crate::world::Dress;
+pub use states::{OWNERS_REASON, found, wanted};
 
 /// Nova's `service_down_time`: a service that has not reported for so long is down.
 pub const SERVICE_DOWN: Duration = Duration::from_secs(60);
@@ -34,7 +41,15 @@ pub struct Nova {
     died: BTreeMap<HostName, BTreeSet<ServerId>>,
     /// Evacuate calls that were accepted, in order.
     pub accepted: Vec<(ServerId, HostName)>,
+    /// Guests that began to run, in order.
+    pub begun: Vec<ServerId>,
     calls_of: BTreeMap<ServerId, usize>,
+    /// It does not know microversion 2.95.
+    pub is_old: bool,
+    /// In which state each server was put, whether it ran, and whether its owner had locked it.
+    found: BTreeMap<ServerId, (String, bool, bool)>,
+    /// Properties of the images that servers were made from.
+    images: BTreeMap<Text, BTreeMap<String, Text>>,
     /// Every moment at which a server began to run twice.
     pub corruptions: Vec<(ServerId, BTreeSet<HostName>)>,
 }
@@ -68,6 +83,8 @@ pub struct Rebuild {
     pub server: ServerId,
     /// Where the new copy is to run.
     pub dest: HostName,
+    /// It is left stopped.
+    pub stops: bool,
 }
 
 /// A step of Nova's own, some time after the last.
@@ -101,9 +118,28 @@ impl Nova {
             vm_state: "active".into(),
             task_state: None,
             metadata: BTreeMap::new(),
+            standing: Default::default(),
+            traits: ServerTraits { image: Some("".into()), ..ServerTraits::default() },
         };
         self.servers.insert(server, record);
         self.runs(server, host);
+    }
+
+    /// What the owner and the operator have said about a server, and what it was made from.
+    pub fn dress(&mut self, server: ServerId, dress: &Dress) {
+        let Some(record) = self.servers.get_mut(&server) else { return };
+        let words = |words: &BTreeMap<String, String>| -> BTreeMap<String, Text> {
+            words.iter().map(|(key, word)| (key.clone(), Text::from(word.as_str()))).collect()
+        };
+        record.metadata.extend(words(&dress.metadata));
+        if let Some(project) = &dress.project {
+            record.traits.project = Some(Text::from(project.as_str()));
+        }
+        if !dress.image_property.is_empty() {
+            let id = Text::new(format!("image of {}", dress.name));
+            self.images.insert(id.clone(), words(&dress.image_property));
+            record.traits.image = Some(id);
+        }
     }
 
     /// Every server and where Nova believes it is.
@@ -203,6 +239,7 @@ impl Nova {
         let hosts = self.running.entry(server).or_default();
         if hosts.insert(host.clone()) {
             self.changed.push(server);
+            self.begun.push(server);
             if hosts.len() > 1 {
                 self.corruptions.push((server, hosts.clone()));
             }

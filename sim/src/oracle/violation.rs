@@ -216,6 +216,34 @@ pub enum Violation {
         /// What it says.
         why: String,
     },
+    /// A server is locked by us though its incident is over.
+    #[error("server {server} is still locked by us")]
+    LockLeft {
+        /// Which.
+        server: ServerId,
+    },
+    /// A lock that is not ours was lifted, or covered by one of ours.
+    #[error("the lock that the owner of server {server} had put on it was touched")]
+    OwnersLock {
+        /// Which.
+        server: ServerId,
+    },
+    /// A server was stopped, started or marked before it had arrived.
+    #[error("server {server} was to be stopped, started or marked on its dead host")]
+    ActedBeforeArrival {
+        /// Which.
+        server: ServerId,
+    },
+    /// A recovered server is not as its owner left it, and its story does not say why.
+    #[error("server {server} was recovered, and is {found}; it should be {wanted}")]
+    NotRestored {
+        /// Which.
+        server: ServerId,
+        /// How it is.
+        found: String,
+        /// How it should be.
+        wanted: &'static str,
+    },
     /// I3: two stores led one term.
     #[error("{a} and {b} were both elected in term {term}")]
     TwoElected {
@@ -242,7 +270,7 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 29] = [
+    pub const KINDS: [(&'static str, &'static str); 33] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -269,6 +297,10 @@ impl Violation {
         ("liveness", "never-noticed"),
         ("liveness", "lost"),
         ("liveness", "stuck-without-cause"),
+        ("state", "lock-left"),
+        ("state", "owners-lock"),
+        ("state", "acted-before-arrival"),
+        ("state", "not-restored"),
         ("I3", "two-elected"),
         ("I5", "voters-worse"),
         ("liveness", "not-replaced"),
@@ -302,9 +334,13 @@ impl Violation {
             Self::NeverNoticed { .. } => 23,
             Self::Lost { .. } => 24,
             Self::StuckWithoutCause { .. } => 25,
-            Self::TwoElected { .. } => 26,
-            Self::VotersWorse { .. } => 27,
-            Self::NotReplaced { .. } => 28,
+            Self::LockLeft { .. } => 26,
+            Self::OwnersLock { .. } => 27,
+            Self::ActedBeforeArrival { .. } => 28,
+            Self::NotRestored { .. } => 29,
+            Self::TwoElected { .. } => 30,
+            Self::VotersWorse { .. } => 31,
+            Self::NotReplaced { .. } => 32,
         }
     }
 

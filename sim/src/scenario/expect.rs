@@ -1,7 +1,8 @@
 //! Whether what was expected came.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use rekindle_coordinator::ledger::Fate;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
@@ -35,6 +36,10 @@ impl Expect {
             self.evacuations.is_some(),
             self.told.is_some(),
             self.untold.is_some(),
+            self.begun.is_some(),
+            self.up_again.is_some(),
+            self.left_behind.is_some(),
+            self.because.is_some(),
         ];
         self.claims_of_hosts().len() + of_the_cluster.into_iter().filter(|claimed| *claimed).count()
     }
@@ -108,6 +113,7 @@ impl Expect {
     }
 
     fn missed_of_cluster(&self, world: &World, missed: &mut Vec<String>) {
+        missed_of_servers(self, world, missed);
         let fenced: BTreeSet<HostName> = world.fenced.iter().map(|(_, host)| host.clone()).collect();
         let mut sets = |what: &str, expected: &Option<Targets>, was: &BTreeSet<HostName>| {
             let Some(expected) = expected else { return };
@@ -143,9 +149,51 @@ impl Expect {
     }
 }
 
-fn is_subsequence(expected: &[Phase], was: &[Phase]) -> bool {
+/// What was expected of the selection and the order of servers.
+fn missed_of_servers(expect: &Expect, world: &World, missed: &mut Vec<String>) {
+    if let Some(expected) = &expect.begun {
+        let mut begun: Vec<String> = Vec::new();
+        for server in world.nova.accepted.iter().filter_map(|(server, _)| world.nova.server(*server)) {
+            if !begun.iter().any(|name| name == server.name.as_str()) {
+                begun.push(server.name.to_string());
+            }
+        }
+        if !is_subsequence(expected, &begun) {
+            missed.push(format!("expected evacuations begun in this order: {expected:?}, were: {begun:?}"));
+        }
+    }
+    if let Some(expected) = &expect.up_again {
+        let names = world.nova.begun.iter().filter_map(|server| world.nova.server(*server));
+        let mut up: Vec<String> = Vec::new();
+        for name in names.map(|server| server.name.to_string()).filter(|name| expected.contains(name)) {
+            up.retain(|other| *other != name);
+            up.push(name);
+        }
+        if up != *expected {
+            missed.push(format!("expected to run again in this order: {expected:?}, were: {up:?}"));
+        }
+    }
+    let records = world.ledger().incidents.values().flat_map(|incident| incident.servers.values());
+    let left = records.filter_map(|record| match &record.fate {
+        Some(Fate::LeftBehind { why }) => Some((record.name.to_string(), why.to_string())),
+        Some(Fate::Recovered { .. } | Fate::Deleted) | None => None,
+    });
+    let left: BTreeMap<String, String> = left.collect();
+    if let Some(expected) = &expect.left_behind
+        && !left.keys().eq(expected.iter().collect::<BTreeSet<_>>())
+    {
+        missed.push(format!("expected left behind: {expected:?}, were: {left:?}"));
+    }
+    if let Some(words) = &expect.because
+        && !left.values().all(|why| why.contains(words.as_str()))
+    {
+        missed.push(format!("expected left behind because of {words:?}, were: {left:?}"));
+    }
+}
+
+fn is_subsequence<T: PartialEq>(expected: &[T], was: &[T]) -> bool {
     let mut rest = was.iter();
-    expected.iter().all(|phase| rest.any(|other| other == phase))
+    expected.iter().all(|one| rest.any(|other| other == one))
 }
 
 fn words(phases: &[Phase]) -> String {

@@ -21,6 +21,7 @@ pub use parse::{ScenarioError, TEXT_BYTES_MAX};
 pub use run::{Broken, End, Outcome, run, run_asking};
 pub use watch::Watch;
 
+pub use crate::world::Dress;
 /// Nothing goes wrong by itself.
 pub use crate::world::Weather;
 /// Nothing goes wrong by itself.
@@ -96,9 +97,15 @@ pub struct Cluster {
     /// Thresholds that differ from the defaults.
     #[serde(skip_serializing_if = "PolicyWords::is_default")]
     pub policy: PolicyWords,
+    /// Servers that are not simply active when it begins: stopped, paused, in error, locked by their owners …, in percent.
+    #[serde(skip_serializing_if = "is_none")]
+    pub odd_servers: u8,
     /// The members by name, instead of `hosts`, `witnesses`, `voters` and `domains`: a live cluster's.
     #[serde(rename = "member", skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
+    /// Servers that are not like all others: each table is about those of a name, or of a pattern.
+    #[serde(rename = "server", skip_serializing_if = "Vec::is_empty")]
+    pub dresses: Vec<Dress>,
 }
 
 /// One member by name.
@@ -121,6 +128,10 @@ pub struct Member {
     pub servers: usize,
 }
 
+fn is_none(percent: &u8) -> bool {
+    *percent == 0
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -135,7 +146,9 @@ impl Default for Cluster {
             gates: false,
             formed: false,
             policy: PolicyWords::default(),
+            odd_servers: 0,
             members: Vec::new(),
+            dresses: Vec::new(),
         }
     }
 }
@@ -171,6 +184,24 @@ pub struct PolicyWords {
     /// A host that is down on this path alone is a verdict too (a row of the path matrix).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_on: Option<PathWord>,
+    /// Only servers that bear the mark (`HA_Enabled`) are recovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_marked: Option<bool>,
+    /// The first rule of the selection: servers of such a name are left behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude_name: Option<String>,
+    /// The next: servers whose image has such a property, `key=pattern`. It takes a lookup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude_image: Option<String>,
+    /// The next: servers of a project of such a name. It takes a lookup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude_project: Option<String>,
+    /// Servers wait until all of higher priority are settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_previous: Option<bool>,
+    /// At most for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_timeout: Option<Span>,
 }
 
 impl PolicyWords {
@@ -304,6 +335,18 @@ pub struct Expect {
     /// The story has no line with these words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untold: Option<String>,
+    /// Nova was first asked to evacuate these servers in this order; others may lie between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Vec<String>>,
+    /// These servers ran again in this order, each for the last time; others may lie between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_again: Option<Vec<String>>,
+    /// Exactly these servers were left behind, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_behind: Option<Vec<String>>,
+    /// … each for a reason with these words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 fn one() -> u64 {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rekindle_coordinator::paths::{PathAction, PathRule};
 use rekindle_coordinator::policy::Policy;
+use rekindle_coordinator::recovery::{About, Condition, SelectAction, SelectMode, SelectRule};
 use rekindle_proto::fact::{MemberRole, RosterEntry};
 
 use super::{Cluster, PolicyWords, Scenario};
@@ -21,8 +22,10 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, .. } = *self;
-        let Self { policy, members, .. } = self;
+        let Self {
+            hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
+        } = *self;
+        let Self { policy, members, dresses, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -48,6 +51,8 @@ impl Cluster {
             gates,
             records: false,
             formed,
+            odd_servers,
+            dresses: dresses.clone(),
             standbys,
         }
     }
@@ -66,6 +71,12 @@ impl PolicyWords {
             evacuate_settle,
             self_fence,
             recover_on,
+            only_marked,
+            exclude_name,
+            exclude_image,
+            exclude_project,
+            wait_for_previous,
+            group_timeout,
         } = self;
         policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
         policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
@@ -75,6 +86,19 @@ impl PolicyWords {
         policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
         policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
         policy.self_fence = self_fence.unwrap_or(policy.self_fence);
+        if *only_marked == Some(true) {
+            policy.select.mode = SelectMode::OnlyMarked;
+        }
+        let excluded = [
+            exclude_name.as_ref().map(|pattern| (About::ServerName, pattern.as_str())),
+            exclude_project.as_ref().map(|pattern| (About::ProjectName, pattern.as_str())),
+            exclude_image.as_ref().and_then(|words| {
+                words.split_once('=').map(|(key, pattern)| (About::ImageProperty(key.to_owned()), pattern))
+            }),
+        ];
+        policy.select.rules = excluded.into_iter().flatten().map(excludes).collect();
+        policy.order.wait_for_previous = wait_for_previous.unwrap_or(policy.order.wait_for_previous);
+        policy.order.group_timeout = group_timeout.map_or(policy.order.group_timeout, crate::deed::Span::duration);
         policy.paths.rules.extend(recover_on.map(|path| PathRule {
             down: BTreeSet::from([path_name(path.index())]),
             up: BTreeSet::new(),
@@ -82,4 +106,9 @@ impl PolicyWords {
         }));
         policy
     }
+}
+
+fn excludes((about, pattern): (About, &str)) -> SelectRule {
+    let condition = Condition { about, patterns: vec![pattern.to_owned()] };
+    SelectRule { action: SelectAction::Exclude, reason: String::new(), conditions: vec![condition] }
 }

@@ -51,6 +51,10 @@ impl World {
                 let delay = self.millis(5, 30);
                 self.schedule(delay, Happening::GuestPower { asker: host, start, order: Box::new(order) });
             }
+            Output::ServerAct(order) => {
+                let delay = self.millis(5, 30);
+                self.schedule(delay, Happening::ServerAct { asker: host, start, order: Box::new(order) });
+            }
             Output::ListGuests => {
                 let list = self.guest_list(ix);
                 self.later(ix, start, Duration::from_millis(10), Input::Guests { list });

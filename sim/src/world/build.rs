@@ -2,6 +2,7 @@
 
 use rekindle_coordinator::ledger::HostRecord;
 use rekindle_coordinator::policy::DeviceRule;
+use rekindle_coordinator::recovery::pattern_fits;
 use rekindle_proto::fact::RosterEntry;
 use rekindle_proto::id::DomainName;
 
@@ -78,6 +79,7 @@ impl World {
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan, &config);
         }
+        world.put_in_states(plan.odd_servers, plan.seed);
         let known = plan.formed.then(|| world.form());
         for ix in 0..roster.len() {
             world.begin_daemon(ix, known.as_ref());
@@ -97,7 +99,11 @@ impl World {
             self.nova.add_host(name.clone());
             for server in 0..plan.members.get(ix).map_or(plan.servers, |member| member.servers) {
                 let id = ServerId(Uuid::from_u128((ix as u128 + 1) << 64 | (server as u128 + 1)));
-                self.nova.boot(id, &format!("vm-{ix}-{server}"), &name);
+                let called = format!("vm-{ix}-{server}");
+                self.nova.boot(id, &called, &name);
+                for dress in plan.dresses.iter().filter(|dress| pattern_fits(&dress.name, &called)) {
+                    self.nova.dress(id, dress);
+                }
             }
         }
         self.index.insert(name.clone(), ix);

@@ -14,6 +14,9 @@ impl World {
         let running = self.nova.guests_on(name).into_iter().map(|server| guest(server, true));
         let died = self.nova.died_on(name).map(|server| guest(server, false));
         let mut guests: Vec<Guest> = running.chain(died).collect();
+        let known: BTreeSet<ServerId> = guests.iter().map(|guest| guest.server).collect();
+        let idle = self.nova.idle_on(name).filter(|server| !known.contains(server));
+        guests.extend(idle.map(|server| Guest { server, running: false, disks: DiskPlacement::Shared, died: false }));
         guests.sort();
         GuestList { complete: true, guests }
     }
@@ -23,7 +26,7 @@ impl World {
     }
 
     /// What a call meets instead of Nova, if anything: no way there, or a 503.
-    fn nova_refuses(&mut self, ix: Ix) -> Option<NovaError> {
+    pub(super) fn nova_refuses(&mut self, ix: Ix) -> Option<NovaError> {
         if !self.reaches_nova(ix) {
             return Some(outage());
         }
@@ -46,7 +49,7 @@ impl World {
     }
 
     /// Whether an order may still be sent; else its caller is told that it was not.
-    fn in_time(&mut self, ix: Ix, start: u32, call: CallId, begin_before: Moment) -> bool {
+    pub(super) fn in_time(&mut self, ix: Ix, start: u32, call: CallId, begin_before: Moment) -> bool {
         if !self.is_current(ix, start) {
             return false;
         }
@@ -113,7 +116,7 @@ impl World {
             self.schedule(ASLEEP, Happening::Evacuate { asker: ix as u32, start, order });
             return;
         }
-        let (call, server) = (order.call(), order.server());
+        let (call, server, stops) = (order.call(), order.server(), order.stop_on_arrival());
         if !self.in_time(ix, start, call, order.begin_before()) {
             return;
         }
@@ -125,7 +128,7 @@ impl World {
         if self.percent(self.weather.late_calls_percent) {
             self.count("late evacuate calls");
             let late = self.millis(LATE_CALL_MS.0, LATE_CALL_MS.1);
-            self.schedule(late, Happening::LateEvacuate { server, answer: None });
+            self.schedule(late, Happening::LateEvacuate { server, stops, answer: None });
             let result = Err(NovaError::Unknown("504".into()));
             self.later(ix, start, Duration::from_millis(900), Input::Nova { call, result });
             return;
@@ -133,15 +136,15 @@ impl World {
         if self.percent(self.weather.slow_calls_percent) {
             self.count("slow evacuate calls");
             let late = self.millis(200, 10_000);
-            self.schedule(late, Happening::LateEvacuate { server, answer: Some((ix as u32, start, call)) });
+            self.schedule(late, Happening::LateEvacuate { server, stops, answer: Some((ix as u32, start, call)) });
             return;
         }
-        self.evacuate_arrives(server, Some((ix as u32, start, call)));
+        self.evacuate_arrives(server, stops, Some((ix as u32, start, call)));
     }
 
     /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
-    pub(super) fn evacuate_arrives(&mut self, server: ServerId, answer: Option<(u32, u32, CallId)>) {
-        let result = self.nova_evacuates(server).map(|()| NovaAnswer::Accepted);
+    pub(super) fn evacuate_arrives(&mut self, server: ServerId, stops: bool, answer: Option<(u32, u32, CallId)>) {
+        let result = self.nova_evacuates(server, stops).map(|()| NovaAnswer::Accepted);
         let Some((host, start, call)) = answer else { return };
         if self.percent(self.weather.lost_answers_percent) {
             self.count("lost answers");
@@ -152,9 +155,9 @@ impl World {
         self.later(host as Ix, start, Duration::from_millis(30), Input::Nova { call, result });
     }
 
-    fn nova_evacuates(&mut self, server: ServerId) -> Result<(), NovaError> {
+    fn nova_evacuates(&mut self, server: ServerId, stops: bool) -> Result<(), NovaError> {
         let choice = self.rng.random_range(0..1_000_000usize);
-        let rebuild = self.nova.evacuate(server, self.now, |candidates| choice % candidates)?;
+        let rebuild = self.nova.evacuate(server, self.now, stops, |candidates| choice % candidates)?;
         self.count("evacuations");
         // Nova takes a host for alive for a minute after its death.
         if let Some((_, source)) = self.nova.accepted.last().filter(|_| self.is_dead(&rebuild.dest)) {

@@ -157,7 +157,8 @@ impl World {
         oracle::all_end(&self.raft)?;
         oracle::stuck_for_a_cause(&self.oracle, self.raft.ledger())?;
         self.judge_replacement()?;
-        self.all_noticed()
+        self.all_noticed()?;
+        self.all_restored()
     }
 
     /// The same in the middle of a story: incidents may be open, and nobody may be forgotten.

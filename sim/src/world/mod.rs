@@ -10,9 +10,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
-use rekindle_coordinator::ledger::{Entry, Ledger};
+use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
-    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, PowerOffOrder,
+    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
@@ -20,7 +20,7 @@ use rekindle_coordinator::voters::ChangeVotersOrder;
 use rekindle_proto::admin::AdminRequest;
 use rekindle_proto::fact::{
     DeviceError, DeviceGuid, DeviceReading, DiskPlacement, Guest, GuestEvent, GuestList, MemberRole, NovaError,
-    PowerState,
+    PowerState, Text,
 };
 use rekindle_proto::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, MemberId, PathName, ServerId, SystemUuid, WallTime,
@@ -51,6 +51,7 @@ mod plan;
 mod power;
 mod queue;
 mod seats;
+mod states;
 mod tape;
 mod voters;
 mod watchdog;
@@ -58,7 +59,7 @@ mod watchdog;
 pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
-pub use plan::{Plan, PlannedMember, Weather};
+pub use plan::{Dress, Plan, PlannedMember, Weather};
 
 use queue::{Clock, Queue};
 use tape::Tape;
@@ -108,7 +109,9 @@ enum Happening {
     ForceUp { asker: u32, start: u32, order: Box<ForceUpOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
-    LateEvacuate { server: ServerId, answer: Option<(u32, u32, CallId)> },
+    ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
+    LateAct { server: ServerId, act: ServerAct, reason: Box<str> },
+    LateEvacuate { server: ServerId, stops: bool, answer: Option<(u32, u32, CallId)> },
     Nova(Box<Stage>),
     PressPower(u32),
     Boot { host: u32, start: u32 },
@@ -270,7 +273,12 @@ impl World {
             Happening::ForceUp { asker, start, order } => self.force_up(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
-            Happening::LateEvacuate { server, answer } => self.evacuate_arrives(server, answer),
+            Happening::ServerAct { asker, start, order } => self.server_act(asker as Ix, start, &order),
+            Happening::LateAct { server, act, reason } => {
+                // Whoever called has long given it up.
+                drop(self.server_act_arrives(server, act, &Text::new(reason)));
+            }
+            Happening::LateEvacuate { server, stops, answer } => self.evacuate_arrives(server, stops, answer),
             Happening::Nova(stage) => self.nova_stage(*stage),
             Happening::PressPower(host) => {
                 let name = self.hosts[host as Ix].name.clone();

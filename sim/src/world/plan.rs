@@ -1,7 +1,10 @@
 //! What a world is made of before anything happens in it, and what goes wrong in it by itself.
 
+use std::collections::BTreeMap;
+
 use rekindle_coordinator::policy::Policy;
 use rekindle_proto::fact::RosterEntry;
+use serde::{Deserialize, Serialize};
 
 /// Everything a world is built from. One plan, one world; one world and the same deeds, one log.
 #[derive(Debug, Clone)]
@@ -34,8 +37,29 @@ pub struct Plan {
     pub records: bool,
     /// Whether it begins as a cluster that has run for hours (`world/formed.rs`), not with everybody's first start.
     pub formed: bool,
+    /// Part of all servers that is not simply active: stopped, paused, in error, locked by its owner …, in percent.
+    pub odd_servers: u8,
+    /// What servers are like that are not like all others, in this order.
+    pub dresses: Vec<Dress>,
     /// Hypervisors that keep a ledger and do not vote, to take a dead voter's place: the next ones after the voters.
     pub standbys: usize,
+}
+
+/// What the servers of some names are like.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dress {
+    /// Their name, or a pattern: `vm-4-*`.
+    pub name: String,
+    /// Their metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Their project, by id and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Properties of the image they were made from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub image_property: BTreeMap<String, String>,
 }
 
 /// One member of a cluster that is given by name.
@@ -66,6 +90,8 @@ impl Default for Plan {
             gates: false,
             records: false,
             formed: false,
+            odd_servers: 0,
+            dresses: Vec::new(),
             standbys: 0,
         }
     }

@@ -109,6 +109,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
         Guard::BlankStore => stories!["empty-store"],
         Guard::NobodyForgotten => stories!["unheard-of"],
         Guard::Goodbye => stories!["goodbye"],
+        Guard::Unlocks | Guard::OwnersLock | Guard::ArrivedFirst | Guard::EndState => stories!["odd-servers"],
     };
     let parse = |(name, text): &(&str, &str)| {
         let scenario = Scenario::parse(&format!("name = {name:?}\n{text}"));

@@ -272,6 +272,8 @@ impl Cluster {
             vm_state: "active".into(),
             task_state: None,
             metadata: BTreeMap::new(),
+            standing: Default::default(),
+            traits: Default::default(),
         };
         let migration = NovaMigration {
             id: MigrationId(1),
@@ -297,6 +299,8 @@ impl Cluster {
             NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {
                 NovaAnswer::Migrations(if self.moved { vec![migration] } else { Vec::new() })
             }
+            // No rule here looks beyond the list of servers.
+            NovaRead::Look { .. } => NovaAnswer::Aggregates(Vec::new()),
         }
     }
 

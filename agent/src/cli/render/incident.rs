@@ -1,6 +1,6 @@
 //! `rekindle incident`, the list and the story.
 
-use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase};
+use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ProgressDoc};
 
 use super::table::{Cell, table};
 use super::{Paint, Tone, ago, date, date_time, state_tone, time_of_day};
@@ -49,6 +49,9 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     text.push_str("\n\n");
     text.push_str(&story(document, paint));
     text.push_str(&held(document, paint));
+    if let Some(progress) = &document.progress {
+        text.push_str(&self::progress(progress, line.ended.is_none()));
+    }
     if !document.servers.is_empty() {
         let rows = document.servers.iter().map(|server| {
             vec![
@@ -62,6 +65,24 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
         });
         text.push('\n');
         text.push_str(&table(&["SERVER", "NAME", "STATE", "TO", "ATTEMPTS", ""], rows, paint));
+    }
+    text
+}
+
+/// How far its servers are: all of them, and by priority where there is more than one.
+fn progress(progress: &ProgressDoc, is_open: bool) -> String {
+    let rest = match progress.remaining_ms {
+        Some(ms) => format!(", about {} to go by the pace so far", ago(ms)),
+        None if is_open && progress.settled < progress.servers => ", no pace to estimate from yet".to_owned(),
+        None => String::new(),
+    };
+    let mut text = format!("\n{} of {} servers settled{rest}\n", progress.settled, progress.servers);
+    for line in progress.priorities.iter().filter(|_| progress.priorities.len() > 1) {
+        let waiting = line.servers.saturating_sub(line.recovered + line.left_behind + line.under_way);
+        text.push_str(&format!(
+            "  priority {:>3}: {} of {} recovered, {} left behind, {} under way, {waiting} waiting\n",
+            line.priority, line.recovered, line.servers, line.left_behind, line.under_way
+        ));
     }
     text
 }

@@ -66,6 +66,10 @@ began 2026-11-21 02:13:07Z
   02:13:07.4  evacuating  3 servers
   held: Nova does not answer
 
+2 of 3 servers settled, about 40s to go by the pace so far
+  priority  90: 0 of 1 recovered, 1 left behind, 0 under way, 0 waiting
+  priority  50: 1 of 2 recovered, 0 left behind, 1 under way, 0 waiting
+
 SERVER                                NAME     STATE        TO      ATTEMPTS
 00000000-0000-0000-0000-000000000001  web      recovered    cmp-01         1
 00000000-0000-0000-0000-000000000002  db [31m  left-behind  -              1  local disk

@@ -93,6 +93,7 @@ impl Ledger {
             LeaderCommand::Readmit { host } => self.readmit(at, host),
             LeaderCommand::ServiceBack { host } => self.service_back(at, host),
             LeaderCommand::Voters(command) => self.apply_voters(at, command),
+            LeaderCommand::Restore(command) => self.apply_restore(at, command),
         }
     }
 

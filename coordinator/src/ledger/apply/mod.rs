@@ -10,6 +10,7 @@
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
 //! | `readmission` | the leader may write of a fenced host that comes back |
+//! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
@@ -25,6 +26,7 @@ mod member;
 mod operator;
 mod readmission;
 mod reboot;
+mod restore;
 mod roster;
 mod servers;
 #[cfg(test)]
@@ -148,7 +150,10 @@ impl Ledger {
         let quarantines: BTreeSet<IncidentId> =
             self.hosts.values().flat_map(|host| [host.quarantine, host.forced_down]).flatten().collect();
         let surplus = closed.len().saturating_sub(CLOSED_INCIDENTS_MAX);
-        for id in closed.iter().filter(|id| !quarantines.contains(id)).take(surplus) {
+        let holds_lock = |id: &IncidentId| self.locks.iter().any(|(of, _)| of == id);
+        let kept = |id: &&IncidentId| !quarantines.contains(*id) && !holds_lock(id);
+        let forgotten: Vec<IncidentId> = closed.iter().filter(kept).take(surplus).copied().collect();
+        for id in &forgotten {
             self.incidents.remove(id);
         }
         let settled: Vec<IncidentId> =

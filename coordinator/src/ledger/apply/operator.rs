@@ -162,6 +162,7 @@ impl Incident {
         self.servers.retain(|_, record| !matches!(record.fate, Some(Fate::LeftBehind { .. })));
         for record in self.servers.values_mut() {
             record.attempts_excused = record.attempts;
+            record.restore.resume();
         }
         Ok(())
     }

@@ -7,9 +7,11 @@ use rekindle_proto::status::Phase;
 use super::super::INCIDENT_SERVERS_MAX;
 use super::super::entry::{Fate, IntentEnd, PlannedServer};
 use super::super::incident::{Incident, OpenIntent, ServerRecord};
+use super::super::restoration::{EndState, Restoration};
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
 use crate::mutant::{Guard, keeps};
+use crate::recovery::PRIORITY_MAX;
 
 impl Ledger {
     pub(super) fn begin_evacuation(
@@ -62,6 +64,9 @@ impl Ledger {
         if let Some(open) = record.intent.filter(|_| keeps(Guard::OneIntent)) {
             return Err(Outcome::refused(format!("attempt {} of that server is open (I11)", open.attempt)));
         }
+        if let Some(open) = record.restore.act {
+            return Err(Outcome::refused(format!("act {} on that server is open", open.number)));
+        }
         if record.attempts.checked_add(1) != Some(attempt) {
             return Err(Outcome::refused(format!("attempt {attempt} does not follow {}", record.attempts)));
         }
@@ -92,6 +97,9 @@ impl Ledger {
             return Err(Outcome::refused(format!("migration {id} is under way: the intent stays open")));
         }
         record.intent = None;
+        if let IntentEnd::Refused(why) = end {
+            record.restore.refused(why);
+        }
         // What was certainly not sent is no try: an outage of Nova must not use them up (I10). Nor is the death of a
         // destination, of which there are no more than hosts.
         let is_excused = matches!(end, IntentEnd::NotSent(_) | IntentEnd::DestinationOff { .. });
@@ -114,13 +122,27 @@ impl Ledger {
         if record.intent.is_some() {
             return Err(Outcome::refused("its evacuate intent is still open"));
         }
+        if let Some(open) = record.restore.act {
+            return Err(Outcome::refused(format!("act {} on that server is open", open.number)));
+        }
+        if *fate == Fate::Deleted {
+            record.restore.unlocked();
+        }
+        if record.restore.locked_by_us && keeps(Guard::Unlocks) {
+            return Err(Outcome::refused("it is locked by us: to be unlocked first"));
+        }
         record.fate = Some(fate.clone());
         let text = match fate {
-            Fate::Recovered { to } => format!("{} ({server}) runs on {to}", record.name),
+            Fate::Recovered { to } => arrival_text(record, server, to),
+            Fate::LeftBehind { why } if record.restore.reset => {
+                let was = &record.vm_state;
+                format!("{} ({server}) left behind, in error (it was {was}): {why}", record.name)
+            }
             Fate::LeftBehind { why } => format!("{} ({server}) left behind: {why}", record.name),
             Fate::Deleted => format!("{} ({server}) was deleted meanwhile", record.name),
         };
         incident.tell(at, text, None);
+        self.index_lock(id, server);
         Ok(Outcome::done("server settled"))
     }
 
@@ -163,9 +185,30 @@ impl Incident {
                 intent: None,
                 last_failure: None,
                 fate,
+                restore: Restoration::of(planned.restore.clone()),
+                priority: planned.priority.min(PRIORITY_MAX),
+                marked: planned.marked,
+                undecided: planned.undecided.clone(),
             },
         );
     }
+}
+
+/// Of a server that has arrived: in which state, and what of it could not be brought back.
+fn arrival_text(record: &ServerRecord, server: ServerId, to: &HostName) -> String {
+    let restore = &record.restore;
+    let name = &record.name;
+    let mut text = match (&restore.shortfall, restore.plan.end) {
+        (Some(why), _) => format!("{name} ({server}) is on {to}: {why}"),
+        (None, EndState::Running) => format!("{name} ({server}) runs on {to}"),
+        (None, EndState::Stopped) => format!("{name} ({server}) is on {to}, stopped"),
+        (None, EndState::Error { running: true }) => format!("{name} ({server}) runs on {to}, in error as before"),
+        (None, EndState::Error { running: false }) => format!("{name} ({server}) is on {to}, in error as before"),
+    };
+    if let Some(lost) = &restore.plan.lost {
+        text = format!("{text} ({lost})");
+    }
+    text
 }
 
 /// Why a closed intent did not bring its server back; `None` if it did.

@@ -204,6 +204,10 @@ fn begin(servers: &[u128]) -> LeaderCommand {
         name: format!("vm-{number}").into(),
         vm_state: "active".into(),
         left_behind: None,
+        restore: Default::default(),
+        priority: 50,
+        marked: false,
+        undecided: None,
     };
     let servers = servers.iter().map(planned).collect();
     LeaderCommand::BeginEvacuation { incident: ONE, heartbeat: Some("1".into()), servers, remarks: Vec::new() }

@@ -4,6 +4,8 @@ use rekindle_proto::fact::{DeviceName, LifeSign, MigrationStatus, PathFinding, T
 use rekindle_proto::id::{HostName, MigrationId, PathName, ServerId};
 use serde::{Deserialize, Serialize};
 
+use super::super::restoration::RestorePlan;
+
 /// On whose word a host was judged gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRecord {
@@ -72,6 +74,23 @@ pub struct PlannedServer {
     pub vm_state: Text,
     /// `None`: to be evacuated. Else why it is left behind.
     pub left_behind: Option<Text>,
+    /// What is to become of its state.
+    #[serde(default)]
+    pub restore: RestorePlan,
+    /// How urgent it is, 0 to 100: higher ones are evacuated first.
+    #[serde(default = "priority_default")]
+    pub priority: u8,
+    /// Whether it bears the mark of the selection: before others of the same priority.
+    #[serde(default)]
+    pub marked: bool,
+    /// What has to be read before it is known whether it is to be evacuated at all; `None`: it is known.
+    #[serde(default)]
+    pub undecided: Option<Text>,
+}
+
+/// The priority of a server of which none is written down.
+pub(in crate::ledger) fn priority_default() -> u8 {
+    super::super::PRIORITY_DEFAULT
 }
 
 /// How an evacuate intent ended.

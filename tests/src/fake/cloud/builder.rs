@@ -37,13 +37,31 @@ pub struct ServerSpec {
     pub metadata: BTreeMap<String, String>,
     /// Its disks.
     pub disks: Disks,
+    /// The id of its project.
+    pub project: String,
+    /// The name of its flavor.
+    pub flavor: String,
+    /// The extra specs of its flavor; `None`: the caller may not see them.
+    pub extra_specs: Option<BTreeMap<String, String>>,
+    /// The id of the image it was made from; `None`: it boots from a volume.
+    pub image: Option<String>,
 }
 
 impl ServerSpec {
     /// An active server with shared disks and no metadata.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), vm_state: "active".into(), metadata: BTreeMap::new(), disks: Disks::Shared }
+        Self {
+            name: name.to_owned(),
+            vm_state: "active".into(),
+            metadata: BTreeMap::new(),
+            disks: Disks::Shared,
+            // Every server is some other project's: a caller that forgets all_tenants sees none.
+            project: format!("{:032x}", 0x7e4a47),
+            flavor: "m1.tiny".to_owned(),
+            extra_specs: Some(BTreeMap::new()),
+            image: None,
+        }
     }
 }
 

@@ -109,14 +109,12 @@ fn document(shared: &Shared, world: &World, version: Microversion, id: ServerId)
         "id": id,
         "name": server.spec.name,
         "status": status(server),
-        // Every server is some other project's: a caller that forgets all_tenants sees none.
-        "tenant_id": format!("{:032x}", 0x7e4a47),
+        "tenant_id": server.spec.project,
         "user_id": world.tokens.user_id,
         "metadata": server.spec.metadata,
         "hostId": format!("{:056x}", id.0.as_u128()),
-        "image": "",
-        "flavor": {"original_name": "m1.tiny", "vcpus": 1, "ram": 64, "disk": 1, "ephemeral": 0, "swap": 0,
-                   "extra_specs": {}},
+        "image": server.spec.image.as_ref().map_or_else(|| json!(""), |id| json!({"id": id, "links": []})),
+        "flavor": {"original_name": server.spec.flavor, "vcpus": 1, "ram": 64, "disk": 1, "ephemeral": 0, "swap": 0},
         "created": nova::time(server.created, false),
         "updated": nova::time(server.updated, false),
         "addresses": {},
@@ -138,6 +136,9 @@ fn document(shared: &Shared, world: &World, version: Microversion, id: ServerId)
         "os-extended-volumes:volumes_attached": [],
         "security_groups": [{"name": "default"}],
     });
+    if let Some(specs) = &server.spec.extra_specs {
+        document["flavor"]["extra_specs"] = json!(specs);
+    }
     if matches!(status(server), "ACTIVE" | "BUILD" | "REBUILD") {
         document["progress"] = json!(0);
     }
