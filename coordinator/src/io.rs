@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
+use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{
     DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, NovaMigration,
     NovaServer, NovaService, StopReason, Text, Watchdog,
@@ -18,6 +19,7 @@ use rekindle_proto::message::Message;
 use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::CapacityQuestion;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
@@ -363,6 +365,10 @@ pub enum NovaRead {
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
+    /// Placement, and what the loss of hosts would mean by it. The adapter reads, and answers by
+    /// [`crate::capacity::examine`], which may take seconds, beside the loop. Answered by [`NovaAnswer::Capacity`], within
+    /// [`crate::CAPACITY_WITHIN`].
+    Capacity(CapacityQuestion),
 }
 
 /// What Nova said.
@@ -378,6 +384,8 @@ pub enum NovaAnswer {
     Server(Option<NovaServer>),
     /// The evacuation, stop or start was accepted. It has not been done.
     Accepted,
+    /// The estimate, or why the question has no answer.
+    Capacity(Result<Box<CapacityDoc>, Text>),
 }
 
 /// A change worth a log line and a metric. One per change of phase.

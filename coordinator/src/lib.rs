@@ -31,6 +31,7 @@
 //! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
+//! | [`capacity`] | whether the servers of lost hosts would find room, as an estimate |
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
@@ -40,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 pub mod brake;
+pub mod capacity;
 mod context;
 mod coordinator;
 pub mod fencing;
@@ -62,5 +64,6 @@ mod view;
 mod voter;
 pub mod voters;
 
+pub use leader::CAPACITY_WITHIN;
 pub use coordinator::{Acquaintance, Coordinator, proven_generation};
 pub use voter::Ailment;

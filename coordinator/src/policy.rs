@@ -107,6 +107,9 @@ pub struct Policy {
     pub life_ports: Vec<u16>,
     /// What a pattern of failed networks means.
     pub paths: PathMatrix,
+    /// Between two readings of Placement, by which `why` and a metric tell whether the servers of a host would find room.
+    /// `None`: it is not read.
+    pub capacity_every: Option<Duration>,
 }
 
 impl Default for Policy {
@@ -128,6 +131,7 @@ impl Default for Policy {
             on_agent_death: OnAgentDeath::Alarm,
             life_ports: vec![22],
             paths: PathMatrix::default(),
+            capacity_every: None,
         }
     }
 }

@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod brake;
+pub mod capacity;
 pub mod fact;
 pub mod id;
 pub mod message;

@@ -13,6 +13,7 @@
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
 //! | `listing` | pages |
+//! | `placement` | what each compute node has, and who holds it |
 
 mod answer;
 mod check;
@@ -21,6 +22,7 @@ mod clouds;
 mod fake;
 mod keystone;
 mod listing;
+mod placement;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,9 +34,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use osauth::ApiVersion;
+use rekindle_coordinator::capacity::{CapacityQuestion, examine};
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder};
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{NovaError, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId, ServiceId};
 use reqwest::Method;
@@ -82,6 +86,8 @@ pub struct Nova {
     /// The ids of compute services that were read. A force-down has a permit of half a second, and a busy Nova takes
     /// longer than that to answer who it is about: looked for each time, it would never be sent.
     services: Arc<Mutex<BTreeMap<HostName, ServiceId>>>,
+    /// The latest reading of Placement: questions that follow each other are answered from one.
+    placement: Arc<placement::Latest>,
 }
 
 impl Nova {
@@ -91,7 +97,8 @@ impl Nova {
     /// [`NovaSetupError`] names the file, the entry, and the rule that is broken.
     pub fn open(settings: NovaSettings) -> Result<Self, NovaSetupError> {
         let cloud = clouds::read(&settings.clouds_file, &settings.cloud)?;
-        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default() })
+        let wire = Arc::new(Wire::new(cloud, settings.timeout)?);
+        Ok(Self { wire, services: Arc::default(), placement: Arc::default() })
     }
 
     /// Answers a question.
@@ -108,6 +115,7 @@ impl Nova {
                 listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
             }
             NovaRead::Server(server) => self.server(server).await,
+            NovaRead::Capacity(question) => self.capacity(question).await.map(NovaAnswer::Capacity),
         }
     }
 
@@ -169,6 +177,14 @@ impl Nova {
 
     fn remembered(&self, host: &HostName) -> Option<ServiceId> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    }
+
+    /// Reads Placement, and has the coordinator judge it on a thread of its own: of a large site that takes seconds.
+    async fn capacity(&self, question: CapacityQuestion) -> Result<Result<Box<CapacityDoc>, Text>, NovaError> {
+        let reading = self.placement.reading(&self.wire).await?;
+        tokio::task::spawn_blocking(move || examine(&reading, &question).map(Box::new))
+            .await
+            .map_err(|error| NovaError::Unknown(Text::new(format!("the estimate was not finished: {error}"))))
     }
 
     async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {

@@ -32,6 +32,7 @@ impl Coordinator {
             | AdminRequest::FenceTest { .. }
             | AdminRequest::Brakes
             | AdminRequest::Voters
+            | AdminRequest::Capacity { .. }
             | AdminRequest::Submit { .. } => request,
         };
         if self.confirmed_term().is_none() {
@@ -51,6 +52,10 @@ impl Coordinator {
             AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(view::brakes(&cx, leader)) },
             AdminRequest::Why { host } => view::why(&cx, leader, &host),
             AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
+            AdminRequest::Capacity { lose, host } => {
+                leader.ask_capacity(&mut cx, call, lose, host);
+                return;
+            }
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;

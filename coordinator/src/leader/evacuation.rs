@@ -185,7 +185,11 @@ impl Leader {
         if self.evacuations.remove(&id).is_some() {
             self.nova.retain(|_, call| match call {
                 NovaCall::Evacuation(of, ask) => *of != id || matches!(ask, Ask::Evacuate(..)),
-                NovaCall::Guest(..) | NovaCall::Reboot(_) | NovaCall::Life(_) | NovaCall::Lost(..) => true,
+                NovaCall::Guest(..)
+                | NovaCall::Reboot(_)
+                | NovaCall::Life(_)
+                | NovaCall::Capacity
+                | NovaCall::Lost(..) => true,
             });
         }
     }

@@ -6,6 +6,7 @@
 
 mod absence;
 mod absent;
+mod capacity;
 mod checks;
 mod denials;
 mod devices;
@@ -49,6 +50,7 @@ use crate::time::Moment;
 use crate::voter::Ailment;
 
 use absent::AbsentWatch;
+use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::{DeviceCalls, ReadFor};
 use elapse::TimeKeeper;
@@ -71,6 +73,7 @@ use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
 
+pub use capacity::READ_WITHIN as CAPACITY_WITHIN;
 pub(crate) use suspects::{OwnExamination, SuspectView};
 
 /// How long what holds an act is waited for before it is looked at again.
@@ -131,6 +134,7 @@ pub(crate) struct Leader {
     absent: BTreeMap<HostName, AbsentWatch>,
     /// When this leadership began.
     began: Moment,
+    capacity: CapacityDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -142,6 +146,7 @@ enum NovaCall {
     Reboot(IncidentId),
     /// The heartbeat of a suspect.
     Life(HostName),
+    Capacity,
 }
 
 impl Leader {
@@ -184,6 +189,7 @@ impl Leader {
             last_round: None,
             absent: BTreeMap::new(),
             began: cx.now.mono,
+            capacity: CapacityDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -290,6 +296,7 @@ impl Leader {
         self.drive_leases(cx);
         self.drive_off_settled(cx);
         self.drive_voters(cx);
+        self.drive_capacity(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {
@@ -389,6 +396,7 @@ impl Leader {
             }
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
+            Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
         }
         self.touch();

@@ -24,6 +24,7 @@ impl Nova {
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
             NovaRead::Server(server) => NovaAnswer::Server(self.servers.get(server).cloned()),
+            NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("this world has no Placement".into())),
         })
     }
 
