@@ -5,6 +5,7 @@
 //! the first thread. Arguments are libtest's: a filter, `--exact`, `--list`.
 
 mod bmc;
+mod capacity;
 mod disk;
 mod hosts;
 mod leader;
@@ -35,6 +36,8 @@ fn tests() -> Vec<Test> {
         test!(bmc::a_wrong_password_is_stuck_and_nothing_is_evacuated),
         test!(bmc::a_silent_bmc_is_waited_for_and_nothing_is_evacuated),
         test!(bmc::a_bmc_that_says_ok_and_stays_on_is_stuck_and_nothing_is_evacuated),
+        test!(capacity::it_is_told_by_any_member_and_counts_who_is_closed),
+        test!(capacity::a_cloud_without_placement_only_has_no_answer),
         test!(nova::errors_are_waited_out),
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),

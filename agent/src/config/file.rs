@@ -153,6 +153,7 @@ pub(super) struct NovaTable {
     pub(super) cloud: String,
     pub(super) clouds_file: Option<String>,
     pub(super) timeout: Option<String>,
+    pub(super) capacity_every: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -30,6 +30,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 107 - 4;
 const LABELS_MAX: usize = 16;
 /// Total time-out of a Nova call, if nothing is said.
 const NOVA_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two readings of Placement, if nothing is said.
+const CAPACITY_EVERY: Duration = Duration::from_secs(300);
 /// An evacuate intent without a migration record is closed 120 s after its call (I11): every call must be over by then.
 const NOVA_TIMEOUT_MAX: Duration = Duration::from_secs(100);
 
@@ -120,8 +122,9 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     };
     let cluster = self::cluster(&mut on, cluster, &member);
     let paths = paths::matrix(&mut on, &file.path_rule);
-    let policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
+    let mut policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
+    policy.capacity_every = file.nova.as_ref().and_then(|table| capacity_every(&mut on, table));
     let nova = file.nova.map(|table| nova(&mut on, &table));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
         let rule = format!(
@@ -336,6 +339,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         },
         life_ports: paths::life_ports(on, detection.life_ports.as_deref()).unwrap_or(default.life_ports),
         paths: default.paths,
+        capacity_every: default.capacity_every,
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
     }
 }
@@ -373,6 +377,18 @@ fn nova(on: &mut Checker, table: &NovaTable) -> NovaSettings {
         cloud: table.cloud.clone(),
         timeout: on.duration("nova.timeout", table.timeout.as_deref(), NOVA_TIMEOUT, bounds, why),
     }
+}
+
+/// `"5m"`, or `"off"`.
+fn capacity_every(on: &mut Checker, table: &NovaTable) -> Option<Duration> {
+    let given = table.capacity_every.as_deref();
+    if given == Some("off") {
+        return None;
+    }
+    let why = "each reading is two calls of Placement for every host; after a day it says nothing about today. \"off\" \
+               reads nothing";
+    let bounds = (Duration::from_secs(30), Duration::from_secs(24 * 3_600));
+    Some(on.duration("nova.capacity_every", given, CAPACITY_EVERY, bounds, why))
 }
 
 fn hypervisor(on: &mut Checker, table: &LibvirtTable, role: MemberRole) -> HypervisorSettings {

@@ -175,6 +175,8 @@ impl Shell {
         let Some(reply) = self.queries.take(call) else { return };
         let transport = self.transport.clone();
         let is_order = matches!(request, AdminRequest::Submit { .. });
+        let is_long = matches!(request, AdminRequest::Capacity { .. });
+        let within = if is_long { RELAY_WITHIN + rekindle_coordinator::CAPACITY_WITHIN } else { RELAY_WITHIN };
         let json = match serde_json::to_vec(request) {
             Ok(json) => json,
             Err(error) => {
@@ -183,7 +185,7 @@ impl Shell {
             }
         };
         tokio::spawn(async move {
-            let answer = transport.request(to, member, Request::Admin(json), RELAY_WITHIN).await;
+            let answer = transport.request(to, member, Request::Admin(json), within).await;
             reply.give(match answer {
                 Ok(Reply::Admin(json)) => serde_json::from_slice(&json)
                     .unwrap_or_else(|error| failed(AdminErrorKind::Malformed, format!("the leader's answer: {error}"))),
@@ -215,6 +217,7 @@ impl Shell {
             | AdminReply::Gate { .. }
             | AdminReply::Brakes { .. }
             | AdminReply::Voters { .. }
+            | AdminReply::Capacity { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }
