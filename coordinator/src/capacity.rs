@@ -336,8 +336,7 @@ impl<'a> Site<'a> {
         items.sort_by(|a, b| (b.size, &b.wants, a.server).cmp(&(a.size, &a.wants, b.server)));
         let mut moved: BTreeSet<ServerId> = BTreeSet::new();
         items.retain(|item| moved.insert(item.server));
-        let open: Vec<usize> =
-            (0..self.nodes.len()).filter(|at| self.nodes[*at].open && !gone.contains(at)).collect();
+        let open: Vec<usize> = (0..self.nodes.len()).filter(|at| self.nodes[*at].open && !gone.contains(at)).collect();
         let mut free: Vec<Row> = open.iter().map(|at| self.nodes[*at].free.clone()).collect();
         let mut unfit: Vec<&Item> = Vec::new();
         // Rooms only shrink: of equal servers, the next need not look where the one before found none.
@@ -424,8 +423,7 @@ struct Ways<'a> {
 impl<'a> Ways<'a> {
     fn new(site: &Site<'a>, host: Option<&HostName>, lose: usize) -> Self {
         let fixed = host.and_then(|host| site.hosts.get_key_value(host)).map(|(host, _)| *host);
-        let mut among: Vec<&HostName> =
-            site.hosts.keys().copied().filter(|other| Some(*other) != fixed).collect();
+        let mut among: Vec<&HostName> = site.hosts.keys().copied().filter(|other| Some(*other) != fixed).collect();
         let choose = if fixed.is_some() { lose - 1 } else { lose };
         let of = ways(among.len(), choose);
         // The heaviest first: where not all can be tried, those are that leave the least room.

@@ -64,6 +64,6 @@ mod view;
 mod voter;
 pub mod voters;
 
-pub use leader::CAPACITY_WITHIN;
 pub use coordinator::{Acquaintance, Coordinator, proven_generation};
+pub use leader::CAPACITY_WITHIN;
 pub use voter::Ailment;

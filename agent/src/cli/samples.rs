@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_proto::capacity::{CapacityDoc, ClassLine, LossLine, UnfitLine};
 use rekindle_proto::brake::{BrakeLine, BrakesDoc, HeldLine};
+use rekindle_proto::capacity::{CapacityDoc, ClassLine, LossLine, UnfitLine};
 use rekindle_proto::fact::{MemberRole, PowerState, Text};
 use rekindle_proto::id::{
     ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, StoreId, Term, WallTime,

@@ -69,6 +69,12 @@ impl Latest {
     }
 }
 
+/// For `rekindled --check`.
+pub(super) async fn check(wire: &Wire) -> Result<String, NovaError> {
+    let providers: Providers = parse(ask(wire, &["resource_providers"]).await?, "resource_providers")?;
+    Ok(format!("Placement has {} resource providers", providers.resource_providers.len()))
+}
+
 async fn read(wire: &Wire) -> Result<CapacityReading, NovaError> {
     let at = clock::now().wall;
     let providers: Providers = parse(ask(wire, &["resource_providers"]).await?, "resource_providers")?;

@@ -114,11 +114,8 @@ fn a_named_host_is_in_every_loss() {
 
 #[test]
 fn a_server_that_fits_nowhere_is_named_with_what_it_lacks() {
-    let site = reading(vec![
-        node("a", 64, 800, &[(1, 48, 100), (2, 1, 100)]),
-        node("b", 8, 800, &[]),
-        node("c", 8, 800, &[]),
-    ]);
+    let site =
+        reading(vec![node("a", 64, 800, &[(1, 48, 100), (2, 1, 100)]), node("b", 8, 800, &[]), node("c", 8, 800, &[])]);
     let doc = examine(&site, &lose(1, Some("a"))).expect("answered");
     let [named] = doc.losses[0].named.as_slice() else { panic!("{:?}", doc.losses[0]) };
     assert_eq!((named.server, doc.losses[0].unfit, doc.losses[0].servers), (server(1), 1, 2));
@@ -129,11 +126,7 @@ fn a_server_that_fits_nowhere_is_named_with_what_it_lacks() {
 #[test]
 fn why_there_is_no_room_is_said() {
     let taken = reading(vec![node("a", 64, 800, &[(1, 5, 1), (2, 5, 1)]), node("b", 8, 800, &[])]);
-    let split = reading(vec![
-        node("a", 64, 800, &[(1, 5, 500)]),
-        node("b", 8, 100, &[]),
-        node("c", 1, 800, &[]),
-    ]);
+    let split = reading(vec![node("a", 64, 800, &[(1, 5, 500)]), node("b", 8, 100, &[]), node("c", 1, 800, &[])]);
     let mut down = taken.clone();
     down.nodes[1].up = false;
     let mut small = taken.clone();
@@ -174,15 +167,17 @@ fn only_open_hosts_receive() {
 #[test]
 fn the_largest_are_placed_first() {
     // 4 and 4 fill one host; begun with the small ones, the last 4 would find 3 and 3.
-    let nodes =
-        vec![node("a", 64, 8, &[(1, 1, 0), (2, 1, 0), (3, 4, 0), (4, 4, 0)]), node("b", 5, 8, &[]), node("c", 5, 8, &[])];
+    let nodes = vec![
+        node("a", 64, 8, &[(1, 1, 0), (2, 1, 0), (3, 4, 0), (4, 4, 0)]),
+        node("b", 5, 8, &[]),
+        node("c", 5, 8, &[]),
+    ];
     assert_eq!(unfit(&reading(nodes), &lose(1, Some("a"))), [(vec!["a".to_owned()], 0)]);
 }
 
 #[test]
 fn one_server_on_two_hosts_is_moved_once_and_said() {
-    let nodes =
-        vec![node("a", 8, 8, &[(1, 5, 1)]), node("b", 8, 8, &[(1, 5, 1)]), node("c", 8, 8, &[])];
+    let nodes = vec![node("a", 8, 8, &[(1, 5, 1)]), node("b", 8, 8, &[(1, 5, 1)]), node("c", 8, 8, &[])];
     let doc = examine(&reading(nodes), &lose(2, None)).expect("answered");
     assert!(doc.notes.iter().any(|note| note.as_str().starts_with("1 servers hold resources on several hosts")));
     // With a and b lost it is moved to c, once; with either of them left, what it holds there is not free.

@@ -91,12 +91,7 @@ impl Leader {
         self.read_capacity(cx, question, Some(query));
     }
 
-    pub(super) fn take_capacity(
-        &mut self,
-        cx: &mut Context<'_>,
-        call: CallId,
-        result: Result<NovaAnswer, NovaError>,
-    ) {
+    pub(super) fn take_capacity(&mut self, cx: &mut Context<'_>, call: CallId, result: Result<NovaAnswer, NovaError>) {
         let Some(reading) = self.capacity.readings.remove(&call) else { return };
         let result = match result {
             Ok(NovaAnswer::Capacity(answer)) => answer,
