@@ -27,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod gate;
+pub mod hook;
 pub mod hypervisor;
 pub mod ledger;
 pub mod life;

@@ -204,6 +204,9 @@ impl Coordinator {
             Input::VotersChanged { call, result } => {
                 self.with_leader(now, |leader, cx| leader.voters_changed(cx, call, result));
             }
+            Input::HookDone { call, result } => {
+                self.with_leader(now, |leader, _| leader.hook_done(call, result));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);

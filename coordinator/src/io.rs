@@ -20,6 +20,7 @@ use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::CapacityQuestion;
+use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
@@ -186,6 +187,13 @@ pub enum Input {
         /// Whether it is committed; else what Raft says. After a time-out it may yet be.
         result: Result<(), Text>,
     },
+    /// The answer to [`Output::RunHook`].
+    HookDone {
+        /// Which call.
+        call: CallId,
+        /// What it wrote, or how it failed; within its time-out.
+        result: Result<Text, Text>,
+    },
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].
@@ -305,6 +313,8 @@ pub enum Output {
     },
     /// End a guest's process on the local hypervisor, without a word to the guest. [`Input::GuestDestroyed`] follows.
     DestroyGuest(DestroyOrder),
+    /// Run a command of the site. [`Input::HookDone`] follows.
+    RunHook(HookOrder),
     /// Answer an operator.
     Answer {
         /// From the query.

@@ -31,6 +31,7 @@
 //! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
+//! | [`hook`] | when a command of the site is run, and what waits for it |
 //! | [`capacity`] | whether the servers of lost hosts would find room, as an estimate |
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
@@ -45,6 +46,7 @@ pub mod capacity;
 mod context;
 mod coordinator;
 pub mod fencing;
+pub mod hook;
 pub mod io;
 mod leader;
 pub mod ledger;

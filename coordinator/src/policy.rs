@@ -8,6 +8,7 @@ use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 use serde::{Deserialize, Serialize};
 
+use crate::hook::HookRule;
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
 use crate::time::Moment;
@@ -110,6 +111,8 @@ pub struct Policy {
     /// Between two readings of Placement, by which `why` and a metric tell whether the servers of a host would find room.
     /// `None`: it is not read.
     pub capacity_every: Option<Duration>,
+    /// Commands of the site, in the order of the configuration; at most [`crate::hook::HOOKS_MAX`].
+    pub hooks: Vec<HookRule>,
 }
 
 impl Default for Policy {
@@ -132,6 +135,7 @@ impl Default for Policy {
             life_ports: vec![22],
             paths: PathMatrix::default(),
             capacity_every: None,
+            hooks: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod admin;
 pub mod brake;
 pub mod capacity;
 pub mod fact;
+pub mod hook;
 pub mod id;
 pub mod message;
 pub mod status;

@@ -95,6 +95,18 @@ pub(super) fn secrets(config: &Config) -> Vec<CheckLine> {
     lines
 }
 
+/// Programs of the site that a leader runs.
+pub(super) fn hooks(config: &Config) -> Vec<CheckLine> {
+    let line = |hook: &crate::hook::HookSettings| {
+        let what = format!("{} hook {}", hook.rule.on, hook.program.display());
+        match crate::hook::look_at(&hook.program) {
+            Ok(found) => CheckLine::fine(what, found),
+            Err(error) => CheckLine::fail(what, error, "the leader runs it: it must be there on every voter, and safe"),
+        }
+    };
+    if config.is_voter() { config.hooks.iter().map(line).collect() } else { Vec::new() }
+}
+
 /// Whether the cloud is in the file. Nothing is said of a file that cannot be read: that has a line already.
 fn entry(path: &Path, cloud: &str) -> Option<CheckLine> {
     let text = std::fs::read_to_string(path).ok()?;

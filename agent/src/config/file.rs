@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::fact::MemberRole;
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, SystemUuid};
 use serde::Deserialize;
 
@@ -25,6 +26,8 @@ pub(super) struct File {
     pub(super) fencing: FencingTable,
     #[serde(default)]
     pub(super) fence_device: Vec<DeviceTable>,
+    #[serde(default)]
+    pub(super) hook: Vec<HookTable>,
     #[serde(default)]
     pub(super) recovery: RecoveryTable,
     pub(super) nova: Option<NovaTable>,
@@ -128,6 +131,22 @@ pub(super) struct DeviceTable {
     pub(super) username: String,
     pub(super) password_file: String,
     pub(super) cipher_suite: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HookTable {
+    pub(super) on: HookPoint,
+    pub(super) command: Vec<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) on_failure: Option<OnFailureWord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnFailureWord {
+    Continue,
+    Hold,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@
 
 mod devices;
 mod file;
+mod hooks;
 mod paths;
 mod refusal;
 mod rules;
@@ -20,6 +21,7 @@ use rekindle_proto::id::{BootId, ClusterName, DomainName, HostName, Incarnation,
 pub use refusal::{ConfigError, Refusal};
 
 use crate::bmc::DeviceAccess;
+use crate::hook::HookSettings;
 use crate::hypervisor::HypervisorSettings;
 use crate::ledger::LedgerSettings;
 use crate::nova::NovaSettings;
@@ -53,6 +55,8 @@ pub struct Config {
     pub hypervisor: HypervisorSettings,
     /// How and where to log.
     pub log: LogSettings,
+    /// The site's hooks, in the file's order: [`Policy::hooks`] with what is run.
+    pub hooks: Vec<HookSettings>,
 }
 
 /// `[member]`: what differs from host to host.

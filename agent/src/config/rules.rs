@@ -15,7 +15,7 @@ use super::file::{
     OnAgentDeathWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, paths};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
 use crate::transport::TlsFiles;
@@ -69,7 +69,7 @@ impl Checker {
         }
     }
 
-    fn duration(
+    pub(super) fn duration(
         &mut self,
         key: &str,
         given: Option<&str>,
@@ -125,6 +125,8 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     let mut policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
     policy.capacity_every = file.nova.as_ref().and_then(|table| capacity_every(&mut on, table));
+    let hooks = hooks::check(&mut on, &file.hook);
+    policy.hooks = hooks.iter().map(|hook| hook.rule.clone()).collect();
     let nova = file.nova.map(|table| nova(&mut on, &table));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
         let rule = format!(
@@ -143,7 +145,7 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     if !on.refusals.is_empty() {
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     }
-    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log })
+    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks })
 }
 
 /// A duration as it would be written.
@@ -340,6 +342,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         life_ports: paths::life_ports(on, detection.life_ports.as_deref()).unwrap_or(default.life_ports),
         paths: default.paths,
         capacity_every: default.capacity_every,
+        hooks: default.hooks,
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
     }
 }

@@ -85,6 +85,18 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 answer(&inputs, Input::GuestDestroyed { call, server, result }).await;
             });
         }
+        Output::RunHook(order) => {
+            let (inputs, hooks) = (shell.inputs.clone(), Arc::clone(&shell.hooks));
+            let document = order.document();
+            tracing::info!(target: "rekindle::event::hook", on = %document.on, host = %document.host, incident = document.incident.0, "a hook is run");
+            tokio::spawn(async move {
+                let result = crate::hook::run(&hooks, &order).await;
+                if let Err(why) = &result {
+                    tracing::warn!(target: "rekindle::event::hook", %why, incident = order.document().incident.0, "a hook failed");
+                }
+                answer(&inputs, Input::HookDone { call: order.call(), result }).await;
+            });
+        }
         Output::Answer { call, reply } => {
             if let Some(reply) = shell.queries.answer(call, *reply) {
                 shell.show(&reply);

@@ -24,6 +24,7 @@ use crate::bmc::Bmc;
 use crate::clock;
 use crate::config::Config;
 use crate::gate::Gate;
+use crate::hook::HookSettings;
 use crate::hypervisor::{Hypervisor, HypervisorEvent};
 use crate::ledger::LedgerAdapter;
 use crate::metrics::Metrics;
@@ -74,6 +75,7 @@ struct Shell {
     boot: BootId,
     inputs: mpsc::Sender<Input>,
     device_timeout: Duration,
+    hooks: Arc<Vec<HookSettings>>,
 }
 
 /// What the loop listens to.

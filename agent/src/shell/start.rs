@@ -138,6 +138,7 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         boot,
         inputs,
         device_timeout: config.policy.device_timeout,
+        hooks: Arc::new(config.hooks.clone()),
     };
     let on = |kind| signal(kind).map_err(ShellError::Signals);
     let ears = Ears {

@@ -71,6 +71,8 @@ impl Coordinator {
             | LeaderCommand::BeginReboot { .. }
             | LeaderCommand::StartInPlace { .. }
             | LeaderCommand::CloseReboot { .. }
+            | LeaderCommand::BeginHook { .. }
+            | LeaderCommand::EndHook { .. }
             | LeaderCommand::StickReboot { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceName, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
@@ -149,6 +150,8 @@ impl Leader {
             return;
         }
         match incident.phase {
+            Phase::Fenced if !self.after_fence_lets(cx, incident) => {}
+            Phase::Fenced if !self.hooks_let(cx, incident, HookPoint::BeforeEvacuate) => {}
             Phase::Fenced => self.begin(cx, incident),
             Phase::Evacuating => {
                 self.watch_heartbeat(cx, incident);

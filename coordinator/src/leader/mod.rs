@@ -17,6 +17,7 @@ mod fence;
 mod gates;
 mod guests;
 mod holds;
+mod hooks;
 mod lease;
 mod life;
 mod lost;
@@ -60,6 +61,7 @@ use fence::Fence;
 use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
+use hooks::HookDesk;
 use life::LifeDesk;
 use lost::Lost;
 use path_cases::PathDesk;
@@ -135,6 +137,7 @@ pub(crate) struct Leader {
     /// When this leadership began.
     began: Moment,
     capacity: CapacityDesk,
+    hooks: HookDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -190,6 +193,7 @@ impl Leader {
             absent: BTreeMap::new(),
             began: cx.now.mono,
             capacity: CapacityDesk::default(),
+            hooks: HookDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -297,6 +301,7 @@ impl Leader {
         self.drive_off_settled(cx);
         self.drive_voters(cx);
         self.drive_capacity(cx);
+        self.drive_hooks(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 
 use super::Leader;
@@ -53,6 +54,8 @@ pub(super) enum Key {
     OffSettled(IncidentId),
     /// Who votes.
     Voters,
+    /// Hooks of one point of an incident.
+    Hook(IncidentId, HookPoint),
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +133,7 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
-            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters => {}
+            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Hook(..) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, GateReport, GuestEvent, GuestList, StopReason, Text, Watchdog};
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{
     BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::LEDGER_FORMAT;
 use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
+use super::hook::HookEnd;
 use super::rate::RateClaim;
 use super::voters::VotersCommand;
 use super::watchdog::Stamp;
@@ -360,4 +362,30 @@ pub enum LeaderCommand {
     },
     /// About the voters.
     Voters(VotersCommand),
+    /// A hook is about to be run, by this leadership.
+    BeginHook {
+        /// For which incident.
+        incident: IncidentId,
+        /// When it is run.
+        on: HookPoint,
+        /// Its position in the configuration.
+        hook: u8,
+        /// Its program, for the story.
+        program: Text,
+        /// Whose: only this very leadership may run it.
+        author: LeadershipId,
+    },
+    /// A hook has ended, or its leader is gone.
+    EndHook {
+        /// Of which incident.
+        incident: IncidentId,
+        /// When it is run.
+        on: HookPoint,
+        /// Its position in the configuration.
+        hook: u8,
+        /// How.
+        end: HookEnd,
+        /// In words.
+        text: Text,
+    },
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
+use super::hook::HookRecord;
 use super::{Outcome, STORY_LINES_MAX};
 use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
@@ -68,6 +69,9 @@ pub struct Incident {
     /// Stuck only because something lives there although its daemon is silent: looked at again and again, never an end.
     #[serde(default)]
     pub awaits_signs: bool,
+    /// Hooks begun for it, oldest first.
+    #[serde(default)]
+    pub hooks: Vec<HookRecord>,
 }
 
 /// One committed order to power off.
@@ -187,6 +191,7 @@ impl Incident {
             story: Vec::new(),
             off_settled: 0,
             awaits_signs: false,
+            hooks: Vec::new(),
         }
     }
 

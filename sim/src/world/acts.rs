@@ -77,6 +77,11 @@ impl World {
                 }
             }
             Output::Candidacy(stands) => self.stands(ix, stands),
+            // A site's hooks succeed here, and do nothing.
+            Output::RunHook(order) => {
+                let result = Input::HookDone { call: order.call(), result: Ok("".into()) };
+                self.later(ix, start, order.timeout() / 2, result);
+            }
             Output::Watchdog(order) => self.watchdog(ix, order),
             Output::Event(event) => self.tell_event(ix, &event),
         }

@@ -90,6 +90,12 @@ impl Ledger {
             LeaderCommand::OffSettled { incident, attempt } => self.off_settled(*incident, *attempt),
             LeaderCommand::ConfirmWatchdog { incident, evidence } => self.confirm_watchdog(when, *incident, evidence),
             LeaderCommand::Voters(command) => self.apply_voters(at, command),
+            LeaderCommand::BeginHook { incident, on, hook, program, author } => {
+                self.begin_hook(at, *incident, (*on, *hook), program, *author)
+            }
+            LeaderCommand::EndHook { incident, on, hook, end, text } => {
+                self.end_hook(at, *incident, (*on, *hook), *end, text)
+            }
         }
     }
 
