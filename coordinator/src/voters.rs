@@ -10,7 +10,7 @@ use rekindle_proto::fact::{MemberRole, Text};
 use rekindle_proto::id::{CallId, HostName, StoreId};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, STANDBYS_MAX, Seat, VoterChange, VotersCommand, placement};
+use crate::ledger::{Ledger, REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VoterChange, VotersCommand, exchange, placement};
 
 /// A voter that has not answered the leader for this long, and is not heard otherwise, is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -225,6 +225,10 @@ fn replace_dead(ledger: &Ledger, view: &VotersView, around: &Surroundings<'_>) -
     if let Some(storm) = &around.storm {
         return hold(storm.to_string());
     }
+    if ledger.voters.rests_until().is_some_and(|until| ledger.time < until) {
+        // The ledger refuses it too; asked each second, it would be full of refusals.
+        return hold(format!("a voter was replaced lately; at most one per {} s", REPLACE_EVERY_MS / 1_000));
+    }
     let late = view.voters.iter().find(|other| other.seat != voter.seat && !is_current(other));
     if let Some(late) = late {
         return hold(format!("voter {} is not current either", late.seat.host));
@@ -292,7 +296,8 @@ pub(crate) fn fit_for(ledger: &Ledger, seat: &Seat, voter: &HostName) -> Result<
     if ledger.open_incident(&seat.host).is_some() {
         return Err("it has an open incident".into());
     }
-    placement(&ledger.roster, &ledger.voters.after(Some(voter), std::slice::from_ref(seat)))
+    let before: Vec<HostName> = ledger.voters.voters.keys().cloned().collect();
+    exchange(&ledger.roster, &before, &ledger.voters.after(Some(voter), std::slice::from_ref(seat)))
 }
 
 /// It answers, and lacks next to nothing.

@@ -79,7 +79,7 @@ fn no_promise_is_broken_in_random_clusters() {
 
 /// Stories that once broke a promise: the seed, the hypervisors at most, and what was wrong then. A change of the dice
 /// changes them: the scenario files keep what could be told in words (`22-heard-while-an-order-is-agreed`).
-const ONCE_BROKEN: [(u64, usize, &str); 6] = [
+const ONCE_BROKEN: [(u64, usize, &str); 8] = [
     (323, 64, "disarmed for good, and judged as if somebody could act"),
     (345, 64, "a leader asked the ledger for ever to take back what another leader's order had made final"),
     (
@@ -88,6 +88,8 @@ const ONCE_BROKEN: [(u64, usize, &str); 6] = [
         "a person at the button of a host without a gate, beside a leftover copy: outside of the promise, and drawn",
     ),
     (20_084, 64, "a server that arrived by a stuck incident's evacuation was asked for in vain for ever"),
+    (408_224, 24, "the same, and nobody but the weather's meddler at the button"),
+    (405_148, 24, "the same, and an evacuate call that arrived two minutes late: outside of the promise, and drawn"),
     (204_712, 24, "a guest's death was forgotten with the daemon that was to report it"),
     (
         400_278,

@@ -11,10 +11,13 @@ mod hooks;
 mod hosts;
 mod leader;
 mod nova;
+mod quorum;
+mod replay;
 mod rig;
 mod runner;
 mod start;
 mod voters;
+mod word;
 
 use std::process::ExitCode;
 
@@ -26,6 +29,7 @@ fn tests() -> Vec<Test> {
         // The longest: begun last it would run alone.
         test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
         test!(voters::a_lost_voter_is_replaced_and_the_next_may_die),
+        test!(quorum::a_lost_quorum_is_recovered_and_the_old_voters_are_refused),
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_disarmed_cluster_only_watches),
@@ -46,7 +50,11 @@ fn tests() -> Vec<Test> {
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),
         test!(nova::answers_that_are_lost_make_no_second_copy),
+        test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
+        test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
         test!(start::an_unknown_key_is_refused),
+        test!(start::a_half_wish_for_self_fencing_is_refused),
+        test!(start::self_fencing_is_shown_by_why),
         test!(start::another_hosts_certificate_is_refused),
         test!(start::a_stranger_is_refused),
         test!(start::another_clusters_certificate_is_refused),

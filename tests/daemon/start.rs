@@ -23,6 +23,30 @@ pub(crate) async fn an_unknown_key_is_refused(isolated: &Isolated) -> Result<()>
     ends_saying(isolated, wrong, "exit code 78", &["watchdogg", "rekindle.toml"]).await
 }
 
+pub(crate) async fn a_half_wish_for_self_fencing_is_refused(isolated: &Isolated) -> Result<()> {
+    let wrong = Cluster::builder().hosts(1).config(|_, table| self_fence(table, "yes".into()));
+    ends_saying(isolated, wrong, "exit code 78", &["fencing.self_fence = ", "yes", "expected a boolean"]).await
+}
+
+/// It is told of every host, with what it is worth there: without an armed watchdog, nothing.
+pub(crate) async fn self_fencing_is_shown_by_why(isolated: &Isolated) -> Result<()> {
+    for (on, says) in [
+        (true, "self_fence = true, and proves nothing: its watchdog was never armed"),
+        (false, "self_fence = false: only a fence device, or a person, can say that it is off"),
+    ] {
+        started(isolated, builder().config(move |_, table| self_fence(table, on.into())), async |cluster| {
+            cluster.init_roster(DEADLINE).await?;
+            let leader = cluster.host(cluster.leader(DEADLINE).await?.as_str())?;
+            let (_, said) = cluster.rekindle(leader, &["why", STRANGER]).await?;
+            let line = said.lines().find(|line| line.contains("self-fence")).context(said.clone())?;
+            ensure!(line.starts_with("pass") && line.contains(says), "{line}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 /// The certificate of one host, in the configuration of another.
 pub(crate) async fn another_hosts_certificate_is_refused(isolated: &Isolated) -> Result<()> {
     let wrong = Cluster::builder().hosts(1).config(|_, table| {
@@ -140,6 +164,11 @@ fn tls(table: &mut toml::Table, ca: Option<PathBuf>, certificate: Option<PathBuf
             files.insert(name.to_owned(), path.display().to_string().into());
         }
     }
+}
+
+fn self_fence(table: &mut toml::Table, value: toml::Value) {
+    let fencing = table.entry("fencing").or_insert_with(|| toml::Table::new().into());
+    fencing.as_table_mut().expect("a section").insert("self_fence".to_owned(), value);
 }
 
 fn insert(table: &mut toml::Table, section: &str, key: &str, value: toml::Value) {

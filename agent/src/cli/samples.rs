@@ -162,6 +162,42 @@ pub(crate) fn story() -> IncidentDoc {
     }
 }
 
+/// A host that rebooted by itself: of four guests one never stopped, one was started, one is being started, one cannot be.
+pub(crate) fn reboot() -> IncidentDoc {
+    let server = |number: u128, state: &str, reason: Option<&str>| ServerLine {
+        server: ServerId(uuid::Uuid::from_u128(number)),
+        name: "".into(),
+        state: state.into(),
+        to: (state == "recovered").then(|| host("cmp-02")),
+        attempts: 1,
+        reason: reason.map(Text::from),
+    };
+    IncidentDoc {
+        line: IncidentLine {
+            id: IncidentId(15),
+            host: host("cmp-02"),
+            server: None,
+            phase: Phase::Evacuating,
+            began: BEGAN,
+            ended: None,
+            recovered: 2,
+            left_behind: 1,
+            servers: 4,
+            rebooted: true,
+        },
+        story: vec![
+            told(0, Phase::Evacuating, "it rebooted: boot a is over, boot b speaks; 4 guests ran"),
+            told(61_000, Phase::Evacuating, "3 of 4 guests do not run: started in place"),
+        ],
+        servers: vec![
+            server(1, "recovered", None),
+            server(2, "starting", None),
+            server(3, "left-behind", Some("started three times in an hour")),
+        ],
+        held_by: Vec::new(),
+    }
+}
+
 pub(crate) fn members() -> MembersDoc {
     let member = |name: Option<&str>, address: &str, state: &str, for_ms| MemberLine {
         host: name.map(host),

@@ -192,6 +192,8 @@ fn values_arrive_where_they_belong() {
     assert_eq!(config.policy.on_shutdown, rekindle_coordinator::ledger::OnShutdown::Ignore);
     assert_eq!(config.policy.local_disk, rekindle_coordinator::policy::LocalDisk::Rebuild);
     assert_eq!(config.policy.evacuate_tries, 5);
+    assert!(!config.policy.self_fence, "only where it is asked for");
+    assert!(parse(&format!("{GOOD}[fencing]\nself_fence = true\n")).expect("taken").policy.self_fence);
     assert_eq!(config.policy.probe_period.as_millis(), 1_000);
     assert_eq!(config.nova.as_ref().expect("nova").timeout.as_secs(), 10);
     assert_eq!(config.hypervisor, HypervisorSettings::Socket("/run/guests.sock".into()));
@@ -223,6 +225,18 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (format!("{GOOD}[watchdog]\ndevice = \"x\"\n"), "watchdog is not a key we know", "fence_device"),
         (format!("{GOOD}[fencing]\noff_polls = 1\n"), "fencing.off_polls = 1 must be 2 to 120", "(I2)"),
         (format!("{GOOD}[fencing]\nfence_tries = 0\n"), "fencing.fence_tries = 0 must be 1 to 10", "person"),
+        (
+            format!("{GOOD}[fencing]\nself_fence = \"yes\"\n"),
+            "fencing.self_fence = \"yes\" is not understood",
+            "expected a boolean",
+        ),
+        // What cannot be read back proves nothing here, and no key makes it so.
+        (format!("{GOOD}[fencing]\nunverified = \"accept\"\n"), "fencing.unverified is not a key we know", "off_polls"),
+        (
+            device("hosts = \"a\"\naddress = \"b\"\nunverified = \"accept\""),
+            "fence_device[2].unverified is not a key we know",
+            "cipher_suite",
+        ),
         (
             format!("{GOOD}[fencing]\ndevice_timeout = \"10ms\"\n"),
             "fencing.device_timeout = \"10ms\" must be",

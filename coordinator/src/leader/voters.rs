@@ -1,5 +1,6 @@
 //! The leader's part in who votes: it looks at what Raft says of its members, and takes the next step.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
@@ -24,6 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A change whose answer has not come is asked for again after this: beyond the adapter's own time-out.
 const LOST_AFTER: Duration = Duration::from_secs(15);
 
+/// Reasons remembered as told: there are fewer ways to be held, times the voters.
+const REASONS_TOLD_MAX: usize = 32;
+
 /// Incidents that make a storm: more than one host is in trouble.
 const STORM: usize = 2;
 
@@ -33,6 +37,8 @@ pub(super) struct Seating {
     asked: Option<(CallId, Moment)>,
     not_before: Option<Moment>,
     hold: Option<Text>,
+    /// Reasons that were told since something was first held.
+    told: BTreeSet<Text>,
 }
 
 impl Leader {
@@ -87,10 +93,22 @@ impl Leader {
                 None
             }
         };
-        if hold.is_some() && self.seating.hold != hold {
-            cx.out.warn(None, hold.clone().unwrap_or_default());
-        }
+        self.tell_hold(cx, hold.as_ref());
         self.seating.hold = hold;
+    }
+
+    /// Says why nothing is done: each reason once while something is held, however often they alternate.
+    fn tell_hold(&mut self, cx: &mut Context<'_>, hold: Option<&Text>) {
+        let Some(hold) = hold else {
+            self.seating.told.clear();
+            return;
+        };
+        if self.seating.told.len() >= REASONS_TOLD_MAX {
+            self.seating.told.clear();
+        }
+        if self.seating.told.insert(hold.clone()) {
+            cx.out.warn(None, hold.clone());
+        }
     }
 
     fn change_voters(&mut self, cx: &mut Context<'_>, act: VoterAct) {
@@ -104,7 +122,8 @@ impl Leader {
     fn storm(&self, ledger: &Ledger) -> Option<Text> {
         let open = ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck).count();
         let troubled = open.max(self.suspects().count());
-        (troubled >= STORM).then(|| Text::new(format!("{troubled} hosts are suspect or being recovered: a storm")))
+        // Not how many: what is said once is not to be said again with each number.
+        (troubled >= STORM).then(|| "several hosts are suspect or being recovered: a storm".into())
     }
 
     pub(crate) fn voters_hold(&self) -> Option<&Text> {

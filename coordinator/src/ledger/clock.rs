@@ -57,6 +57,6 @@ impl Ledger {
             let alarm = record.absence.as_ref().map(|absence| absence.alarm_at());
             [record.flap.next_end(self.time), wait, alarm].into_iter().flatten()
         });
-        disarm.into_iter().chain(hosts).filter(|end| *end > self.time).min()
+        disarm.into_iter().chain(hosts).chain(self.voters.rests_until()).filter(|end| *end > self.time).min()
     }
 }

@@ -47,7 +47,8 @@ pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_
 pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
 pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
 pub use voters::{
-    REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, placement,
+    REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, exchange,
+    placement,
 };
 pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 

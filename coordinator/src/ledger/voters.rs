@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use rekindle_proto::fact::{RosterEntry, Text};
 
+use super::clock::LedgerTime;
+
 /// Most voters: a commit waits for four of seven, and no site needs to survive four failures at once.
 pub const VOTERS_MAX: usize = 7;
 
@@ -89,8 +91,8 @@ pub struct VoterBook {
     pub standbys: BTreeMap<HostName, StoreId>,
     /// The change under way, if any.
     pub changing: Option<VoterChange>,
-    /// When a voter was last replaced automatically.
-    pub replaced_at: Option<WallTime>,
+    /// When a voter was last replaced automatically, in the ledger's own time: no clock that jumps makes it long ago.
+    pub replaced_at: Option<LedgerTime>,
     /// Stores that voted once and never may again, oldest first.
     pub retired: VecDeque<StoreId>,
     /// What was changed, oldest first.
@@ -114,6 +116,12 @@ impl VoterBook {
         while self.retired.len() > RETIRED_MAX {
             self.retired.pop_front();
         }
+    }
+
+    /// Until when no other voter is replaced automatically.
+    #[must_use]
+    pub fn rests_until(&self) -> Option<LedgerTime> {
+        self.replaced_at.map(|last| last.after_ms(REPLACE_EVERY_MS))
     }
 
     /// Who would vote after a change.
@@ -155,4 +163,23 @@ pub fn placement(roster: &BTreeMap<HostName, RosterEntry>, voters: &[HostName]) 
             hosts.join(", ")
         ))),
     }
+}
+
+/// Whether these hosts may vote in the place of those: as [`placement`] has it; or, where the voters stand badly already, if
+/// as many vote and no domain that has too many of them gets more. A dead voter in a bad place is worse than a living one
+/// in a place as bad: else a voter that lost its disk in a cluster of two racks could never vote again.
+///
+/// # Errors
+/// Which rule is broken, with its figures.
+pub fn exchange(roster: &BTreeMap<HostName, RosterEntry>, before: &[HostName], after: &[HostName]) -> Result<(), Text> {
+    let Err(why) = placement(roster, after) else { return Ok(()) };
+    let is_twice = after.iter().any(|host| after.iter().filter(|other| *other == host).count() > 1);
+    let domain = |host: &HostName| roster.get(host).and_then(|entry| entry.domain.as_ref());
+    let of = |voters: &[HostName], named| voters.iter().filter(|host| domain(host) == Some(named)).count();
+    let most = after.len().saturating_sub(1) / 2;
+    let is_worse = |named| of(after, named) > most.max(of(before, named));
+    if before.len() != after.len() || is_twice || after.iter().filter_map(domain).any(is_worse) {
+        return Err(why);
+    }
+    Ok(())
 }

@@ -86,7 +86,7 @@ pub(super) fn mark_probation(cx: &Context<'_>, line: HostLine) -> HostLine {
     if cx.ledger.probation.contains_key(&line.host) { HostLine { state: "probation".into(), ..line } } else { line }
 }
 
-/// Guards of `why`: probation, and a goodbye.
+/// Guards of `why`: probation, a goodbye, hosts that come and go, and one that rebooted.
 pub(super) fn guards(cx: &Context<'_>, leader: &Leader, host: &HostName) -> Vec<GuardLine> {
     let guard =
         |name: &str, passes: bool, text: String| GuardLine { guard: name.into(), passes, text: Text::new(text) };
@@ -108,7 +108,19 @@ pub(super) fn guards(cx: &Context<'_>, leader: &Leader, host: &HostName) -> Vec<
         // No brake: a flapping host that dies is recovered. It is only not let back by itself.
         Some(why) => GuardLine { guard: "flapping".into(), passes: true, text: why },
     };
-    vec![probation, goodbye, flapping]
+    let reboot = match cx.ledger.open_reboot(host) {
+        None => guard("reboot", true, "no reboot of its own is open".to_owned()),
+        // No brake either: what fails while it is being put right is the whole host.
+        Some(reboot) => guard(
+            "reboot",
+            true,
+            format!(
+                "it rebooted: incident {} starts its guests in place; if it fails before that is done, it is recovered as a whole",
+                reboot.id
+            ),
+        ),
+    };
+    vec![probation, goodbye, flapping, reboot]
 }
 
 pub(super) fn reboot_line(reboot: &Reboot) -> IncidentLine {

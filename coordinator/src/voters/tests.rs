@@ -8,7 +8,7 @@ use rekindle_proto::voters::VotersDoc;
 use uuid::Uuid;
 
 use super::*;
-use crate::ledger::{HostRecord, REPLACE_EVERY_MS, VoterChange};
+use crate::ledger::{HostRecord, LedgerTime, REPLACE_EVERY_MS, VoterChange};
 
 fn host(name: &str) -> HostName {
     HostName::new(name).expect("legal")
@@ -105,6 +105,22 @@ type Change = fn(&mut Case);
 fn the_table_of_replacements() {
     let rows: &[(&str, Change, &str)] = &[
         ("a dead voter is replaced in its own domain", |_| {}, "d for c"),
+        (
+            "not soon after another",
+            |case| {
+                case.ledger.voters.replaced_at = Some(LedgerTime(0));
+                case.ledger.time = LedgerTime(REPLACE_EVERY_MS - 1);
+            },
+            "hold: voter c is lost (silent for more than 60 s), not replaced: a voter was replaced lately; at most one per 600 s",
+        ),
+        (
+            "ten minutes later",
+            |case| {
+                case.ledger.voters.replaced_at = Some(LedgerTime(0));
+                case.ledger.time = LedgerTime(REPLACE_EVERY_MS);
+            },
+            "d for c",
+        ),
         ("not before a minute", |case| case.view.voters[2].silent = Duration::from_secs(59), "rest"),
         ("not while gossip hears it", |case| case.down.clear(), "rest"),
         (

@@ -11,14 +11,14 @@
 //! | headline | [`Violation::RunsTwice`] |
 //! | I1 | [`Violation::EvacuatedFromPowered`], [`Violation::EvacuatedWithoutProof`] |
 //! | I2 | [`Violation::FencedWrongMachine`], [`Violation::ProvenWithoutReads`] |
-//! | I3 | [`Violation::TwoLeaders`], [`Violation::FencedByMinority`], [`Violation::ActedDeposed`] |
+//! | I3 | [`Violation::TwoLeaders`], [`Violation::FencedByMinority`], [`Violation::ActedDeposed`], [`Violation::TwoElected`] |
 //! | I4 | [`Violation::FencedUnderBrake`], [`Violation::TooFast`], [`Violation::ColdStart`] |
-//! | I5 | [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`] |
+//! | I5 | [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`], [`Violation::VotersWorse`] |
 //! | I6 | [`Violation::HeardAndFenced`] |
 //! | I7 | [`Violation::StartedBeforeGate`] |
 //! | I8 | [`Violation::Unbounded`] |
 //! | I9 | [`Violation::Panicked`] |
-//! | I10 and liveness | [`Violation::NeverEnds`], [`Violation::NeverNoticed`], [`Violation::Lost`], [`Violation::StuckWithoutCause`] |
+//! | I10 and liveness | [`Violation::NeverEnds`], [`Violation::NeverNoticed`], [`Violation::Lost`], [`Violation::StuckWithoutCause`], [`Violation::NotReplaced`] |
 //! | I11 | [`Violation::CalledTwice`] |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,11 +32,13 @@ mod evacuations;
 mod fences;
 mod liveness;
 mod violation;
+mod voters;
 
 pub use agreed::{no_proof_outlives, one_incident_a_host, written_while_open};
 pub use evacuations::never_twice;
 pub use liveness::{all_end, stuck_for_a_cause};
 pub use violation::Violation;
+pub use voters::voters_no_worse;
 
 /// What is agreed binds an act begun this much later: an order rests on a check that may be half a second old (I3), and is on
 /// its way for at most 60 ms. Anything beyond is an act that nothing allowed.

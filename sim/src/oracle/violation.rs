@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rekindle_proto::id::{HostName, IncidentId, ServerId};
+use rekindle_proto::id::{HostName, IncidentId, ServerId, Term};
 use rekindle_proto::status::Phase;
 
 use super::{RATE_MAX, RATE_WINDOW};
@@ -216,11 +216,33 @@ pub enum Violation {
         /// What it says.
         why: String,
     },
+    /// I3: two stores led one term.
+    #[error("{a} and {b} were both elected in term {term}")]
+    TwoElected {
+        /// One.
+        a: HostName,
+        /// The other.
+        b: HostName,
+        /// Of which term.
+        term: Term,
+    },
+    /// I5: a change of voters made the ledger easier to lose.
+    #[error("a change of voters made it worse: {why}")]
+    VotersWorse {
+        /// How.
+        why: String,
+    },
+    /// Liveness: a voter was dead for long, a standby was there, and nobody replaced it.
+    #[error("voter {host} is dead, and was not replaced though a standby was fit")]
+    NotReplaced {
+        /// Which.
+        host: HostName,
+    },
 }
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 26] = [
+    pub const KINDS: [(&'static str, &'static str); 29] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -247,6 +269,9 @@ impl Violation {
         ("liveness", "never-noticed"),
         ("liveness", "lost"),
         ("liveness", "stuck-without-cause"),
+        ("I3", "two-elected"),
+        ("I5", "voters-worse"),
+        ("liveness", "not-replaced"),
     ];
 
     fn place(&self) -> usize {
@@ -277,6 +302,9 @@ impl Violation {
             Self::NeverNoticed { .. } => 23,
             Self::Lost { .. } => 24,
             Self::StuckWithoutCause { .. } => 25,
+            Self::TwoElected { .. } => 26,
+            Self::VotersWorse { .. } => 27,
+            Self::NotReplaced { .. } => 28,
         }
     }
 

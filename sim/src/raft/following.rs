@@ -14,7 +14,7 @@ impl Node {
         let (term, last, forced) = ask;
         let hears_leader = self.heard_leader.is_some_and(|at| now.since(at) < ELECTION_MIN)
             || (self.role == Role::Leader && !self.abstains && self.hears_quorum(now));
-        let holds = (hears_leader && !forced) || now < self.silent_until || self.is_blank;
+        let holds = (hears_leader && !forced) || now < self.silent_until;
         if term < self.term || holds || (term == self.term && self.voted != Some(from) && self.voted.is_some()) {
             out.push(Wish::Send(from, Word::Voted { term: self.term.min(term), granted: false }));
             return;
@@ -77,9 +77,9 @@ impl Node {
             if index <= self.commit || self.record(index).is_some_and(|known| known.term == record.term) {
                 continue;
             }
-            self.log.truncate(index - 1);
+            self.cut(index - 1);
             self.durable = self.durable.min(index - 1);
-            self.log.push(record);
+            self.push(record);
         }
         let commit = commit.min(end);
         if commit > self.commit {

@@ -16,19 +16,31 @@ pub struct History {
     ledger: Ledger,
     agreed: Vec<Agreed>,
     snapshots: Vec<Ledger>,
+    /// The configuration agreed last, and where.
+    config: (usize, Arc<Config>),
 }
 
 impl History {
     /// A log that begins with a given ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
-        Self { first: ledger.clone(), ledger, agreed: Vec::new(), snapshots: Vec::new() }
+        Self { first: ledger.clone(), ledger, agreed: Vec::new(), snapshots: Vec::new(), config: Default::default() }
     }
 
     /// The agreed state.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Who votes by what was agreed last, and where that stands.
+    pub(crate) fn config(&self) -> (usize, &Config) {
+        (self.config.0, &self.config.1)
+    }
+
+    /// Who votes when the log begins.
+    pub(crate) fn found(&mut self, config: Arc<Config>) {
+        self.config = (0, config);
     }
 
     /// Changes the state the log begins with. Only before anything has happened.
@@ -60,6 +72,9 @@ impl History {
         }
         let position = Position { index: LogIndex(u64::try_from(index).unwrap_or(u64::MAX)), term: record.term };
         let outcome = record.entry.as_ref().map(|entry| self.ledger.apply(position, entry));
+        if let Some(config) = &record.config {
+            self.config = (index, config.clone());
+        }
         self.agreed.push(Agreed { record: record.clone(), outcome });
         if self.agreed.len().is_multiple_of(SNAPSHOT_EVERY) {
             self.snapshots.push(self.ledger.clone());

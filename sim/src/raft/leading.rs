@@ -3,44 +3,47 @@
 use super::*;
 
 impl Node {
-    pub(super) fn join_peers(&mut self, voters: &[usize]) {
-        if self.peers.len() + 1 == voters.len() && self.peers.iter().all(|(peer, _)| voters.contains(peer)) {
+    /// Sends from now on to everybody of its configuration, and to nobody else.
+    pub(super) fn join_peers(&mut self) {
+        let config = self.config();
+        let members: Vec<usize> = config.members().filter(|member| *member != self.me).collect();
+        if self.peers.iter().map(|(peer, _)| peer).eq(&members) {
             return;
         }
         let next = self.log.len() + 1;
         let known = std::mem::take(&mut self.peers);
-        let progress = |voter: usize| {
-            let old = known.iter().find(|(peer, _)| *peer == voter).map(|(_, progress)| *progress);
-            (voter, old.unwrap_or(Progress { next, ..Progress::default() }))
+        let progress = |member: usize| {
+            let old = known.iter().find(|(peer, _)| *peer == member).map(|(_, progress)| *progress);
+            (member, old.unwrap_or(Progress { next, ..Progress::default() }))
         };
-        self.peers = voters.iter().copied().filter(|voter| *voter != self.me).map(progress).collect();
+        self.peers = members.into_iter().map(progress).collect();
     }
 
     /// Takes an entry into the leader's log. Where it stands.
     pub(crate) fn append(&mut self, now: Moment, entry: Option<Entry>, out: &mut Vec<Wish>) -> usize {
-        self.log.push(Arc::new(Record { term: self.term, entry }));
+        self.push(Arc::new(Record { term: self.term, entry, config: None }));
         let _ = now;
         out.push(Wish::Write(self.log.len()));
         self.log.len()
     }
 
     /// Everything up to `index` is on its disk.
-    pub(crate) fn written(&mut self, now: Moment, index: usize, voters: &[usize], out: &mut Vec<Wish>) {
+    pub(crate) fn written(&mut self, now: Moment, index: usize, out: &mut Vec<Wish>) {
         self.durable = self.durable.max(index.min(self.log.len()));
         if self.role == Role::Leader {
-            self.join_peers(voters);
+            self.join_peers();
             self.send_all(now, out);
-            self.count_matched(voters, out);
+            self.count_matched(out);
         }
     }
 
     /// A linearizable read begins.
-    pub(crate) fn check(&mut self, now: Moment, call: CallId, voters: &[usize], out: &mut Vec<Wish>) {
-        self.join_peers(voters);
+    pub(crate) fn check(&mut self, now: Moment, call: CallId, out: &mut Vec<Wish>) {
+        self.join_peers();
         self.round += 1;
         self.checks.push((call, self.round));
         self.send_all(now, out);
-        self.confirm(voters, out);
+        self.confirm(out);
     }
 
     /// Nobody waits for this check any more. `false`: it had been confirmed.
@@ -63,7 +66,8 @@ impl Node {
         if next <= self.base || self.durable >= next + LAG_MAX {
             let index = self.commit / SNAPSHOT_EVERY * SNAPSHOT_EVERY;
             if index >= next {
-                out.push(Wish::Send(peer, Word::Snapshot { term, last: (self.term_at(index), index), round }));
+                let (last, config) = ((self.term_at(index), index), self.config_at(index));
+                out.push(Wish::Send(peer, Word::Snapshot { term, last, config, round }));
                 return;
             }
         }
@@ -82,11 +86,11 @@ impl Node {
         ok: bool,
         matched: usize,
         round: u64,
-        voters: &[usize],
         out: &mut Vec<Wish>,
     ) {
         let Some(place) = self.peers.iter().position(|(peer, _)| *peer == from) else { return };
         let progress = &mut self.peers[place].1;
+        progress.answered = now;
         progress.acked = progress.acked.max(round);
         // More is sent only for an answer that brought it on: else each heartbeat would begin another round of questions and
         // answers without end.
@@ -98,7 +102,7 @@ impl Node {
             if brought_on && progress.next <= self.durable {
                 self.send_to(now, place, out);
             }
-            self.count_matched(voters, out);
+            self.count_matched(out);
         } else {
             // At the floor there is nothing to go back to: a peer that refuses there has lost its disk since it acknowledged.
             // Sent again at once, each heartbeat would begin another endless exchange with it.
@@ -109,32 +113,31 @@ impl Node {
                 self.send_to(now, place, out);
             }
         }
-        self.confirm(voters, out);
+        self.confirm(out);
     }
 
-    pub(super) fn count_matched(&mut self, voters: &[usize], out: &mut Vec<Wish>) {
-        let mut matched: Vec<usize> = self.peers.iter().map(|(_, peer)| peer.matched).collect();
-        if voters.contains(&self.me) {
-            matched.push(self.durable);
-        }
-        matched.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(agreed) = matched.get(voters.len() / 2).copied() else { return };
+    pub(super) fn progress(&self, number: usize) -> Progress {
+        self.peers.iter().find(|(peer, _)| *peer == number).map(|(_, progress)| *progress).unwrap_or_default()
+    }
+
+    pub(super) fn count_matched(&mut self, out: &mut Vec<Wish>) {
+        let matched = |voter| if voter == self.me { self.durable } else { self.progress(voter).matched };
+        let Some(agreed) = self.config().reached(matched) else { return };
         // Only entries of its own term are committed by counting (the paper's section 5.4.2).
         if agreed > self.commit && self.term_at(agreed) == self.term {
             self.commit = agreed;
             out.push(Wish::Commit);
+            self.leave_if_out(out);
         }
     }
 
     /// Which checks a quorum has confirmed: asked since they began, by a leader that has committed in its own term.
-    pub(super) fn confirm(&mut self, voters: &[usize], out: &mut Vec<Wish>) {
+    pub(super) fn confirm(&mut self, out: &mut Vec<Wish>) {
         if self.checks.is_empty() || self.term_at(self.commit) != self.term {
             return;
         }
-        let mut acked: Vec<u64> = self.peers.iter().map(|(_, peer)| peer.acked).collect();
-        acked.push(self.round);
-        acked.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(agreed) = acked.get(voters.len() / 2).copied() else { return };
+        let acked = |voter| if voter == self.me { self.round } else { self.progress(voter).acked };
+        let Some(agreed) = self.config().reached(acked) else { return };
         let (done, open) = self.checks.iter().partition(|(_, round)| *round <= agreed);
         self.checks = open;
         let done: Vec<(CallId, u64)> = done;
@@ -143,8 +146,7 @@ impl Node {
 
     /// A leader that was answered lately by a majority does not help to depose itself.
     pub(super) fn hears_quorum(&self, now: Moment) -> bool {
-        let fresh =
-            self.peers.iter().filter(|(_, peer)| peer.acked == self.round && now.since(peer.sent_at) < ELECTION_MIN);
-        2 * (fresh.count() + 1) > self.peers.len() + 1
+        let fresh = |peer: Progress| peer.acked == self.round && now.since(peer.sent_at) < ELECTION_MIN;
+        self.config().is_quorum(|voter| voter == self.me || fresh(self.progress(voter)))
     }
 }

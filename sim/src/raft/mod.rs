@@ -6,11 +6,16 @@
 //! longest election time after its start; a leader whose process restarts resumes its own term; entries are sent on once
 //! they are on the leader's own disk; who lags behind the log that is kept gets a snapshot.
 //!
+//! Who votes is a record of the log: see `membership.rs`.
+//!
 //! Source: Ongaro, Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014); openraft 0.9.
 
 mod following;
 mod history;
 mod leading;
+mod membership;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +27,7 @@ use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::{CallId, LogIndex, Term};
 
 pub use history::History;
+pub(crate) use membership::{Change, Config};
 
 /// Between two heartbeats (design, section 4).
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -35,6 +41,8 @@ const ENTRIES_MAX: usize = 64;
 const LAG_MAX: usize = 200;
 /// Between two snapshots, in entries.
 const SNAPSHOT_EVERY: usize = 100;
+/// Numbers of stores: a host's own number, and so much more with each store it loses. More than there are hosts.
+pub(crate) const STORES: usize = 4_096;
 
 /// One place of the log.
 #[derive(Debug)]
@@ -42,16 +50,18 @@ pub(crate) struct Record {
     pub(crate) term: Term,
     /// `None`: the blank with which a leader begins its term.
     pub(crate) entry: Option<Entry>,
+    /// From here on these vote.
+    pub(crate) config: Option<Arc<Config>>,
 }
 
-/// What voters say to each other. Voters are named by their host's number.
+/// What voters say to each other. They are named by the numbers of their stores.
 #[derive(Debug, Clone)]
 pub(crate) enum Word {
     Vote { term: Term, last: (Term, usize), forced: bool },
     Voted { term: Term, granted: bool },
     Append { term: Term, prev: (Term, usize), entries: Vec<Arc<Record>>, commit: usize, round: u64 },
     Appended { term: Term, ok: bool, matched: usize, round: u64 },
-    Snapshot { term: Term, last: (Term, usize), round: u64 },
+    Snapshot { term: Term, last: (Term, usize), config: Arc<Config>, round: u64 },
 }
 
 /// What a voter wants done.
@@ -83,6 +93,8 @@ struct Progress {
     next: usize,
     acked: u64,
     sent_at: Moment,
+    /// When it last said anything to us as leader.
+    answered: Moment,
 }
 
 /// One voter's Raft. `term`, `voted` and `log` up to `durable` are its disk.
@@ -97,8 +109,9 @@ pub(crate) struct Node {
     base: usize,
     /// What its last word to its leader answers, once it is written.
     ack_round: (Term, u64),
-    /// Its store is new: it belongs to no quorum until the voters are changed.
-    pub(crate) is_blank: bool,
+    /// Configurations in its log, each with its place, the last in force. None: a new store, which belongs to no quorum until
+    /// the voters are changed.
+    configs: Vec<(usize, Arc<Config>)>,
     /// A write failed: it takes part in nothing until its process starts anew.
     pub(crate) is_broken: bool,
     /// It does not stand for election, and lets its leadership lapse.
@@ -113,11 +126,18 @@ pub(crate) struct Node {
     /// What its coordinator was given.
     pub(crate) applied: usize,
     heard_leader: Option<Moment>,
+    led_since: Moment,
     silent_until: Moment,
     pub(crate) deadline: Moment,
 }
 
 impl Node {
+    /// One of the first voters of a cluster.
+    pub(crate) fn first(me: usize, config: Arc<Config>) -> Self {
+        Self { configs: vec![(0, config)], ..Self::new(me) }
+    }
+
+    /// A new store.
     pub(crate) fn new(me: usize) -> Self {
         Self {
             me,
@@ -127,7 +147,7 @@ impl Node {
             durable: 0,
             base: 0,
             ack_round: (Term(0), 0),
-            is_blank: false,
+            configs: Vec::new(),
             is_broken: false,
             abstains: false,
             role: Role::Follower,
@@ -139,6 +159,7 @@ impl Node {
             commit: 0,
             applied: 0,
             heard_leader: None,
+            led_since: Moment::ZERO,
             silent_until: Moment::ZERO,
             deadline: Moment::ZERO,
         }
@@ -146,7 +167,7 @@ impl Node {
 
     /// Its process starts: what is not on its disk is gone. What it knew to be committed is restored.
     pub(crate) fn start(&mut self, now: Moment, first: bool, election: Duration, out: &mut Vec<Wish>) {
-        self.log.truncate(self.durable.max(self.commit));
+        self.cut(self.durable.max(self.commit));
         self.durable = self.log.len();
         self.is_broken = false;
         self.applied = self.commit;
@@ -158,10 +179,11 @@ impl Node {
         let leads = self.role == Role::Leader && self.leader == Some(self.me);
         self.role = Role::Follower;
         self.leader = None;
-        if leads && !self.is_blank {
+        if leads {
             // Its vote for itself was committed, and is on its disk: openraft goes on in the same term.
             self.role = Role::Leader;
             self.leader = Some(self.me);
+            self.led_since = now;
             self.deadline = now;
             out.push(Wish::Leadership);
             // A torn write may have cost the entry that began its term: openraft writes it anew (`vote_handler`).
@@ -171,15 +193,24 @@ impl Node {
         }
     }
 
-    /// Its disk is lost: an empty store, which is nobody's voter.
+    /// Its disk is lost: an empty store under a number of its own, which is nobody's voter.
     pub(crate) fn lose(&mut self) {
-        *self = Self { is_blank: keeps(Guard::BlankStore), ..Self::new(self.me) };
+        *self = if keeps(Guard::BlankStore) {
+            Self::new(self.me + STORES)
+        } else {
+            Self::first(self.me, self.config_at(0))
+        };
+    }
+
+    /// The number of its store.
+    pub(crate) fn number(&self) -> usize {
+        self.me
     }
 
     /// The last entry is torn away, if nothing rests on it yet: it had not been acknowledged.
     pub(crate) fn tear(&mut self) {
         if self.log.len() > self.commit && self.log.len() > self.durable {
-            self.log.truncate(self.durable);
+            self.cut(self.durable);
         }
     }
 
@@ -187,7 +218,7 @@ impl Node {
         self.log.get(index.checked_sub(1)?)
     }
 
-    pub(super) fn last(&self) -> (Term, usize) {
+    pub(crate) fn last(&self) -> (Term, usize) {
         (self.term_at(self.log.len()), self.log.len())
     }
 
@@ -196,7 +227,7 @@ impl Node {
     }
 
     /// Its timer.
-    pub(crate) fn tick(&mut self, now: Moment, voters: &[usize], election: Duration, out: &mut Vec<Wish>) {
+    pub(crate) fn tick(&mut self, now: Moment, election: Duration, out: &mut Vec<Wish>) {
         if now < self.deadline || self.is_broken {
             return;
         }
@@ -205,22 +236,22 @@ impl Node {
                 self.step_down(self.term, now + election, out);
             }
             Role::Leader => {
-                self.join_peers(voters);
+                self.join_peers();
                 self.deadline = now + HEARTBEAT;
                 self.round += 1;
                 self.send_all(now, out);
             }
             Role::Follower | Role::Candidate => {
                 self.deadline = now + election;
-                if voters.contains(&self.me) && !self.is_blank && !self.abstains {
-                    self.stand(now, voters, false, out);
+                if self.config().votes(self.me) && !self.abstains {
+                    self.stand(now, false, out);
                 }
             }
         }
     }
 
     /// Stands for election. `forced`: at somebody's wish, so that others grant it though they hear a leader.
-    pub(crate) fn stand(&mut self, now: Moment, voters: &[usize], forced: bool, out: &mut Vec<Wish>) {
+    pub(crate) fn stand(&mut self, now: Moment, forced: bool, out: &mut Vec<Wish>) {
         self.term = Term(self.term.0 + 1);
         self.voted = Some(self.me);
         self.role = Role::Candidate;
@@ -228,35 +259,28 @@ impl Node {
         self.votes = BTreeSet::from([self.me]);
         out.push(Wish::Leadership);
         let word = Word::Vote { term: self.term, last: self.last(), forced };
-        out.extend(voters.iter().filter(|to| **to != self.me).map(|to| Wish::Send(*to, word.clone())));
-        self.count_votes(now, voters, out);
+        let voters = self.config().voters();
+        out.extend(voters.into_iter().filter(|to| *to != self.me).map(|to| Wish::Send(to, word.clone())));
+        self.count_votes(now, out);
     }
 
-    pub(super) fn count_votes(&mut self, now: Moment, voters: &[usize], out: &mut Vec<Wish>) {
-        let granted = voters.iter().filter(|voter| self.votes.contains(voter)).count();
-        if self.role != Role::Candidate || 2 * granted <= voters.len() {
+    pub(super) fn count_votes(&mut self, now: Moment, out: &mut Vec<Wish>) {
+        if self.role != Role::Candidate || !self.config().is_quorum(|voter| self.votes.contains(&voter)) {
             return;
         }
         self.role = Role::Leader;
         self.leader = Some(self.me);
+        self.led_since = now;
         self.checks.clear();
         self.peers.clear();
-        self.join_peers(voters);
+        self.join_peers();
         self.deadline = now + HEARTBEAT;
         out.push(Wish::Leadership);
         self.append(now, None, out);
     }
 
     /// A word of another voter.
-    pub(crate) fn hear(
-        &mut self,
-        now: Moment,
-        from: usize,
-        word: Word,
-        election: Duration,
-        voters: &[usize],
-        out: &mut Vec<Wish>,
-    ) {
+    pub(crate) fn hear(&mut self, now: Moment, from: usize, word: Word, election: Duration, out: &mut Vec<Wish>) {
         if self.is_broken {
             return;
         }
@@ -267,7 +291,7 @@ impl Node {
                     self.step_down(term, now + election, out);
                 } else if granted && term == self.term && self.role == Role::Candidate {
                     self.votes.insert(from);
-                    self.count_votes(now, voters, out);
+                    self.count_votes(now, out);
                 }
             }
             Word::Append { term, prev, entries, commit, round } => {
@@ -277,15 +301,16 @@ impl Node {
                 }
                 self.take(from, prev, entries, commit, round, out);
             }
-            Word::Snapshot { term, last: (last_term, index), round } => {
+            Word::Snapshot { term, last: (last_term, index), config, round } => {
                 if !self.follow(now, from, term, election, out) {
                     out.push(Wish::Send(from, Word::Appended { term: self.term, ok: false, matched: 0, round }));
                     return;
                 }
                 if index > self.commit {
                     // What the snapshot holds is not looked at again; only its last term is.
-                    let blank = Arc::new(Record { term: last_term, entry: None });
+                    let blank = Arc::new(Record { term: last_term, entry: None, config: None });
                     self.log = vec![blank; index];
+                    self.configs = vec![(index, config)];
                     (self.base, self.durable, self.commit, self.applied) = (index, index, index, index);
                     out.push(Wish::Restore(index));
                 }
@@ -295,7 +320,7 @@ impl Node {
                 if term > self.term {
                     self.step_down(term, now + election, out);
                 } else if term == self.term && self.role == Role::Leader {
-                    self.acknowledged(now, from, ok, matched, round, voters, out);
+                    self.acknowledged(now, from, ok, matched, round, out);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rekindle_coordinator::ledger::STANDBYS_MAX;
 use rekindle_proto::status::Phase;
 
 use super::{Event, Expect, Scenario, ScenarioError, Trigger};
@@ -66,6 +67,15 @@ impl Scenario {
             &format!("at most as many as there are members, {members}"),
         )?;
         must(
+            cluster.standbys <= STANDBYS_MAX && cluster.voters + cluster.standbys <= members,
+            "cluster.standbys",
+            cluster.standbys,
+            &format!(
+                "at most {STANDBYS_MAX}, and members that do not vote: {}",
+                members.saturating_sub(cluster.voters)
+            ),
+        )?;
+        must(
             cluster.domains <= cluster.hosts,
             "cluster.domains",
             cluster.domains,
@@ -76,6 +86,12 @@ impl Scenario {
 
     fn check_members(&self) -> Result<(), ScenarioError> {
         let members = &self.cluster.members;
+        must(
+            self.cluster.standbys == 0,
+            "cluster.standbys",
+            self.cluster.standbys,
+            "none where the members are given by name",
+        )?;
         must(members.len() <= HOSTS_MAX, "number of cluster.member", members.len(), "at most 2000")?;
         let names: BTreeSet<_> = members.iter().map(|member| &member.host).collect();
         must(names.len() == members.len(), "cluster.member", members.len(), "each name once")?;

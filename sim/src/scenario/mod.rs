@@ -76,6 +76,9 @@ pub struct Cluster {
     pub witnesses: usize,
     /// Voters.
     pub voters: usize,
+    /// Hypervisors that keep the ledger and do not vote: each can take a dead voter's place.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub standbys: usize,
     /// Failure domains: `rack-1`, …, equal runs of hypervisors. 0: no labels.
     pub domains: usize,
     /// Servers on each hypervisor.
@@ -124,6 +127,7 @@ impl Default for Cluster {
             hosts: 5,
             witnesses: 0,
             voters: 3,
+            standbys: 0,
             domains: 0,
             servers: 3,
             paths: 1,
@@ -309,6 +313,10 @@ fn one() -> u64 {
 // serde asks by reference.
 fn is_one(seeds: &u64) -> bool {
     *seeds == 1
+}
+
+fn is_zero(standbys: &usize) -> bool {
+    *standbys == 0
 }
 
 fn ten_minutes() -> Span {

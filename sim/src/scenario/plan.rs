@@ -21,8 +21,8 @@ impl Cluster {
     /// The world's plan of it.
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
-        let Self { hosts, witnesses, voters, domains, servers, paths, armed, gates, formed, ref policy, ref members } =
-            *self;
+        let Self { hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, .. } = *self;
+        let Self { policy, members, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -48,6 +48,7 @@ impl Cluster {
             gates,
             records: false,
             formed,
+            standbys,
         }
     }
 }

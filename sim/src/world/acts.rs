@@ -64,8 +64,12 @@ impl World {
             Output::Answer { reply, .. } if matches!(*reply, rekindle_proto::admin::AdminReply::Gate { .. }) => {
                 self.gate_answers(&reply);
             }
-            // Raft's membership is not modelled here: nobody is told of one, so nobody asks for a change.
-            Output::ChangeVoters(_) | Output::Generation { .. } => {}
+            Output::ChangeVoters(order) => {
+                let delay = self.millis(1, 2);
+                self.schedule(delay, Happening::ChangeVoters { host, start, order: Box::new(order) });
+            }
+            // An operator's recovery of a lost quorum is not modelled here.
+            Output::Generation { .. } => {}
             Output::Answer { call, reply } => self.tell(format!("[{}] answer {call}: {reply:?}", self.hosts[ix].name)),
             Output::Relay { call, to, member, request } => {
                 let target =

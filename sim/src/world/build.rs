@@ -37,6 +37,9 @@ impl World {
             ledger.roster.insert(entry.host.clone(), entry.clone());
             ledger.hosts.insert(entry.host.clone(), HostRecord::default());
         }
+        let (first, standbys) = keepers(plan, &roster);
+        let mut keepers: Vec<Ix> = first.iter().chain(&standbys).copied().collect();
+        keepers.sort_unstable();
         let mut world = Self {
             now: Moment::ZERO,
             queue: Queue::new(),
@@ -49,7 +52,11 @@ impl World {
             nova_down: false,
             nova_inside_down: false,
             raft: History::new(ledger),
-            voters: voters(plan, &roster),
+            seats: seats::Seats::new(!standbys.is_empty()),
+            voters: first.clone(),
+            last_voters: first.clone(),
+            first,
+            keepers,
             pending: BTreeMap::new(),
             wishes: Vec::new(),
             weather: plan.weather,
@@ -66,8 +73,10 @@ impl World {
             queries: 0,
             records: plan.records,
         };
+        let config = Arc::new(Config::of(&world.first));
+        world.raft.found(config.clone());
         for (ix, entry) in roster.iter().enumerate() {
-            world.add_host(ix, entry, plan);
+            world.add_host(ix, entry, plan, &config);
         }
         let known = plan.formed.then(|| world.form());
         for ix in 0..roster.len() {
@@ -82,7 +91,7 @@ impl World {
         world
     }
 
-    fn add_host(&mut self, ix: Ix, entry: &RosterEntry, plan: &Plan) {
+    fn add_host(&mut self, ix: Ix, entry: &RosterEntry, plan: &Plan, config: &Arc<Config>) {
         let name = entry.host.clone();
         if entry.role == MemberRole::Member {
             self.nova.add_host(name.clone());
@@ -120,7 +129,10 @@ impl World {
             clock: Clock::default(),
             backlog: VecDeque::new(),
             card: Arc::new(card),
-            node: self.voters.contains(&ix).then(|| Node::new(ix)),
+            node: self.keepers.contains(&ix).then(|| match self.first.contains(&ix) {
+                true => Node::first(ix, config.clone()),
+                false => Node::new(ix),
+            }),
             raft_tick: None,
             disk: Disk::Good,
             tears_next: false,
@@ -134,7 +146,7 @@ impl World {
     pub(super) fn setup(&mut self, ix: Ix) -> Setup {
         let seed = self.rng.random();
         // A daemon is configured with its voters and some others; a line for each of 2,000 members is nobody's file.
-        let seeds = self.voters.iter().copied().chain(0..self.hosts.len().min(8));
+        let seeds = self.first.iter().copied().chain(0..self.hosts.len().min(8));
         let seeds: BTreeSet<Ix> = seeds.filter(|seed| *seed != ix).collect();
         let host = &self.hosts[ix];
         let rule = |hosts: &str, address: &str| DeviceRule {
@@ -152,8 +164,8 @@ impl World {
             listen: self.paths.iter().cloned().zip(host.addresses.iter().copied()).collect(),
             system_uuid: Some(host.uuid),
             seeds: seeds.into_iter().map(|seed| self.hosts[seed].addresses[0].to_string()).collect(),
-            voters: self.voters.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
-            keepers: self.voters.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
+            voters: self.first.iter().map(|voter| self.hosts[*voter].name.clone()).collect(),
+            keepers: self.keepers.iter().map(|keeper| self.hosts[*keeper].name.clone()).collect(),
             generation: None,
             operator_ca: self.raft.ledger().operator_ca.clone(),
             devices: vec![rule("*", "{host}-bmc")],
@@ -185,10 +197,10 @@ fn roster(plan: &Plan) -> Vec<RosterEntry> {
     (0..plan.hosts).map(hypervisor).chain((0..plan.witnesses).map(witness)).collect()
 }
 
-/// Witnesses first, then hypervisors, of one domain after the other.
-fn voters(plan: &Plan, roster: &[RosterEntry]) -> Vec<Ix> {
+/// Voters and standbys: witnesses first, then hypervisors, of one domain after the other.
+fn keepers(plan: &Plan, roster: &[RosterEntry]) -> (Vec<Ix>, Vec<Ix>) {
     if !plan.members.is_empty() {
-        return (0..roster.len()).filter(|ix| plan.members[*ix].votes).collect();
+        return ((0..roster.len()).filter(|ix| plan.members[*ix].votes).collect(), Vec::new());
     }
     let mut order: Vec<(usize, usize, Ix)> = Vec::new();
     let mut of_domain: BTreeMap<Option<&DomainName>, usize> = BTreeMap::new();
@@ -198,7 +210,9 @@ fn voters(plan: &Plan, roster: &[RosterEntry]) -> Vec<Ix> {
         order.push((usize::from(entry.role == MemberRole::Member), *count, ix));
     }
     order.sort_unstable();
-    let mut voters: Vec<Ix> = order.into_iter().take(plan.voters.max(1)).map(|(_, _, ix)| ix).collect();
+    let mut voters: Vec<Ix> = order.into_iter().map(|(_, _, ix)| ix).collect();
+    let mut standbys = voters.split_off(plan.voters.clamp(1, voters.len()));
+    standbys.truncate(plan.standbys);
     voters.sort_unstable();
-    voters
+    (voters, standbys)
 }

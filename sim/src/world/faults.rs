@@ -277,13 +277,19 @@ impl World {
         self.tear_next_write(host);
     }
 
-    /// Its ledger's disk is lost. It comes back with an empty one, which belongs to no quorum.
+    /// Its ledger's disk is lost. It comes back with an empty store, which belongs to no quorum and asks to be let in.
     pub fn lose_disk(&mut self, host: &HostName) {
         let Some(ix) = self.ix(host) else { return };
         self.tell(format!("the ledger of {host} is lost"));
         self.count("disk lost");
+        let mut is_new = false;
         if let Some(node) = self.hosts[ix].node.as_mut() {
+            let before = node.number();
             node.lose();
+            is_new = node.number() != before;
+        }
+        if is_new {
+            self.stores_differ();
         }
         let lives = self.hosts[ix].has_kernel();
         self.crash(ix, lives);

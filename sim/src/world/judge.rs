@@ -16,7 +16,7 @@ impl World {
         self.judge(verdict);
     }
 
-    fn judge(&mut self, verdict: Result<(), Violation>) {
+    pub(super) fn judge(&mut self, verdict: Result<(), Violation>) {
         if let Err(violation) = verdict {
             self.broken(violation);
         }
@@ -36,6 +36,10 @@ impl World {
     pub(super) fn oracle_agreed(&mut self, index: usize) {
         let Some(agreed) = self.raft.at(index) else { return };
         self.oracle.agreed_in(agreed.record.term, self.now);
+        if let Some(config) = agreed.record.config.clone() {
+            self.voters_agreed(&config);
+            return;
+        }
         let Some(entry) = &agreed.record.entry else { return };
         let applied = agreed.outcome.as_ref().is_some_and(Outcome::is_applied);
         if !applied {
@@ -151,6 +155,7 @@ impl World {
         }
         oracle::all_end(&self.raft)?;
         oracle::stuck_for_a_cause(&self.oracle, self.raft.ledger())?;
+        self.judge_replacement()?;
         self.all_noticed()
     }
 

@@ -14,8 +14,8 @@ impl World {
                 }
             }
         });
-        for voter in self.voters.clone() {
-            self.start_daemon(voter);
+        for keeper in self.keepers.clone() {
+            self.start_daemon(keeper);
         }
     }
 }

@@ -14,6 +14,7 @@ use rekindle_coordinator::ledger::{Entry, Ledger};
 use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder};
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
+use rekindle_coordinator::voters::ChangeVotersOrder;
 use rekindle_proto::admin::AdminRequest;
 use rekindle_proto::fact::{
     DeviceError, DeviceGuid, DeviceReading, DiskPlacement, Guest, GuestEvent, GuestList, MemberRole, NovaError,
@@ -28,13 +29,14 @@ use uuid::Uuid;
 
 use crate::nova::{Nova, Stage};
 use crate::oracle::{Oracle, Violation};
-use crate::raft::{History, Node, Word};
+use crate::raft::{Config, History, Node, Word};
 
 mod absence;
 mod acts;
 mod ask;
 mod build;
 mod cloud;
+mod electorate;
 mod faults;
 mod formed;
 mod gate;
@@ -46,6 +48,7 @@ mod network;
 mod plan;
 mod power;
 mod queue;
+mod seats;
 mod tape;
 mod voters;
 mod watchdog;
@@ -88,6 +91,12 @@ enum Happening {
     Written { host: u32, start: u32, index: usize },
     Propose { host: u32, start: u32, call: CallId, entry: Box<Entry> },
     Check { host: u32, start: u32, call: CallId },
+    Look { host: u32, start: u32 },
+    AskToJoin { host: u32, start: u32 },
+    Join { to: u32, from: u32, store: usize },
+    ChangeVoters { host: u32, start: u32, order: Box<ChangeVotersOrder> },
+    ChangeStep { host: u32, start: u32 },
+    ChangeLate { host: u32, start: u32, call: CallId },
     GiveUp { host: u32, start: u32, call: CallId },
     PowerOff { asker: u32, start: u32, order: Box<PowerOffOrder> },
     Off { machine: u32, ordered: Box<power::Ordered> },
@@ -125,7 +134,15 @@ pub struct World {
     nova_inside_down: bool,
     /// What has been agreed.
     pub raft: History,
+    /// Who may keep a ledger, by configuration.
+    keepers: Vec<Ix>,
+    /// The voters by configuration: the first ones.
+    first: Vec<Ix>,
+    /// Who votes by what was agreed last, in either half of a change.
     voters: Vec<Ix>,
+    /// The stores that vote when the latest agreed change is done.
+    last_voters: Vec<usize>,
+    seats: seats::Seats,
     pending: BTreeMap<(Ix, CallId), (usize, rekindle_proto::id::Term)>,
     wishes: Vec<crate::raft::Wish>,
     /// What goes wrong by itself.
@@ -231,6 +248,12 @@ impl World {
             Happening::Written { host, start, index } => self.raft_written(host as Ix, start, index),
             Happening::Propose { host, start, call, entry } => self.propose(host as Ix, start, call, *entry),
             Happening::Check { host, start, call } => self.check(host as Ix, start, call),
+            Happening::Look { host, start } => self.look_at_seats(host as Ix, start),
+            Happening::AskToJoin { host, start } => self.ask_to_join(host as Ix, start),
+            Happening::Join { to, from, store } => self.joins(to as Ix, from as Ix, store),
+            Happening::ChangeVoters { host, start, order } => self.change_voters(host as Ix, start, &order),
+            Happening::ChangeStep { host, start } => self.change_step(host as Ix, start),
+            Happening::ChangeLate { host, start, call } => self.change_is_late(host as Ix, start, call),
             Happening::GiveUp { host, start, call } => self.raft_give_up(host as Ix, start, call),
             Happening::PowerOff { asker, start, order } => self.power_off(asker as Ix, start, order),
             Happening::Off { machine, ordered } => self.off(machine as Ix, &ordered),

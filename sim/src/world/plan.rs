@@ -34,6 +34,8 @@ pub struct Plan {
     pub records: bool,
     /// Whether it begins as a cluster that has run for hours (`world/formed.rs`), not with everybody's first start.
     pub formed: bool,
+    /// Hypervisors that keep a ledger and do not vote, to take a dead voter's place: the next ones after the voters.
+    pub standbys: usize,
 }
 
 /// One member of a cluster that is given by name.
@@ -64,6 +66,7 @@ impl Default for Plan {
             gates: false,
             records: false,
             formed: false,
+            standbys: 0,
         }
     }
 }

@@ -5,7 +5,7 @@ use rekindle_proto::id::LogIndex;
 use rekindle_proto::message::{MESSAGE_BYTES_MAX, decode, encode};
 
 use super::*;
-use crate::raft::{ELECTION_MAX, ELECTION_MIN, Role, Wish};
+use crate::raft::{ELECTION_MAX, ELECTION_MIN, Role, STORES, Wish};
 
 impl World {
     fn election(&mut self) -> Duration {
@@ -13,10 +13,10 @@ impl World {
     }
 
     /// Lets a voter's Raft act, and does what it wishes.
-    fn raft(&mut self, ix: Ix, act: impl FnOnce(&mut Node, &[Ix], &mut Vec<Wish>)) {
+    pub(super) fn raft(&mut self, ix: Ix, act: impl FnOnce(&mut Node, &mut Vec<Wish>)) {
         let Some(node) = self.hosts[ix].node.as_mut() else { return };
         let mut wishes = std::mem::take(&mut self.wishes);
-        act(node, &self.voters, &mut wishes);
+        act(node, &mut wishes);
         for wish in wishes.drain(..) {
             self.raft_wish(ix, wish);
         }
@@ -38,12 +38,16 @@ impl World {
 
     fn raft_wish(&mut self, ix: Ix, wish: Wish) {
         let start = self.hosts[ix].start;
+        let from = self.hosts[ix].node.as_ref().map_or(ix, Node::number);
         match wish {
-            Wish::Send(to, word) => {
-                if self.hosts[to].running && self.net.carries(ix, to, 0) && self.net.carries(to, ix, 0) {
+            Wish::Send(store, word) => {
+                let to = store % STORES;
+                // What is meant for a store that is no more is answered in another's name, and that answer is not heard.
+                let is_there = self.hosts[to].node.as_ref().is_some_and(|node| node.number() == store);
+                if is_there && self.hosts[to].running && self.net.carries(ix, to, 0) && self.net.carries(to, ix, 0) {
                     let (delay, start) = (self.delay(), self.hosts[to].start);
                     let word = Box::new(word);
-                    self.schedule(delay, Happening::Raft { to: to as u32, from: ix as u32, start, word });
+                    self.schedule(delay, Happening::Raft { to: to as u32, from: from as u32, start, word });
                 }
             }
             Wish::Write(index) => self.raft_write(ix, index),
@@ -109,10 +113,14 @@ impl World {
         let Some(node) = &self.hosts[ix].node else { return };
         let (term, leader, leads) = (node.term, node.leader, node.role == Role::Leader);
         if leads {
+            self.oracle_elected(ix, term);
             self.count("elections");
             self.tell(format!("{} leads term {term}", self.hosts[ix].name));
         }
-        let leader = leader.map(|leader| self.hosts[leader].name.clone());
+        if !leads {
+            self.change_ends(ix, Err("we do not lead any more".into()));
+        }
+        let leader = leader.map(|leader| self.hosts[leader % STORES].name.clone());
         let start = self.hosts[ix].start;
         self.later(ix, start, Duration::from_micros(200), Input::Leadership { term, leader });
     }
@@ -135,6 +143,9 @@ impl World {
             }
             if is_first {
                 self.oracle_agreed(index);
+            }
+            if record.config.is_some() {
+                self.change_goes_on(ix, index, record.term);
             }
             if let Some(entry) = &record.entry {
                 let position = LogIndex(index as u64);
@@ -181,7 +192,7 @@ impl World {
         let now = self.now;
         let mut index = 0;
         self.schedule(RAFT_TIMEOUT, Happening::GiveUp { host: ix as u32, start, call });
-        self.raft(ix, |node, _, out| index = node.append(now, Some(entry), out));
+        self.raft(ix, |node, out| index = node.append(now, Some(entry), out));
         if self.is_current(ix, start) {
             self.pending.insert((ix, call), (index, term));
         }
@@ -209,7 +220,7 @@ impl World {
         }
         self.schedule(RAFT_TIMEOUT, Happening::GiveUp { host: ix as u32, start, call });
         let now = self.now;
-        self.raft(ix, |node, voters, out| node.check(now, call, voters, out));
+        self.raft(ix, |node, out| node.check(now, call, out));
     }
 
     pub(super) fn raft_word(&mut self, to: Ix, from: Ix, start: u32, word: Word) {
@@ -227,7 +238,7 @@ impl World {
             }
         }
         let (now, election) = (self.now, self.election());
-        self.raft(to, |node, voters, out| node.hear(now, from, word, election, voters, out));
+        self.raft(to, |node, out| node.hear(now, from, word, election, out));
     }
 
     pub(super) fn raft_tick(&mut self, ix: Ix, start: u32) {
@@ -239,7 +250,7 @@ impl World {
             return;
         }
         let (now, election) = (self.now, self.election());
-        self.raft(ix, |node, voters, out| node.tick(now, voters, election, out));
+        self.raft(ix, |node, out| node.tick(now, election, out));
     }
 
     /// A stopped process goes on: its timers were due meanwhile.
@@ -253,8 +264,8 @@ impl World {
             return;
         }
         let now = self.now;
-        self.raft(ix, |node, voters, out| {
-            node.written(now, index, voters, out);
+        self.raft(ix, |node, out| {
+            node.written(now, index, out);
             node.acknowledge(index, out);
         });
     }
@@ -262,6 +273,7 @@ impl World {
     /// A voter's process starts: its coordinator is given what its disk knows to be agreed.
     pub(super) fn start_raft(&mut self, ix: Ix) {
         self.pending.retain(|(host, _), _| *host != ix);
+        self.begin_looking(ix);
         let (now, election) = (self.now, self.election());
         let is_first = now == Moment::ZERO;
         let Some(node) = self.hosts[ix].node.as_mut() else { return };
@@ -282,19 +294,19 @@ impl World {
         self.leading().map(|ix| self.hosts[ix].name.clone())
     }
 
-    fn leading(&self) -> Option<Ix> {
+    pub(super) fn leading(&self) -> Option<Ix> {
         let leads = |ix: &Ix| {
             let host = &self.hosts[*ix];
             host.node.as_ref().filter(|node| host.running && node.role == Role::Leader).map(|node| (node.term, *ix))
         };
-        self.voters.iter().filter_map(leads).max().map(|(_, ix)| ix)
+        self.keepers.iter().filter_map(leads).max().map(|(_, ix)| ix)
     }
 
     /// This voter stands for election now, and whoever it reaches grants it.
     pub fn elect(&mut self, host: &HostName) {
         let Some(ix) = self.ix(host).filter(|ix| self.hosts[*ix].running) else { return };
         let now = self.now;
-        self.raft(ix, |node, voters, out| node.stand(now, voters, true, out));
+        self.raft(ix, |node, out| node.stand(now, true, out));
     }
 
     /// The leader is cut off from the other voters for a moment, long enough for another to be elected; it believes in itself
@@ -329,12 +341,22 @@ impl World {
     /// Whether a majority of voters can agree: without it nobody may act, and nothing is promised but safety.
     #[must_use]
     pub fn can_agree(&self) -> bool {
-        let able = |ix: &Ix| {
-            let host = &self.hosts[*ix];
-            self.speaks(*ix) && host.node.as_ref().is_some_and(|node| !node.is_blank && !node.is_broken)
+        let able = |ix: &Ix| self.speaks(*ix) && self.hosts[*ix].node.as_ref().is_some_and(|node| !node.is_broken);
+        let able: Vec<Ix> = self.keepers.iter().copied().filter(able).collect();
+        let (agreed, _) = self.raft.config();
+        let node = |ix: Ix| self.hosts[ix].node.as_ref();
+        let votes = |ix: &&Ix| {
+            node(**ix).is_some_and(|node| node.config_index() >= agreed && node.config().votes(node.number()))
         };
-        let able: Vec<Ix> = self.voters.iter().copied().filter(able).collect();
-        able.iter().any(|a| 2 * able.iter().filter(|b| *b == a || self.connected(*a, **b)).count() > self.voters.len())
+        able.iter().filter(votes).any(|a| {
+            let there: BTreeSet<Ix> = able.iter().copied().filter(|b| b == a || self.connected(*a, *b)).collect();
+            let is_there = |store: usize| {
+                there.contains(&(store % STORES)) && node(store % STORES).is_some_and(|node| node.number() == store)
+            };
+            // Whichever configuration comes to count, of those that are not outdated.
+            let mut there = there.iter().filter(votes).filter_map(|ix| node(*ix));
+            there.all(|node| node.config().is_quorum(is_there))
+        })
     }
 
     /// Whether a majority of voters can agree, and 51 % of the roster is there: without it nothing is promised but safety.
@@ -342,23 +364,5 @@ impl World {
     pub fn can_act(&self) -> bool {
         let present = (0..self.hosts.len()).filter(|ix| self.speaks(*ix) && self.net.carries(*ix, *ix, 0)).count();
         self.can_agree() && present * 100 >= self.hosts.len() * 51
-    }
-
-    /// Who votes from now on. As one step: the change itself is agreed by an organ that is not simulated here.
-    pub fn set_voters(&mut self, voters: &[HostName]) {
-        let mut chosen: Vec<Ix> = voters.iter().filter_map(|voter| self.ix(voter)).collect();
-        chosen.sort_unstable();
-        for ix in &chosen {
-            if self.hosts[*ix].node.is_none() {
-                self.hosts[*ix].node = Some(Node::new(*ix));
-                if self.hosts[*ix].running {
-                    self.start_raft(*ix);
-                }
-            } else if let Some(node) = self.hosts[*ix].node.as_mut().filter(|_| !self.voters.contains(ix)) {
-                node.is_blank = false;
-            }
-        }
-        self.voters = chosen;
-        self.count("voters changed");
     }
 }

@@ -1,10 +1,13 @@
 //! `rekindle incident`, the list and the story.
 
-use rekindle_proto::status::{IncidentDoc, IncidentLine};
+use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase};
 
 use super::table::{Cell, table};
 use super::{Paint, Tone, ago, date, date_time, state_tone, time_of_day};
 use crate::telemetry::plain;
+
+/// What a reboot is, where an operator may look for a fence and an evacuation.
+pub(super) const REBOOTED: &str = "it rebooted by itself: no fence, no evacuation; its guests are started in place";
 
 /// The list.
 #[must_use]
@@ -13,7 +16,7 @@ pub fn incidents(lines: &[IncidentLine], paint: Paint) -> String {
         return "no incidents\n".to_owned();
     }
     let rows = lines.iter().map(|line| {
-        let phase = line.phase.to_string();
+        let phase = phase_word(line, line.phase);
         vec![
             Cell::right(&line.id.to_string()),
             Cell::new(line.host.as_str()),
@@ -22,7 +25,7 @@ pub fn incidents(lines: &[IncidentLine], paint: Paint) -> String {
             Cell::right(&line.ended.map_or_else(|| "open".to_owned(), |end| ago(end.millis_since(line.began)))),
             Cell::right(&format!("{} of {}", line.recovered, line.servers)),
             Cell::right(&line.left_behind.to_string()),
-            Cell::new(&line.server.map_or_else(String::new, |server| format!("server {server}"))),
+            Cell::new(&remark(line)),
         ]
     });
     table(&["ID", "HOST", "PHASE", "BEGAN", "LASTED", "RECOVERED", "LEFT BEHIND", ""], rows, paint)
@@ -32,11 +35,12 @@ pub fn incidents(lines: &[IncidentLine], paint: Paint) -> String {
 #[must_use]
 pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     let line = &document.line;
-    let phase = line.phase.to_string();
-    let title = paint.paint(Tone::Strong, &format!("INCIDENT {}  {}", line.id, line.host));
-    let mut text = format!("{title}  {}", paint.paint(state_tone(&phase), &phase));
+    let mut text = title(line, paint);
     if let Some(server) = line.server {
         text.push_str(&format!("  server {server}"));
+    }
+    if line.rebooted {
+        text.push_str(&format!("\n{REBOOTED}"));
     }
     text.push_str(&format!("\nbegan {}", date_time(line.began)));
     if let Some(ended) = line.ended {
@@ -62,6 +66,31 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     text
 }
 
+/// Number, host and phase.
+pub(super) fn title(line: &IncidentLine, paint: Paint) -> String {
+    let phase = phase_word(line, line.phase);
+    let title = paint.paint(Tone::Strong, &format!("INCIDENT {}  {}", line.id, line.host));
+    format!("{title}  {}", paint.paint(state_tone(&phase), &phase))
+}
+
+/// The phase in words that are true of a reboot too: nothing is moved away from a host that came back by itself, and what
+/// ended without us was no false alarm.
+fn phase_word(line: &IncidentLine, phase: Phase) -> String {
+    match (line.rebooted, phase) {
+        (true, Phase::Evacuating) => "starting".to_owned(),
+        (true, Phase::Refuted) => "ended".to_owned(),
+        (_, phase) => phase.to_string(),
+    }
+}
+
+fn remark(line: &IncidentLine) -> String {
+    match (line.rebooted, line.server) {
+        (true, _) => "rebooted".to_owned(),
+        (false, Some(server)) => format!("server {server}"),
+        (false, None) => String::new(),
+    }
+}
+
 /// What happened, in order; the date is told where it changes.
 pub(super) fn story(document: &IncidentDoc, paint: Paint) -> String {
     let mut text = String::new();
@@ -72,7 +101,7 @@ pub(super) fn story(document: &IncidentDoc, paint: Paint) -> String {
             text.push_str(&format!("  {today}\n"));
             day = today;
         }
-        let phase = line.phase.to_string();
+        let phase = phase_word(&document.line, line.phase);
         let padding = " ".repeat(10_usize.saturating_sub(phase.len()));
         let phase = paint.paint(state_tone(&phase), &phase);
         let by = line.operator.as_ref().map_or_else(String::new, |operator| format!(" (by {operator})"));

@@ -148,7 +148,9 @@ fn ago(ms: u64) -> String {
 fn state_tone(state: &str) -> Tone {
     match state {
         "alive" | "recovered" | "refuted" => Tone::Good,
-        "suspect" | "absent" | "unseen" | "waiting" | "evacuating" | "fenced" | "quarantined" => Tone::Uneasy,
+        "suspect" | "absent" | "unseen" | "waiting" | "starting" | "evacuating" | "fenced" | "quarantined" => {
+            Tone::Uneasy
+        }
         "down" | "stuck" | "unclean" | "fencing" | "left-behind" => Tone::Bad,
         _ => Tone::Plain,
     }

@@ -3,7 +3,7 @@
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::status::{HostLine, IncidentDoc, StatusDoc};
 
-use super::incident::{held, story};
+use super::incident::{REBOOTED, held, story, title};
 use super::table::{Cell, table};
 use super::{Paint, Tone, ago, date_time, state_tone};
 use crate::cli::exit::is_quorate;
@@ -114,17 +114,19 @@ fn host(line: &HostLine) -> Vec<Cell> {
 
 fn open(incident: &IncidentDoc, paint: Paint) -> String {
     let line = &incident.line;
-    let phase = line.phase.to_string();
-    let title = paint.paint(Tone::Strong, &format!("INCIDENT {}  {}", line.id, line.host));
-    let mut text = format!("\n{title}  {}", paint.paint(state_tone(&phase), &phase));
+    let mut text = format!("\n{}", title(line, paint));
     if line.servers > 0 {
-        let count = format!("   {} of {} servers recovered", line.recovered, line.servers);
-        text.push_str(&count);
+        let (done, left) =
+            if line.rebooted { ("guests run again", "not started") } else { ("servers recovered", "left behind") };
+        text.push_str(&format!("   {} of {} {done}", line.recovered, line.servers));
         if line.left_behind > 0 {
-            text.push_str(&paint.paint(Tone::Bad, &format!(", {} left behind", line.left_behind)));
+            text.push_str(&paint.paint(Tone::Bad, &format!(", {} {left}", line.left_behind)));
         }
     }
     text.push('\n');
+    if line.rebooted {
+        text.push_str(&format!("  {REBOOTED}\n"));
+    }
     text.push_str(&story(incident, paint));
     text.push_str(&held(incident, paint));
     text

@@ -1,5 +1,7 @@
 //! Whole screens, to the letter.
 
+use rekindle_proto::status::Phase;
+
 use super::*;
 use crate::cli::samples;
 
@@ -76,7 +78,7 @@ SERVER                                NAME     STATE        TO      ATTEMPTS
 fn the_list_of_incidents() {
     let mut done = samples::story().line;
     done.ended = Some(WallTime(done.began.0 + 42_000));
-    done.phase = rekindle_proto::status::Phase::Recovered;
+    done.phase = Phase::Recovered;
     let expected = "\
 ID  HOST    PHASE       BEGAN                 LASTED  RECOVERED  LEFT BEHIND
 14  cmp-04  evacuating  2026-11-21 02:13:07Z    open     1 of 3            1
@@ -84,6 +86,48 @@ ID  HOST    PHASE       BEGAN                 LASTED  RECOVERED  LEFT BEHIND
 ";
     assert_eq!(incidents(&[samples::story().line, done], BLACK), expected);
     assert_eq!(incidents(&[], BLACK), "no incidents\n");
+}
+
+#[test]
+fn a_reboot_is_told_as_one() {
+    let story = "  02:13:07.4  starting    it rebooted: boot a is over, boot b speaks; 4 guests ran
+  02:14:08.4  starting    3 of 4 guests do not run: started in place
+";
+    let what = "it rebooted by itself: no fence, no evacuation; its guests are started in place\n";
+    let servers = "
+SERVER                                NAME  STATE        TO      ATTEMPTS
+00000000-0000-0000-0000-000000000001        recovered    cmp-02         1
+00000000-0000-0000-0000-000000000002        starting     -              1
+00000000-0000-0000-0000-000000000003        left-behind  -              1  started three times in an hour
+";
+    let head = "INCIDENT 15  cmp-02  starting\n";
+    assert_eq!(
+        incident(&samples::reboot(), BLACK),
+        format!("{head}{what}began 2026-11-21 02:13:07Z\n\n{story}{servers}")
+    );
+
+    let mut doc = samples::calm();
+    doc.incidents.push(samples::reboot());
+    doc.hosts[1].notes.push("rebooted: see incident 15".into());
+    let screen = status(&doc, BLACK);
+    assert!(
+        screen
+            .contains("cmp-02  alive  11d       3  ipmi-tool on, bound       22  rack-2, rebooted: see incident 15\n"),
+        "{screen}"
+    );
+    let open = format!("INCIDENT 15  cmp-02  starting   2 of 4 guests run again, 1 not started\n  {what}{story}");
+    assert!(screen.contains(&open), "{screen}");
+
+    let line = |phase| rekindle_proto::status::IncidentLine { phase, ..samples::reboot().line };
+    let expected = "\
+ID  HOST    PHASE      BEGAN                 LASTED  RECOVERED  LEFT BEHIND
+15  cmp-02  starting   2026-11-21 02:13:07Z    open     2 of 4            1  rebooted
+15  cmp-02  recovered  2026-11-21 02:13:07Z    open     2 of 4            1  rebooted
+15  cmp-02  stuck      2026-11-21 02:13:07Z    open     2 of 4            1  rebooted
+15  cmp-02  ended      2026-11-21 02:13:07Z    open     2 of 4            1  rebooted
+";
+    let phases = [Phase::Evacuating, Phase::Recovered, Phase::Stuck, Phase::Refuted];
+    assert_eq!(incidents(&phases.map(line), BLACK), expected);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use rekindle_proto::status::Phase;
 
 use super::super::incident::Incident;
 use super::super::state::Ledger;
-use super::super::voters::{REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VOTERS_MAX, VoterChange, VotersCommand, placement};
+use super::super::voters::{
+    REPLACE_EVERY_MS, STANDBYS_MAX, Seat, VOTERS_MAX, VoterChange, VotersCommand, exchange, placement,
+};
 use super::{Applied, Outcome};
 
 impl Ledger {
@@ -16,7 +18,7 @@ impl Ledger {
         match command {
             VotersCommand::Mirror { voters, standbys } => self.mirror_voters(at, voters, standbys),
             VotersCommand::Begin { out, into, why } => {
-                self.may_replace_by_itself(at, out.as_ref())?;
+                self.may_replace_by_itself(out.as_ref())?;
                 self.begin_change(at, VoterChange { out: out.clone(), into: into.clone(), why: why.clone(), by: None })
             }
             VotersCommand::GiveUp { why } => match self.voters.changing.take() {
@@ -54,7 +56,7 @@ impl Ledger {
         });
         if let Some(change) = done {
             if change.by.is_none() && change.out.is_some() {
-                book.replaced_at = Some(at);
+                book.replaced_at = Some(self.time);
             }
             book.tell(at, format!("done: {}", words(&change)));
         }
@@ -62,7 +64,7 @@ impl Ledger {
     }
 
     /// What binds the leader, and not an operator: a replacement must not be part of a storm, nor one of many.
-    fn may_replace_by_itself(&self, at: WallTime, out: Option<&Seat>) -> Result<(), Outcome> {
+    fn may_replace_by_itself(&self, out: Option<&Seat>) -> Result<(), Outcome> {
         let Some(out) = out else { return Ok(()) };
         if self.roster.get(&out.host).is_some_and(|entry| entry.role == MemberRole::Witness) {
             return Err(Outcome::refused(format!("{} is a witness: an operator replaces it", out.host)));
@@ -74,7 +76,7 @@ impl Ledger {
         if open > 1 {
             return Err(Outcome::refused(format!("{open} open incidents: no voter is replaced in a storm")));
         }
-        match self.voters.replaced_at.map(|last| at.millis_since(last)) {
+        match self.voters.replaced_at.map(|last| self.time.millis_since(last)) {
             Some(since) if since < REPLACE_EVERY_MS => Err(Outcome::refused(format!(
                 "a voter was replaced {} s ago; at most one per {} s",
                 since / 1_000,
@@ -99,7 +101,8 @@ impl Ledger {
         if after.len() < book.voters.len() || change.into.is_empty() {
             return Err(Outcome::refused("voters never become fewer"));
         }
-        placement(&self.roster, &after).map_err(Outcome::refused)?;
+        let before: Vec<HostName> = book.voters.keys().cloned().collect();
+        exchange(&self.roster, &before, &after).map_err(Outcome::refused)?;
         let text = words(&change);
         self.voters.tell(at, text.clone());
         self.voters.changing = Some(change);

@@ -58,12 +58,17 @@ fn one_replacement_at_a_time_and_one_in_ten_minutes() {
     mirror(&mut ledger, 3_000, &["a", "b", "e"], &["d", "f"]);
     assert_eq!(ledger.voters.changing, None);
     assert!(ledger.voters.retired.contains(&seat("c").store), "its store never votes again");
-    let limit = 3_000 + i64::try_from(REPLACE_EVERY_MS).expect("fits");
+    // By the ledger's own time: a wall clock that jumps by a day changes nothing.
+    let limit = ledger.time.after_ms(REPLACE_EVERY_MS);
+    assert_eq!(ledger.next_end(None), Some(limit), "and leaders commit that it passes");
+    ledger.time.0 = limit.0 - 1;
     assert_eq!(
-        begin(&mut ledger, limit - 1, "b", "f"),
+        begin(&mut ledger, 86_400_000, "b", "f"),
         Err("a voter was replaced 599 s ago; at most one per 600 s".to_owned())
     );
-    begin(&mut ledger, limit, "b", "f").expect("ten minutes are over");
+    ledger.time = limit;
+    assert_eq!(ledger.next_end(None), None);
+    begin(&mut ledger, 4_000, "b", "f").expect("ten minutes are over");
     assert_eq!(ledger.voters.story.len(), 3);
 }
 
@@ -124,4 +129,38 @@ fn a_recovered_quorum_needs_a_word_on_each_of_the_lost() {
     for name in ["b", "c", "d", "e", "f"] {
         assert!(book.retired.contains(&seat(name).store), "{name}");
     }
+}
+
+/// In a cluster of two racks the voters of one are always too many: whoever is dead there is replaced all the same, by one
+/// that makes it no worse.
+#[test]
+fn where_voters_stand_badly_already_a_replacement_need_not_mend_it() {
+    let mut ledger = ledger();
+    let domain = ledger.roster[&host("a")].domain.clone();
+    for other in ["b", "f"] {
+        ledger.roster.get_mut(&host(other)).expect("enrolled").domain = domain.clone();
+    }
+    let refused = begin(&mut ledger, 1_000, "c", "d").expect_err("three of three");
+    assert!(refused.contains("3 of 3 voters are in domain rack-1"), "{refused}");
+    begin(&mut ledger, 1_000, "b", "f").expect("two of three before and after");
+    mirror(&mut ledger, 2_000, &["a", "c", "f"], &["d", "e"]);
+    let later = 3_000;
+    ledger.time = ledger.time.after_ms(REPLACE_EVERY_MS);
+    begin(&mut ledger, later, "a", "e").expect_err("a domain of its own would have too many then");
+    begin(&mut ledger, later, "c", "e").expect("as many of each");
+    assert!(exchange(&ledger.roster, &[host("a"), host("c")], &[host("a"), host("a")]).is_err(), "nobody votes twice");
+}
+
+/// A host whose disk was lost changes nobody's place.
+#[test]
+fn a_host_follows_itself_wherever_it_stands() {
+    let mut ledger = ledger();
+    ledger.roster.get_mut(&host("b")).expect("enrolled").domain = ledger.roster[&host("a")].domain.clone();
+    let again = Seat { host: host("a"), store: seat("another").store };
+    let voters: Vec<Seat> = ["a", "b", "c"].map(seat).to_vec();
+    ledger
+        .apply_voters(WallTime(1), &VotersCommand::Mirror { voters, standbys: vec![again.clone()] })
+        .expect("mirrored");
+    let begun = VotersCommand::Begin { out: Some(seat("a")), into: vec![again], why: "its disk was lost".into() };
+    assert_eq!(said(ledger.apply_voters(WallTime(2), &begun)), Ok(()));
 }
