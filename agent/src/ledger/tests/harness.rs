@@ -178,6 +178,7 @@ impl Heard {
             | Input::Guest { .. }
             | Input::Stopping { .. }
             | Input::Watchdog { .. }
+            | Input::HookDone { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }

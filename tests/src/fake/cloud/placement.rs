@@ -65,7 +65,20 @@ pub(super) fn serve(shared: &Shared, route: &Route, call: &Call) -> Response {
             Some(host) => Json(allocations_of(&world, host)).into_response(),
             None => missing(*id),
         },
-        _ => fault(StatusCode::NOT_FOUND, "The resource could not be found."),
+        Route::IdentityVersions
+        | Route::IdentityVersion
+        | Route::IssueToken
+        | Route::RevokeToken
+        | Route::ComputeVersions
+        | Route::ComputeVersion
+        | Route::Services
+        | Route::UpdateService(_)
+        | Route::Servers { .. }
+        | Route::Server(_)
+        | Route::Action(_)
+        | Route::Migrations
+        | Route::Hypervisors
+        | Route::Unknown => fault(StatusCode::NOT_FOUND, "The resource could not be found."),
     }
 }
 
