@@ -224,7 +224,8 @@ impl Coordinator {
         self.drain_membership(now);
         self.drain_further();
         if self.member.next_deadline().is_some_and(|due| due <= now.mono) {
-            let leads = self.confirmed_term();
+            let confirmed = self.leader.as_ref().filter(|leader| leader.is_confirmed_lately(now.mono));
+            let leads = confirmed.map(Leader::term);
             let yields = self.with_member(now, |member, cx| member.tick(cx, leads));
             self.take_yields(now, yields);
         }

@@ -35,7 +35,7 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
     // Every fifth has one standby or two, also without a throw: the others tell the stories they told before there were any.
     if seed % STANDBYS_ONE_IN == 1 {
         let left = (cluster.hosts + cluster.witnesses).saturating_sub(cluster.voters);
-        cluster.standbys = left.min(if seed / STANDBYS_ONE_IN % 2 == 0 { 1 } else { 2 });
+        cluster.standbys = left.min(if (seed / STANDBYS_ONE_IN).is_multiple_of(2) { 1 } else { 2 });
     }
     let mut weather = dice.weather(gates);
     let mut events = Vec::new();

@@ -1,7 +1,7 @@
 //! Most voters are lost for good: the survivor goes on alone by an operator's order, and the voters of before are heard by
 //! nobody, however many of them come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rekindle_agent::cli::Exit;
@@ -29,6 +29,7 @@ pub(crate) async fn a_lost_quorum_is_recovered_and_the_old_voters_are_refused(is
         let order = ["maintenance", "on", "cmp-05", "--reason", "a new disk"];
         let open = cluster.rekindle(survivor, &order).await.err().context("nobody could agree to it")?;
         ensure!(open.exit == Exit::Unknown && open.text.contains("the order may yet be committed"), "{open:?}");
+        says_that_nobody_leads(cluster, survivor).await?;
         recover(cluster, survivor, &lost).await?;
         // What was agreed before is still there; what was only proposed counts as agreed.
         let as_before = |status: &StatusDoc| {
@@ -68,6 +69,22 @@ pub(crate) async fn a_lost_quorum_is_recovered_and_the_old_voters_are_refused(is
         Ok(())
     })
     .await
+}
+
+/// It leads nobody, and soon does not call itself the leader any more.
+async fn says_that_nobody_leads(cluster: &Cluster, survivor: &Host) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let (exit, shown) = cluster.rekindle(survivor, &["status", "--json"]).await?;
+        let status: StatusDoc = serde_json::from_str(&shown)?;
+        if status.leader.is_none() {
+            // Enough of the roster lives: it is for the leader alone.
+            ensure!(exit == Exit::Usage && status.alive >= status.needed, "{exit:?} {status:?}");
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "still {:?}", status.leader);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Waits until the ledger says who votes, a second after the cluster was formed: without that nobody can be stated to be off.

@@ -22,6 +22,12 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long an unanswered check blocks the next one: beyond the adapter's own time-out.
 const CHECK_LOST_AFTER: Duration = Duration::from_secs(5);
 
+/// Between two answers of a quorum while nothing is to be done: who asks for the leader must not be shown one of the past.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+
+/// A leader that no quorum has confirmed for this long says no more that it leads: two answers and a half were missed.
+const CONFIRMED_FOR: Duration = Duration::from_secs(15);
+
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     asked: Option<(CallId, Moment)>,
@@ -34,6 +40,10 @@ pub(super) struct Checker {
 impl Checker {
     pub(super) fn ever_confirmed(&self) -> bool {
         self.confirmed.is_some()
+    }
+
+    pub(super) fn is_confirmed_lately(&self, now: Moment) -> bool {
+        self.confirmed.is_some_and(|confirmed| now.since(confirmed.finished) < CONFIRMED_FOR)
     }
 }
 
@@ -132,8 +142,9 @@ impl Leader {
             let until = roll.called + ROLL_WAIT;
             self.wake_at(until);
         }
-        if !self.checker.ever_confirmed() {
-            self.want_check(cx);
+        match self.checker.confirmed.map(|confirmed| confirmed.finished + CONFIRM_EVERY) {
+            Some(due) if cx.now.mono < due => self.wake_at(due),
+            Some(_) | None => self.want_check(cx),
         }
     }
 

@@ -205,6 +205,12 @@ impl Leader {
         self.checker.ever_confirmed()
     }
 
+    /// Whether one has lately. A leader without a majority believes in itself for as long as nobody tells it otherwise; it
+    /// cannot act (I3), and does not call itself the leader.
+    pub(crate) fn is_confirmed_lately(&self, now: Moment) -> bool {
+        self.checker.is_confirmed_lately(now)
+    }
+
     pub(crate) fn term(&self) -> Term {
         self.term
     }

@@ -78,7 +78,6 @@ impl Node {
         out.push(Wish::Send(peer, Word::Append { term, prev, entries, commit: self.commit, round }));
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
     pub(super) fn acknowledged(
         &mut self,
         now: Moment,
