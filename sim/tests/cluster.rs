@@ -106,6 +106,22 @@ fn what_once_broke_a_promise_does_so_no_more() {
     }
 }
 
+/// Seeds with a hook at every point: few, as they only add delays to what the others tell.
+const HOOKED: u64 = 60;
+
+#[test]
+fn a_hook_runs_once_and_keeps_no_promise_from_being_kept() {
+    let mut recovered = 0;
+    for seed in 0..HOOKED {
+        let mut scenario = random::scenario(seed, &(5..=24));
+        scenario.cluster.policy.hooks = Some(true);
+        let outcome = run(&scenario, seed);
+        assert!(outcome.broken.is_none(), "seed {seed}: {:?}", outcome.broken);
+        recovered += outcome.story.iter().filter(|line| line.contains("] recovered hook for ")).count();
+    }
+    assert!(recovered >= 20, "only {recovered} incidents of {HOOKED} seeds came to their last hook");
+}
+
 #[test]
 fn one_seed_tells_one_story() {
     let story = |seed| run(&random::scenario(seed, &(5..=9)), seed).story;

@@ -13,7 +13,7 @@ use rekindle_proto::status::Phase;
 use super::Leader;
 use super::proposals::Key;
 use crate::context::Context;
-use crate::hook::{HookOrder, HookRule, document};
+use crate::hook::{HOOKS_MAX, HookOrder, HookRule, document};
 use crate::io::Output;
 use crate::ledger::{HookEnd, Incident, LeaderCommand};
 use crate::time::Moment;
@@ -65,12 +65,12 @@ impl Leader {
             }
         }
         self.hooks.watched.extend(cx.ledger.open_incidents().map(|incident| incident.id));
+        self.end_orphans(cx);
         for id in self.hooks.watched.clone() {
             let Some(incident) = cx.ledger.incidents.get(&id) else {
                 self.hooks.watched.remove(&id);
                 continue;
             };
-            self.end_unknown(cx, incident);
             let points: &[HookPoint] = match incident.phase {
                 Phase::Suspect | Phase::Unclean | Phase::Fencing | Phase::Refuted => &[],
                 Phase::Fenced => &[HookPoint::AfterFence],
@@ -148,7 +148,14 @@ impl Leader {
             };
             let key = (incident.id, on, hook);
             let Some(record) = incident.hooks.iter().find(|record| (record.on, record.hook) == (on, hook)) else {
-                if self.hooks.running.len() < HOOKS_AT_ONCE {
+                if incident.hooks.len() >= HOOKS_MAX {
+                    // Only where the configuration changed under the incident: the ledger takes no more of its hooks.
+                    if rule.hold && incident.phase != Phase::Stuck {
+                        return Standing::Holds(Text::new(format!("{on} hook {} was not run", rule.program)));
+                    }
+                    continue;
+                }
+                if self.hooks_under_way(cx) < HOOKS_AT_ONCE {
                     let program = Text::new(rule.program.clone());
                     let (incident, author) = (incident.id, self.author);
                     let command = LeaderCommand::BeginHook { incident, on, hook, program, author };
@@ -174,14 +181,23 @@ impl Leader {
         Standing::Passed
     }
 
+    /// Hooks that we have begun, or are about to: also those whose begin is not committed yet.
+    fn hooks_under_way(&self, cx: &Context<'_>) -> usize {
+        let records = cx.ledger.incidents.values().flat_map(|incident| &incident.hooks);
+        let begun = records.filter(|record| record.end.is_none() && record.author == self.author).count();
+        begun + self.proposals.hooks()
+    }
+
     /// Hooks begun by a leader that is gone.
-    fn end_unknown(&mut self, cx: &mut Context<'_>, incident: &Incident) {
+    fn end_orphans(&mut self, cx: &mut Context<'_>) {
         let author = self.author;
-        for record in incident.hooks.iter().filter(|record| record.end.is_none() && record.author != author) {
-            let (incident, on, hook) = (incident.id, record.on, record.hook);
-            let text = "the leader that began it is gone; it is not run again".into();
-            let command = LeaderCommand::EndHook { incident, on, hook, end: HookEnd::Unknown, text };
-            self.command(cx, Key::Hook(incident, on), command);
+        for incident in cx.ledger.incidents.values() {
+            for record in incident.hooks.iter().filter(|record| record.end.is_none() && record.author != author) {
+                let (incident, on, hook) = (incident.id, record.on, record.hook);
+                let text = "the leader that began it is gone; it is not run again".into();
+                let command = LeaderCommand::EndHook { incident, on, hook, end: HookEnd::Unknown, text };
+                self.command(cx, Key::Hook(incident, on), command);
+            }
         }
     }
 

@@ -75,6 +75,11 @@ impl Proposals {
         self.keys.iter().filter(|key| matches!(key, Key::GuestFailed(of, _) if of == host)).count()
     }
 
+    /// Steps of hooks under way.
+    pub(super) fn hooks(&self) -> usize {
+        self.keys.iter().filter(|key| matches!(key, Key::Hook(..))).count()
+    }
+
     fn pause(&mut self, key: Key, now: Moment) {
         self.not_before.retain(|_, until| now < *until);
         self.not_before.insert(key, now + RETRY_AFTER);

@@ -1,10 +1,13 @@
 //! From a scenario's words to the world's plan.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use rekindle_coordinator::hook::HookRule;
 use rekindle_coordinator::paths::{PathAction, PathRule};
 use rekindle_coordinator::policy::Policy;
 use rekindle_proto::fact::{MemberRole, RosterEntry};
+use rekindle_proto::hook::HookPoint;
 
 use super::{Cluster, PolicyWords, Scenario};
 use crate::world::{Plan, PlannedMember, Weather, path_name};
@@ -66,6 +69,7 @@ impl PolicyWords {
             evacuate_settle,
             self_fence,
             recover_on,
+            hooks,
         } = self;
         policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
         policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
@@ -80,6 +84,22 @@ impl PolicyWords {
             up: BTreeSet::new(),
             action: PathAction::Recover,
         }));
+        if hooks.unwrap_or_default() {
+            policy.hooks = HOOK_POINTS.map(hook).to_vec();
+        }
         policy
     }
+}
+
+const HOOK_POINTS: [HookPoint; 6] = [
+    HookPoint::BeforeFence,
+    HookPoint::AfterFence,
+    HookPoint::BeforeEvacuate,
+    HookPoint::AfterEvacuate,
+    HookPoint::Recovered,
+    HookPoint::Stuck,
+];
+
+fn hook(on: HookPoint) -> HookRule {
+    HookRule { on, program: "/hook".to_owned(), timeout: Duration::from_secs(4), hold: false }
 }

@@ -83,8 +83,15 @@ impl World {
             Output::Candidacy(stands) => self.stands(ix, stands),
             // A site's hooks succeed here, and do nothing.
             Output::RunHook(order) => {
+                let lasts = order.timeout() / 2;
+                let by = (&self.hosts[ix].name, start);
+                let verdict = self.oracle.hook_run(self.now, by, &order, self.now + lasts);
+                self.judge(verdict);
+                let (name, told) = (&self.hosts[ix].name, order.document());
+                let line = format!("[{name}] {} hook for {} ({})", told.on, told.host, told.phase);
+                self.tell(line);
                 let result = Input::HookDone { call: order.call(), result: Ok("".into()) };
-                self.later(ix, start, order.timeout() / 2, result);
+                self.later(ix, start, lasts, result);
             }
             Output::Watchdog(order) => self.watchdog(ix, order),
             Output::Event(event) => self.tell_event(ix, &event),
