@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod life;
 pub mod machine;
 pub mod metrics;
+pub mod notify;
 pub mod nova;
 pub mod pki;
 pub mod shell;

@@ -16,12 +16,14 @@ use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
 };
 use rekindle_proto::message::Message;
+use rekindle_proto::notification::Notification;
 use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::CapacityQuestion;
 use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
+use crate::notice::PostOrder;
 use crate::order::{DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder};
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
@@ -194,6 +196,13 @@ pub enum Input {
         /// What it wrote, or how it failed; within its time-out.
         result: Result<Text, Text>,
     },
+    /// The answer to [`Output::Post`].
+    Posted {
+        /// Which call.
+        call: CallId,
+        /// Whether the receiver took it; else why it was given up.
+        result: Result<(), Text>,
+    },
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].
@@ -315,6 +324,13 @@ pub enum Output {
     DestroyGuest(DestroyOrder),
     /// Run a command of the site. [`Input::HookDone`] follows.
     RunHook(HookOrder),
+    /// Tell the readers of the local socket.
+    Notice(Box<Notification>),
+    /// Post to the site's webhook, one after the other in this order, each until it is taken or refused for good.
+    /// [`Input::Posted`] follows.
+    Post(PostOrder),
+    /// Forget every [`Output::Post`] without an answer: another leads, or leads anew.
+    StopPosts,
     /// Answer an operator.
     Answer {
         /// From the query.
@@ -405,6 +421,8 @@ pub enum Event {
     Phase {
         /// Its number, once the ledger has given one.
         incident: Option<IncidentId>,
+        /// Which change of it, from 1; 0 before the ledger knows of it.
+        number: u32,
         /// The host.
         host: HostName,
         /// The phase it is in now.

@@ -31,6 +31,7 @@
 //! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
+//! | [`notice`] | what the outside is told of an incident |
 //! | [`hook`] | when a command of the site is run, and what waits for it |
 //! | [`capacity`] | whether the servers of lost hosts would find room, as an estimate |
 //! | [`ledger`] | what is agreed, and who may change it |
@@ -54,6 +55,7 @@ pub mod life;
 mod member;
 pub mod membership;
 pub mod mutant;
+pub mod notice;
 pub mod order;
 pub mod paths;
 pub mod permit;

@@ -113,6 +113,8 @@ pub struct Policy {
     pub capacity_every: Option<Duration>,
     /// Commands of the site, in the order of the configuration; at most [`crate::hook::HOOKS_MAX`].
     pub hooks: Vec<HookRule>,
+    /// Whether changes of phase are posted to the site.
+    pub webhook: bool,
 }
 
 impl Default for Policy {
@@ -136,6 +138,7 @@ impl Default for Policy {
             paths: PathMatrix::default(),
             capacity_every: None,
             hooks: Vec::new(),
+            webhook: false,
         }
     }
 }

@@ -21,5 +21,6 @@ pub mod fact;
 pub mod hook;
 pub mod id;
 pub mod message;
+pub mod notification;
 pub mod status;
 pub mod voters;

@@ -10,6 +10,7 @@ mod disk;
 mod hooks;
 mod hosts;
 mod leader;
+mod notifications;
 mod nova;
 mod quorum;
 mod replay;
@@ -46,6 +47,8 @@ fn tests() -> Vec<Test> {
         test!(hooks::each_is_run_once_and_none_keeps_the_servers_down),
         test!(hooks::one_that_holds_is_waited_for_until_an_operator_resumes),
         test!(hooks::one_whose_leader_died_is_not_run_again),
+        test!(notifications::a_receiver_that_was_down_is_told_all_also_by_the_next_leader),
+        test!(notifications::every_voters_socket_tells_the_same),
         test!(nova::errors_are_waited_out),
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rekindle_coordinator::policy::ladder;
 use rekindle_proto::fact::MemberRole;
 
-use super::CheckLine;
+use super::{CheckLine, Verdict};
 use crate::config::Config;
 use crate::hypervisor::HypervisorSettings;
 
@@ -91,6 +91,27 @@ pub(super) fn secrets(config: &Config) -> Vec<CheckLine> {
         let missing = "put a clouds.yaml with an application credential there, mode 0600";
         lines.push(secret(Secret { what: "clouds file", path: &nova.clouds_file, missing }));
         lines.extend(entry(&nova.clouds_file, &nova.cloud));
+    }
+    lines
+}
+
+/// What notifications need where they are told.
+pub(super) fn notifications(config: &Config) -> Vec<CheckLine> {
+    if config.notifications.socket.is_some() && !config.is_voter() {
+        let mend = "only voters and standbys keep the ledger: read the socket of one of them";
+        return vec![CheckLine::warn("socket of notifications", "nothing is ever told here", mend)];
+    }
+    let Some(webhook) = config.notifications.webhook.as_ref().filter(|_| config.is_voter()) else { return Vec::new() };
+    let missing = "put a random secret of 16 to 1024 bytes there, mode 0600, and give it to the receiver";
+    let mut lines = vec![secret(Secret { what: "webhook secret", path: &webhook.secret_file, missing })];
+    if lines.iter().all(|line| line.verdict == Verdict::Fine)
+        && let Err(why) = crate::notify::read_secret(&webhook.secret_file)
+    {
+        lines = vec![CheckLine::fail("webhook secret", why, missing)];
+    }
+    if webhook.url.starts_with("http://") {
+        let mend = "use https:// : whoever listens reads which host failed and why";
+        lines.push(CheckLine::warn("webhook", "is posted to unencrypted", mend));
     }
     lines
 }

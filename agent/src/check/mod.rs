@@ -138,6 +138,7 @@ pub async fn run(config: &Config, adapters: Adapters, tell: &mut (dyn FnMut(&Che
     told(files::voter(config));
     told(files::secrets(config));
     told(files::hooks(config));
+    told(files::notifications(config));
     if let Some(nova) = adapters.nova {
         told(vec![adapter("nova", nova, "see the words above, clouds.yaml and the route to Keystone").await]);
     }

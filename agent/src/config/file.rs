@@ -34,6 +34,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) libvirt: LibvirtTable,
     #[serde(default)]
+    pub(super) notifications: NotificationsTable,
+    #[serde(default)]
     pub(super) log: LogTable,
 }
 
@@ -173,6 +175,16 @@ pub(super) struct NovaTable {
     pub(super) clouds_file: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) capacity_every: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NotificationsTable {
+    pub(super) socket: Option<String>,
+    pub(super) webhook: Option<String>,
+    pub(super) webhook_secret_file: Option<String>,
+    pub(super) webhook_ca_file: Option<String>,
+    pub(super) webhook_timeout: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,6 +6,7 @@
 mod devices;
 mod file;
 mod hooks;
+mod notifications;
 mod paths;
 mod refusal;
 mod rules;
@@ -24,6 +25,7 @@ use crate::bmc::DeviceAccess;
 use crate::hook::HookSettings;
 use crate::hypervisor::HypervisorSettings;
 use crate::ledger::LedgerSettings;
+use crate::notify::NotificationSettings;
 use crate::nova::NovaSettings;
 use crate::transport::{TlsFiles, TransportSettings};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub log: LogSettings,
     /// The site's hooks, in the file's order: [`Policy::hooks`] with what is run.
     pub hooks: Vec<HookSettings>,
+    /// Whom to tell of incidents.
+    pub notifications: NotificationSettings,
 }
 
 /// `[member]`: what differs from host to host.

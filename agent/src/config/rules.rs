@@ -15,7 +15,7 @@ use super::file::{
     OnAgentDeathWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, paths};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
 use crate::transport::TlsFiles;
@@ -25,7 +25,7 @@ const STATE_DIR: &str = "/var/lib/rekindle";
 /// The admin socket if nothing is said: in systemd's `RuntimeDirectory=rekindle`.
 pub(super) const ADMIN_SOCKET: &str = "/run/rekindle/admin.sock";
 /// Longest path of a Unix socket, in bytes: `sun_path` less its final zero, and less the suffix under which it is made.
-const SOCKET_PATH_BYTES_MAX: usize = 107 - 4;
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107 - 4;
 /// Labels of one member: a label is a time series' name for ever.
 const LABELS_MAX: usize = 16;
 /// Total time-out of a Nova call, if nothing is said.
@@ -127,6 +127,8 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     policy.capacity_every = file.nova.as_ref().and_then(|table| capacity_every(&mut on, table));
     let hooks = hooks::check(&mut on, &file.hook);
     policy.hooks = hooks.iter().map(|hook| hook.rule.clone()).collect();
+    let notifications = notifications::check(&mut on, &file.notifications, &member.admin_socket);
+    policy.webhook = notifications.webhook.is_some();
     let nova = file.nova.map(|table| nova(&mut on, &table));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
         let rule = format!(
@@ -145,7 +147,7 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     if !on.refusals.is_empty() {
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     }
-    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks })
+    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks, notifications })
 }
 
 /// A duration as it would be written.
@@ -343,6 +345,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         paths: default.paths,
         capacity_every: default.capacity_every,
         hooks: default.hooks,
+        webhook: default.webhook,
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
     }
 }

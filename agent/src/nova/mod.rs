@@ -45,6 +45,7 @@ use reqwest::Method;
 use serde_json::json;
 
 pub use self::clouds::NovaSetupError;
+pub(crate) use self::tls::acting_client;
 use self::wire::{Act, Get, Wire};
 
 /// Compute services. 2.53 is the first whose ids are UUIDs and in which a service is changed by its id, not by host and

@@ -97,6 +97,25 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 answer(&inputs, Input::HookDone { call: order.call(), result }).await;
             });
         }
+        Output::Notice(notification) => {
+            if let Some(events) = &shell.events {
+                events.tell(&notification);
+            }
+        }
+        Output::Post(order) => {
+            let refused = match &shell.webhook {
+                Some(webhook) => webhook.post(order).err().map(|order| (order, "too many wait")),
+                None => Some((order, "no webhook is configured here")),
+            };
+            if let Some((order, why)) = refused {
+                shell.later(Input::Posted { call: order.call(), result: Err(why.into()) });
+            }
+        }
+        Output::StopPosts => {
+            if let Some(webhook) = &shell.webhook {
+                webhook.stop();
+            }
+        }
         Output::Answer { call, reply } => {
             if let Some(reply) = shell.queries.answer(call, *reply) {
                 shell.show(&reply);

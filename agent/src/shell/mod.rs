@@ -28,6 +28,7 @@ use crate::hook::HookSettings;
 use crate::hypervisor::{Hypervisor, HypervisorEvent};
 use crate::ledger::LedgerAdapter;
 use crate::metrics::Metrics;
+use crate::notify::{EventSocket, Webhook};
 use crate::nova::Nova;
 use crate::shutdown;
 use crate::state_dir::StateDir;
@@ -76,6 +77,8 @@ struct Shell {
     inputs: mpsc::Sender<Input>,
     device_timeout: Duration,
     hooks: Arc<Vec<HookSettings>>,
+    events: Option<EventSocket>,
+    webhook: Option<Webhook>,
 }
 
 /// What the loop listens to.

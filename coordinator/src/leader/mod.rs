@@ -21,6 +21,7 @@ mod hooks;
 mod lease;
 mod life;
 mod lost;
+mod notices;
 mod path_cases;
 mod proposals;
 mod pulses;
@@ -64,6 +65,7 @@ use holds::Brakes;
 use hooks::HookDesk;
 use life::LifeDesk;
 use lost::Lost;
+use notices::NoticeDesk;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
@@ -138,6 +140,7 @@ pub(crate) struct Leader {
     began: Moment,
     capacity: CapacityDesk,
     hooks: HookDesk,
+    notices: NoticeDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -194,6 +197,7 @@ impl Leader {
             began: cx.now.mono,
             capacity: CapacityDesk::default(),
             hooks: HookDesk::default(),
+            notices: NoticeDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -308,6 +312,7 @@ impl Leader {
         self.drive_voters(cx);
         self.drive_capacity(cx);
         self.drive_hooks(cx);
+        self.drive_notices(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {

@@ -56,6 +56,8 @@ pub(super) enum Key {
     Voters,
     /// Hooks of one point of an incident.
     Hook(IncidentId, HookPoint),
+    /// What the webhook was told of an incident.
+    Notice(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +140,7 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
-            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Hook(..) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Hook(..) | Key::Notice(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -388,4 +388,11 @@ pub enum LeaderCommand {
         /// In words.
         text: Text,
     },
+    /// The site's webhook has taken an incident's changes of phase, or they were given up.
+    Told {
+        /// Of which incident.
+        incident: IncidentId,
+        /// Up to which change.
+        number: u32,
+    },
 }

@@ -39,7 +39,9 @@ pub use evidence::{Evidence, StatementEvidence, WatchdogEvidence};
 pub use flap::{FLAP_TIMES, FLAP_WINDOW_MS, Flap, QUARANTINE_MAX_MS, QUARANTINE_MS, quarantine_ms};
 pub use gate::{GateAnswer, gate_of, unsettled};
 pub use hook::{HookEnd, HookRecord};
-pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
+pub use incident::{
+    FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, TURNS_MAX, Turn, may_follow,
+};
 pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};

@@ -171,7 +171,7 @@ pub struct PolicyWords {
     /// A host that is down on this path alone is a verdict too (a row of the path matrix).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_on: Option<PathWord>,
-    /// The site has a hook at every point of an incident.
+    /// The site has a hook at every point of an incident, and a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<bool>,
 }

@@ -86,6 +86,7 @@ impl PolicyWords {
         }));
         if hooks.unwrap_or_default() {
             policy.hooks = HOOK_POINTS.map(hook).to_vec();
+            policy.webhook = true;
         }
         policy
     }

@@ -179,6 +179,7 @@ impl Heard {
             | Input::Stopping { .. }
             | Input::Watchdog { .. }
             | Input::HookDone { .. }
+            | Input::Posted { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }

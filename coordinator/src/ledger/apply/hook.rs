@@ -1,4 +1,4 @@
-//! Hooks: begun once, ended once. On closed incidents too: the last of them run when all is over.
+//! Hooks: begun once, ended once; and what the webhook was told. On closed incidents too: the last of them run when all is over.
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::hook::HookPoint;
@@ -58,5 +58,21 @@ impl Ledger {
         let text = record.text.clone();
         incident.tell(at, text, None);
         Ok(Outcome::done("hook ended"))
+    }
+
+    /// On closed incidents too: the last change is told when all is over.
+    pub(super) fn told(&mut self, id: IncidentId, number: u32) -> Applied {
+        let Some(incident) = self.incidents.get_mut(&id) else {
+            return Err(Outcome::refused(format!("no incident {id}")));
+        };
+        let last = incident.turns.last().map_or(0, |turn| turn.number);
+        if number <= incident.told || number > last {
+            let told = incident.told;
+            return Err(Outcome::refused(format!(
+                "incident {id}: change {number} is not after {told} and up to {last}"
+            )));
+        }
+        incident.told = number;
+        Ok(Outcome::done("told"))
     }
 }

@@ -96,6 +96,7 @@ impl Ledger {
             LeaderCommand::EndHook { incident, on, hook, end, text } => {
                 self.end_hook(at, *incident, (*on, *hook), *end, text)
             }
+            LeaderCommand::Told { incident, number } => self.told(*incident, *number),
         }
     }
 
