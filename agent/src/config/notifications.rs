@@ -55,18 +55,19 @@ fn webhook(on: &mut Checker, table: &NotificationsTable) -> Option<WebhookSettin
     Some(WebhookSettings { url: given.to_owned(), secret_file, ca_file, timeout })
 }
 
+/// None of it is shown: senders' tokens are often part of such addresses.
 fn address(on: &mut Checker, given: &str) {
     const KEY: &str = "notifications.webhook";
     let Ok(url) = Url::parse(given) else {
-        return on.refuse(KEY, "must be a URL", "\"https://hooks.example.org/rekindle\"");
+        return on.refuse_unshown(KEY, "must be a URL", "\"https://hooks.example.org/rekindle\"");
     };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        on.refuse(KEY, "must be http:// or https:// and a host", "\"https://hooks.example.org/rekindle\"");
+        on.refuse_unshown(KEY, "must be http:// or https:// and a host", "\"https://hooks.example.org/rekindle\"");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        on.refuse(KEY, "must hold no user and password", "secrets lie in files; the signature says who posts");
+        on.refuse_unshown(KEY, "must hold no user and password", "secrets lie in files; the signature says who posts");
     }
     if url.fragment().is_some() {
-        on.refuse(KEY, "must have no #fragment", "it is not sent");
+        on.refuse_unshown(KEY, "must have no #fragment", "it is not sent");
     }
 }

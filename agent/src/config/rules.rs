@@ -49,6 +49,11 @@ impl Checker {
         self.refusals.push(Refusal { key: key.to_owned(), value, rule: rule.into(), reason: reason.into() });
     }
 
+    /// The same without the value: it may hold a secret.
+    pub(super) fn refuse_unshown(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
+        self.refusals.push(Refusal { key: key.to_owned(), value: None, rule: rule.into(), reason: reason.into() });
+    }
+
     /// A relative path is taken from the file's own directory.
     pub(super) fn path(&mut self, key: &str, given: &str) -> PathBuf {
         if given.is_empty() {

@@ -37,6 +37,10 @@ fn hook(lines: &str) -> String {
     format!("{GOOD}\n[[hook]]\n{lines}\n")
 }
 
+fn notifications(lines: &str) -> String {
+    format!("{GOOD}\n[notifications]\n{lines}\n")
+}
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(FILE))
 }
@@ -74,7 +78,10 @@ fn the_example_is_taken_and_holds_every_key() {
     let opened = parse(&open).expect("the example with every key is taken");
     let hook = &opened.hooks[0];
     assert_eq!((hook.program.as_path(), hook.rule.hold), (Path::new("/usr/local/sbin/ticket"), false));
-    assert_eq!(opened.policy, Policy { hooks: vec![hook.rule.clone()], ..by_default() });
+    assert_eq!(opened.policy, Policy { hooks: vec![hook.rule.clone()], webhook: true, ..by_default() });
+    let webhook = opened.notifications.webhook.expect("it is shown");
+    assert_eq!(webhook.secret_file, Path::new("/etc/rekindle/webhook.secret"));
+    assert_eq!(webhook.timeout, std::time::Duration::from_secs(10));
     assert_eq!(opened.nova.map(|nova| nova.timeout), config.nova.map(|nova| nova.timeout));
     assert_eq!(opened.member.state_dir, config.member.state_dir);
     assert_eq!(opened.member.admin_socket, config.member.admin_socket);
@@ -94,7 +101,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 46] = [
+const KEYS: [(&str, &str); 51] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -135,6 +142,11 @@ const KEYS: [(&str, &str); 46] = [
     ("clouds_file", "nova"),
     ("timeout", "nova"),
     ("capacity_every", "nova"),
+    ("socket", "notifications"),
+    ("webhook", "notifications"),
+    ("webhook_secret_file", "notifications"),
+    ("webhook_ca_file", "notifications"),
+    ("webhook_timeout", "notifications"),
     ("on", "hook"),
     ("command", "hook"),
     ("on_failure", "hook"),
@@ -385,6 +397,37 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             (0..17).fold(GOOD.to_owned(), |text, _| text + "[[hook]]\non = \"stuck\"\ncommand = [\"/x\"]\n"),
             "hook",
             "must be at most 16",
+        ),
+        (
+            notifications("webhook = \"https://h.example.org/\""),
+            "notifications.webhook_secret_file must be given with notifications.webhook",
+            "signature",
+        ),
+        (
+            notifications("webhook_timeout = \"5s\""),
+            "notifications.webhook_timeout = \"5s\" needs notifications.webhook",
+            "nothing is posted",
+        ),
+        (notifications("webhook = \"hooks\"\nwebhook_secret_file = \"s\""), "notifications.webhook", "must be a URL"),
+        (
+            notifications("webhook = \"ftp://h/\"\nwebhook_secret_file = \"s\""),
+            "notifications.webhook must be http:// or https://",
+            "a host",
+        ),
+        (
+            notifications("webhook = \"https://u:hunter2@h/\"\nwebhook_secret_file = \"s\""),
+            "notifications.webhook must hold no user and password",
+            "secrets lie in files",
+        ),
+        (
+            notifications("webhook = \"https://h/\"\nwebhook_secret_file = \"s\"\nwebhook_timeout = \"2m\""),
+            "notifications.webhook_timeout = \"2m\" must be \"1s\" to \"60s\"",
+            "holds up",
+        ),
+        (
+            notifications("socket = \"/run/rekindle/admin.sock\""),
+            "notifications.socket = \"/run/rekindle/admin.sock\" must not be member.admin_socket",
+            "asked",
         ),
         (format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format = \"xml\" is not understood", "json"),
     ]
