@@ -150,12 +150,14 @@ pub(crate) async fn a_receiver_that_was_down_is_told_all_also_by_the_next_leader
             let posts = posts.lock().expect("whole").clone();
             let told: Vec<Notification> =
                 posts.iter().map(|post| serde_json::from_str(&post.body)).collect::<Result<_, _>>()?;
+            // The killed daemon's host is another incident: nobody starts it again.
+            let told: Vec<Notification> = told.into_iter().filter(|told| told.host == *victim.name()).collect();
             whole(&told)?;
             Ok((posts, told))
         });
         let (posts, told) = told.await?;
         receiver.abort();
-        ensure!(told.iter().all(|told| told.by != first && told.host == *victim.name()), "{told:#?}");
+        ensure!(told.iter().all(|told| told.by != first), "{told:#?}");
         let ids: BTreeSet<&str> = posts.iter().map(|post| post.id.as_str()).collect();
         ensure!(ids.len() == posts.len() && told.iter().all(|told| ids.contains(told.id.as_str())), "{posts:#?}");
         verified_by_another(&posts)

@@ -58,3 +58,26 @@ fn what_failed_holds_until_the_incident_is_resumed() {
     assert!(log.ledger.incidents[&ONE].hooks.iter().all(|hook| !hook.failed()));
     assert!(refusal(log.leader(begin(HookPoint::BeforeFence, 1))).contains("was begun before"));
 }
+
+#[test]
+fn changes_of_phase_are_numbered_and_what_was_told_of_them_only_grows() {
+    use Phase::{Evacuating, Fenced, Fencing, Recovered, Suspect, Unclean};
+    let mut log = Log::at_phase(Evacuating);
+    let told = |number| LeaderCommand::Told { incident: ONE, number };
+    log.leader(told(2)).expect("told");
+    assert_eq!(refusal(log.leader(told(2))), "incident 1: change 2 is not after 2 and up to 4");
+    assert_eq!(refusal(log.leader(told(5))), "incident 1: change 5 is not after 2 and up to 4");
+    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE }] {
+        log.leader(command).expect("closed");
+    }
+    log.leader(told(5)).expect("told, though the incident is closed");
+    let turns: Vec<_> = log.ledger.incidents[&ONE].turns.iter().map(|turn| (turn.number, turn.from, turn.to)).collect();
+    let expected = [
+        (1, Suspect, Unclean),
+        (2, Unclean, Fencing),
+        (3, Fencing, Fenced),
+        (4, Fenced, Evacuating),
+        (5, Evacuating, Recovered),
+    ];
+    assert_eq!(turns, expected);
+}
