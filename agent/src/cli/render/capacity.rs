@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn the_screen() {
         let expected = "\
-if any one host is lost: NOT ENOUGH ROOM in 1 of 2 cases   (Placement read 2026-11-20 03:12:00Z)
+if any one host is lost: NOT ENOUGH ROOM in 1 of 2 cases   (Placement read 2026-11-21 02:13:07Z)
 
 CLASS  CAPACITY  USED  FREE  MOST ON ONE HOST
 VCPU         64    40    24                16
