@@ -80,7 +80,7 @@ fn no_promise_is_broken_in_random_clusters() {
 
 /// Stories that once broke a promise: the seed, the hypervisors at most, and what was wrong then. A change of the dice
 /// changes them: the scenario files keep what could be told in words (`22-heard-while-an-order-is-agreed`).
-const ONCE_BROKEN: [(u64, usize, &str); 8] = [
+const ONCE_BROKEN: [(u64, usize, &str); 12] = [
     (323, 64, "disarmed for good, and judged as if somebody could act"),
     (345, 64, "a leader asked the ledger for ever to take back what another leader's order had made final"),
     (
@@ -97,6 +97,14 @@ const ONCE_BROKEN: [(u64, usize, &str); 8] = [
         64,
         "the same person, at the button of a host whose supply had failed: outside of the promise, and drawn",
     ),
+    (
+        520_706,
+        24,
+        "a leader died between a change of voters and its mirror, and the next one waited for voters long gone",
+    ),
+    (525_456, 24, "a moment without a daemon was taken for a loss of all power"),
+    (525_771, 24, "a voter that did not know it was put out made everybody stand for election without end"),
+    (527_093, 24, "a torn write took agreed entries with it"),
 ];
 
 #[test]

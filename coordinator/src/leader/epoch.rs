@@ -49,7 +49,7 @@ impl EpochWatch {
 impl Leader {
     /// A member says when its machine booted. What it says is of the moment it answered: older by now, never younger.
     pub(crate) fn note_boot(&mut self, cx: &Context<'_>, peer: &Peer, age_ms: u64) {
-        if cx.voters().contains(&peer.host) {
+        if self.electorate(cx).contains(&peer.host) {
             let boot = VoterBoot { host: peer.host.clone(), boot: peer.boot, age_ms };
             self.epoch.boots.insert(peer.host.clone(), (boot, cx.now.mono));
             self.touch();
@@ -76,7 +76,7 @@ impl Leader {
         }
         let answered = self.voter_boots(cx);
         let waited = self.epoch.first_asked.is_some_and(|asked| now >= asked + VOTERS_WAIT);
-        match epoch.power_loss(cx.voters().len(), &answered, waited) {
+        match epoch.power_loss(self.electorate(cx).len(), &answered, waited) {
             PowerLoss::Yes => {
                 let fresh = answered.iter().filter(|voter| epoch.is_fresh(voter)).count();
                 let why = Text::new(format!(
@@ -111,7 +111,7 @@ impl Leader {
             let age_ms = said.age_ms.saturating_add(millis(now.since(*at)));
             is_present.then(|| VoterBoot { age_ms, ..said.clone() })
         };
-        cx.voters().iter().filter_map(boot_of).collect()
+        self.electorate(cx).iter().filter_map(boot_of).collect()
     }
 
     /// Asks voters whose present boot is not known: at our election, and whenever one was heard in another boot.
@@ -122,7 +122,7 @@ impl Leader {
             let heard = cx.heard.get(host).map(|heard| heard.boot);
             **host != cx.setup.host && (said.is_none() || heard.is_some_and(|heard| Some(heard) != said))
         };
-        let unknown: Vec<HostName> = cx.voters().iter().filter(unknown).cloned().collect();
+        let unknown: Vec<HostName> = self.electorate(cx).into_iter().filter(|host| unknown(&host)).collect();
         if unknown.is_empty() {
             return;
         }

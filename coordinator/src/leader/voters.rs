@@ -111,6 +111,16 @@ impl Leader {
         }
     }
 
+    /// Who votes: as Raft says, if it has said so. The ledger only mirrors it, and a leader that died between the change and
+    /// its mirror leaves voters there that are gone; waited for, they would never answer.
+    pub(super) fn electorate(&self, cx: &Context<'_>) -> BTreeSet<HostName> {
+        let voters = &self.seating.view.voters;
+        if voters.is_empty() {
+            return cx.voters().into_iter().collect();
+        }
+        voters.iter().map(|voter| voter.seat.host.clone()).collect()
+    }
+
     fn change_voters(&mut self, cx: &mut Context<'_>, act: VoterAct) {
         let call = cx.out.call();
         self.seating.asked = Some((call, cx.now.mono));

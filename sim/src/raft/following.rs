@@ -19,11 +19,10 @@ impl Node {
             out.push(Wish::Send(from, Word::Voted { term: self.term.min(term), granted: false }));
             return;
         }
+        // As openraft's `handle_vote_req`: who has less is refused, and its term is not taken over. So a voter that was removed
+        // while it was away, and does not know it, disturbs nobody.
         if last < self.last() {
-            if term > self.term {
-                self.step_down(term, now + election, out);
-            }
-            out.push(Wish::Send(from, Word::Voted { term, granted: false }));
+            out.push(Wish::Send(from, Word::Voted { term: self.term.min(term), granted: false }));
             return;
         }
         if term > self.term {

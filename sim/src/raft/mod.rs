@@ -210,7 +210,8 @@ impl Node {
     /// The last entry is torn away, if nothing rests on it yet: it had not been acknowledged.
     pub(crate) fn tear(&mut self) {
         if self.log.len() > self.commit && self.log.len() > self.durable {
-            self.cut(self.durable);
+            // What was agreed is on the disks of others, and is restored from what it knew.
+            self.cut(self.durable.max(self.commit));
         }
     }
 

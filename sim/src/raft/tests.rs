@@ -193,3 +193,32 @@ fn a_lost_store_is_nobody() {
     wires.act(1, |node, now, out| node.tick(now, ELECTION_MAX, out));
     assert!(wires.wishes.is_empty(), "it does not stand");
 }
+
+/// Openraft refuses who has less without taking its term over: a voter that was put out while it was away disturbs nobody.
+#[test]
+fn who_has_less_is_refused_and_its_term_is_not_taken_over() {
+    let mut wires = wires();
+    assert!(wires.elect(0, &[0, 1]));
+    for _ in 0..20 {
+        wires.act(2, |node, now, out| node.stand(now, true, out));
+    }
+    wires.carry(&[0, 1, 2]);
+    assert_eq!((wires.nodes[0].role, wires.nodes[0].term), (Role::Leader, Term(1)));
+    assert_eq!((wires.nodes[1].term, wires.nodes[2].role), (Term(1), Role::Candidate));
+}
+
+/// A torn write costs nothing that is known to be agreed, so that what comes next is put where it belongs.
+#[test]
+fn a_torn_write_keeps_what_is_agreed() {
+    let mut wires = wires();
+    assert!(wires.elect(0, &[0, 1]));
+    wires.beat(0, &[0, 1]);
+    let entries: Vec<Arc<Record>> =
+        (0..3).map(|_| Arc::new(Record { term: Term(1), entry: None, config: None })).collect();
+    let node = &mut wires.nodes[1];
+    let (prev, commit) = (node.last(), node.commit);
+    // Sent as agreed, and not yet written: only the last is not agreed.
+    node.take(0, prev, entries, prev.1 + 2, 9, &mut Vec::new());
+    node.tear();
+    assert!(node.commit > commit && node.last().1 == node.commit, "{:?} {}", node.last(), node.commit);
+}

@@ -137,7 +137,8 @@ impl World {
         let is_cut = self.voters.iter().any(|voter| !self.reaches_services(*voter));
         self.oracle.devices_reached(now, !is_cut);
         let running = |host: &&Host| host.running;
-        if !self.hosts.iter().any(|host| host.running) {
+        // As long as one machine has power, its boot says that not all was lost; a daemon that is stopped there loses nothing.
+        if !self.hosts.iter().any(|host| host.has_kernel()) {
             self.oracle.seen.clear();
             self.oracle.began = now;
         }
