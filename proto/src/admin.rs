@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::brake::BrakesDoc;
+use crate::capacity::CapacityDoc;
 use crate::fact::Text;
 use crate::id::{BootId, HostName, IncidentId};
 use crate::status::{FenceTestLine, GateDoc, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
@@ -54,6 +55,13 @@ pub enum AdminRequest {
     Brakes,
     /// Who keeps the ledger, and who could.
     Voters,
+    /// Would the servers of lost hosts find room on the others?
+    Capacity {
+        /// How many hosts are lost at once; at least 1, at most [`crate::capacity::LOSE_MAX`].
+        lose: u8,
+        /// One of them; `None`: any.
+        host: Option<HostName>,
+    },
 }
 
 /// An operator's order with the means to check it, as kept in the ledger.
@@ -130,6 +138,11 @@ pub enum AdminReply {
     Brakes {
         /// Each with its figures.
         brakes: Box<BrakesDoc>,
+    },
+    /// To [`AdminRequest::Capacity`].
+    Capacity {
+        /// The estimate.
+        capacity: Box<CapacityDoc>,
     },
 }
 

@@ -16,8 +16,11 @@
 
 pub mod admin;
 pub mod brake;
+pub mod capacity;
 pub mod fact;
+pub mod hook;
 pub mod id;
 pub mod message;
+pub mod notification;
 pub mod status;
 pub mod voters;

@@ -53,6 +53,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
         }
         AdminRequest::Gate { .. } => return None,
         AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(samples::brakes()) },
+        AdminRequest::Capacity { .. } => AdminReply::Capacity { capacity: Box::new(samples::capacity()) },
         AdminRequest::Voters => AdminReply::Voters { voters: samples::voters() },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },
     })

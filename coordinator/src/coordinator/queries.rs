@@ -32,6 +32,7 @@ impl Coordinator {
             | AdminRequest::FenceTest { .. }
             | AdminRequest::Brakes
             | AdminRequest::Voters
+            | AdminRequest::Capacity { .. }
             | AdminRequest::Submit { .. } => request,
         };
         if self.confirmed_term().is_none() {
@@ -54,6 +55,10 @@ impl Coordinator {
                 return;
             }
             AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
+            AdminRequest::Capacity { lose, host } => {
+                leader.ask_capacity(&mut cx, call, lose, host);
+                return;
+            }
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;
