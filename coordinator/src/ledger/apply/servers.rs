@@ -1,6 +1,6 @@
 //! The leader's words about the servers of a proven-off host: plan, intents, fates.
 
-use rekindle_proto::fact::{MigrationStatus, Text};
+use rekindle_proto::fact::{MigrationStatus, TEXT_BYTES_MAX, Text};
 use rekindle_proto::id::{HostName, IncidentId, LeadershipId, MigrationId, ServerId, WallTime};
 use rekindle_proto::status::Phase;
 
@@ -30,11 +30,16 @@ impl Ledger {
         if all > INCIDENT_SERVERS_MAX {
             return Err(Outcome::refused(format!("{all} servers; at most {INCIDENT_SERVERS_MAX}")));
         }
-        // The remarks belong to what is told of this change, to people and to the site.
-        let mut text = format!("{} servers; Nova has the host forced down", servers.len());
-        remarks.iter().for_each(|remark| text.extend(["; ", remark.as_str()]));
-        incident.turn(Phase::Evacuating, at, text)?;
+        let text = format!("{} servers; Nova has the host forced down", servers.len());
+        // The remarks belong to what is told of this change, to people and to the site; where they are too long for that,
+        // the story has them line by line.
+        let all = remarks.iter().fold(text.clone(), |all, remark| all + "; " + remark.as_str());
+        let fits = all.len() <= TEXT_BYTES_MAX;
+        incident.turn(Phase::Evacuating, at, if fits { all } else { text })?;
         incident.heartbeat = heartbeat.cloned();
+        for remark in remarks.iter().filter(|_| !fits) {
+            incident.tell(at, remark.clone(), None);
+        }
         for planned in servers {
             incident.plan(at, planned);
         }
