@@ -189,4 +189,5 @@ pub(crate) enum RecordedRequest {
     Gate { host: Option<HostName>, boot: Option<BootId> },
     Brakes,
     Voters,
+    Segments,
 }

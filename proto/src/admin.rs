@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::brake::BrakesDoc;
 use crate::fact::Text;
 use crate::id::{BootId, HostName, IncidentId};
+use crate::segment::SegmentsDoc;
 use crate::status::{FenceTestLine, GateDoc, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
 use crate::voters::VotersDoc;
 
@@ -54,6 +55,8 @@ pub enum AdminRequest {
     Brakes,
     /// Who keeps the ledger, and who could.
     Voters,
+    /// All segments, with their hosts.
+    Segments,
 }
 
 /// An operator's order with the means to check it, as kept in the ledger.
@@ -130,6 +133,11 @@ pub enum AdminReply {
     Brakes {
         /// Each with its figures.
         brakes: Box<BrakesDoc>,
+    },
+    /// To [`AdminRequest::Segments`].
+    Segments {
+        /// Each with its hosts.
+        segments: Box<SegmentsDoc>,
     },
 }
 

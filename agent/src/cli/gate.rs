@@ -79,6 +79,7 @@ async fn asked(socket: &Path, boot: BootId) -> Result<GateDoc, Text> {
         | AdminReply::FenceTest { .. }
         | AdminReply::Brakes { .. }
         | AdminReply::Voters { .. }
+        | AdminReply::Segments { .. }
         | AdminReply::Committed { .. } => return Err("the daemon answered another question".into()),
     };
     if gate.boot != boot {

@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, replay, roster, sim, voters};
+use super::{Exit, Failure, order, pki, replay, roster, segments, sim, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
-const ASK_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(15);
 /// Fence devices are read with time-outs and repetitions of their own, a whole site of them.
 const FENCE_TEST_WITHIN: Duration = Duration::from_secs(120);
 /// An order waits for the ledger: an election may come between.
@@ -69,6 +69,10 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             show(out, *json, &brakes, || render::brakes(&brakes, paint))
         }
         Command::Host(HostCommand::List { json }) => host_list(socket, out, *json, paint).await,
+        Command::Host(HostCommand::Show { host, json }) => segments::show_host(cli, host, *json, out, paint).await,
+        Command::Host(HostCommand::Set(set)) => segments::set_host(cli, set, out).await,
+        Command::Segment(command) => segments::segment(cli, command, out, paint).await,
+        Command::Apply(apply) => segments::apply::run(cli, apply, out).await,
         Command::Voters { json, command: None } => {
             let AdminReply::Voters { voters } = question(socket, &AdminRequest::Voters, ASK_WITHIN).await? else {
                 return Err(unexpected());
@@ -110,7 +114,12 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
     }
 }
 
-async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut impl Write) -> Result<Exit, Failure> {
+pub(super) async fn submit(
+    cli: &Cli,
+    command: OperatorCommand,
+    reason: &str,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
     let order = order::signed(&cli.operator_cert, &cli.operator_key, command, reason)?;
     let reply = ask(&cli.socket, &AdminRequest::Submit { order }, ORDER_WITHIN)
         .await
@@ -126,6 +135,7 @@ async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut imp
         | AdminReply::Gate { .. }
         | AdminReply::FenceTest { .. }
         | AdminReply::Voters { .. }
+        | AdminReply::Segments { .. }
         | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
@@ -170,7 +180,9 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Why { .. }
         | Command::FenceTest { .. }
         | Command::Gate(_)
-        | Command::Host(HostCommand::List { .. })
+        | Command::Host(HostCommand::List { .. } | HostCommand::Show { .. } | HostCommand::Set(_))
+        | Command::Segment(_)
+        | Command::Apply(_)
         | Command::FenceConfirm { .. }
         | Command::Voters { command: None, .. }
         | Command::RecoverQuorum { .. }
@@ -190,6 +202,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Gate { .. }
         | AdminReply::Brakes { .. }
         | AdminReply::Voters { .. }
+        | AdminReply::Segments { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }
@@ -277,7 +290,7 @@ fn pki_command(command: &PkiCommand, out: &mut impl Write) -> Result<Exit, Failu
 }
 
 /// Asks; a refusal is a failure.
-async fn question(socket: &Path, request: &AdminRequest, within: Duration) -> Result<AdminReply, Failure> {
+pub(super) async fn question(socket: &Path, request: &AdminRequest, within: Duration) -> Result<AdminReply, Failure> {
     let reply = ask(socket, request, within).await.map_err(|error| Failure::client(&error, false))?;
     if let AdminReply::Error { kind, text } = &reply {
         return Err(Failure::reply(*kind, text.as_str()));
@@ -314,6 +327,6 @@ pub(super) fn write(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn unexpected() -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::new(Exit::NoDaemon, "the daemon answered another question; are daemon and command of one version?")
 }

@@ -223,6 +223,7 @@ impl Shell {
             | AdminReply::Gate { .. }
             | AdminReply::Brakes { .. }
             | AdminReply::Voters { .. }
+            | AdminReply::Segments { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }

@@ -32,6 +32,7 @@ impl Coordinator {
             | AdminRequest::FenceTest { .. }
             | AdminRequest::Brakes
             | AdminRequest::Voters
+            | AdminRequest::Segments
             | AdminRequest::Submit { .. } => request,
         };
         if self.confirmed_term().is_none() {
@@ -54,6 +55,7 @@ impl Coordinator {
                 return;
             }
             AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
+            AdminRequest::Segments => AdminReply::Segments { segments: Box::new(view::segments(&cx)) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;
@@ -141,7 +143,7 @@ fn refuse_order(
                 }
                 refused(format!("{host} is not silent: nothing holds a verdict on it"))
             }
-            OperatorCommand::ConfirmOff { .. } => None,
+            OperatorCommand::ConfirmOff { .. } | OperatorCommand::Segment(_) => None,
         },
     }
 }

@@ -3,6 +3,7 @@
 
 mod brake;
 mod incident;
+mod segments;
 mod status;
 mod table;
 mod voters;
@@ -13,6 +14,7 @@ use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 
 pub use brake::brakes;
 pub use incident::{incident, incidents};
+pub use segments::{host, segment, segments};
 pub use status::{headline, hosts, status};
 use table::{Cell, table};
 pub use voters::voters;

@@ -3,6 +3,7 @@
 mod epoch;
 mod leader_acts;
 mod proofs;
+mod segments;
 mod sequences;
 mod standing;
 mod words;
