@@ -55,13 +55,13 @@ pub fn init(settings: LogSettings) -> Result<(), TelemetryError> {
 /// Logs what the coordinator says happened.
 pub fn log_event(event: &Event) {
     match event {
-        Event::Phase { incident, host, phase, text } => {
+        Event::Phase { incident, number, host, phase, text } => {
             let incident = incident.map(|id| id.0);
             let text = plain(text.as_str());
             if *phase == Phase::Stuck {
-                tracing::error!(target: "rekindle::event::phase", incident, %host, %phase, "{text}");
+                tracing::error!(target: "rekindle::event::phase", incident, number, %host, %phase, "{text}");
             } else {
-                tracing::info!(target: "rekindle::event::phase", incident, %host, %phase, "{text}");
+                tracing::info!(target: "rekindle::event::phase", incident, number, %host, %phase, "{text}");
             }
         }
         Event::Member { host, member, state } => {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn phase(phase: Phase, text: &str) -> Event {
-        Event::Phase { incident: Some(IncidentId(14)), host: host("cmp-04"), phase, text: text.into() }
+        Event::Phase { incident: Some(IncidentId(14)), number: 3, host: host("cmp-04"), phase, text: text.into() }
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         let line = logged(&phase(Phase::Unclean, "3 testimonies of 4 (need 3)"), false);
         assert!(
             line.contains(
-                " INFO rekindle::event::phase: 3 testimonies of 4 (need 3) incident=14 host=cmp-04 phase=unclean"
+                " INFO rekindle::event::phase: 3 testimonies of 4 (need 3) incident=14 number=3 host=cmp-04 phase=unclean"
             ),
             "{line}"
         );

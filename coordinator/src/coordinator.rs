@@ -13,12 +13,11 @@ use std::net::SocketAddr;
 use rekindle_proto::admin::{AdminReply, SignedOrder};
 use rekindle_proto::id::{HostName, Incarnation, IncidentId, MemberId, PathName, Term};
 use rekindle_proto::message::Message;
-use rekindle_proto::status::Phase;
 
 use crate::context::{Context, HeardBook, Outbox};
 use crate::io::{Event, Input, Output, Peer};
 use crate::leader::Leader;
-use crate::ledger::{Entry, Ledger, Position, Statement};
+use crate::ledger::{Entry, Incident, Ledger, Position, Statement};
 use crate::member::{Member, Testimony, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
 use crate::policy::Setup;
@@ -204,6 +203,12 @@ impl Coordinator {
             Input::VotersChanged { call, result } => {
                 self.with_leader(now, |leader, cx| leader.voters_changed(cx, call, result));
             }
+            Input::HookDone { call, result } => {
+                self.with_leader(now, |leader, _| leader.hook_done(call, result));
+            }
+            Input::Posted { call, result } => {
+                self.with_leader(now, |leader, cx| leader.posted(cx, call, result));
+            }
             Input::Query { call, request } => self.query(now, call, request),
         }
         self.settle(now);
@@ -320,8 +325,9 @@ impl Coordinator {
     }
 
     fn committed(&mut self, now: Now, position: Position, entry: &Entry) {
-        let before: BTreeMap<IncidentId, Phase> =
-            self.ledger.open_incidents().map(|incident| (incident.id, incident.phase)).collect();
+        let number = |incident: &Incident| incident.turns.last().map_or(0, |turn| turn.number);
+        let before: BTreeMap<IncidentId, u32> =
+            self.ledger.open_incidents().map(|incident| (incident.id, number(incident))).collect();
         let last = self.ledger.last_incident;
         let outcome = self.ledger.apply(position, entry);
         for incident in self.ledger.incidents.values().filter(|incident| incident.id > last) {
@@ -346,6 +352,9 @@ impl Coordinator {
         let superseded = self.ledger.voters.generation < self.generation();
         let leader = leader.filter(|_| !superseded);
         let us = leader.as_ref() == Some(&self.setup.host);
+        if self.leader.is_some() && self.setup.policy.webhook && (!us || self.leads() != Some(term)) {
+            self.out.push(Output::StopPosts);
+        }
         if us && self.leads() != Some(term) {
             let mut cx =
                 context(&self.setup, &self.ledger, (&self.membership, &self.further), &self.heard, &mut self.out, now);

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
+use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{
     DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaAggregate, NovaError,
     NovaMigration, NovaServer, NovaService, StopReason, Text, Watchdog,
@@ -16,10 +17,14 @@ use rekindle_proto::id::{
     BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
 };
 use rekindle_proto::message::Message;
+use rekindle_proto::notification::Notification;
 use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::CapacityQuestion;
+use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
+use crate::notice::PostOrder;
 use crate::order::{
     DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
 };
@@ -188,6 +193,20 @@ pub enum Input {
         /// Whether it is committed; else what Raft says. After a time-out it may yet be.
         result: Result<(), Text>,
     },
+    /// The answer to [`Output::RunHook`].
+    HookDone {
+        /// Which call.
+        call: CallId,
+        /// What it wrote, or how it failed; within its time-out.
+        result: Result<Text, Text>,
+    },
+    /// The answer to [`Output::Post`].
+    Posted {
+        /// Which call.
+        call: CallId,
+        /// Whether the receiver took it; else why it was given up.
+        result: Result<(), Text>,
+    },
     /// An operator asks.
     Query {
         /// To be repeated in [`Output::Answer`].
@@ -311,6 +330,15 @@ pub enum Output {
     },
     /// End a guest's process on the local hypervisor, without a word to the guest. [`Input::GuestDestroyed`] follows.
     DestroyGuest(DestroyOrder),
+    /// Run a command of the site. [`Input::HookDone`] follows.
+    RunHook(HookOrder),
+    /// Tell the readers of the local socket.
+    Notice(Box<Notification>),
+    /// Post to the site's webhook, one after the other in this order, each until it is taken or refused for good.
+    /// [`Input::Posted`] follows.
+    Post(PostOrder),
+    /// Forget every [`Output::Post`] without an answer: another leads, or leads anew.
+    StopPosts,
     /// Answer an operator.
     Answer {
         /// From the query.
@@ -379,6 +407,10 @@ pub enum NovaRead {
         /// What.
         lookup: Lookup,
     },
+    /// Placement, and what the loss of hosts would mean by it. The adapter reads, and answers by
+    /// [`crate::capacity::examine`], which may take seconds, beside the loop. Answered by [`NovaAnswer::Capacity`], within
+    /// [`crate::CAPACITY_WITHIN`].
+    Capacity(CapacityQuestion),
 }
 
 /// What Nova said.
@@ -400,6 +432,8 @@ pub enum NovaAnswer {
     Project(Option<Text>),
     /// The aggregates of the host.
     Aggregates(Vec<NovaAggregate>),
+    /// The estimate, or why the question has no answer.
+    Capacity(Result<Box<CapacityDoc>, Text>),
 }
 
 /// A change worth a log line and a metric. One per change of phase.
@@ -409,6 +443,8 @@ pub enum Event {
     Phase {
         /// Its number, once the ledger has given one.
         incident: Option<IncidentId>,
+        /// Which change of it, from 1; 0 before the ledger knows of it.
+        number: u32,
         /// The host.
         host: HostName,
         /// The phase it is in now.

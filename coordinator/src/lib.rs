@@ -31,6 +31,9 @@
 //! | [`brake`] | what holds an act back although everything else speaks for it |
 //! | [`fencing`] | whether a device is the host's own, and whether the host is proven off |
 //! | [`recovery`] | what is to become of each server |
+//! | [`notice`] | what the outside is told of an incident |
+//! | [`hook`] | when a command of the site is run, and what waits for it |
+//! | [`capacity`] | whether the servers of lost hosts would find room, as an estimate |
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
@@ -40,9 +43,11 @@
 #![forbid(unsafe_code)]
 
 pub mod brake;
+pub mod capacity;
 mod context;
 mod coordinator;
 pub mod fencing;
+pub mod hook;
 pub mod io;
 mod leader;
 pub mod ledger;
@@ -50,6 +55,7 @@ pub mod life;
 mod member;
 pub mod membership;
 pub mod mutant;
+pub mod notice;
 pub mod order;
 pub mod paths;
 pub mod permit;
@@ -63,4 +69,5 @@ mod voter;
 pub mod voters;
 
 pub use coordinator::{Acquaintance, Coordinator, proven_generation};
+pub use leader::CAPACITY_WITHIN;
 pub use voter::Ailment;

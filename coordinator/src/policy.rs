@@ -8,6 +8,7 @@ use rekindle_proto::fact::{DeviceName, MemberRole};
 use rekindle_proto::id::{BootId, ClusterName, HostName, Incarnation, PathName, SystemUuid};
 use serde::{Deserialize, Serialize};
 
+use crate::hook::HookRule;
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
 use crate::recovery::{OrderPolicy, SelectPolicy};
@@ -116,6 +117,13 @@ pub struct Policy {
     pub select: SelectPolicy,
     /// In which order.
     pub order: OrderPolicy,
+    /// Between two readings of Placement, by which `why` and a metric tell whether the servers of a host would find room.
+    /// `None`: it is not read.
+    pub capacity_every: Option<Duration>,
+    /// Commands of the site, in the order of the configuration; at most [`crate::hook::HOOKS_MAX`].
+    pub hooks: Vec<HookRule>,
+    /// Whether changes of phase are posted to the site.
+    pub webhook: bool,
 }
 
 impl Default for Policy {
@@ -141,6 +149,9 @@ impl Default for Policy {
             lock: LockServers::Altered,
             select: SelectPolicy::default(),
             order: OrderPolicy::default(),
+            capacity_every: None,
+            hooks: Vec::new(),
+            webhook: false,
         }
     }
 }

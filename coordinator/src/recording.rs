@@ -189,5 +189,6 @@ pub(crate) enum RecordedRequest {
     Gate { host: Option<HostName>, boot: Option<BootId> },
     Brakes,
     Voters,
+    Capacity { lose: u8, host: Option<HostName> },
     Segments,
 }

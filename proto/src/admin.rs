@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::brake::BrakesDoc;
+use crate::capacity::CapacityDoc;
 use crate::fact::Text;
 use crate::id::{BootId, HostName, IncidentId};
 use crate::segment::SegmentsDoc;
@@ -55,6 +56,13 @@ pub enum AdminRequest {
     Brakes,
     /// Who keeps the ledger, and who could.
     Voters,
+    /// Would the servers of lost hosts find room on the others?
+    Capacity {
+        /// How many hosts are lost at once; at least 1, at most [`crate::capacity::LOSE_MAX`].
+        lose: u8,
+        /// One of them; `None`: any.
+        host: Option<HostName>,
+    },
     /// All segments, with their hosts.
     Segments,
 }
@@ -133,6 +141,11 @@ pub enum AdminReply {
     Brakes {
         /// Each with its figures.
         brakes: Box<BrakesDoc>,
+    },
+    /// To [`AdminRequest::Capacity`].
+    Capacity {
+        /// The estimate.
+        capacity: Box<CapacityDoc>,
     },
     /// To [`AdminRequest::Segments`].
     Segments {

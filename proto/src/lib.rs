@@ -17,9 +17,12 @@
 
 pub mod admin;
 pub mod brake;
+pub mod capacity;
 pub mod fact;
+pub mod hook;
 pub mod id;
 pub mod message;
+pub mod notification;
 pub mod segment;
 pub mod status;
 pub mod voters;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::CapacitySummary;
 use crate::fact::{GateReport, MemberRole, PowerState, Text};
 use crate::id::{
     BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, PathName, ServerId, Term,
@@ -86,6 +87,9 @@ pub struct StatusDoc {
     /// Disarmed for a time: how long until the cluster is armed again by itself, in milliseconds.
     #[serde(default)]
     pub armed_again_in_ms: Option<u64>,
+    /// Whether the servers of one lost host would find room, by the leader's latest reading of Placement.
+    #[serde(default)]
+    pub capacity: Option<CapacitySummary>,
 }
 
 /// One host in `status`.
@@ -289,6 +293,9 @@ pub struct WhyDoc {
     pub guards: Vec<GuardLine>,
     /// What would be done, in order.
     pub plan: Vec<Text>,
+    /// Whether its servers would find room elsewhere, by the last reading of Placement. It holds nothing.
+    #[serde(default)]
+    pub capacity: Option<Text>,
 }
 
 /// One guard of `why`.

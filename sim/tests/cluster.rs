@@ -5,6 +5,7 @@
     reason = "one seed is one story whichever thread tells it; how many is asked for"
 )]
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use rekindle_sim::deed::Span;
@@ -112,6 +113,41 @@ fn what_once_broke_a_promise_does_so_no_more() {
         let outcome = run(&random::scenario(seed, &(*HOSTS.start()..=most)), seed);
         assert!(outcome.broken.is_none(), "seed {seed} ({was}): {:?}", outcome.broken);
     }
+}
+
+/// Seeds with a hook at every point: few, as they only add delays to what the others tell.
+const HOOKED: u64 = 60;
+
+/// What is posted of an incident, by whichever leader, is all of its changes: repeated at most, never with a gap, and the first
+/// telling of each in order.
+fn no_change_is_skipped(seed: u64, story: &[String]) {
+    let mut told: BTreeMap<&str, u32> = BTreeMap::new();
+    for line in story {
+        // "12.3 s [host-3] posts cluster/incident/number/at from -> to"
+        let Some((_, post)) = line.split_once("] posts ") else { continue };
+        let id: Vec<&str> = post.split([' ', '/']).collect();
+        let number: u32 = id[2].parse().expect("a number");
+        let last = told.entry(id[1]).or_default();
+        assert!(number <= *last + 1, "seed {seed}: incident {}: {number} was told after {last}: {line}", id[1]);
+        *last = number.max(*last);
+    }
+    let ended = story.iter().filter(|line| line.contains(" -> recovered") && line.contains("] posts ")).count();
+    let hooked = story.iter().filter(|line| line.contains("] recovered hook for ")).count();
+    assert!(ended >= hooked, "seed {seed}: {hooked} incidents came to their last hook, {ended} ends were posted");
+}
+
+#[test]
+fn a_hook_runs_once_and_keeps_no_promise_from_being_kept() {
+    let mut recovered = 0;
+    for seed in 0..HOOKED {
+        let mut scenario = random::scenario(seed, &(5..=24));
+        scenario.cluster.policy.hooks = Some(true);
+        let outcome = run(&scenario, seed);
+        assert!(outcome.broken.is_none(), "seed {seed}: {:?}", outcome.broken);
+        recovered += outcome.story.iter().filter(|line| line.contains("] recovered hook for ")).count();
+        no_change_is_skipped(seed, &outcome.story);
+    }
+    assert!(recovered >= 20, "only {recovered} incidents of {HOOKED} seeds came to their last hook");
 }
 
 #[test]

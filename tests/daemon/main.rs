@@ -5,9 +5,12 @@
 //! the first thread. Arguments are libtest's: a filter, `--exact`, `--list`.
 
 mod bmc;
+mod capacity;
 mod disk;
+mod hooks;
 mod hosts;
 mod leader;
+mod notifications;
 mod nova;
 mod quorum;
 mod replay;
@@ -40,6 +43,13 @@ fn tests() -> Vec<Test> {
         test!(bmc::a_wrong_password_is_stuck_and_nothing_is_evacuated),
         test!(bmc::a_silent_bmc_is_waited_for_and_nothing_is_evacuated),
         test!(bmc::a_bmc_that_says_ok_and_stays_on_is_stuck_and_nothing_is_evacuated),
+        test!(capacity::it_is_told_by_any_member_and_counts_who_is_closed),
+        test!(capacity::a_cloud_without_placement_only_has_no_answer),
+        test!(hooks::each_is_run_once_and_none_keeps_the_servers_down),
+        test!(hooks::one_that_holds_is_waited_for_until_an_operator_resumes),
+        test!(hooks::one_whose_leader_died_is_not_run_again),
+        test!(notifications::a_receiver_that_was_down_is_told_all_also_by_the_next_leader),
+        test!(notifications::every_voters_socket_tells_the_same),
         test!(nova::errors_are_waited_out),
         test!(nova::a_slow_nova_is_waited_for),
         test!(nova::worthless_tokens_are_renewed),

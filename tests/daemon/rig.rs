@@ -142,3 +142,14 @@ pub(crate) async fn eventually<T>(mut wanted: impl FnMut() -> Result<T>) -> Resu
         }
     }
 }
+
+/// The same, where asking takes its time.
+pub(crate) async fn eventually_async<T>(mut wanted: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match wanted().await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(200)).await,
+            result => return result,
+        }
+    }
+}

@@ -83,6 +83,11 @@ impl AdminSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
+    /// The next connection, for whoever speaks another protocol on such a socket.
+    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
     /// Serves until the receiver of the questions is gone.
     pub async fn serve(self, questions: mpsc::Sender<Question>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));

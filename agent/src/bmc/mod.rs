@@ -5,7 +5,7 @@
 //! the machine's power.
 
 mod ipmitool;
-mod process;
+pub(crate) mod process;
 #[cfg(test)]
 mod tests;
 

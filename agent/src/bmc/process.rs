@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rekindle_proto::fact::{DeviceError, Text};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -20,10 +20,19 @@ pub(super) const KILL_GRACE: Duration = Duration::from_millis(500);
 
 /// What a driver said.
 #[derive(Debug)]
-pub(super) struct Output {
-    pub(super) status: ExitStatus,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// What a program gets from us.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    /// On its standard input. Whether it reads it is its own matter.
+    pub(crate) input: Vec<u8>,
+    /// Its `PATH`; empty: none.
+    pub(crate) path: &'static str,
 }
 
 /// A driver that is running. Dropping it kills the whole group.
@@ -34,6 +43,16 @@ struct Running {
 
 /// Runs a program with no input, no environment but the C locale, in a process group of its own.
 pub(super) async fn run(program: &Path, arguments: &[String], within: Duration) -> Result<Output, DeviceError> {
+    run_fed(program, arguments, Feed::default(), within).await
+}
+
+/// The same with something on its standard input.
+pub(crate) async fn run_fed(
+    program: &Path,
+    arguments: &[String],
+    feed: Feed,
+    within: Duration,
+) -> Result<Output, DeviceError> {
     let unusable = |error: io::Error| DeviceError::Unusable(Text::new(format!("{}: {error}", program.display())));
     let mut command = Command::new(program);
     command
@@ -41,15 +60,18 @@ pub(super) async fn run(program: &Path, arguments: &[String], within: Duration) 
         .env_clear()
         .env("LC_ALL", "C")
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(if feed.input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
+    if !feed.path.is_empty() {
+        command.env("PATH", feed.path);
+    }
     let child = command.spawn().map_err(unusable)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let mut running = Running { child, group };
-    if let Ok(output) = timeout(within, running.output()).await {
+    if let Ok(output) = timeout(within, running.output(feed.input)).await {
         return output.map_err(unusable);
     }
     running.kill();
@@ -62,9 +84,16 @@ pub(super) async fn run(program: &Path, arguments: &[String], within: Duration) 
 }
 
 impl Running {
-    async fn output(&mut self) -> io::Result<Output> {
+    async fn output(&mut self, input: Vec<u8>) -> io::Result<Output> {
+        let stdin = self.child.stdin.take();
+        let fed = async {
+            if let Some(mut stdin) = stdin {
+                // One that does not read is not made to.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        let (stdout, stderr) = tokio::join!(bounded(stdout), bounded(stderr));
+        let ((), stdout, stderr) = tokio::join!(fed, bounded(stdout), bounded(stderr));
         let status = self.child.wait().await?;
         // Reaped: its number may soon be another's.
         self.group = None;

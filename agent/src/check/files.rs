@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rekindle_coordinator::policy::ladder;
 use rekindle_proto::fact::MemberRole;
 
-use super::CheckLine;
+use super::{CheckLine, Verdict};
 use crate::config::Config;
 use crate::hypervisor::HypervisorSettings;
 
@@ -93,6 +93,39 @@ pub(super) fn secrets(config: &Config) -> Vec<CheckLine> {
         lines.extend(entry(&nova.clouds_file, &nova.cloud));
     }
     lines
+}
+
+/// What notifications need where they are told.
+pub(super) fn notifications(config: &Config) -> Vec<CheckLine> {
+    if config.notifications.socket.is_some() && !config.is_voter() {
+        let mend = "only voters and standbys keep the ledger: read the socket of one of them";
+        return vec![CheckLine::warn("socket of notifications", "nothing is ever told here", mend)];
+    }
+    let Some(webhook) = config.notifications.webhook.as_ref().filter(|_| config.is_voter()) else { return Vec::new() };
+    let missing = "put a random secret of 16 to 1024 bytes there, mode 0600, and give it to the receiver";
+    let mut lines = vec![secret(Secret { what: "webhook secret", path: &webhook.secret_file, missing })];
+    if lines.iter().all(|line| line.verdict == Verdict::Fine)
+        && let Err(why) = crate::notify::read_secret(&webhook.secret_file)
+    {
+        lines = vec![CheckLine::fail("webhook secret", why, missing)];
+    }
+    if webhook.url.starts_with("http://") {
+        let mend = "use https:// : whoever listens reads which host failed and why";
+        lines.push(CheckLine::warn("webhook", "is posted to unencrypted", mend));
+    }
+    lines
+}
+
+/// Programs of the site that a leader runs.
+pub(super) fn hooks(config: &Config) -> Vec<CheckLine> {
+    let line = |hook: &crate::hook::HookSettings| {
+        let what = format!("{} hook {}", hook.rule.on, hook.program.display());
+        match crate::hook::look_at(&hook.program) {
+            Ok(found) => CheckLine::fine(what, found),
+            Err(error) => CheckLine::fail(what, error, "the leader runs it: it must be there on every voter, and safe"),
+        }
+    };
+    if config.is_voter() { config.hooks.iter().map(line).collect() } else { Vec::new() }
 }
 
 /// Whether the cloud is in the file. Nothing is said of a file that cannot be read: that has a line already.

@@ -137,6 +137,8 @@ pub async fn run(config: &Config, adapters: Adapters, tell: &mut (dyn FnMut(&Che
     told(place::seeds(config).await);
     told(files::voter(config));
     told(files::secrets(config));
+    told(files::hooks(config));
+    told(files::notifications(config));
     if let Some(nova) = adapters.nova {
         told(vec![adapter("nova", nova, "see the words above, clouds.yaml and the route to Keystone").await]);
     }

@@ -110,6 +110,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Would the servers of lost hosts find room on the others? An estimate from Placement; Nova's scheduler decides.
+    Capacity {
+        /// How many hosts are lost at once.
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 1,
+            value_parser = clap::value_parser!(u8).range(1..=i64::from(rekindle_proto::capacity::LOSE_MAX))
+        )]
+        lose: u8,
+        /// A host that is among them; any, if left out.
+        #[arg(long, value_name = "HOST")]
+        host: Option<HostName>,
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Give a new cluster its first roster. Once; the cluster starts disarmed.
     Init {
         /// TOML: a `[[host]]` entry each, with host, and perhaps role and domain.

@@ -78,6 +78,7 @@ async fn asked(socket: &Path, boot: BootId) -> Result<GateDoc, Text> {
         | AdminReply::Why { .. }
         | AdminReply::FenceTest { .. }
         | AdminReply::Brakes { .. }
+        | AdminReply::Capacity { .. }
         | AdminReply::Voters { .. }
         | AdminReply::Segments { .. }
         | AdminReply::Committed { .. } => return Err("the daemon answered another question".into()),

@@ -20,6 +20,8 @@ use crate::admin::ask;
 pub(super) const ASK_WITHIN: Duration = Duration::from_secs(15);
 /// Fence devices are read with time-outs and repetitions of their own, a whole site of them.
 const FENCE_TEST_WITHIN: Duration = Duration::from_secs(120);
+/// Placement is asked twice about every host, a whole site of them.
+const CAPACITY_WITHIN: Duration = Duration::from_secs(130);
 /// An order waits for the ledger: an election may come between.
 const ORDER_WITHIN: Duration = Duration::from_secs(30);
 /// `--watch` draws that often.
@@ -61,6 +63,14 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             show(out, *json, &devices, || render::fence_test(&devices, paint))?;
             let all = !devices.is_empty() && devices.iter().all(|device| device.bound && device.power.is_some());
             Ok(if all { Exit::Done } else { Exit::Refused })
+        }
+        Command::Capacity { lose, host, json } => {
+            let request = AdminRequest::Capacity { lose: *lose, host: host.clone() };
+            let AdminReply::Capacity { capacity } = question(socket, &request, CAPACITY_WITHIN).await? else {
+                return Err(unexpected());
+            };
+            show(out, *json, &capacity, || render::capacity(&capacity, paint))?;
+            Ok(if capacity.survives { Exit::Done } else { Exit::Refused })
         }
         Command::Brake { json, command: None } => {
             let AdminReply::Brakes { brakes } = question(socket, &AdminRequest::Brakes, ASK_WITHIN).await? else {
@@ -135,6 +145,7 @@ pub(super) async fn submit(
         | AdminReply::Gate { .. }
         | AdminReply::FenceTest { .. }
         | AdminReply::Voters { .. }
+        | AdminReply::Capacity { .. }
         | AdminReply::Segments { .. }
         | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
@@ -179,6 +190,7 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Incident { .. }
         | Command::Why { .. }
         | Command::FenceTest { .. }
+        | Command::Capacity { .. }
         | Command::Gate(_)
         | Command::Host(HostCommand::List { .. } | HostCommand::Show { .. } | HostCommand::Set(_))
         | Command::Segment(_)
@@ -201,6 +213,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::FenceTest { .. }
         | AdminReply::Gate { .. }
         | AdminReply::Brakes { .. }
+        | AdminReply::Capacity { .. }
         | AdminReply::Voters { .. }
         | AdminReply::Segments { .. }
         | AdminReply::Committed { .. }

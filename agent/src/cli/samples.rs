@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::brake::{BrakeLine, BrakesDoc, HeldLine};
+use rekindle_proto::capacity::{CapacityDoc, ClassLine, LossLine, UnfitLine};
 use rekindle_proto::fact::{MemberRole, PowerState, Text};
 use rekindle_proto::id::{
     ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, SegmentHostId, SegmentId, ServerId,
@@ -109,6 +110,7 @@ pub(crate) fn busy() -> StatusDoc {
         alarms: vec![Text::new("nova: slow, 2.1 s a call")],
         strangers: Vec::new(),
         armed_again_in_ms: None,
+        capacity: None,
     }
 }
 
@@ -238,6 +240,38 @@ pub(crate) fn why(protected: bool) -> WhyDoc {
             guard("fence-device", true, "ipmi-tool@cmp-04-bmc reads on, bound"),
         ],
         plan: if protected { vec!["power off by ipmi-tool@cmp-04-bmc".into()] } else { Vec::new() },
+        capacity: protected.then(|| "its 14 servers would find room on the others (an estimate, read 7 s ago)".into()),
+    }
+}
+
+pub(crate) fn capacity() -> CapacityDoc {
+    let loss = |name: &str, servers, wants: Option<u64>| LossLine {
+        hosts: vec![host(name)],
+        servers,
+        unfit: u32::from(wants.is_some()),
+        short: wants.map(|wants| ("VCPU".to_owned(), wants)).into_iter().collect(),
+        named: wants
+            .map(|wants| UnfitLine {
+                server: ServerId(uuid::Uuid::from_u128(7)),
+                wants: BTreeMap::from([("VCPU".to_owned(), wants)]),
+                why: Text::new(format!("wants VCPU {wants}; the most that one host has free is 16")),
+            })
+            .into_iter()
+            .collect(),
+    };
+    CapacityDoc {
+        at: after(0),
+        lose: 1,
+        host: None,
+        survives: false,
+        tried: 2,
+        of: 2,
+        failing: 1,
+        losses: vec![loss("cmp-01", 20, Some(32)), loss("cmp-02", 22, None)],
+        classes: vec![ClassLine { class: "VCPU".into(), capacity: 64, used: 40, most_free: 16 }],
+        closed: BTreeMap::from([(host("cmp-03"), "maintenance: new disks".into())]),
+        open: 2,
+        notes: vec!["an estimate".into()],
     }
 }
 

@@ -55,6 +55,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
         }
         AdminRequest::Gate { .. } => return None,
         AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(samples::brakes()) },
+        AdminRequest::Capacity { .. } => AdminReply::Capacity { capacity: Box::new(samples::capacity()) },
         AdminRequest::Voters => AdminReply::Voters { voters: samples::voters() },
         AdminRequest::Segments => AdminReply::Segments { segments: Box::new(samples::segments()) },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },

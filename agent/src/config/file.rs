@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::fact::MemberRole;
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, SystemUuid};
 use serde::Deserialize;
 
@@ -26,10 +27,14 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) fence_device: Vec<DeviceTable>,
     #[serde(default)]
+    pub(super) hook: Vec<HookTable>,
+    #[serde(default)]
     pub(super) recovery: RecoveryTable,
     pub(super) nova: Option<NovaTable>,
     #[serde(default)]
     pub(super) libvirt: LibvirtTable,
+    #[serde(default)]
+    pub(super) notifications: NotificationsTable,
     #[serde(default)]
     pub(super) log: LogTable,
 }
@@ -128,6 +133,22 @@ pub(super) struct DeviceTable {
     pub(super) username: String,
     pub(super) password_file: String,
     pub(super) cipher_suite: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HookTable {
+    pub(super) on: HookPoint,
+    pub(super) command: Vec<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) on_failure: Option<OnFailureWord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnFailureWord {
+    Continue,
+    Hold,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -240,6 +261,17 @@ pub(super) struct NovaTable {
     pub(super) cloud: String,
     pub(super) clouds_file: Option<String>,
     pub(super) timeout: Option<String>,
+    pub(super) capacity_every: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NotificationsTable {
+    pub(super) socket: Option<String>,
+    pub(super) webhook: Option<String>,
+    pub(super) webhook_secret_file: Option<String>,
+    pub(super) webhook_ca_file: Option<String>,
+    pub(super) webhook_timeout: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,8 @@
 
 mod devices;
 mod file;
+mod hooks;
+mod notifications;
 mod paths;
 mod refusal;
 mod rules;
@@ -21,8 +23,10 @@ use rekindle_proto::id::{BootId, ClusterName, DomainName, HostName, Incarnation,
 pub use refusal::{ConfigError, Refusal};
 
 use crate::bmc::DeviceAccess;
+use crate::hook::HookSettings;
 use crate::hypervisor::HypervisorSettings;
 use crate::ledger::LedgerSettings;
+use crate::notify::NotificationSettings;
 use crate::nova::NovaSettings;
 use crate::transport::{TlsFiles, TransportSettings};
 
@@ -54,6 +58,10 @@ pub struct Config {
     pub hypervisor: HypervisorSettings,
     /// How and where to log.
     pub log: LogSettings,
+    /// The site's hooks, in the file's order: [`Policy::hooks`] with what is run.
+    pub hooks: Vec<HookSettings>,
+    /// Whom to tell of incidents.
+    pub notifications: NotificationSettings,
 }
 
 /// `[member]`: what differs from host to host.

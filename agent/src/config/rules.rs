@@ -16,7 +16,7 @@ use super::file::{
     NovaTable, OnAgentDeathWord, ReadmissionWord, RecoveryTable,
 };
 use super::refusal::{ConfigError, Refusal, written};
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, paths, select};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, select};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
 use crate::transport::TlsFiles;
@@ -26,11 +26,13 @@ const STATE_DIR: &str = "/var/lib/rekindle";
 /// The admin socket if nothing is said: in systemd's `RuntimeDirectory=rekindle`.
 pub(super) const ADMIN_SOCKET: &str = "/run/rekindle/admin.sock";
 /// Longest path of a Unix socket, in bytes: `sun_path` less its final zero, and less the suffix under which it is made.
-const SOCKET_PATH_BYTES_MAX: usize = 107 - 4;
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107 - 4;
 /// Labels of one member: a label is a time series' name for ever.
 const LABELS_MAX: usize = 16;
 /// Total time-out of a Nova call, if nothing is said.
 const NOVA_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two readings of Placement, if nothing is said.
+const CAPACITY_EVERY: Duration = Duration::from_secs(300);
 /// An evacuate intent without a migration record is closed 120 s after its call (I11): every call must be over by then.
 const NOVA_TIMEOUT_MAX: Duration = Duration::from_secs(100);
 
@@ -46,6 +48,11 @@ impl Checker {
     pub(super) fn refuse(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
         let value = written(&self.table, key);
         self.refusals.push(Refusal { key: key.to_owned(), value, rule: rule.into(), reason: reason.into() });
+    }
+
+    /// The same without the value: it may hold a secret.
+    pub(super) fn refuse_unshown(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
+        self.refusals.push(Refusal { key: key.to_owned(), value: None, rule: rule.into(), reason: reason.into() });
     }
 
     /// A relative path is taken from the file's own directory.
@@ -121,8 +128,13 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     };
     let cluster = self::cluster(&mut on, cluster, &member);
     let paths = paths::matrix(&mut on, &file.path_rule);
-    let policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
+    let mut policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
+    policy.capacity_every = file.nova.as_ref().and_then(|table| capacity_every(&mut on, table));
+    let hooks = hooks::check(&mut on, &file.hook);
+    policy.hooks = hooks.iter().map(|hook| hook.rule.clone()).collect();
+    let notifications = notifications::check(&mut on, &file.notifications, &member.admin_socket);
+    policy.webhook = notifications.webhook.is_some();
     let nova = file.nova.map(|table| nova(&mut on, &table, &policy.select));
     if let Some(nova) = nova.as_ref().filter(|nova| nova.timeout >= policy.evacuate_settle) {
         let rule = format!(
@@ -141,7 +153,7 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     if !on.refusals.is_empty() {
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     }
-    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log })
+    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks, notifications })
 }
 
 /// A duration as it would be written.
@@ -348,6 +360,9 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             Some(LockWord::Always) => LockServers::Always,
             None => default.lock,
         },
+        capacity_every: default.capacity_every,
+        hooks: default.hooks,
+        webhook: default.webhook,
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
         select: select::select(on, &recovery.select),
         order: select::order(on, &recovery.order),
@@ -388,6 +403,18 @@ fn nova(on: &mut Checker, table: &NovaTable, select: &SelectPolicy) -> NovaSetti
         timeout: on.duration("nova.timeout", table.timeout.as_deref(), NOVA_TIMEOUT, bounds, why),
         keys: select.keys(),
     }
+}
+
+/// `"5m"`, or `"off"`.
+fn capacity_every(on: &mut Checker, table: &NovaTable) -> Option<Duration> {
+    let given = table.capacity_every.as_deref();
+    if given == Some("off") {
+        return None;
+    }
+    let why = "each reading is two calls of Placement for every host; after a day it says nothing about today. \"off\" \
+               reads nothing";
+    let bounds = (Duration::from_secs(30), Duration::from_secs(24 * 3_600));
+    Some(on.duration("nova.capacity_every", given, CAPACITY_EVERY, bounds, why))
 }
 
 fn hypervisor(on: &mut Checker, table: &LibvirtTable, role: MemberRole) -> HypervisorSettings {

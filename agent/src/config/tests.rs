@@ -28,6 +28,19 @@ cloud = "rekindle"
 
 const DEVICE: &str = "driver = \"ipmi-tool\"\nusername = \"u\"\npassword_file = \"p\"\n";
 
+/// What a file with `[nova]` and nothing else about thresholds means.
+fn by_default() -> Policy {
+    Policy { capacity_every: Some(std::time::Duration::from_secs(300)), ..Policy::default() }
+}
+
+fn hook(lines: &str) -> String {
+    format!("{GOOD}\n[[hook]]\n{lines}\n")
+}
+
+fn notifications(lines: &str) -> String {
+    format!("{GOOD}\n[notifications]\n{lines}\n")
+}
+
 pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(FILE))
 }
@@ -49,7 +62,7 @@ fn after(table: &str, line: &str) -> String {
 fn the_example_is_taken_and_holds_every_key() {
     let text = include_str!("../../../docs/rekindle.toml");
     let config = parse(text).expect("the example is taken");
-    assert_eq!(config.policy, Policy::default(), "what the example leaves out has its default");
+    assert_eq!(config.policy, by_default(), "what the example leaves out has its default");
     assert_eq!(config.cluster.tls.key, Path::new("/etc/rekindle/cmp-05.key"));
     assert!(config.is_voter());
     // Every commented key, uncommented, is a key we know, and its shown value is the default or harmless.
@@ -57,12 +70,19 @@ fn the_example_is_taken_and_holds_every_key() {
     for line in text.lines() {
         match line.strip_prefix("# ") {
             Some(key) if key.contains(" = ") && key.starts_with(|c: char| c.is_ascii_lowercase()) => open.push_str(key),
+            // The keys of a path rule are shown indented, and stay closed with it.
+            Some(table) if table.starts_with('[') && !table.contains("path_rule") => open.push_str(table),
             Some(_) | None => open.push_str(line),
         }
         open.push('\n');
     }
     let opened = parse(&open).expect("the example with every key is taken");
-    assert_eq!(opened.policy, Policy::default());
+    let hook = &opened.hooks[0];
+    assert_eq!((hook.program.as_path(), hook.rule.hold), (Path::new("/usr/local/sbin/ticket"), false));
+    assert_eq!(opened.policy, Policy { hooks: vec![hook.rule.clone()], webhook: true, ..by_default() });
+    let webhook = opened.notifications.webhook.expect("it is shown");
+    assert_eq!(webhook.secret_file, Path::new("/etc/rekindle/webhook.secret"));
+    assert_eq!(webhook.timeout, std::time::Duration::from_secs(10));
     assert_eq!(opened.nova.map(|nova| nova.timeout), config.nova.map(|nova| nova.timeout));
     assert_eq!(opened.member.state_dir, config.member.state_dir);
     assert_eq!(opened.member.admin_socket, config.member.admin_socket);
@@ -82,7 +102,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 60] = [
+const KEYS: [(&str, &str); 69] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -140,6 +160,15 @@ const KEYS: [(&str, &str); 60] = [
     ("cloud", "nova"),
     ("clouds_file", "nova"),
     ("timeout", "nova"),
+    ("capacity_every", "nova"),
+    ("socket", "notifications"),
+    ("webhook", "notifications"),
+    ("webhook_secret_file", "notifications"),
+    ("webhook_ca_file", "notifications"),
+    ("webhook_timeout", "notifications"),
+    ("on", "hook"),
+    ("command", "hook"),
+    ("on_failure", "hook"),
     ("uri", "libvirt"),
     ("format", "log"),
     ("target", "log"),
@@ -148,7 +177,7 @@ const KEYS: [(&str, &str); 60] = [
 #[test]
 fn defaults_are_the_designs() {
     let config = parse(&edit("probe_period = \"1s\"\nprobe_ack = \"300ms\"\n", "")).expect("taken");
-    assert_eq!(config.policy, Policy::default());
+    assert_eq!(config.policy, by_default());
     assert_eq!(config.member.state_dir, Path::new("/var/lib/rekindle"));
     assert_eq!(config.member.admin_socket, Path::new("/run/rekindle/admin.sock"));
     assert_eq!(config.hypervisor, HypervisorSettings::Libvirt("qemu:///system".to_owned()));
@@ -365,6 +394,63 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             after("[member]", "role = \"witness\"") + "[libvirt]\nuri = \"qemu:///system\"\n",
             "libvirt.uri = \"qemu:///system\" must be \"off\" where member.role = \"witness\"",
             "no guests",
+        ),
+        (
+            format!("{GOOD}capacity_every = \"1s\"\n"),
+            "nova.capacity_every = \"1s\" must be \"30s\" to \"86400s\"",
+            "off",
+        ),
+        (
+            hook("on = \"stuck\"\ncommand = [\"ticket\"]"),
+            "hook[1].command = [\"ticket\"] must begin with the absolute path of a program",
+            "PATH",
+        ),
+        (hook("on = \"stuck\"\ncommand = []"), "hook[1].command = [] must begin with the absolute path", "PATH"),
+        (
+            hook("on = \"recovered\"\ncommand = [\"/x\"]\non_failure = \"hold\""),
+            "hook[1].on_failure = \"hold\" must be \"continue\"",
+            "nothing left to hold",
+        ),
+        (
+            hook("on = \"stuck\"\ncommand = [\"/x\"]\ntimeout = \"1h\""),
+            "hook[1].timeout = \"1h\" must be \"1s\" to \"600s\"",
+            "waits",
+        ),
+        (
+            (0..17).fold(GOOD.to_owned(), |text, _| text + "[[hook]]\non = \"stuck\"\ncommand = [\"/x\"]\n"),
+            "hook",
+            "must be at most 16",
+        ),
+        (
+            notifications("webhook = \"https://h.example.org/\""),
+            "notifications.webhook_secret_file must be given with notifications.webhook",
+            "signature",
+        ),
+        (
+            notifications("webhook_timeout = \"5s\""),
+            "notifications.webhook_timeout = \"5s\" needs notifications.webhook",
+            "nothing is posted",
+        ),
+        (notifications("webhook = \"hooks\"\nwebhook_secret_file = \"s\""), "notifications.webhook", "must be a URL"),
+        (
+            notifications("webhook = \"ftp://h/\"\nwebhook_secret_file = \"s\""),
+            "notifications.webhook must be http:// or https://",
+            "a host",
+        ),
+        (
+            notifications("webhook = \"https://u:hunter2@h/\"\nwebhook_secret_file = \"s\""),
+            "notifications.webhook must hold no user and password",
+            "secrets lie in files",
+        ),
+        (
+            notifications("webhook = \"https://h/\"\nwebhook_secret_file = \"s\"\nwebhook_timeout = \"2m\""),
+            "notifications.webhook_timeout = \"2m\" must be \"1s\" to \"60s\"",
+            "holds up",
+        ),
+        (
+            notifications("socket = \"/run/rekindle/admin.sock\""),
+            "notifications.socket = \"/run/rekindle/admin.sock\" must not be member.admin_socket",
+            "asked",
         ),
         (format!("{GOOD}[log]\nformat = \"xml\"\n"), "log.format = \"xml\" is not understood", "json"),
     ]

@@ -2,6 +2,7 @@
 //!
 //! Labels are words of our own, never a text from elsewhere: the number of time series is bounded by the program.
 
+mod capacity;
 mod server;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use rekindle_proto::status::{MembersDoc, Phase, StatusDoc};
 pub use server::{MetricsServeError, MetricsServer};
 
 use crate::config::Member;
+use capacity::CapacityMetrics;
 
 /// The shell's loop turns at least that often, or `/healthz` says that it does not: ten of its idle ticks.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
@@ -72,6 +74,7 @@ pub struct Metrics {
     dropped: Family<ByWord, Counter>,
     turns: Histogram,
     last_turn: Mutex<Option<Instant>>,
+    capacity: CapacityMetrics,
 }
 
 impl Metrics {
@@ -111,6 +114,7 @@ impl Metrics {
             dropped: Family::default(),
             turns,
             last_turn: Mutex::new(None),
+            capacity: CapacityMetrics::default(),
             registry,
         };
         metrics.registered()
@@ -136,6 +140,7 @@ impl Metrics {
         to.register("servers_bad", "Attempts failed and servers left behind", self.servers_bad.clone());
         to.register("nova_errors", "Failed calls of Keystone and Nova", self.nova_errors.clone());
         to.register("dropped", "Messages dropped because a bound was reached", self.dropped.clone());
+        self.capacity.register(to);
         self
     }
 
@@ -148,6 +153,9 @@ impl Metrics {
             Event::Leader { term, us, .. } => {
                 self.term.set(i64::try_from(term.0).unwrap_or(i64::MAX));
                 self.leads.set(i64::from(*us));
+                if !us {
+                    self.capacity.forget();
+                }
             }
             Event::Server { bad, .. } => {
                 if *bad {
@@ -180,6 +188,7 @@ impl Metrics {
         self.roster_alive.set(i64::from(status.alive));
         self.roster_needed.set(i64::from(status.needed));
         self.alarms.set(gauge(status.alarms.len()));
+        self.capacity.show(status.capacity.as_ref());
     }
 
     /// Takes over gossip as of now.

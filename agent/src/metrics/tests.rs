@@ -51,7 +51,7 @@ fn every_method_shows() {
         "rekindle_member_info{domain=\"rack-1\",host=\"cmp-01\",role=\"member\",row=\"b\",version=\"0.1.0\"} 1",
     );
     let host = HostName::new("cmp-02").expect("legal");
-    metrics.event(&Event::Phase { incident: None, host, phase: Phase::Suspect, text: "x".into() });
+    metrics.event(&Event::Phase { incident: None, number: 0, host, phase: Phase::Suspect, text: "x".into() });
     metrics.event(&Event::Leader { term: Term(7), leader: None, us: true });
     let server = ServerId(uuid::Uuid::nil());
     metrics.event(&Event::Server { incident: IncidentId(1), server, text: "x".into(), bad: true });

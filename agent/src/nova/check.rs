@@ -36,6 +36,11 @@ pub(super) async fn check(wire: &Wire) -> Result<String, NovaError> {
         answer::server_row(row, &SelectKeys::default())?;
     }
     words.push("may read services, servers of all projects and their hosts, and migration records".to_owned());
+    words.push(match super::placement::check(wire).await {
+        Ok(words) => words,
+        // Nothing rests on it.
+        Err(error) => format!("`rekindle capacity` has no answer here: {error}"),
+    });
     words.push("force-down and evacuate cannot be tried without doing them; by default Nova grants them to whoever may read these".to_owned());
     Ok(words.join("; "))
 }

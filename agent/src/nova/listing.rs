@@ -59,20 +59,20 @@ async fn migrations(wire: &Wire, query: &[(&str, &str)]) -> Result<Vec<NovaMigra
     Ok(found.into_values().collect())
 }
 
-struct List<'a> {
-    version: ApiVersion,
-    path: &'a [&'a str],
+pub(super) struct List<'a> {
+    pub(super) version: ApiVersion,
+    pub(super) path: &'a [&'a str],
     /// The key of the rows in an answer.
-    rows: &'a str,
+    pub(super) rows: &'a str,
     /// The key in a row by which the next page begins.
-    marker: &'a str,
-    query: &'a [(&'a str, &'a str)],
+    pub(super) marker: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
 }
 
 impl List<'_> {
     /// Reads on until a page brings nothing new. The link to a next page is no guide: Nova leaves hidden migration records
     /// out of a page *after* counting it, and then leaves out the link although there are more.
-    async fn read(&self, wire: &Wire) -> Result<Vec<Value>, NovaError> {
+    pub(super) async fn read(&self, wire: &Wire) -> Result<Vec<Value>, NovaError> {
         let mut all: BTreeMap<String, Value> = BTreeMap::new();
         let mut marker: Option<String> = None;
         for _ in 0..PAGES_MAX {

@@ -14,6 +14,7 @@
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
 //! | `listing` | pages |
+//! | `placement` | what each compute node has, and who holds it |
 
 mod answer;
 mod check;
@@ -23,6 +24,7 @@ mod fake;
 mod keystone;
 mod listing;
 mod lookup;
+mod placement;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,6 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use osauth::ApiVersion;
+use rekindle_coordinator::capacity::{CapacityQuestion, examine};
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::ServerAct;
 use rekindle_coordinator::order::{
@@ -41,12 +44,14 @@ use rekindle_coordinator::order::{
 };
 use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{NovaError, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId, ServiceId};
 use reqwest::Method;
 use serde_json::json;
 
 pub use self::clouds::NovaSetupError;
+pub(crate) use self::tls::acting_client;
 use self::wire::{Act, Get, Wire};
 
 /// Compute services. 2.53 is the first whose ids are UUIDs and in which a service is changed by its id, not by host and
@@ -102,6 +107,8 @@ pub struct Nova {
     /// longer than that to answer who it is about: looked for each time, it would never be sent.
     services: Arc<Mutex<BTreeMap<HostName, ServiceId>>>,
     keys: Arc<SelectKeys>,
+    /// The latest reading of Placement: questions that follow each other are answered from one.
+    placement: Arc<placement::Latest>,
 }
 
 impl Nova {
@@ -112,7 +119,8 @@ impl Nova {
     pub fn open(settings: NovaSettings) -> Result<Self, NovaSetupError> {
         let cloud = clouds::read(&settings.clouds_file, &settings.cloud)?;
         let keys = Arc::new(settings.keys);
-        Ok(Self { wire: Arc::new(Wire::new(cloud, settings.timeout)?), services: Arc::default(), keys })
+        let wire = Arc::new(Wire::new(cloud, settings.timeout)?);
+        Ok(Self { wire, services: Arc::default(), keys, placement: Arc::default() })
     }
 
     /// Answers a question.
@@ -130,6 +138,7 @@ impl Nova {
             }
             NovaRead::Server(server) => self.server(server).await,
             NovaRead::Look { host, lookup } => lookup::look(&self.wire, &host, &lookup, &self.keys).await,
+            NovaRead::Capacity(question) => self.capacity(question).await.map(NovaAnswer::Capacity),
         }
     }
 
@@ -208,6 +217,14 @@ impl Nova {
 
     fn remembered(&self, host: &HostName) -> Option<ServiceId> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    }
+
+    /// Reads Placement, and has the coordinator judge it on a thread of its own: of a large site that takes seconds.
+    async fn capacity(&self, question: CapacityQuestion) -> Result<Result<Box<CapacityDoc>, Text>, NovaError> {
+        let reading = self.placement.reading(&self.wire).await?;
+        tokio::task::spawn_blocking(move || examine(&reading, &question).map(Box::new))
+            .await
+            .map_err(|error| NovaError::Unknown(Text::new(format!("the estimate was not finished: {error}"))))
     }
 
     async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {

@@ -32,6 +32,11 @@ pub(super) struct Clients {
     pub(super) acting: Client,
 }
 
+/// A client for acts alone, for others than Nova.
+pub(crate) fn acting_client(ca_file: Option<&Path>, timeout: Duration) -> Result<Client, NovaSetupError> {
+    clients(ca_file, timeout).map(|clients| clients.acting)
+}
+
 /// Builds the clients. HTTP/1.1 only, no redirects (a redirected act could be sent twice, a token go to a stranger), no
 /// proxy from the environment (its time-outs and answers would pass for Nova's), and `ring` named explicitly.
 pub(super) fn clients(ca_file: Option<&Path>, timeout: Duration) -> Result<Clients, NovaSetupError> {

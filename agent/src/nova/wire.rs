@@ -41,8 +41,28 @@ const RENEWAL_SPACING: Duration = Duration::from_secs(5);
 /// bounded by whoever orders them, and their permits would lapse in a queue.
 const READS_AT_ONCE: usize = 16;
 
+/// The same of Placement. Few: its database is what Nova's scheduler waits for.
+const PLACEMENT_READS_AT_ONCE: usize = 8;
+
 /// Statuses by which Nova itself says that it did nothing. Not 408 and 499 (somebody stopped waiting), not 5xx.
 const REFUSALS: [u16; 7] = [400, 403, 404, 406, 409, 413, 429];
+
+/// The service of the catalog that is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    Nova,
+    Placement,
+}
+
+impl Service {
+    /// Its type in the catalog, and in the header of its microversions.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Nova => COMPUTE.catalog_type(),
+            Self::Placement => "placement",
+        }
+    }
+}
 
 /// A request that changes nothing.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +97,7 @@ pub(super) struct Wire {
     clients: Clients,
     live: Mutex<Live>,
     reads: Semaphore,
+    placement_reads: Semaphore,
 }
 
 /// The credentials in use. A rejected token is never renewed in place: osauth believes its token until it ends, and its
@@ -114,16 +135,26 @@ impl Wire {
         let keystone = Keystone::new(&cloud);
         session.set_auth_type(keystone.clone());
         let live = Mutex::new(Live { generation: 0, keystone, session, renewed: None });
-        Ok(Self { cloud, clients, live, reads: Semaphore::new(READS_AT_ONCE) })
+        let (reads, placement_reads) = (Semaphore::new(READS_AT_ONCE), Semaphore::new(PLACEMENT_READS_AT_ONCE));
+        Ok(Self { cloud, clients, live, reads, placement_reads })
     }
 
     /// Reads; a 401 is answered with new credentials and one more try.
     pub(super) async fn get(&self, get: Get<'_>) -> Result<Value, NovaError> {
+        self.get_from(Service::Nova, get).await
+    }
+
+    /// The same, of another service of the catalog. Readings of each wait only for their like.
+    pub(super) async fn get_from(&self, service: Service, get: Get<'_>) -> Result<Value, NovaError> {
         for last in [false, true] {
             let (generation, session) = self.session();
-            let request = self.prepare(&session, &self.clients.reading, Method::GET, get.path, get.version).await?;
+            let client = &self.clients.reading;
+            let request = self.prepare(&session, client, service, Method::GET, get.path, get.version).await?;
             let request = request.query(get.query).build().map_err(not_built)?;
-            let turn = self.reads.acquire().await;
+            let turn = match service {
+                Service::Nova => self.reads.acquire().await,
+                Service::Placement => self.placement_reads.acquire().await,
+            };
             let answer = send(&self.clients.reading, request).await.map_err(|error| {
                 let text = Text::new(chain(&error));
                 if error.is_connect() { NovaError::NotSent(text) } else { NovaError::Unknown(text) }
@@ -132,7 +163,7 @@ impl Wire {
             if answer.status == StatusCode::UNAUTHORIZED && !last && self.renew(generation) {
                 continue;
             }
-            return answer.judged()?.ok_or_else(|| NovaError::Malformed(Text::from("an empty answer")));
+            return answer.judged(service)?.ok_or_else(|| NovaError::Malformed(Text::from("an empty answer")));
         }
         Err(NovaError::NotSent(Text::from("no token that Nova accepts")))
     }
@@ -159,7 +190,10 @@ impl Wire {
             if answer.status == StatusCode::NOT_FOUND && answer::is_none_such(&answer.body, home) {
                 return Ok(None);
             }
-            return answer.judged()?.map(Some).ok_or_else(|| NovaError::Malformed(Text::from("an empty answer")));
+            return answer
+                .judged(Service::Nova)?
+                .map(Some)
+                .ok_or_else(|| NovaError::Malformed(Text::from("an empty answer")));
         }
         Err(NovaError::NotSent(Text::from("no token that it accepts")))
     }
@@ -171,7 +205,8 @@ impl Wire {
             still_permitted(act.begin_before)?;
             let (generation, session) = self.session();
             let client = &self.clients.acting;
-            let request = self.prepare(&session, client, act.method.clone(), act.path, act.version).await?;
+            let method = act.method.clone();
+            let request = self.prepare(&session, client, Service::Nova, method, act.path, act.version).await?;
             let gate = Gate::default();
             let bytes = act.body.to_string().into_bytes();
             let request = request
@@ -184,7 +219,7 @@ impl Wire {
             if answer.status == StatusCode::UNAUTHORIZED && !last && self.renew(generation) {
                 continue;
             }
-            return answer.judged().map(drop);
+            return answer.judged(Service::Nova).map(drop);
         }
         Err(NovaError::NotSent(Text::from("no token that Nova accepts")))
     }
@@ -202,33 +237,35 @@ impl Wire {
         ))
     }
 
-    /// A request to Nova with its address, microversion and token, not yet sent. May fetch a token.
+    /// A request with its address, microversion and token, not yet sent. May fetch a token.
     async fn prepare(
         &self,
         session: &Session,
         client: &Client,
+        service: Service,
         method: Method,
         path: &[&str],
         version: ApiVersion,
     ) -> Result<RequestBuilder, NovaError> {
-        let url = below(self.compute(session).await?, path)?;
+        let home = match service {
+            Service::Nova => self.compute(session).await?,
+            Service::Placement => self.endpoint(session, service).await?,
+        };
+        let url = below(home, path)?;
+        let kind = service.kind();
         // The older name of the header is the one osauth knows; Nova takes either, newer services only the other.
-        let (name, value) = COMPUTE.get_version_header(version);
-        let request = client
-            .request(method, url)
-            .header("accept", "application/json")
-            .header(name, value)
-            .header("openstack-api-version", format!("compute {version}"));
+        let mut request = client.request(method, url).header("accept", "application/json");
+        if service == Service::Nova {
+            let (name, value) = COMPUTE.get_version_header(version);
+            request = request.header(name, value);
+        }
+        let request = request.header("openstack-api-version", format!("{kind} {version}"));
         session.auth_type().authenticate(&self.clients.reading, request).await.map_err(no_token)
     }
 
     /// Nova's root, with its version in the path.
     async fn compute(&self, session: &Session) -> Result<Url, NovaError> {
-        let mut url = session
-            .client()
-            .get_endpoint(COMPUTE.catalog_type(), session.endpoint_filters())
-            .await
-            .map_err(no_token)?;
+        let mut url = self.endpoint(session, Service::Nova).await?;
         let versioned = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == "v2.1" || part == "v2"));
         if !versioned && let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().push("v2.1");
@@ -249,6 +286,10 @@ impl Wire {
             parts.pop_if_empty().push(version);
         }
         Ok(url)
+    }
+
+    async fn endpoint(&self, session: &Session, service: Service) -> Result<Url, NovaError> {
+        session.client().get_endpoint(service.kind(), session.endpoint_filters()).await.map_err(no_token)
     }
 
     fn session(&self) -> (u64, Session) {
@@ -350,18 +391,21 @@ pub(super) async fn read_bounded(mut response: Response) -> Result<Vec<u8>, Stri
 
 impl Answer {
     /// What it says. `None`: success without a body.
-    fn judged(self) -> Result<Option<Value>, NovaError> {
+    fn judged(self, service: Service) -> Result<Option<Value>, NovaError> {
         let json: Option<Value> = serde_json::from_slice(&self.body).ok();
         let status = self.status.as_u16();
         if self.status.is_success() {
             return match json {
                 Some(json) => Ok(Some(json)),
                 None if self.body.is_empty() => Ok(None),
-                None => Err(NovaError::Unknown(self.told("an answer that is not Nova's"))),
+                None => Err(NovaError::Unknown(self.told("an answer that is not the service's"))),
             };
         }
-        let from_nova = json.as_ref().is_some_and(|json| answer::is_fault(json, status));
-        if self.status == StatusCode::UNAUTHORIZED || (from_nova && REFUSALS.contains(&status)) {
+        let is_own = json.as_ref().is_some_and(|json| match service {
+            Service::Nova => answer::is_fault(json, status),
+            Service::Placement => json.get("errors").is_some_and(Value::is_array),
+        });
+        if self.status == StatusCode::UNAUTHORIZED || (is_own && REFUSALS.contains(&status)) {
             return Err(NovaError::Refused { status, text: self.told("") });
         }
         Err(NovaError::Unknown(self.told("")))

@@ -93,6 +93,37 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 answer(&inputs, Input::GuestDestroyed { call, server, result }).await;
             });
         }
+        Output::RunHook(order) => {
+            let (inputs, hooks) = (shell.inputs.clone(), Arc::clone(&shell.hooks));
+            let document = order.document();
+            tracing::info!(target: "rekindle::event::hook", on = %document.on, host = %document.host, incident = document.incident.0, "a hook is run");
+            tokio::spawn(async move {
+                let result = crate::hook::run(&hooks, &order).await;
+                if let Err(why) = &result {
+                    tracing::warn!(target: "rekindle::event::hook", %why, incident = order.document().incident.0, "a hook failed");
+                }
+                answer(&inputs, Input::HookDone { call: order.call(), result }).await;
+            });
+        }
+        Output::Notice(notification) => {
+            if let Some(events) = &shell.events {
+                events.tell(&notification);
+            }
+        }
+        Output::Post(order) => {
+            let refused = match &shell.webhook {
+                Some(webhook) => webhook.post(order).err().map(|order| (order, "too many wait")),
+                None => Some((order, "no webhook is configured here")),
+            };
+            if let Some((order, why)) = refused {
+                shell.later(Input::Posted { call: order.call(), result: Err(why.into()) });
+            }
+        }
+        Output::StopPosts => {
+            if let Some(webhook) = &shell.webhook {
+                webhook.stop();
+            }
+        }
         Output::Answer { call, reply } => {
             if let Some(reply) = shell.queries.answer(call, *reply) {
                 shell.show(&reply);
@@ -183,6 +214,8 @@ impl Shell {
         let Some(reply) = self.queries.take(call) else { return };
         let transport = self.transport.clone();
         let is_order = matches!(request, AdminRequest::Submit { .. });
+        let is_long = matches!(request, AdminRequest::Capacity { .. });
+        let within = if is_long { RELAY_WITHIN + rekindle_coordinator::CAPACITY_WITHIN } else { RELAY_WITHIN };
         let json = match serde_json::to_vec(request) {
             Ok(json) => json,
             Err(error) => {
@@ -191,7 +224,7 @@ impl Shell {
             }
         };
         tokio::spawn(async move {
-            let answer = transport.request(to, member, Request::Admin(json), RELAY_WITHIN).await;
+            let answer = transport.request(to, member, Request::Admin(json), within).await;
             reply.give(match answer {
                 Ok(Reply::Admin(json)) => serde_json::from_slice(&json)
                     .unwrap_or_else(|error| failed(AdminErrorKind::Malformed, format!("the leader's answer: {error}"))),
@@ -223,6 +256,7 @@ impl Shell {
             | AdminReply::Gate { .. }
             | AdminReply::Brakes { .. }
             | AdminReply::Voters { .. }
+            | AdminReply::Capacity { .. }
             | AdminReply::Segments { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}

@@ -24,9 +24,11 @@ use crate::bmc::Bmc;
 use crate::clock;
 use crate::config::Config;
 use crate::gate::Gate;
+use crate::hook::HookSettings;
 use crate::hypervisor::{Hypervisor, HypervisorEvent};
 use crate::ledger::LedgerAdapter;
 use crate::metrics::Metrics;
+use crate::notify::{EventSocket, Webhook};
 use crate::nova::Nova;
 use crate::shutdown;
 use crate::state_dir::StateDir;
@@ -74,6 +76,9 @@ struct Shell {
     boot: BootId,
     inputs: mpsc::Sender<Input>,
     device_timeout: Duration,
+    hooks: Arc<Vec<HookSettings>>,
+    events: Option<EventSocket>,
+    webhook: Option<Webhook>,
 }
 
 /// What the loop listens to.

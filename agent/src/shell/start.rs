@@ -22,6 +22,7 @@ use crate::hypervisor::{Hypervisor, HypervisorError, HypervisorSettings};
 use crate::ledger::{LedgerAdapter, LedgerError, LedgerSettings};
 use crate::machine::{MachineError, boot_id, system_uuid};
 use crate::metrics::{Metrics, MetricsServeError, MetricsServer};
+use crate::notify::{EventSocket, Webhook};
 use crate::nova::{Nova, NovaSetupError};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::transport::{Transport, TransportError};
@@ -65,6 +66,12 @@ pub enum ShellError {
     /// The local socket.
     #[error("the admin socket cannot be served")]
     Admin(#[from] AdminServeError),
+    /// The socket of notifications.
+    #[error("the socket of notifications cannot be served")]
+    Events(#[source] AdminServeError),
+    /// The webhook.
+    #[error("the webhook cannot be set up")]
+    Webhook(#[source] NovaSetupError),
     /// The metrics.
     #[error("the metrics cannot be served")]
     Metrics(#[from] MetricsServeError),
@@ -114,6 +121,12 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
             }
         });
     }
+    let events = config.notifications.socket.as_deref();
+    let events = events.map(|path| AdminSocket::bind(path, SOCKET_MODE)).transpose().map_err(ShellError::Events)?;
+    let events = events.map(EventSocket::serve);
+    let webhook = config.notifications.webhook.clone().filter(|_| config.is_voter());
+    let webhook = webhook.map(|settings| Webhook::start(settings, inputs.clone())).transpose();
+    let webhook = webhook.map_err(ShellError::Webhook)?;
     let seed = rand::random();
     tracing::info!(host = %config.member.host, %boot, %incarnation, seed, "rekindled starts");
     let setup = setup(&config, boot, incarnation, seed, &book, generation)?;
@@ -138,6 +151,9 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         boot,
         inputs,
         device_timeout: config.policy.device_timeout,
+        hooks: Arc::new(config.hooks.clone()),
+        events,
+        webhook,
     };
     let on = |kind| signal(kind).map_err(ShellError::Signals);
     let ears = Ears {

@@ -75,8 +75,9 @@ impl Coordinator {
             None,
             format!("generation {generation} of the voters was begun by an operator on {}", recovery.survivor.host),
         );
-        if self.ledger.voters.generation < generation {
-            self.leader = None;
+        let is_over = self.ledger.voters.generation < generation;
+        if is_over && self.leader.take().is_some() && self.setup.policy.webhook {
+            self.out.push(Output::StopPosts);
         }
     }
 }

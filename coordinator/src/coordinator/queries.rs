@@ -32,6 +32,7 @@ impl Coordinator {
             | AdminRequest::FenceTest { .. }
             | AdminRequest::Brakes
             | AdminRequest::Voters
+            | AdminRequest::Capacity { .. }
             | AdminRequest::Segments
             | AdminRequest::Submit { .. } => request,
         };
@@ -55,6 +56,10 @@ impl Coordinator {
                 return;
             }
             AdminRequest::Voters => AdminReply::Voters { voters: leader.voters_doc(&cx) },
+            AdminRequest::Capacity { lose, host } => {
+                leader.ask_capacity(&mut cx, call, lose, host);
+                return;
+            }
             AdminRequest::Segments => AdminReply::Segments { segments: Box::new(view::segments(&cx)) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);

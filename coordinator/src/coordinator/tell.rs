@@ -4,27 +4,33 @@ use std::collections::BTreeMap;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::IncidentId;
-use rekindle_proto::status::Phase;
 
 use super::Coordinator;
 use crate::io::{Event, Output};
 use crate::ledger::{Entry, Fate, LeaderCommand, RestoreCommand, Statement};
+use crate::notice::notification;
+use crate::policy::Setup;
 
 impl Coordinator {
-    pub(super) fn tell_phases(&mut self, before: &BTreeMap<IncidentId, Phase>, last: IncidentId) {
-        let changed = self.ledger.incidents.values().filter(|incident| match before.get(&incident.id) {
-            Some(phase) => *phase != incident.phase,
-            None => incident.id > last,
-        });
-        for incident in changed {
-            let text = incident.story.last().map(|line| line.text.clone()).unwrap_or_default();
-            let host = incident.host.clone();
-            self.out.push(Output::Event(Event::Phase {
-                incident: Some(incident.id),
-                host,
-                phase: incident.phase,
-                text,
-            }));
+    /// `before`: the last change of each open incident.
+    pub(super) fn tell_phases(&mut self, before: &BTreeMap<IncidentId, u32>, last: IncidentId) {
+        let Setup { cluster, host: us, .. } = &self.setup;
+        for incident in self.ledger.incidents.values() {
+            let known = match before.get(&incident.id) {
+                Some(number) => *number,
+                None if incident.id > last => 0,
+                None => continue,
+            };
+            for turn in incident.turns.iter().filter(|turn| turn.number > known) {
+                self.out.push(Output::Event(Event::Phase {
+                    incident: Some(incident.id),
+                    number: turn.number,
+                    host: incident.host.clone(),
+                    phase: turn.to,
+                    text: turn.text.clone(),
+                }));
+                self.out.push(Output::Notice(Box::new(notification(cluster, us, incident, turn))));
+            }
         }
         for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
             let what = guest.story.first().map_or("it failed", |line| line.text.as_str());
@@ -84,6 +90,9 @@ impl Coordinator {
             | LeaderCommand::BeginReboot { .. }
             | LeaderCommand::StartInPlace { .. }
             | LeaderCommand::CloseReboot { .. }
+            | LeaderCommand::BeginHook { .. }
+            | LeaderCommand::EndHook { .. }
+            | LeaderCommand::Told { .. }
             | LeaderCommand::StickReboot { .. }
             | LeaderCommand::Admit { .. }
             | LeaderCommand::Readmit { .. }

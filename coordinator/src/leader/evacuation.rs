@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceName, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
@@ -158,6 +159,8 @@ impl Leader {
             return;
         }
         match incident.phase {
+            Phase::Fenced if !self.after_fence_lets(cx, incident) => {}
+            Phase::Fenced if !self.hooks_let(cx, incident, HookPoint::BeforeEvacuate) => {}
             Phase::Fenced => self.begin(cx, incident),
             Phase::Evacuating => {
                 self.watch_heartbeat(cx, incident);
@@ -197,6 +200,7 @@ impl Leader {
                 NovaCall::Guest(..)
                 | NovaCall::Reboot(_)
                 | NovaCall::Life(_)
+                | NovaCall::Capacity
                 | NovaCall::Lost(..)
                 | NovaCall::Return(_)
                 | NovaCall::Forecast(_)

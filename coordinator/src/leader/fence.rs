@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, IncidentId, LeadershipId, PathName, WallTime};
 use rekindle_proto::status::Phase;
 
@@ -129,6 +130,10 @@ impl Leader {
                 // An attempt that could not order anything would be a try wasted: first see that nothing holds.
                 if let Err(hold) = self.permit(cx, &incident.host) {
                     self.hold(now, id, hold.to_string());
+                    return;
+                }
+                // Before the intent, whose time runs: a hook is never on the way of an order that was committed.
+                if !self.hooks_let(cx, incident, HookPoint::BeforeFence) {
                     return;
                 }
                 let lasts = attempt_lasts(cx);

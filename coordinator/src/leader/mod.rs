@@ -6,6 +6,7 @@
 
 mod absence;
 mod absent;
+mod capacity;
 mod checks;
 mod denials;
 mod devices;
@@ -17,11 +18,13 @@ mod forecast;
 mod gates;
 mod guests;
 mod holds;
+mod hooks;
 mod lease;
 mod life;
 mod locks;
 mod lookups;
 mod lost;
+mod notices;
 mod path_cases;
 mod proposals;
 mod pulses;
@@ -55,6 +58,7 @@ use crate::time::Moment;
 use crate::voter::Ailment;
 
 use absent::AbsentWatch;
+use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::{DeviceCalls, ReadFor};
 use elapse::TimeKeeper;
@@ -65,9 +69,11 @@ use forecast::Forecasts;
 use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
+use hooks::HookDesk;
 use life::LifeDesk;
 use locks::LockCase;
 use lost::Lost;
+use notices::NoticeDesk;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
@@ -82,6 +88,7 @@ use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
 use watchdog::Leases;
 
+pub use capacity::READ_WITHIN as CAPACITY_WITHIN;
 pub(crate) use suspects::{OwnExamination, SuspectView};
 
 /// How long what holds an act is waited for before it is looked at again.
@@ -154,6 +161,9 @@ pub(crate) struct Leader {
     stops_unknown: bool,
     groups: Groups,
     forecasts: Forecasts,
+    capacity: CapacityDesk,
+    hooks: HookDesk,
+    notices: NoticeDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -173,6 +183,7 @@ enum NovaCall {
     Return(HostName),
     /// An operator's question.
     Forecast(CallId),
+    Capacity,
 }
 
 impl Leader {
@@ -222,6 +233,9 @@ impl Leader {
             stops_unknown: false,
             groups: Groups::default(),
             forecasts: Forecasts::default(),
+            capacity: CapacityDesk::default(),
+            hooks: HookDesk::default(),
+            notices: NoticeDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -337,6 +351,9 @@ impl Leader {
         self.drive_off_settled(cx);
         self.drive_voters(cx);
         self.drive_forecasts(cx);
+        self.drive_capacity(cx);
+        self.drive_hooks(cx);
+        self.drive_notices(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {
@@ -443,6 +460,7 @@ impl Leader {
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
+            Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
             Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
         }

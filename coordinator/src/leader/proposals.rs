@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 
 use super::Leader;
@@ -55,6 +56,10 @@ pub(super) enum Key {
     Voters,
     /// A fenced host that comes back.
     Return(HostName),
+    /// Hooks of one point of an incident.
+    Hook(IncidentId, HookPoint),
+    /// What the webhook was told of an incident.
+    Notice(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +77,11 @@ impl Proposals {
     /// Failed guests of one host under way: a member that reports without end must not fill us, or the log.
     pub(super) fn guest_failures_of(&self, host: &HostName) -> usize {
         self.keys.iter().filter(|key| matches!(key, Key::GuestFailed(of, _) if of == host)).count()
+    }
+
+    /// Steps of hooks under way.
+    pub(super) fn hooks(&self) -> usize {
+        self.keys.iter().filter(|key| matches!(key, Key::Hook(..))).count()
     }
 
     fn pause(&mut self, key: Key, now: Moment) {
@@ -132,7 +142,7 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
-            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Return(_) => {}
+            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Return(_) | Key::Hook(..) | Key::Notice(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

@@ -99,6 +99,7 @@ impl Leader {
             let text = path.as_ref().map(|path| Text::new(format!("no answer to a probe on {path}")));
             cx.out.push(Output::Event(Event::Phase {
                 incident: None,
+                number: 0,
                 host: host.clone(),
                 phase: Phase::Suspect,
                 text: text.unwrap_or_else(|| "no answer to a probe".into()),
@@ -162,6 +163,7 @@ impl Leader {
         }
         cx.out.push(Output::Event(Event::Phase {
             incident: None,
+            number: 0,
             host: host.clone(),
             phase: Phase::Refuted,
             text: Text::new(why),

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, GateReport, GuestEvent, GuestList, StopReason, Text, Watchdog};
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{
     BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
 };
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::LEDGER_FORMAT;
 use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
+use super::hook::HookEnd;
 use super::rate::RateClaim;
 use super::restoration::RestoreCommand;
 use super::voters::VotersCommand;
@@ -381,4 +383,37 @@ pub enum LeaderCommand {
     },
     /// About the state of a server: locks, resets, stops, starts.
     Restore(RestoreCommand),
+    /// A hook is about to be run, by this leadership.
+    BeginHook {
+        /// For which incident.
+        incident: IncidentId,
+        /// When it is run.
+        on: HookPoint,
+        /// Its position in the configuration.
+        hook: u8,
+        /// Its program, for the story.
+        program: Text,
+        /// Whose: only this very leadership may run it.
+        author: LeadershipId,
+    },
+    /// A hook has ended, or its leader is gone.
+    EndHook {
+        /// Of which incident.
+        incident: IncidentId,
+        /// When it is run.
+        on: HookPoint,
+        /// Its position in the configuration.
+        hook: u8,
+        /// How.
+        end: HookEnd,
+        /// In words.
+        text: Text,
+    },
+    /// The site's webhook has taken an incident's changes of phase, or they were given up.
+    Told {
+        /// Of which incident.
+        incident: IncidentId,
+        /// Up to which change.
+        number: u32,
+    },
 }

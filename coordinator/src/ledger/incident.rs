@@ -11,10 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
+use super::hook::HookRecord;
 use super::restoration::Restoration;
 use super::{Outcome, STORY_LINES_MAX};
 use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
+
+/// Changes of phase kept with an incident: it has about six, and each resumption or voided proof adds three.
+pub const TURNS_MAX: usize = 64;
 
 /// Whether `to` may follow `from`. One row a phase, no default.
 #[must_use]
@@ -69,6 +73,30 @@ pub struct Incident {
     /// Stuck only because something lives there although its daemon is silent: looked at again and again, never an end.
     #[serde(default)]
     pub awaits_signs: bool,
+    /// Hooks begun for it, oldest first.
+    #[serde(default)]
+    pub hooks: Vec<HookRecord>,
+    /// Its changes of phase, oldest first; the last [`TURNS_MAX`].
+    #[serde(default)]
+    pub turns: Vec<Turn>,
+    /// The last change that the site's webhook has taken, or that was given up; 0: none yet.
+    #[serde(default)]
+    pub told: u32,
+}
+
+/// One change of phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Its number, from 1.
+    pub number: u32,
+    /// When.
+    pub at: WallTime,
+    /// The phase before.
+    pub from: Phase,
+    /// The phase after.
+    pub to: Phase,
+    /// The evidence, or the reason.
+    pub text: Text,
 }
 
 /// One committed order to power off.
@@ -201,6 +229,9 @@ impl Incident {
             story: Vec::new(),
             off_settled: 0,
             awaits_signs: false,
+            hooks: Vec::new(),
+            turns: Vec::new(),
+            told: 0,
         }
     }
 
@@ -231,6 +262,12 @@ impl Incident {
         if !may_follow(self.phase, to) {
             return Err(Outcome::refused(format!("incident {} is {}: {to} may not follow", self.id, self.phase)));
         }
+        let text = text.into();
+        let number = self.turns.last().map_or(0, |turn| turn.number).saturating_add(1);
+        if self.turns.len() >= TURNS_MAX {
+            self.turns.remove(0);
+        }
+        self.turns.push(Turn { number, at, from: self.phase, to, text: text.clone() });
         self.phase = to;
         self.tell(at, text, None);
         Ok(())

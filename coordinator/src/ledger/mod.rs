@@ -13,6 +13,7 @@ mod epoch;
 mod evidence;
 mod flap;
 mod gate;
+mod hook;
 mod incident;
 mod lift;
 mod lost;
@@ -40,7 +41,10 @@ pub use epoch::{COLD_FOR, Epoch, PowerLoss, SEEN_PERCENT, UNSEEN_FOR, VoterBoot,
 pub use evidence::{Evidence, StatementEvidence, WatchdogEvidence};
 pub use flap::{FLAP_TIMES, FLAP_WINDOW_MS, Flap, QUARANTINE_MAX_MS, QUARANTINE_MS, quarantine_ms};
 pub use gate::{GateAnswer, gate_of, unsettled};
-pub use incident::{FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, may_follow};
+pub use hook::{HookEnd, HookRecord};
+pub use incident::{
+    FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, TURNS_MAX, Turn, may_follow,
+};
 pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};

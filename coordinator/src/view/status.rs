@@ -67,6 +67,7 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         alarms: alarms(cx, leader),
         strangers: strangers(cx),
         armed_again_in_ms: cx.ledger.armed_again_in_ms(),
+        capacity: leader.and_then(Leader::capacity_summary),
     }
 }
 

@@ -49,7 +49,8 @@ pub(crate) fn why(
     guards.extend(standing::guards(cx, leader, host));
     let protected = guards.iter().all(|guard| guard.passes);
     let plan = if protected { plan(cx, leader, host, servers) } else { Vec::new() };
-    AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan }) }
+    let capacity = leader.capacity_of(cx.now.mono, host);
+    AdminReply::Why { why: Box::new(WhyDoc { host: host.clone(), protected, guards, plan, capacity }) }
 }
 
 fn guard(name: &str, passes: bool, text: impl Into<Text>) -> GuardLine {

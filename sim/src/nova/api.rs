@@ -32,6 +32,7 @@ impl Nova {
             // A project is called by its id.
             NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
             NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
+            NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("this world has no Placement".into())),
         })
     }
 

@@ -26,11 +26,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{BootId, HostName, IncidentId, ServerId, Term};
 
 mod agreed;
 mod evacuations;
 mod fences;
+mod hooks;
 mod liveness;
 mod violation;
 mod voters;
@@ -51,6 +53,8 @@ pub const OFF_SETTLE: Duration = Duration::from_secs(60);
 pub const RATE_MAX: usize = 9;
 /// See [`RATE_MAX`].
 pub const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// Most hooks of the site that one daemon may run at once (I8; docs/integration.md).
+pub const HOOKS_AT_ONCE: usize = 4;
 /// A roll call may speak for this long: ten seconds by the daemon's own bound, the second that it takes, and half a second of
 /// the permit that rests on it.
 pub const ROLL_SPEAKS: Duration = Duration::from_secs(12);
@@ -110,6 +114,10 @@ pub struct Oracle {
     /// Whether each stuck incident may be so because whoever led did not reach a device: a cut that was over when the incident
     /// began, or that began when it was stuck already, is no cause.
     stuck: BTreeMap<IncidentId, bool>,
+    /// Who ran each hook of each incident.
+    hooks: BTreeMap<(IncidentId, HookPoint, usize), HostName>,
+    /// When each daemon's running hooks end.
+    hooks_running: BTreeMap<(HostName, u32), Vec<Moment>>,
 }
 
 impl Oracle {

@@ -16,13 +16,13 @@ impl Node {
             || (self.role == Role::Leader && !self.abstains && self.hears_quorum(now));
         let holds = (hears_leader && !forced) || now < self.silent_until;
         if term < self.term || holds || (term == self.term && self.voted != Some(from) && self.voted.is_some()) {
-            out.push(Wish::Send(from, Word::Voted { term: self.term.min(term), granted: false }));
+            out.push(Wish::Send(from, Word::Voted { term: self.term, granted: false }));
             return;
         }
         // As openraft's `handle_vote_req`: who has less is refused, and its term is not taken over. So a voter that was removed
         // while it was away, and does not know it, disturbs nobody.
         if last < self.last() {
-            out.push(Wish::Send(from, Word::Voted { term: self.term.min(term), granted: false }));
+            out.push(Wish::Send(from, Word::Voted { term: self.term, granted: false }));
             return;
         }
         if term > self.term {

@@ -205,6 +205,9 @@ fn who_has_less_is_refused_and_its_term_is_not_taken_over() {
     wires.carry(&[0, 1, 2]);
     assert_eq!((wires.nodes[0].role, wires.nodes[0].term), (Role::Leader, Term(1)));
     assert_eq!((wires.nodes[1].term, wires.nodes[2].role), (Term(1), Role::Candidate));
+    // Who is refused learns the term it must beat: else one with more and one with a higher term would stand for ever.
+    assert!(!wires.elect(1, &[1, 2]));
+    assert!(wires.elect(1, &[1, 2]), "{:?}", wires.nodes[1].term);
 }
 
 /// A torn write costs nothing that is known to be agreed, so that what comes next is put where it belongs.

@@ -202,6 +202,9 @@ pub struct PolicyWords {
     /// At most for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_timeout: Option<Span>,
+    /// The site has a hook at every point of an incident, and a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<bool>,
 }
 
 impl PolicyWords {

@@ -1,11 +1,14 @@
 //! From a scenario's words to the world's plan.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use rekindle_coordinator::hook::HookRule;
 use rekindle_coordinator::paths::{PathAction, PathRule};
 use rekindle_coordinator::policy::Policy;
 use rekindle_coordinator::recovery::{About, Condition, SelectAction, SelectMode, SelectRule};
 use rekindle_proto::fact::{MemberRole, RosterEntry};
+use rekindle_proto::hook::HookPoint;
 
 use super::{Cluster, PolicyWords, Scenario};
 use crate::world::{Plan, PlannedMember, Weather, path_name};
@@ -77,6 +80,7 @@ impl PolicyWords {
             exclude_project,
             wait_for_previous,
             group_timeout,
+            hooks,
         } = self;
         policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
         policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
@@ -104,6 +108,10 @@ impl PolicyWords {
             up: BTreeSet::new(),
             action: PathAction::Recover,
         }));
+        if hooks.unwrap_or_default() {
+            policy.hooks = HOOK_POINTS.map(hook).to_vec();
+            policy.webhook = true;
+        }
         policy
     }
 }
@@ -111,4 +119,17 @@ impl PolicyWords {
 fn excludes((about, pattern): (About, &str)) -> SelectRule {
     let condition = Condition { about, patterns: vec![pattern.to_owned()] };
     SelectRule { action: SelectAction::Exclude, reason: String::new(), conditions: vec![condition] }
+}
+
+const HOOK_POINTS: [HookPoint; 6] = [
+    HookPoint::BeforeFence,
+    HookPoint::AfterFence,
+    HookPoint::BeforeEvacuate,
+    HookPoint::AfterEvacuate,
+    HookPoint::Recovered,
+    HookPoint::Stuck,
+];
+
+fn hook(on: HookPoint) -> HookRule {
+    HookRule { on, program: "/hook".to_owned(), timeout: Duration::from_secs(4), hold: false }
 }

@@ -89,6 +89,29 @@ impl World {
                 }
             }
             Output::Candidacy(stands) => self.stands(ix, stands),
+            // A site's hooks succeed here, and do nothing.
+            Output::RunHook(order) => {
+                let lasts = order.timeout() / 2;
+                let by = (&self.hosts[ix].name, start);
+                let verdict = self.oracle.hook_run(self.now, by, &order, self.now + lasts);
+                self.judge(verdict);
+                let (name, told) = (&self.hosts[ix].name, order.document());
+                let line = format!("[{name}] {} hook for {} ({})", told.on, told.host, told.phase);
+                self.tell(line);
+                let result = Input::HookDone { call: order.call(), result: Ok("".into()) };
+                self.later(ix, start, lasts, result);
+            }
+            // A reader of the socket changes nothing.
+            Output::Notice(_) => {}
+            // A receiver takes what it is told, sooner or later, also from one that leads no more.
+            Output::Post(order) => {
+                let told = order.notification();
+                let line = format!("[{}] posts {} {} -> {}", self.hosts[ix].name, told.id, told.from, told.phase);
+                self.tell(line);
+                let after = self.millis(10, 20_000);
+                self.later(ix, start, after, Input::Posted { call: order.call(), result: Ok(()) });
+            }
+            Output::StopPosts => {}
             Output::Watchdog(order) => self.watchdog(ix, order),
             Output::Event(event) => self.tell_event(ix, &event),
         }
@@ -99,7 +122,7 @@ impl World {
         let leads = self.hosts[ix].node.as_ref().is_some_and(|node| node.role == crate::raft::Role::Leader);
         let name = &self.hosts[ix].name;
         match event {
-            Event::Phase { host, phase, text, incident } if leads => {
+            Event::Phase { host, phase, text, incident, .. } if leads => {
                 let line = format!("[{name}] {host} {phase}: {text}");
                 if incident.is_none() {
                     self.suspicions.push((self.now, host.clone(), *phase));

@@ -2,6 +2,7 @@
 //! name, which its owner chooses) are stripped of control characters: they must not steer a terminal.
 
 mod brake;
+mod capacity;
 mod incident;
 mod segments;
 mod status;
@@ -13,6 +14,7 @@ use rekindle_proto::id::WallTime;
 use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 
 pub use brake::brakes;
+pub use capacity::capacity;
 pub use incident::{incident, incidents};
 pub use segments::{host, segment, segments};
 pub use status::{headline, hosts, status};
@@ -81,6 +83,9 @@ pub fn why(document: &WhyDoc, paint: Paint) -> String {
         vec![verdict, Cell::new(guard.guard.as_str()), Cell::new(guard.text.as_str())]
     });
     text.push_str(&table(&["", "GUARD", ""], rows, paint));
+    if let Some(capacity) = &document.capacity {
+        text.push_str(&format!("\ncapacity: {}\n", plain(capacity.as_str())));
+    }
     if !document.plan.is_empty() {
         text.push_str("\nPLAN\n");
         for (step, line) in document.plan.iter().enumerate() {

@@ -108,20 +108,10 @@ impl From<&HostFlags> for SegmentHostFields {
 }
 
 async fn document(cli: &Cli) -> Result<SegmentsDoc, Failure> {
-    match question(&cli.socket, &AdminRequest::Segments, ASK_WITHIN).await? {
-        AdminReply::Segments { segments } => Ok(*segments),
-        AdminReply::Status { .. }
-        | AdminReply::Members { .. }
-        | AdminReply::Incidents { .. }
-        | AdminReply::Incident { .. }
-        | AdminReply::Why { .. }
-        | AdminReply::FenceTest { .. }
-        | AdminReply::Gate { .. }
-        | AdminReply::Brakes { .. }
-        | AdminReply::Voters { .. }
-        | AdminReply::Committed { .. }
-        | AdminReply::Error { .. } => Err(unexpected()),
-    }
+    let AdminReply::Segments { segments } = question(&cli.socket, &AdminRequest::Segments, ASK_WITHIN).await? else {
+        return Err(unexpected());
+    };
+    Ok(*segments)
 }
 
 /// By name first: a name may look like a uuid, and then its own is meant.

@@ -178,6 +178,8 @@ impl Heard {
             | Input::Guest { .. }
             | Input::Stopping { .. }
             | Input::Watchdog { .. }
+            | Input::HookDone { .. }
+            | Input::Posted { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
         }
     }

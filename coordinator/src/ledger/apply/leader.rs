@@ -94,6 +94,13 @@ impl Ledger {
             LeaderCommand::ServiceBack { host } => self.service_back(at, host),
             LeaderCommand::Voters(command) => self.apply_voters(at, command),
             LeaderCommand::Restore(command) => self.apply_restore(at, command),
+            LeaderCommand::BeginHook { incident, on, hook, program, author } => {
+                self.begin_hook(at, *incident, (*on, *hook), program, *author)
+            }
+            LeaderCommand::EndHook { incident, on, hook, end, text } => {
+                self.end_hook(at, *incident, (*on, *hook), *end, text)
+            }
+            LeaderCommand::Told { incident, number } => self.told(*incident, *number),
         }
     }
 

@@ -21,6 +21,7 @@ mod epoch;
 mod evidence_words;
 mod flap;
 mod gate;
+mod hook;
 mod leader;
 mod life;
 mod member;

@@ -159,6 +159,7 @@ impl Incident {
         self.turn(Phase::Fencing, at, text)?;
         self.attempts_before_resume = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         self.voided = 0;
+        self.hooks.iter_mut().for_each(|hook| hook.excused = true);
         // What was left behind is planned anew: consent may have been given, or a wait be over.
         self.servers.retain(|_, record| !matches!(record.fate, Some(Fate::LeftBehind { .. })));
         for record in self.servers.values_mut() {

@@ -45,12 +45,15 @@ pub struct ServerSpec {
     pub extra_specs: Option<BTreeMap<String, String>>,
     /// The id of the image it was made from; `None`: it boots from a volume.
     pub image: Option<String>,
+    /// What it holds of its host, by resource class.
+    pub resources: BTreeMap<String, u64>,
 }
 
 impl ServerSpec {
     /// An active server with shared disks and no metadata.
     #[must_use]
     pub fn named(name: &str) -> Self {
+        let resources = [("VCPU", 1), ("MEMORY_MB", 64), ("DISK_GB", 1)];
         Self {
             name: name.to_owned(),
             vm_state: "active".into(),
@@ -61,6 +64,7 @@ impl ServerSpec {
             flavor: "m1.tiny".to_owned(),
             extra_specs: Some(BTreeMap::new()),
             image: None,
+            resources: resources.map(|(class, amount)| (class.to_owned(), amount)).into(),
         }
     }
 }
@@ -80,6 +84,7 @@ pub(super) struct Settings {
     pub(super) token_life: Duration,
     pub(super) autostart: bool,
     pub(super) resume_guests: bool,
+    pub(super) placement: bool,
 }
 
 /// Changes a server before it is made: its host, its number on that host, itself.
@@ -111,6 +116,7 @@ impl Default for CloudBuilder {
                 token_life: Duration::from_secs(3600),
                 autostart: false,
                 resume_guests: false,
+                placement: true,
             },
             each_server: Box::new(|_, _, _| ()),
         }
@@ -208,6 +214,13 @@ impl CloudBuilder {
     #[must_use]
     pub fn resume_guests(mut self, resume: bool) -> Self {
         self.settings.resume_guests = resume;
+        self
+    }
+
+    /// A cloud whose catalog has no Placement. Default: it has.
+    #[must_use]
+    pub fn without_placement(mut self) -> Self {
+        self.settings.placement = false;
         self
     }
 

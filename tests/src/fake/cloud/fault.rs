@@ -27,6 +27,10 @@ pub enum Endpoint {
     Action,
     /// `GET /os-migrations`.
     Migrations,
+    /// `GET /os-hypervisors/detail`.
+    Hypervisors,
+    /// Everything of Placement.
+    Placement,
     /// A path nobody serves.
     Unknown,
 }

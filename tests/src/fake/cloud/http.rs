@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use super::fault::{Endpoint, Fault};
-use super::{RequestLine, Shared, keystone, nova};
+use super::{RequestLine, Shared, keystone, nova, placement};
 use crate::fake::record::When;
 
 /// Longest request body we read; Nova's own `max_request_body_size` is 114,688.
@@ -46,6 +46,10 @@ pub(super) enum Route {
     Server(ServerId),
     Action(ServerId),
     Migrations,
+    Hypervisors,
+    Providers,
+    Inventories(Uuid),
+    Allocations(Uuid),
     Unknown,
 }
 
@@ -95,9 +99,9 @@ async fn answer(shared: &Arc<Shared>, cut: &Cut, request: Request) -> Response {
     for fault in faults {
         match fault {
             Fault::Latency(time) => tokio::time::sleep(time).await,
-            Fault::Http(status) => return refused(shared, number, status),
+            Fault::Http(status) => return refused(shared, number, endpoint, status),
             Fault::Throttled(seconds) => {
-                let mut response = refused(shared, number, 429);
+                let mut response = refused(shared, number, endpoint, 429);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
                 return response;
             }
@@ -126,12 +130,14 @@ async fn act(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
         Route::RevokeToken => keystone::revoke(shared, call),
         Route::ComputeVersions => nova::versions(shared),
         Route::ComputeVersion => nova::version(shared),
+        Route::Providers | Route::Inventories(_) | Route::Allocations(_) => placement::serve(shared, route, call),
         Route::Unknown => StatusCode::NOT_FOUND.into_response(),
         Route::Services
         | Route::UpdateService(_)
         | Route::Servers { .. }
         | Route::Server(_)
         | Route::Action(_)
+        | Route::Hypervisors
         | Route::Migrations => nova::serve(shared, route, call).await,
     }
 }
@@ -153,6 +159,13 @@ fn route(method: &Method, path: &str) -> Route {
         ("GET", ["compute", "v2.1", "servers", id]) => server(id).map_or(Route::Unknown, Route::Server),
         ("POST", ["compute", "v2.1", "servers", id, "action"]) => server(id).map_or(Route::Unknown, Route::Action),
         ("GET", ["compute", "v2.1", "os-migrations"]) => Route::Migrations,
+        ("GET", ["compute", "v2.1", "os-hypervisors", "detail"]) => Route::Hypervisors,
+        ("GET", ["placement", "resource_providers"]) => Route::Providers,
+        ("GET", ["placement", "resource_providers", id, what]) => match (Uuid::parse_str(id), *what) {
+            (Ok(id), "inventories") => Route::Inventories(id),
+            (Ok(id), "allocations") => Route::Allocations(id),
+            (Ok(_) | Err(_), _) => Route::Unknown,
+        },
         _ => Route::Unknown,
     }
 }
@@ -170,6 +183,8 @@ fn endpoint(route: &Route, body: &Value) -> Endpoint {
         Route::Action(_) if body.get("evacuate").is_some() => Endpoint::Evacuate,
         Route::Action(_) => Endpoint::Action,
         Route::Migrations => Endpoint::Migrations,
+        Route::Hypervisors => Endpoint::Hypervisors,
+        Route::Providers | Route::Inventories(_) | Route::Allocations(_) => Endpoint::Placement,
         Route::Unknown => Endpoint::Unknown,
     }
 }
@@ -199,7 +214,7 @@ fn answered(shared: &Shared, number: u64, status: StatusCode) {
 }
 
 /// An answer that comes from in front of the service: HTML from a proxy, JSON from the service's own middleware.
-fn refused(shared: &Shared, number: u64, status: u16) -> Response {
+fn refused(shared: &Shared, number: u64, endpoint: Endpoint, status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answered(shared, number, status);
     if matches!(status.as_u16(), 502..=504) {
@@ -207,7 +222,8 @@ fn refused(shared: &Shared, number: u64, status: u16) -> Response {
             format!("<html><body><h1>{status}</h1>\nNo server is available to handle this request.\n</body></html>\n");
         return (status, [(header::CONTENT_TYPE, "text/html")], page).into_response();
     }
-    nova::fault(status, "The simulated cloud was told to fail this call.")
+    let text = "The simulated cloud was told to fail this call.";
+    if endpoint == Endpoint::Placement { placement::fault(status, text) } else { nova::fault(status, text) }
 }
 
 async fn hang(cut: &Cut) -> Response {

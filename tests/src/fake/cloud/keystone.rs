@@ -157,7 +157,8 @@ pub(super) fn issue(shared: &Shared, call: &Call) -> Response {
     let token = format!("gAAAA{}{}", world.fresh_uuid().simple(), world.fresh_uuid().simple());
     let life = world.settings.token_life;
     world.tokens.issue(token.clone(), life);
-    let document = token_document(shared, &identity["methods"], &world.tokens, life);
+    let has_placement = world.settings.placement;
+    let document = token_document(shared, &identity["methods"], &world.tokens, life, has_placement);
     drop(world);
     let mut response = (StatusCode::CREATED, Json(document)).into_response();
     if let Ok(token) = HeaderValue::from_str(&token) {
@@ -179,7 +180,7 @@ pub(super) fn revoke(shared: &Shared, call: &Call) -> Response {
     }
 }
 
-fn token_document(shared: &Shared, methods: &Value, tokens: &Tokens, life: Duration) -> Value {
+fn token_document(shared: &Shared, methods: &Value, tokens: &Tokens, life: Duration, has_placement: bool) -> Value {
     let now = Instant::now();
     let endpoint = |interface: &str, id: &str, url: String| json!({"id": id, "interface": interface, "region": REGION, "region_id": REGION, "url": url});
     let service = |kind: &str, name: &str, id: &str, url: &str| {
@@ -189,6 +190,13 @@ fn token_document(shared: &Shared, methods: &Value, tokens: &Tokens, life: Durat
             .collect();
         json!({"type": kind, "name": name, "id": id, "endpoints": endpoints})
     };
+    let mut catalog = vec![
+        service("identity", "keystone", "k", &shared.identity_url()),
+        service("compute", "nova", "n", &shared.compute_url()),
+    ];
+    if has_placement {
+        catalog.push(service("placement", "placement", "p", &shared.placement_url()));
+    }
     let domain = json!({"id": "default", "name": DOMAIN});
     json!({"token": {
         "methods": methods,
@@ -199,10 +207,7 @@ fn token_document(shared: &Shared, methods: &Value, tokens: &Tokens, life: Durat
         "audit_ids": ["c2ltdWxhdGVkIGNsb3Vk"],
         "issued_at": super::nova::time(shared.wall(now), true),
         "expires_at": super::nova::time(shared.wall(now + life), true),
-        "catalog": [
-            service("identity", "keystone", "k", &shared.identity_url()),
-            service("compute", "nova", "n", &shared.compute_url()),
-        ],
+        "catalog": catalog,
     }})
 }
 

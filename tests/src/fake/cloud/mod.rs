@@ -15,6 +15,7 @@ mod http;
 mod keystone;
 mod migrations;
 mod nova;
+mod placement;
 mod servers;
 mod services;
 mod world;
@@ -363,6 +364,13 @@ impl Cloud {
         }
     }
 
+    /// What this host has of a resource class: in all, reserved, allocation ratio.
+    pub fn set_inventory(&self, host: &HostName, class: &str, total: u64, reserved: u64, ratio: f64) {
+        if let Some(host) = self.world().hosts.get_mut(host) {
+            host.inventories.insert(class.to_owned(), placement::Inventory { total, reserved, ratio });
+        }
+    }
+
     /// Changes a server: its metadata, its disks, its name. Its vm_state is what Nova shows from now on.
     pub fn change_server(&self, server: ServerId, change: impl FnOnce(&mut ServerSpec)) {
         if let Some(server) = self.world().servers.get_mut(&server) {
@@ -431,6 +439,10 @@ impl Shared {
 
     fn identity_url(&self) -> String {
         format!("http://{}/identity/v3", self.address)
+    }
+
+    fn placement_url(&self) -> String {
+        format!("http://{}/placement", self.address)
     }
 
     fn compute_url(&self) -> String {

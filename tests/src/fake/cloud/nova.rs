@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::http::{Call, Route};
-use super::{Shared, actions, migrations, servers, services};
+use super::{Shared, actions, migrations, placement, servers, services};
 
 /// A compute microversion: 2.*n*.
 pub(super) type Microversion = u16;
@@ -121,12 +121,16 @@ pub(super) async fn serve(shared: &Arc<Shared>, route: &Route, call: &Call) -> R
         Route::Server(id) => servers::show(shared, version, *id),
         Route::Action(id) => actions::act(shared, call, version, *id),
         Route::Migrations => migrations::list(shared, call, version),
+        Route::Hypervisors => placement::hypervisors(shared, call, version),
         Route::IdentityVersions
         | Route::IdentityVersion
         | Route::IssueToken
         | Route::RevokeToken
         | Route::ComputeVersions
         | Route::ComputeVersion
+        | Route::Providers
+        | Route::Inventories(_)
+        | Route::Allocations(_)
         | Route::Unknown => Err(Refusal::not_found("The resource could not be found.")),
     };
     let mut response = answer.unwrap_or_else(|refusal| fault(refusal.status, &refusal.message));

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::builder::{Disks, ServerSpec, Settings};
 use super::fault::Faults;
 use super::keystone::Tokens;
+use super::placement::{self, Inventory};
 use super::{EvacuateCall, GuestStart, PowerCall, PowerHook, RanTwice, RequestLine};
 use crate::fake::guests::{GuestEvent, GuestLine, GuestNotice};
 use crate::fake::record::{Records, When};
@@ -62,6 +63,8 @@ pub(super) struct Host {
     pub(super) casts: Vec<Cast>,
     pub(super) list_complete: bool,
     pub(super) notices: broadcast::Sender<GuestNotice>,
+    /// By resource class.
+    pub(super) inventories: BTreeMap<String, Inventory>,
 }
 
 impl Host {
@@ -201,6 +204,7 @@ impl World {
             casts: Vec::new(),
             list_complete: true,
             notices: broadcast::Sender::new(NOTICES_MAX),
+            inventories: placement::inventories(),
         };
         host.report(now, self.settings.report_every);
         self.hosts.insert(name, host);
