@@ -70,8 +70,8 @@ fn the_example_is_taken_and_holds_every_key() {
     for line in text.lines() {
         match line.strip_prefix("# ") {
             Some(key) if key.contains(" = ") && key.starts_with(|c: char| c.is_ascii_lowercase()) => open.push_str(key),
-            // The keys of a path rule are shown indented, and stay closed with it.
-            Some(table) if table.starts_with('[') && !table.contains("path_rule") => open.push_str(table),
+            // The keys of a rule are shown indented, and stay closed with it.
+            Some(table) if table.starts_with('[') && !table.contains("rule]]") => open.push_str(table),
             Some(_) | None => open.push_str(line),
         }
         open.push('\n');

@@ -30,11 +30,11 @@ impl Ledger {
         if all > INCIDENT_SERVERS_MAX {
             return Err(Outcome::refused(format!("{all} servers; at most {INCIDENT_SERVERS_MAX}")));
         }
-        incident.turn(Phase::Evacuating, at, format!("{} servers; Nova has the host forced down", servers.len()))?;
+        // The remarks belong to what is told of this change, to people and to the site.
+        let mut text = format!("{} servers; Nova has the host forced down", servers.len());
+        remarks.iter().for_each(|remark| text.extend(["; ", remark.as_str()]));
+        incident.turn(Phase::Evacuating, at, text)?;
         incident.heartbeat = heartbeat.cloned();
-        for remark in remarks {
-            incident.tell(at, remark.clone(), None);
-        }
         for planned in servers {
             incident.plan(at, planned);
         }
