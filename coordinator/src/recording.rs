@@ -190,4 +190,5 @@ pub(crate) enum RecordedRequest {
     Brakes,
     Voters,
     Capacity { lose: u8, host: Option<HostName> },
+    Segments,
 }

@@ -7,6 +7,7 @@ use crate::brake::BrakesDoc;
 use crate::capacity::CapacityDoc;
 use crate::fact::Text;
 use crate::id::{BootId, HostName, IncidentId};
+use crate::segment::SegmentsDoc;
 use crate::status::{FenceTestLine, GateDoc, IncidentDoc, IncidentLine, MembersDoc, StatusDoc, WhyDoc};
 use crate::voters::VotersDoc;
 
@@ -62,6 +63,8 @@ pub enum AdminRequest {
         /// One of them; `None`: any.
         host: Option<HostName>,
     },
+    /// All segments, with their hosts.
+    Segments,
 }
 
 /// An operator's order with the means to check it, as kept in the ledger.
@@ -143,6 +146,11 @@ pub enum AdminReply {
     Capacity {
         /// The estimate.
         capacity: Box<CapacityDoc>,
+    },
+    /// To [`AdminRequest::Segments`].
+    Segments {
+        /// Each with its hosts.
+        segments: Box<SegmentsDoc>,
     },
 }
 

@@ -22,9 +22,9 @@ pub struct BrakesDoc {
 /// One brake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrakeLine {
-    /// `armed`, `maintenance`, `cold-start`, `mass-failure`, `domain-event`, `domain-cap`, `fence-rate`.
+    /// `armed`, `maintenance`, `segment`, `cold-start`, `mass-failure`, `domain-event`, `domain-cap`, `fence-rate`.
     pub brake: Text,
-    /// Whether it would hold a host now (maintenance and events: whether it holds any).
+    /// Whether it would hold a host now (maintenance, segment and events: whether it holds any).
     pub holds: bool,
     /// Whether `rekindle brake lift` lifts it for one incident.
     pub liftable: bool,

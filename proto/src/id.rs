@@ -229,6 +229,14 @@ uuid_id!(
     /// with it for whom it voted and what it acknowledged; what comes after it on the same host is another voter.
     StoreId
 );
+uuid_id!(
+    /// A segment. Random, given with the order that makes it.
+    SegmentId
+);
+uuid_id!(
+    /// One host's place in one segment. Random, given with the order that puts it there.
+    SegmentHostId
+);
 
 /// A member's 16-byte id in gossip: small and `Copy`, as foca scans members linearly. Derived from the host's name, so
 /// that it can be checked against the name in the peer's certificate.

@@ -8,6 +8,7 @@
 //! | [`message`] | what members say to each other on authenticated streams, with its size bounds |
 //! | [`fact`] | what adapters and members report of the world: power, guests, Nova's records |
 //! | [`status`] | the documents behind `rekindle status`, `incident` and `why`: JSON, stable field names |
+//! | [`segment`] | groups of hosts with a recovery method, as Masakari has them |
 //! | [`admin`] | requests and replies on the daemon's local socket |
 //!
 //! "proto" here means *messages*. (Elsewhere in the field the word also names a sans-I/O core; ours is
@@ -22,5 +23,6 @@ pub mod hook;
 pub mod id;
 pub mod message;
 pub mod notification;
+pub mod segment;
 pub mod status;
 pub mod voters;

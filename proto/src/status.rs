@@ -11,6 +11,7 @@ use crate::id::{
     BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, PathName, ServerId, Term,
     WallTime,
 };
+use crate::segment::SegmentWord;
 
 /// Phases of an incident. See `rekindle-coordinator`'s `incident` module for what may follow what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -125,6 +126,9 @@ pub struct HostLine {
     /// Its boot gate, by its own last word; `None`: it has not said.
     #[serde(default)]
     pub gate: Option<GateReport>,
+    /// Its segment; `None`: in none, which is recovered as with `auto`.
+    #[serde(default)]
+    pub segment: Option<SegmentWord>,
 }
 
 /// One host on one network.

@@ -16,6 +16,7 @@ mod quorum;
 mod replay;
 mod rig;
 mod runner;
+mod segments;
 mod start;
 mod voters;
 mod word;
@@ -55,6 +56,8 @@ fn tests() -> Vec<Test> {
         test!(nova::answers_that_are_lost_make_no_second_copy),
         test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
         test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
+        test!(segments::a_disabled_segment_is_held_and_enabled_again_recovered),
+        test!(segments::a_file_is_applied_once_and_shows_what_differs),
         test!(start::an_unknown_key_is_refused),
         test!(start::a_half_wish_for_self_fencing_is_refused),
         test!(start::self_fencing_is_shown_by_why),

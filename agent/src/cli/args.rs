@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rekindle_coordinator::ledger::LiftTarget;
 use rekindle_proto::id::{ClusterName, DomainName, HostName, IncidentId, NameError};
 
+use super::segment_args::{Apply, HostSet, SegmentCommand};
 use super::sim::SimCommand;
 
 /// Exit codes, as `--help` tells them. `docs/commands.md` says the same at more length.
@@ -188,9 +189,14 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<BrakeCommand>,
     },
-    /// Who belongs to the cluster: list, enroll, forget.
+    /// Who belongs to the cluster, and in which segment: list, show, enroll, set, forget.
     #[command(subcommand)]
     Host(HostCommand),
+    /// Groups of hosts with a recovery method.
+    #[command(subcommand)]
+    Segment(SegmentCommand),
+    /// Make segments and their hosts as a file says: shows what differs, and orders it with --yes.
+    Apply(Apply),
     /// Say that you have seen a host to be off, where no fence device can say it. Servers are then recovered on your word:
     /// if the host runs after all, they run twice.
     FenceConfirm {
@@ -292,6 +298,16 @@ pub enum HostCommand {
         #[arg(long)]
         json: bool,
     },
+    /// One host, with its segment.
+    Show {
+        /// The host.
+        host: HostName,
+        /// Print the document as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a host into a segment or out of it, or change it there.
+    Set(HostSet),
     /// Enrol a host. It counts, and is protected, once it was heard for 10 minutes.
     Enroll {
         /// The host, exactly as Nova names its service host.

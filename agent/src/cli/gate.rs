@@ -80,6 +80,7 @@ async fn asked(socket: &Path, boot: BootId) -> Result<GateDoc, Text> {
         | AdminReply::Brakes { .. }
         | AdminReply::Capacity { .. }
         | AdminReply::Voters { .. }
+        | AdminReply::Segments { .. }
         | AdminReply::Committed { .. } => return Err("the daemon answered another question".into()),
     };
     if gate.boot != boot {

@@ -14,12 +14,15 @@ mod roster;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
+mod segment_args;
+mod segments;
 mod sim;
 mod voters;
 
 pub use args::{Cli, Command, GateCommand, HostCommand, PkiCommand, Reason, Role, RosterRole, Switch, VotersCommand};
 pub use exit::{Exit, Failure};
 pub use run::run;
+pub use segment_args::{Apply, HostFlags, HostSet, SegmentCommand, SegmentFlags};
 pub use sim::SimCommand;
 
 use std::ffi::OsString;

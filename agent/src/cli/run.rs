@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, replay, roster, sim, voters};
+use super::{Exit, Failure, order, pki, replay, roster, segments, sim, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
-const ASK_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(15);
 /// Fence devices are read with time-outs and repetitions of their own, a whole site of them.
 const FENCE_TEST_WITHIN: Duration = Duration::from_secs(120);
 /// Placement is asked twice about every host, a whole site of them.
@@ -79,6 +79,10 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             show(out, *json, &brakes, || render::brakes(&brakes, paint))
         }
         Command::Host(HostCommand::List { json }) => host_list(socket, out, *json, paint).await,
+        Command::Host(HostCommand::Show { host, json }) => segments::show_host(cli, host, *json, out, paint).await,
+        Command::Host(HostCommand::Set(set)) => segments::set_host(cli, set, out).await,
+        Command::Segment(command) => segments::segment(cli, command, out, paint).await,
+        Command::Apply(apply) => segments::apply::run(cli, apply, out).await,
         Command::Voters { json, command: None } => {
             let AdminReply::Voters { voters } = question(socket, &AdminRequest::Voters, ASK_WITHIN).await? else {
                 return Err(unexpected());
@@ -120,7 +124,12 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
     }
 }
 
-async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut impl Write) -> Result<Exit, Failure> {
+pub(super) async fn submit(
+    cli: &Cli,
+    command: OperatorCommand,
+    reason: &str,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
     let order = order::signed(&cli.operator_cert, &cli.operator_key, command, reason)?;
     let reply = ask(&cli.socket, &AdminRequest::Submit { order }, ORDER_WITHIN)
         .await
@@ -137,6 +146,7 @@ async fn submit(cli: &Cli, command: OperatorCommand, reason: &str, out: &mut imp
         | AdminReply::FenceTest { .. }
         | AdminReply::Voters { .. }
         | AdminReply::Capacity { .. }
+        | AdminReply::Segments { .. }
         | AdminReply::Brakes { .. } => Err(Failure { exit: Exit::Unknown, ..unexpected() }),
     }
 }
@@ -182,7 +192,9 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::FenceTest { .. }
         | Command::Capacity { .. }
         | Command::Gate(_)
-        | Command::Host(HostCommand::List { .. })
+        | Command::Host(HostCommand::List { .. } | HostCommand::Show { .. } | HostCommand::Set(_))
+        | Command::Segment(_)
+        | Command::Apply(_)
         | Command::FenceConfirm { .. }
         | Command::Voters { command: None, .. }
         | Command::RecoverQuorum { .. }
@@ -203,6 +215,7 @@ pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
         | AdminReply::Brakes { .. }
         | AdminReply::Capacity { .. }
         | AdminReply::Voters { .. }
+        | AdminReply::Segments { .. }
         | AdminReply::Committed { .. }
         | AdminReply::Error { .. } => Err(unexpected()),
     }
@@ -290,7 +303,7 @@ fn pki_command(command: &PkiCommand, out: &mut impl Write) -> Result<Exit, Failu
 }
 
 /// Asks; a refusal is a failure.
-async fn question(socket: &Path, request: &AdminRequest, within: Duration) -> Result<AdminReply, Failure> {
+pub(super) async fn question(socket: &Path, request: &AdminRequest, within: Duration) -> Result<AdminReply, Failure> {
     let reply = ask(socket, request, within).await.map_err(|error| Failure::client(&error, false))?;
     if let AdminReply::Error { kind, text } = &reply {
         return Err(Failure::reply(*kind, text.as_str()));
@@ -327,6 +340,6 @@ pub(super) fn write(out: &mut impl Write, text: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn unexpected() -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::new(Exit::NoDaemon, "the daemon answered another question; are daemon and command of one version?")
 }

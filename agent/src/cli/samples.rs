@@ -6,8 +6,10 @@ use rekindle_proto::brake::{BrakeLine, BrakesDoc, HeldLine};
 use rekindle_proto::capacity::{CapacityDoc, ClassLine, LossLine, UnfitLine};
 use rekindle_proto::fact::{MemberRole, PowerState, Text};
 use rekindle_proto::id::{
-    ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, ServerId, StoreId, Term, WallTime,
+    ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, SegmentHostId, SegmentId, ServerId,
+    StoreId, Term, WallTime,
 };
+use rekindle_proto::segment::{RecoveryMethod, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc};
 use rekindle_proto::status::{
     FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, PriorityLine,
     ProgressDoc, ServerLine, StatusDoc, StoryLine, WhyDoc,
@@ -63,6 +65,7 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         paths: Vec::new(),
         signs: Vec::new(),
         gate: None,
+        segment: None,
     }
 }
 
@@ -324,4 +327,27 @@ pub(crate) fn devices() -> Vec<FenceTestLine> {
             text: "refused our credentials".into(),
         },
     ]
+}
+
+pub(crate) fn segments() -> SegmentsDoc {
+    let word = |text: &str| SegmentWord::new(text).expect("legal");
+    let place = |name: &str, number: u128, reserved| SegmentHostDoc {
+        uuid: SegmentHostId(uuid::Uuid::from_u128(number)),
+        name: host(name),
+        kind: word("COMPUTE"),
+        control_attributes: "SSH".into(),
+        reserved,
+        on_maintenance: false,
+    };
+    let segment = SegmentDoc {
+        uuid: SegmentId(uuid::Uuid::from_u128(1)),
+        name: word("rack-1"),
+        recovery_method: RecoveryMethod::RhPriority,
+        service_type: word("COMPUTE"),
+        description: "feed A".into(),
+        enabled: true,
+        in_use_by: Some(IncidentId(14)),
+        hosts: vec![place("cmp-04", 4, false), place("cmp-05", 5, true)],
+    };
+    SegmentsDoc { told_by: host("cmp-01"), segments: vec![segment], unassigned: vec![host("cmp-01"), host("cmp-02")] }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use rekindle_coordinator::ledger::{OperatorCommand, OperatorOrder, verify_order};
+use rekindle_coordinator::ledger::{
+    OperatorCommand, OperatorOrder, SegmentFields, SegmentHostFields, SegmentOrder, verify_order,
+};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::{MemberRole, RosterEntry};
 use rekindle_proto::id::{ClusterName, DomainName};
@@ -55,6 +57,7 @@ fn samples_of(request: &AdminRequest) -> Option<AdminReply> {
         AdminRequest::Brakes => AdminReply::Brakes { brakes: Box::new(samples::brakes()) },
         AdminRequest::Capacity { .. } => AdminReply::Capacity { capacity: Box::new(samples::capacity()) },
         AdminRequest::Voters => AdminReply::Voters { voters: samples::voters() },
+        AdminRequest::Segments => AdminReply::Segments { segments: Box::new(samples::segments()) },
         AdminRequest::Submit { .. } => AdminReply::Committed { text: "done".into() },
     })
 }
@@ -113,6 +116,11 @@ async fn every_question_shows_its_document() {
         (&["fence-test"], 1, "NOT BOUND"),
         (&["fence-test", "cmp-01"], 0, "bound"),
         (&["fence-test", "cmp-09"], 1, "no fence device"),
+        (&["segment", "list"], 0, "in none, recovered as with auto: cmp-01"),
+        (&["segment", "show", "rack-1"], 0, "rh_priority"),
+        (&["segment", "show", "00000000-0000-0000-0000-000000000001", "--json"], 0, "\"name\": \"rack-1\""),
+        (&["host", "show", "cmp-04"], 0, "rack-1"),
+        (&["host", "show", "cmp-01"], 0, "none: recovered as with auto"),
         (&["sim", "what-if", "--kill", "cmp-02"], 0, "cmp-02: recovered, 22 of 22 servers recovered"),
         (&["sim", "what-if", "--kill", "cmp-02", "--power"], 1, "cmp-02: stuck"),
     ] {
@@ -145,6 +153,7 @@ async fn orders_are_signed_and_carried() {
     let (roster, ca) = (daemon.path("roster.toml").display().to_string(), format!("{pki}/ca.pem"));
     let host = samples::host("cmp-04");
     let incident = rekindle_proto::id::IncidentId(14);
+    let segment = samples::segments().segments[0].uuid;
     let mut nonces = std::collections::BTreeSet::new();
     for (words, command, reason) in [
         (&["arm", "--reason", "go "][..], OperatorCommand::Arm(true), "go"),
@@ -185,6 +194,34 @@ async fn orders_are_signed_and_carried() {
             OperatorCommand::ReplaceVoter { old: samples::host("cmp-01"), new: host.clone() },
             "x",
         ),
+        (
+            &["segment", "set", "rack-1", "--enabled", "false", "--reason", "x"],
+            OperatorCommand::Segment(SegmentOrder::Set {
+                id: segment,
+                name: None,
+                fields: SegmentFields { enabled: Some(false), ..SegmentFields::default() },
+            }),
+            "x",
+        ),
+        (
+            &["segment", "delete", "00000000-0000-0000-0000-000000000001", "--with-hosts", "--reason", "x"],
+            OperatorCommand::Segment(SegmentOrder::Delete { id: segment, with_hosts: true }),
+            "x",
+        ),
+        (
+            &["host", "set", "cmp-04", "--reserved", "true", "--reason", "x"],
+            OperatorCommand::Segment(SegmentOrder::SetHost {
+                host: host.clone(),
+                segment: None,
+                fields: SegmentHostFields { reserved: Some(true), ..SegmentHostFields::default() },
+            }),
+            "x",
+        ),
+        (
+            &["host", "set", "cmp-04", "--no-segment", "--reason", "x"],
+            OperatorCommand::Segment(SegmentOrder::RemoveHost { host: host.clone() }),
+            "x",
+        ),
         (&["release", "cmp-04", "--reason", "x"], OperatorCommand::Release { host }, "x"),
     ] {
         let (end, out) = daemon.run(words).await;
@@ -199,6 +236,10 @@ async fn orders_are_signed_and_carried() {
     let OperatorCommand::Init { roster, ca } = daemon.order().await.command else { panic!("not an init") };
     assert_eq!(roster.len(), 1);
     assert!(!ca.is_empty());
+    // What is not there is refused before anything is sent.
+    for words in [&["segment", "set", "rack-9", "--reason", "x"][..], &["host", "set", "cmp-01", "--reason", "x"]] {
+        assert_eq!(code(&daemon.run(words).await.0), 1, "{words:?}");
+    }
     // Nothing is sent without a reason, or without an operator's key.
     let (end, _) = daemon.run(&["arm", "--reason", " "]).await;
     assert_eq!(code(&end), 1);

@@ -257,6 +257,7 @@ impl Shell {
             | AdminReply::Brakes { .. }
             | AdminReply::Voters { .. }
             | AdminReply::Capacity { .. }
+            | AdminReply::Segments { .. }
             | AdminReply::Committed { .. }
             | AdminReply::Error { .. } => {}
         }

@@ -4,6 +4,7 @@
 //! | brake | held by | lifted by an operator |
 //! |---|---|---|
 //! | disarmed, maintenance | ledger | no: `arm`, `maintenance off` |
+//! | segment disabled | ledger | no: `segment set --enabled true` |
 //! | cold start | ledger ([`crate::ledger::Epoch`]) | yes |
 //! | mass-failure stop | roll call, ledger | yes |
 //! | domain event | leader, since it saw the silence | yes |
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{DomainName, HostName, IncidentId};
+use rekindle_proto::segment::SegmentWord;
 use rekindle_proto::status::Phase;
 
 use crate::ledger::{COLD_FOR, Epoch, Ledger, RateClaim, UNSEEN_FOR};
@@ -40,6 +42,15 @@ pub enum Brake {
     Maintenance {
         /// Which host.
         host: HostName,
+        /// By whom and why.
+        reason: Text,
+    },
+    /// The host's segment is disabled.
+    SegmentDisabled {
+        /// Which host.
+        host: HostName,
+        /// Which segment.
+        segment: SegmentWord,
         /// By whom and why.
         reason: Text,
     },
@@ -111,6 +122,7 @@ impl Brake {
         match self {
             Self::Disarmed { .. } => "armed",
             Self::Maintenance { .. } => "maintenance",
+            Self::SegmentDisabled { .. } => "segment",
             Self::ColdStart { .. } | Self::Unseen { .. } | Self::NeverHeard { .. } => "cold-start",
             Self::MassFailure { .. } => "mass-failure",
             Self::DomainEvent { .. } => "domain-event",
@@ -123,7 +135,7 @@ impl Brake {
     #[must_use]
     pub fn is_liftable(&self) -> bool {
         match self {
-            Self::Disarmed { .. } | Self::Maintenance { .. } => false,
+            Self::Disarmed { .. } | Self::Maintenance { .. } | Self::SegmentDisabled { .. } => false,
             Self::ColdStart { .. }
             | Self::Unseen { .. }
             | Self::NeverHeard { .. }
@@ -140,6 +152,9 @@ impl fmt::Display for Brake {
         match self {
             Self::Disarmed { reason } => write!(f, "disarmed: {reason}"),
             Self::Maintenance { host, reason } => write!(f, "{host} is in maintenance: {reason}"),
+            Self::SegmentDisabled { host, segment, reason } => {
+                write!(f, "segment {segment} of {host} is disabled: {reason}")
+            }
             Self::ColdStart { elapsed, seen, needed } => write!(
                 f,
                 "cold start: {} of {} have passed, and {seen} members were seen alive; {needed} end it early",
@@ -175,7 +190,7 @@ impl fmt::Display for Brake {
     }
 }
 
-/// Disarmed, or the host in maintenance.
+/// Disarmed, the host in maintenance, or its segment disabled.
 #[must_use]
 pub fn standing(ledger: &Ledger, host: &HostName) -> Option<Brake> {
     if !keeps(Guard::Standing) {
@@ -185,7 +200,16 @@ pub fn standing(ledger: &Ledger, host: &HostName) -> Option<Brake> {
         return Some(Brake::Disarmed { reason: ledger.arming.reason.clone() });
     }
     let maintenance = ledger.hosts.get(host).and_then(|record| record.maintenance.clone());
-    maintenance.map(|reason| Brake::Maintenance { host: host.clone(), reason })
+    let maintenance = maintenance.map(|reason| Brake::Maintenance { host: host.clone(), reason });
+    maintenance.or_else(|| segment_disabled(ledger, host))
+}
+
+/// The host's segment is disabled.
+#[must_use]
+pub fn segment_disabled(ledger: &Ledger, host: &HostName) -> Option<Brake> {
+    let segment = ledger.segments.of(host)?;
+    let reason = segment.disabled.clone()?;
+    Some(Brake::SegmentDisabled { host: host.clone(), segment: segment.name.clone(), reason })
 }
 
 /// The epoch's grace, as far as the ledger knows its age. Before the first epoch nothing is held here: a leader begins

@@ -33,6 +33,7 @@ impl Coordinator {
             | AdminRequest::Brakes
             | AdminRequest::Voters
             | AdminRequest::Capacity { .. }
+            | AdminRequest::Segments
             | AdminRequest::Submit { .. } => request,
         };
         if self.confirmed_term().is_none() {
@@ -59,6 +60,7 @@ impl Coordinator {
                 leader.ask_capacity(&mut cx, call, lose, host);
                 return;
             }
+            AdminRequest::Segments => AdminReply::Segments { segments: Box::new(view::segments(&cx)) },
             AdminRequest::FenceTest { host } => {
                 leader.fence_test(&mut cx, call, host);
                 return;
@@ -146,7 +148,7 @@ fn refuse_order(
                 }
                 refused(format!("{host} is not silent: nothing holds a verdict on it"))
             }
-            OperatorCommand::ConfirmOff { .. } => None,
+            OperatorCommand::ConfirmOff { .. } | OperatorCommand::Segment(_) => None,
         },
     }
 }

@@ -22,6 +22,7 @@ mod readmission;
 mod reboot;
 mod restoration;
 mod roster;
+mod segments;
 mod state;
 mod voters;
 mod watchdog;
@@ -52,6 +53,7 @@ pub use restoration::{
     ACT_TRIES, ActEnd, EndState, OpenAct, Refusal, Restoration, RestoreCommand, RestorePlan, ServerAct, lock_reason,
 };
 pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
+pub use segments::{SEGMENTS_MAX, Segment, SegmentFields, SegmentHost, SegmentHostFields, SegmentOrder, Segments};
 pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
 pub use voters::{
     REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, exchange,

@@ -18,6 +18,7 @@ use super::incident::{GuestIncident, Incident, ServerRecord};
 use super::lift::Lift;
 use super::rate::FenceRate;
 use super::reboot::Reboot;
+use super::segments::Segments;
 use super::voters::VoterBook;
 use super::watchdog::WatchdogRecord;
 
@@ -69,6 +70,9 @@ pub struct Ledger {
     /// lifted.
     #[serde(default)]
     pub locks: BTreeSet<(IncidentId, ServerId)>,
+    /// Groups of hosts with a recovery method.
+    #[serde(default)]
+    pub segments: Segments,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -160,6 +164,7 @@ impl Ledger {
             reboots: BTreeMap::new(),
             voters: VoterBook::default(),
             locks: BTreeSet::new(),
+            segments: Segments::default(),
         }
     }
 

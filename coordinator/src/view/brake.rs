@@ -17,7 +17,8 @@ use crate::ledger::{COLD_FOR, Epoch, FENCE_EVERY, FENCES_AT_ONCE, Lift};
 const NAMED_MAX: usize = 5;
 
 pub(crate) fn brakes(cx: &Context<'_>, leader: &Leader) -> BrakesDoc {
-    let mut brakes = vec![armed(cx), maintenance(cx), cold_start(cx), mass_failure(cx, leader), event(cx, leader)];
+    let mut brakes = vec![armed(cx), maintenance(cx), super::segments::line(cx.ledger), cold_start(cx)];
+    brakes.extend([mass_failure(cx, leader), event(cx, leader)]);
     let domains: BTreeSet<&DomainName> = cx.ledger.roster.values().filter_map(|entry| entry.domain.as_ref()).collect();
     brakes.extend(domains.into_iter().map(|domain| cap(cx, domain)));
     brakes.push(rate(cx, leader));
@@ -132,6 +133,7 @@ fn event(cx: &Context<'_>, leader: &Leader) -> BrakeLine {
         Brake::DomainEvent { left, .. } => Some(whole_seconds(*left)),
         Brake::Disarmed { .. }
         | Brake::Maintenance { .. }
+        | Brake::SegmentDisabled { .. }
         | Brake::ColdStart { .. }
         | Brake::Unseen { .. }
         | Brake::NeverHeard { .. }

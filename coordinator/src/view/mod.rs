@@ -4,11 +4,13 @@ mod brake;
 mod gate;
 mod incident;
 mod progress;
+mod segments;
 mod standing;
 mod status;
 mod why;
 
 pub(crate) use brake::brakes;
 pub(crate) use incident::{incident, incidents, story};
+pub(crate) use segments::segments;
 pub(crate) use status::{members, status};
 pub(crate) use why::why;

@@ -118,6 +118,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
         paths: if us { Vec::new() } else { path_lines(cx, leader, host) },
         signs,
         gate: super::gate::report(cx.ledger, host).cloned(),
+        segment: super::segments::name_of(cx.ledger, host),
     };
     standing::mark_probation(cx, line)
 }

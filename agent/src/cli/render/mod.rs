@@ -4,6 +4,7 @@
 mod brake;
 mod capacity;
 mod incident;
+mod segments;
 mod status;
 mod table;
 mod voters;
@@ -15,6 +16,7 @@ use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 pub use brake::brakes;
 pub use capacity::capacity;
 pub use incident::{incident, incidents};
+pub use segments::{host, segment, segments};
 pub use status::{headline, hosts, status};
 use table::{Cell, table};
 pub use voters::voters;

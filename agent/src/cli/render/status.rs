@@ -63,10 +63,11 @@ pub fn hosts(status: &StatusDoc, paint: Paint) -> String {
             Cell::new(host.host.as_str()),
             Cell::new(role(host)),
             Cell::new(&domain(host)),
+            Cell::new(host.segment.as_ref().map_or("", |segment| segment.as_str())),
             Cell::toned(host.state.as_str(), state_tone(host.state.as_str())),
         ]
     };
-    let mut text = table(&["HOST", "ROLE", "DOMAIN", "STATE"], status.hosts.iter().map(row), paint);
+    let mut text = table(&["HOST", "ROLE", "DOMAIN", "SEGMENT", "STATE"], status.hosts.iter().map(row), paint);
     for stranger in &status.strangers {
         text.push_str(&format!("{stranger} is heard and not enrolled: `rekindle host enroll {stranger} --reason …`\n"));
     }
@@ -100,6 +101,7 @@ fn host(line: &HostLine) -> Vec<Cell> {
         notes.push("witness".to_owned());
     }
     notes.extend(line.domain.as_ref().map(ToString::to_string));
+    notes.extend(line.segment.as_ref().map(|segment| format!("segment {segment}")));
     notes.extend(line.notes.iter().map(|note| note.as_str().to_owned()));
     vec![
         Cell::new(line.host.as_str()),

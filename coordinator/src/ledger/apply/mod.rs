@@ -12,6 +12,7 @@
 //! | `readmission` | the leader may write of a fenced host that comes back |
 //! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
+//! | `segments` | an operator has signed about segments and their hosts |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
 mod absence;
@@ -29,6 +30,7 @@ mod readmission;
 mod reboot;
 mod restore;
 mod roster;
+mod segments;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -125,7 +127,7 @@ impl Ledger {
         result.unwrap_or_else(|refusal| refusal)
     }
 
-    /// The ledger's own brakes on a host: disarmed, maintenance.
+    /// The ledger's own brakes on a host: disarmed, maintenance, its segment disabled.
     #[must_use]
     pub fn brakes_of(&self, host: &HostName) -> Option<Text> {
         crate::brake::standing(self, host).map(|brake| Text::new(brake.to_string()))

@@ -65,6 +65,7 @@ impl Ledger {
             OperatorCommand::Forget { host } => self.forget(host),
             OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
             OperatorCommand::ReplaceVoter { old, new } => self.replace_voter(by.at, by.operator, by.reason, old, new),
+            OperatorCommand::Segment(order) => self.segment_order(by, order),
             OperatorCommand::RecoverQuorum(order) => self.recover_quorum(by.at, by.operator, by.reason, order),
         }
     }

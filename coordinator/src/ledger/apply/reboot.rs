@@ -11,6 +11,7 @@ use super::super::state::Ledger;
 use super::super::{CLOSED_INCIDENTS_MAX, GUEST_RESTARTS_MAX, GUEST_WINDOW_MS, INCIDENT_SERVERS_MAX};
 use super::operator::By;
 use super::{Applied, Outcome};
+use crate::brake;
 
 impl Ledger {
     /// A host speaks in another boot than the one the ledger knows: a failure, unless an incident has dealt with that boot's
@@ -22,7 +23,9 @@ impl Ledger {
         let record = self.hosts.get(host)?;
         let pulse = record.pulse.as_ref().filter(|pulse| pulse.boot != after)?;
         let before = pulse.boot;
-        if record.quarantine.is_some() || record.maintenance.is_some() || record.accounted == Some(before) {
+        // Nothing is recovered in a disabled segment, and an incident that only waited there would keep it from being enabled.
+        let held = record.maintenance.is_some() || brake::segment_disabled(self, host).is_some();
+        if record.quarantine.is_some() || held || record.accounted == Some(before) {
             return None;
         }
         let mut ran: Vec<ServerId> =

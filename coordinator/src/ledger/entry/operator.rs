@@ -5,6 +5,7 @@ use rekindle_proto::id::{ClusterName, HostName, IncidentId, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::lift::LiftTarget;
+use crate::ledger::segments::SegmentOrder;
 use crate::ledger::voters::Seat;
 
 /// What an operator signs.
@@ -87,6 +88,8 @@ pub enum OperatorCommand {
         /// What I looked at. Never empty.
         checked: Text,
     },
+    /// About segments, and who is in them.
+    Segment(SegmentOrder),
 }
 
 /// What is signed to recover a quorum.
