@@ -83,35 +83,43 @@ impl AdminSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// The next connection, for whoever speaks another protocol on such a socket.
-    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
-        self.listener.accept().await.map(|(stream, _)| stream)
-    }
-
     /// Serves until the receiver of the questions is gone.
     pub async fn serve(self, questions: mpsc::Sender<Question>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let serve_one = |stream| {
+            let questions = questions.clone();
+            async move { converse(stream, &questions).await }
+        };
+        tokio::select! {
+            () = questions.closed() => {}
+            () = self.each("admin socket", CONNECTIONS_MAX, serve_one) => {}
+        }
+    }
+
+    /// Serves each connection in a task of its own, at most so many at once, for ever: also for whoever speaks another
+    /// protocol on such a socket, which `what` names in the log.
+    pub(crate) async fn each<F>(&self, what: &'static str, most: usize, mut serve_one: impl FnMut(UnixStream) -> F)
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let places = Arc::new(Semaphore::new(most));
         loop {
-            let stream = tokio::select! {
-                () = questions.closed() => return,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        tracing::warn!(%error, "admin socket: a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "{what}: a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 // Closed at once: whoever is turned away must not cost more than the accept.
-                tracing::warn!(most = CONNECTIONS_MAX, "admin socket: too many connections, one was turned away");
+                tracing::warn!(most, "{what}: too many connections, one was turned away");
                 continue;
             };
-            let questions = questions.clone();
+            let served = serve_one(stream);
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, &questions).await {
-                    tracing::debug!(%error, "admin socket: a connection ended early");
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "{what}: a connection ended early");
                 }
                 drop(place);
             });

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rekindle_coordinator::policy::{DeviceRule, rules_for};
 use rekindle_proto::id::HostName;
 
+use super::checker::Checker;
 use super::file::DeviceTable;
-use super::rules::Checker;
 use crate::bmc::DeviceAccess;
 
 /// The only driver yet.

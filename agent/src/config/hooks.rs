@@ -5,8 +5,8 @@ use std::time::Duration;
 use rekindle_coordinator::hook::{HOOKS_MAX, HookRule};
 use rekindle_proto::hook::HookPoint;
 
+use super::checker::Checker;
 use super::file::{HookTable, OnFailureWord};
-use super::rules::Checker;
 use crate::hook::HookSettings;
 
 /// The time-out if nothing is said.

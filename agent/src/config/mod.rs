@@ -3,6 +3,7 @@
 //!
 //! `docs/configuration.md` explains every key; `docs/rekindle.toml` is a complete example, which a test loads.
 
+mod checker;
 mod devices;
 mod file;
 mod hooks;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::checker::Checker;
 use super::file::NotificationsTable;
-use super::rules::{Checker, SOCKET_PATH_BYTES_MAX};
+use super::rules::SOCKET_PATH_BYTES_MAX;
 use crate::notify::{NotificationSettings, WebhookSettings};
 
 /// For one try, if nothing is said.

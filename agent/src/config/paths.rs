@@ -7,8 +7,8 @@ use rekindle_coordinator::paths::{PathAction, PathMatrix, PathRule, RULES_MAX};
 use rekindle_proto::id::PathName;
 
 use super::MANAGEMENT;
+use super::checker::Checker;
 use super::file::{PathActionWord, PathRuleTable};
-use super::rules::Checker;
 
 pub(super) fn life_ports(on: &mut Checker, given: Option<&[u16]>) -> Option<Vec<u16>> {
     let ports = given?.to_vec();

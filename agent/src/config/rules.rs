@@ -11,11 +11,12 @@ use rekindle_coordinator::recovery::SelectPolicy;
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
 
+use super::checker::{Checker, shown};
 use super::file::{
     ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LockWord, LogTable, MemberTable,
     NovaTable, OnAgentDeathWord, ReadmissionWord, RecoveryTable,
 };
-use super::refusal::{ConfigError, Refusal, written};
+use super::refusal::ConfigError;
 use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, select};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
@@ -36,85 +37,10 @@ const CAPACITY_EVERY: Duration = Duration::from_secs(300);
 /// An evacuate intent without a migration record is closed 120 s after its call (I11): every call must be over by then.
 const NOVA_TIMEOUT_MAX: Duration = Duration::from_secs(100);
 
-/// Collects refusals while the rest goes on being checked.
-pub(super) struct Checker {
-    table: toml::Table,
-    refusals: Vec<Refusal>,
-    base: PathBuf,
-}
-
-impl Checker {
-    /// Notes a refusal, with the key's value as written.
-    pub(super) fn refuse(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
-        let value = written(&self.table, key);
-        self.refusals.push(Refusal { key: key.to_owned(), value, rule: rule.into(), reason: reason.into() });
-    }
-
-    /// The same without the value: it may hold a secret.
-    pub(super) fn refuse_unshown(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
-        self.refusals.push(Refusal { key: key.to_owned(), value: None, rule: rule.into(), reason: reason.into() });
-    }
-
-    /// A relative path is taken from the file's own directory.
-    pub(super) fn path(&mut self, key: &str, given: &str) -> PathBuf {
-        if given.is_empty() {
-            self.refuse(key, "must not be empty", "it names a file or directory");
-        }
-        self.base.join(given)
-    }
-
-    /// A whole number within bounds.
-    pub(super) fn number(&mut self, key: &str, given: Option<i64>, default: u32, bounds: (u32, u32), why: &str) -> u32 {
-        let Some(given) = given else { return default };
-        match u32::try_from(given) {
-            Ok(number) if (bounds.0..=bounds.1).contains(&number) => number,
-            Ok(_) | Err(_) => {
-                self.refuse(key, format!("must be {} to {}", bounds.0, bounds.1), why);
-                default
-            }
-        }
-    }
-
-    pub(super) fn duration(
-        &mut self,
-        key: &str,
-        given: Option<&str>,
-        default: Duration,
-        bounds: (Duration, Duration),
-        why: &str,
-    ) -> Duration {
-        let Some(given) = given else { return default };
-        let parsed = given.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-        let Some(duration) = parsed else {
-            self.refuse(key, "is not a duration", "write a number and its unit: \"500ms\", \"2s\", \"1m 30s\"");
-            return default;
-        };
-        if duration < bounds.0 || duration > bounds.1 {
-            self.refuse(key, format!("must be {} to {}", shown(bounds.0), shown(bounds.1)), why);
-            return default;
-        }
-        duration
-    }
-
-    fn address(&mut self, key: &str, given: &str) -> Option<SocketAddr> {
-        match given.parse::<SocketAddr>() {
-            Ok(address) if address.port() == 0 => {
-                self.refuse(key, "must have a port other than 0", "others must know where to find it");
-                None
-            }
-            Ok(address) => Some(address),
-            Err(_) => {
-                self.refuse(key, "must be address:port", "\"10.20.0.15:7946\" or \"[fd00::15]:7946\"; names change");
-                None
-            }
-        }
-    }
-}
-
 /// Checks everything; the first thing that would be used without being checked does not compile, as [`File`] is consumed.
 pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Config, ConfigError> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
-    let mut on = Checker { table, refusals: Vec::new(), base };
+    let mut on = Checker::new(table, base);
     let (member, cluster) = (member(&mut on, file.member), file.cluster);
     for name in file.paths.keys() {
         on.refuse(
@@ -154,15 +80,6 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     }
     Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks, notifications })
-}
-
-/// A duration as it would be written.
-pub(super) fn shown(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 {
-        format!("\"{}s\"", duration.as_secs())
-    } else {
-        format!("\"{}ms\"", duration.as_millis())
-    }
 }
 
 fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {

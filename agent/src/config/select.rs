@@ -8,10 +8,10 @@ use rekindle_coordinator::recovery::{
     WORD_CHARS_MAX,
 };
 
+use super::checker::Checker;
 use super::file::{
     ErrorServersWord, OrderTable, Patterns, SelectActionWord, SelectModeWord, SelectRuleTable, SelectTable,
 };
-use super::rules::Checker;
 
 /// Longest reason of a rule, in characters: it is told with each server that is left behind.
 const REASON_CHARS_MAX: usize = 120;

@@ -3,12 +3,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rekindle_proto::notification::{LostDoc, NOTIFICATION_VERSION, Notification};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 
 use crate::admin::AdminSocket;
 
@@ -16,8 +15,6 @@ use crate::admin::AdminSocket;
 pub(super) const READERS_MAX: usize = 16;
 /// Notifications that may wait for a reader; beyond it the oldest are lost to it. Forty hosts' incidents are as many.
 pub(super) const WAITING_MAX: usize = 256;
-/// After a failed accept (no file descriptors left, as a rule): not to spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket's readers, as the loop sees them.
 #[derive(Debug, Clone)]
@@ -30,7 +27,10 @@ impl EventSocket {
     #[must_use]
     pub fn serve(socket: AdminSocket) -> Self {
         let (lines, _) = broadcast::channel(WAITING_MAX);
-        tokio::spawn(accept(socket, lines.clone()));
+        let readers = lines.clone();
+        tokio::spawn(async move {
+            socket.each("event socket", READERS_MAX, |stream| read_out(stream, readers.subscribe())).await;
+        });
         Self { lines }
     }
 
@@ -41,31 +41,6 @@ impl EventSocket {
             Ok(line) => drop(self.lines.send(Arc::from(line + "\n"))),
             Err(error) => tracing::error!(%error, "a notification cannot be written"),
         }
-    }
-}
-
-async fn accept(socket: AdminSocket, lines: broadcast::Sender<Arc<str>>) {
-    let places = Arc::new(Semaphore::new(READERS_MAX));
-    loop {
-        let stream = match socket.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "event socket: a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(most = READERS_MAX, "event socket: too many readers, one was turned away");
-            continue;
-        };
-        let lines = lines.subscribe();
-        tokio::spawn(async move {
-            if let Err(error) = read_out(stream, lines).await {
-                tracing::debug!(%error, "event socket: a reader is gone");
-            }
-            drop(place);
-        });
     }
 }
 

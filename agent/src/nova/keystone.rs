@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::clouds::{Cloud, IdOrName, Login};
-use super::wire::{chain, read_bounded};
+use super::reply::{chain, read_bounded};
 use crate::clock;
 
 /// A token is renewed this long before it ends, or at three quarters of its life if that is later: `OpenStack` calls

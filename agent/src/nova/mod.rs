@@ -25,6 +25,7 @@ mod keystone;
 mod listing;
 mod lookup;
 mod placement;
+mod reply;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -20,18 +20,16 @@ use osauth::services::{COMPUTE, ServiceType, VersionedService};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{NovaError, Text};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Body, Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Body, Client, Method, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::answer;
 use super::clouds::{Cloud, NovaSetupError};
 use super::keystone::Keystone;
+use super::reply::{chain, send};
 use super::tls::{self, Clients};
 use crate::clock;
-
-/// Longest answer read. A page of 1,000 servers with full metadata is under 40 MB, and ordinarily 3.
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// New credentials objects because of a 401 are at least this far apart: where Nova refuses every token, each call must
 /// not cost Keystone another one.
@@ -43,9 +41,6 @@ const READS_AT_ONCE: usize = 16;
 
 /// The same of Placement. Few: its database is what Nova's scheduler waits for.
 const PLACEMENT_READS_AT_ONCE: usize = 8;
-
-/// Statuses by which Nova itself says that it did nothing. Not 408 and 499 (somebody stopped waiting), not 5xx.
-const REFUSALS: [u16; 7] = [400, 403, 404, 406, 409, 413, 429];
 
 /// The service of the catalog that is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,13 +102,6 @@ struct Live {
     keystone: Keystone,
     session: Session,
     renewed: Option<Moment>,
-}
-
-/// An answer as it came.
-struct Answer {
-    status: StatusCode,
-    request_id: Option<String>,
-    body: Vec<u8>,
 }
 
 impl Wire {
@@ -361,64 +349,6 @@ impl Gate {
     }
 }
 
-async fn send(client: &Client, request: Request) -> Result<Answer, reqwest::Error> {
-    let response = client.execute(request).await?;
-    let status = response.status();
-    let request_id = response
-        .headers()
-        .get("x-openstack-request-id")
-        .and_then(|id| id.to_str().ok())
-        .map(|id| id.chars().take(64).collect());
-    match read_bounded(response).await {
-        Ok(body) => Ok(Answer { status, request_id, body }),
-        // A cut or oversized answer is judged by what there is of it: not JSON, hence unknown.
-        Err(why) => Ok(Answer { status, request_id, body: format!("({why})").into_bytes() }),
-    }
-}
-
-/// Reads an answer up to [`BODY_BYTES_MAX`].
-pub(super) async fn read_bounded(mut response: Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(None) => return Ok(body),
-            Ok(Some(chunk)) if body.len() + chunk.len() <= BODY_BYTES_MAX => body.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(format!("the answer is longer than {BODY_BYTES_MAX} bytes")),
-            Err(error) => return Err(format!("the answer broke off: {}", chain(&error.without_url()))),
-        }
-    }
-}
-
-impl Answer {
-    /// What it says. `None`: success without a body.
-    fn judged(self, service: Service) -> Result<Option<Value>, NovaError> {
-        let json: Option<Value> = serde_json::from_slice(&self.body).ok();
-        let status = self.status.as_u16();
-        if self.status.is_success() {
-            return match json {
-                Some(json) => Ok(Some(json)),
-                None if self.body.is_empty() => Ok(None),
-                None => Err(NovaError::Unknown(self.told("an answer that is not the service's"))),
-            };
-        }
-        let is_own = json.as_ref().is_some_and(|json| match service {
-            Service::Nova => answer::is_fault(json, status),
-            Service::Placement => json.get("errors").is_some_and(Value::is_array),
-        });
-        if self.status == StatusCode::UNAUTHORIZED || (is_own && REFUSALS.contains(&status)) {
-            return Err(NovaError::Refused { status, text: self.told("") });
-        }
-        Err(NovaError::Unknown(self.told("")))
-    }
-
-    fn told(&self, what: &str) -> Text {
-        let words = answer::words(&self.body);
-        let id = self.request_id.as_deref().map(|id| format!(" ({id})")).unwrap_or_default();
-        let what = if what.is_empty() { String::new() } else { format!("{what}, ") };
-        Text::new(format!("{what}HTTP {}: {words}{id}", self.status.as_u16()))
-    }
-}
-
 /// An address below a service's root.
 fn below(mut url: Url, path: &[&str]) -> Result<Url, NovaError> {
     match url.path_segments_mut() {
@@ -426,20 +356,6 @@ fn below(mut url: Url, path: &[&str]) -> Result<Url, NovaError> {
         Err(()) => return Err(NovaError::NotSent(Text::from("the catalog's endpoint is no web address"))),
     }
     Ok(url)
-}
-
-/// An error with all its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Without a token nothing was sent. What kind of failure osauth makes of it is of no use to the reader.

@@ -40,6 +40,14 @@ pub(super) enum Route {
     RevokeToken,
     ComputeVersions,
     ComputeVersion,
+    Compute(ComputeRoute),
+    Placement(PlacementRoute),
+    Unknown,
+}
+
+/// What of Nova, behind its versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ComputeRoute {
     Services,
     UpdateService(String),
     Servers { detail: bool },
@@ -47,10 +55,14 @@ pub(super) enum Route {
     Action(ServerId),
     Migrations,
     Hypervisors,
+}
+
+/// What of Placement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PlacementRoute {
     Providers,
     Inventories(Uuid),
     Allocations(Uuid),
-    Unknown,
 }
 
 /// A call, read whole.
@@ -130,21 +142,14 @@ async fn act(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
         Route::RevokeToken => keystone::revoke(shared, call),
         Route::ComputeVersions => nova::versions(shared),
         Route::ComputeVersion => nova::version(shared),
-        Route::Providers | Route::Inventories(_) | Route::Allocations(_) => placement::serve(shared, route, call),
+        Route::Compute(route) => nova::serve(shared, route, call).await,
+        Route::Placement(route) => placement::serve(shared, route, call),
         Route::Unknown => StatusCode::NOT_FOUND.into_response(),
-        Route::Services
-        | Route::UpdateService(_)
-        | Route::Servers { .. }
-        | Route::Server(_)
-        | Route::Action(_)
-        | Route::Hypervisors
-        | Route::Migrations => nova::serve(shared, route, call).await,
     }
 }
 
 fn route(method: &Method, path: &str) -> Route {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let server = |id: &str| Uuid::parse_str(id).map(ServerId);
     match (method.as_str(), parts.as_slice()) {
         ("GET", ["identity"]) => Route::IdentityVersions,
         ("GET", ["identity", "v3"]) => Route::IdentityVersion,
@@ -152,21 +157,33 @@ fn route(method: &Method, path: &str) -> Route {
         ("DELETE", ["identity", "v3", "auth", "tokens"]) => Route::RevokeToken,
         ("GET", ["compute"]) => Route::ComputeVersions,
         ("GET", ["compute", "v2.1"]) => Route::ComputeVersion,
-        ("GET", ["compute", "v2.1", "os-services"]) => Route::Services,
-        ("PUT", ["compute", "v2.1", "os-services", id]) => Route::UpdateService((*id).to_owned()),
-        ("GET", ["compute", "v2.1", "servers"]) => Route::Servers { detail: false },
-        ("GET", ["compute", "v2.1", "servers", "detail"]) => Route::Servers { detail: true },
-        ("GET", ["compute", "v2.1", "servers", id]) => server(id).map_or(Route::Unknown, Route::Server),
-        ("POST", ["compute", "v2.1", "servers", id, "action"]) => server(id).map_or(Route::Unknown, Route::Action),
-        ("GET", ["compute", "v2.1", "os-migrations"]) => Route::Migrations,
-        ("GET", ["compute", "v2.1", "os-hypervisors", "detail"]) => Route::Hypervisors,
-        ("GET", ["placement", "resource_providers"]) => Route::Providers,
-        ("GET", ["placement", "resource_providers", id, what]) => match (Uuid::parse_str(id), *what) {
-            (Ok(id), "inventories") => Route::Inventories(id),
-            (Ok(id), "allocations") => Route::Allocations(id),
-            (Ok(_) | Err(_), _) => Route::Unknown,
-        },
+        (method, ["compute", "v2.1", rest @ ..]) => compute_route(method, rest).map_or(Route::Unknown, Route::Compute),
+        ("GET", ["placement", rest @ ..]) => placement_route(rest).map_or(Route::Unknown, Route::Placement),
         _ => Route::Unknown,
+    }
+}
+
+fn compute_route(method: &str, path: &[&str]) -> Option<ComputeRoute> {
+    let server = |id: &str| Uuid::parse_str(id).ok().map(ServerId);
+    match (method, path) {
+        ("GET", ["os-services"]) => Some(ComputeRoute::Services),
+        ("PUT", ["os-services", id]) => Some(ComputeRoute::UpdateService((*id).to_owned())),
+        ("GET", ["servers"]) => Some(ComputeRoute::Servers { detail: false }),
+        ("GET", ["servers", "detail"]) => Some(ComputeRoute::Servers { detail: true }),
+        ("GET", ["servers", id]) => server(id).map(ComputeRoute::Server),
+        ("POST", ["servers", id, "action"]) => server(id).map(ComputeRoute::Action),
+        ("GET", ["os-migrations"]) => Some(ComputeRoute::Migrations),
+        ("GET", ["os-hypervisors", "detail"]) => Some(ComputeRoute::Hypervisors),
+        _ => None,
+    }
+}
+
+fn placement_route(path: &[&str]) -> Option<PlacementRoute> {
+    match path {
+        ["resource_providers"] => Some(PlacementRoute::Providers),
+        ["resource_providers", id, "inventories"] => Uuid::parse_str(id).ok().map(PlacementRoute::Inventories),
+        ["resource_providers", id, "allocations"] => Uuid::parse_str(id).ok().map(PlacementRoute::Allocations),
+        _ => None,
     }
 }
 
@@ -176,15 +193,15 @@ fn endpoint(route: &Route, body: &Value) -> Endpoint {
             Endpoint::Versions
         }
         Route::IssueToken | Route::RevokeToken => Endpoint::Token,
-        Route::Services => Endpoint::Services,
-        Route::UpdateService(_) => Endpoint::UpdateService,
-        Route::Servers { .. } => Endpoint::Servers,
-        Route::Server(_) => Endpoint::Server,
-        Route::Action(_) if body.get("evacuate").is_some() => Endpoint::Evacuate,
-        Route::Action(_) => Endpoint::Action,
-        Route::Migrations => Endpoint::Migrations,
-        Route::Hypervisors => Endpoint::Hypervisors,
-        Route::Providers | Route::Inventories(_) | Route::Allocations(_) => Endpoint::Placement,
+        Route::Compute(ComputeRoute::Services) => Endpoint::Services,
+        Route::Compute(ComputeRoute::UpdateService(_)) => Endpoint::UpdateService,
+        Route::Compute(ComputeRoute::Servers { .. }) => Endpoint::Servers,
+        Route::Compute(ComputeRoute::Server(_)) => Endpoint::Server,
+        Route::Compute(ComputeRoute::Action(_)) if body.get("evacuate").is_some() => Endpoint::Evacuate,
+        Route::Compute(ComputeRoute::Action(_)) => Endpoint::Action,
+        Route::Compute(ComputeRoute::Migrations) => Endpoint::Migrations,
+        Route::Compute(ComputeRoute::Hypervisors) => Endpoint::Hypervisors,
+        Route::Placement(_) => Endpoint::Placement,
         Route::Unknown => Endpoint::Unknown,
     }
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::http::{Call, Route};
+use super::http::{Call, ComputeRoute};
 use super::{Shared, actions, migrations, placement, servers, services};
 
 /// A compute microversion: 2.*n*.
@@ -103,7 +103,7 @@ fn microversion(call: &Call) -> Result<Microversion, Refusal> {
 }
 
 /// Every call of Nova that needs a token.
-pub(super) async fn serve(shared: &Arc<Shared>, route: &Route, call: &Call) -> Response {
+pub(super) async fn serve(shared: &Arc<Shared>, route: &ComputeRoute, call: &Call) -> Response {
     if !shared.world().tokens.admits(call.header("x-auth-token")) {
         let challenge = format!("Keystone uri=\"{}\"", shared.identity_url());
         let text = "The request you have made requires authentication.";
@@ -115,23 +115,13 @@ pub(super) async fn serve(shared: &Arc<Shared>, route: &Route, call: &Call) -> R
         Err(refusal) => return fault(refusal.status, &refusal.message),
     };
     let answer = match route {
-        Route::Services => services::list(shared, call, version),
-        Route::UpdateService(id) => services::update(shared, call, version, id).await,
-        Route::Servers { detail } => servers::list(shared, call, version, *detail),
-        Route::Server(id) => servers::show(shared, version, *id),
-        Route::Action(id) => actions::act(shared, call, version, *id),
-        Route::Migrations => migrations::list(shared, call, version),
-        Route::Hypervisors => placement::hypervisors(shared, call, version),
-        Route::IdentityVersions
-        | Route::IdentityVersion
-        | Route::IssueToken
-        | Route::RevokeToken
-        | Route::ComputeVersions
-        | Route::ComputeVersion
-        | Route::Providers
-        | Route::Inventories(_)
-        | Route::Allocations(_)
-        | Route::Unknown => Err(Refusal::not_found("The resource could not be found.")),
+        ComputeRoute::Services => services::list(shared, call, version),
+        ComputeRoute::UpdateService(id) => services::update(shared, call, version, id).await,
+        ComputeRoute::Servers { detail } => servers::list(shared, call, version, *detail),
+        ComputeRoute::Server(id) => servers::show(shared, version, *id),
+        ComputeRoute::Action(id) => actions::act(shared, call, version, *id),
+        ComputeRoute::Migrations => migrations::list(shared, call, version),
+        ComputeRoute::Hypervisors => placement::hypervisors(shared, call, version),
     };
     let mut response = answer.unwrap_or_else(|refusal| fault(refusal.status, &refusal.message));
     let headers = response.headers_mut();

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Shared;
-use super::http::{Call, Route};
+use super::http::{Call, PlacementRoute};
 use super::nova::{self, Answer, Microversion};
 use super::world::World;
 
@@ -44,7 +44,7 @@ pub(super) fn fault(status: StatusCode, detail: &str) -> Response {
 }
 
 /// Every call of Placement that needs a token.
-pub(super) fn serve(shared: &Shared, route: &Route, call: &Call) -> Response {
+pub(super) fn serve(shared: &Shared, route: &PlacementRoute, call: &Call) -> Response {
     let mut world = shared.world();
     if !world.tokens.admits(call.header("x-auth-token")) {
         return fault(StatusCode::UNAUTHORIZED, "Authentication required");
@@ -56,29 +56,15 @@ pub(super) fn serve(shared: &Shared, route: &Route, call: &Call) -> Response {
         Some(_) => return fault(StatusCode::NOT_ACCEPTABLE, "Unacceptable version header"),
     };
     match route {
-        Route::Providers => Json(json!({"resource_providers": providers(&world, version)})).into_response(),
-        Route::Inventories(id) => match host_of(&world, *id) {
+        PlacementRoute::Providers => Json(json!({"resource_providers": providers(&world, version)})).into_response(),
+        PlacementRoute::Inventories(id) => match host_of(&world, *id) {
             Some(host) => Json(inventories_of(&world, host)).into_response(),
             None => missing(*id),
         },
-        Route::Allocations(id) => match host_of(&world, *id) {
+        PlacementRoute::Allocations(id) => match host_of(&world, *id) {
             Some(host) => Json(allocations_of(&world, host)).into_response(),
             None => missing(*id),
         },
-        Route::IdentityVersions
-        | Route::IdentityVersion
-        | Route::IssueToken
-        | Route::RevokeToken
-        | Route::ComputeVersions
-        | Route::ComputeVersion
-        | Route::Services
-        | Route::UpdateService(_)
-        | Route::Servers { .. }
-        | Route::Server(_)
-        | Route::Action(_)
-        | Route::Migrations
-        | Route::Hypervisors
-        | Route::Unknown => fault(StatusCode::NOT_FOUND, "The resource could not be found."),
     }
 }
 
