@@ -37,6 +37,7 @@
 //! | [`ledger`] | what is agreed, and who may change it |
 //! | [`voters`] | who keeps the ledger, and who takes a lost voter's place |
 //! | [`policy`] | thresholds |
+//! | [`process`] | which processes of a host are watched, and how they were seen |
 //! | [`recording`] | nothing: it keeps what went in, so that it can be gone through again |
 //! | [`mutant`] | that each guard can be switched off in tests, and only there |
 //! | `leader`, `member`, `voter` | the steps that follow: of the leader, of everybody, of those who may lead |
@@ -60,6 +61,7 @@ pub mod order;
 pub mod paths;
 pub mod permit;
 pub mod policy;
+pub mod process;
 pub mod recording;
 pub mod recovery;
 pub mod time;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::hook::HookRule;
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
+use crate::process::ProcessRule;
 use crate::recovery::{OrderPolicy, SelectPolicy};
 use crate::time::Moment;
 
@@ -124,6 +125,9 @@ pub struct Policy {
     pub hooks: Vec<HookRule>,
     /// Whether changes of phase are posted to the site.
     pub webhook: bool,
+    /// Processes of this host that are watched; at most [`rekindle_proto::process::PROCESSES_MAX`].
+    #[serde(default)]
+    pub processes: Vec<ProcessRule>,
 }
 
 impl Default for Policy {
@@ -152,6 +156,7 @@ impl Default for Policy {
             capacity_every: None,
             hooks: Vec::new(),
             webhook: false,
+            processes: Vec::new(),
         }
     }
 }

@@ -126,6 +126,10 @@ name!(
     DomainName, "domain name"
 );
 name!(
+    /// A process that is watched on a hypervisor: `nova-compute`, `libvirtd`.
+    ProcessName, "process name"
+);
+name!(
     /// An operator, as named in an operator certificate.
     OperatorName, "operator name"
 );

@@ -23,6 +23,7 @@ pub mod hook;
 pub mod id;
 pub mod message;
 pub mod notification;
+pub mod process;
 pub mod segment;
 pub mod status;
 pub mod voters;

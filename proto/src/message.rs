@@ -212,6 +212,11 @@ pub enum Message {
         /// The signed order.
         order: Box<crate::admin::SignedOrder>,
     },
+    /// Member to leader, when it changes and every minute: the processes that are watched here.
+    Processes {
+        /// How each of them stands.
+        report: crate::process::ProcessReport,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

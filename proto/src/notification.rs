@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Text;
-use crate::id::{ClusterName, HostName, IncidentId, WallTime};
+use crate::id::{ClusterName, HostName, IncidentId, ProcessName, WallTime};
 use crate::status::Phase;
 
 /// Version of [`Notification`]; fields are added without raising it.
@@ -22,13 +22,13 @@ pub struct Notification {
     pub incident: IncidentId,
     /// Which change of this incident, from 1, without gaps.
     pub number: u32,
-    /// The failed host.
+    /// The failed host, or the one whose process failed.
     pub host: HostName,
     /// The phase before.
     pub from: Phase,
     /// The phase now.
     pub phase: Phase,
-    /// When the host was first suspected.
+    /// When the host was first suspected, or its process found to be down.
     pub began: WallTime,
     /// When the phase changed.
     pub at: WallTime,
@@ -36,6 +36,10 @@ pub struct Notification {
     pub text: Text,
     /// Who tells it.
     pub by: HostName,
+    /// No host failed, but this process of one: `unclean` means that it is down for good and that the host's compute
+    /// service is disabled for it. Absent in notifications about hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessName>,
 }
 
 /// What a reader of the socket is told when it was too slow.

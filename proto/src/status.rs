@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::CapacitySummary;
 use crate::fact::{GateReport, MemberRole, PowerState, Text};
 use crate::id::{
-    BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, PathName, ServerId, Term,
-    WallTime,
+    BootId, ClusterName, DomainName, HostName, Incarnation, IncidentId, OperatorName, PathName, ProcessName, ServerId,
+    Term, WallTime,
 };
+use crate::process::ProcessState;
 use crate::segment::SegmentWord;
 
 /// Phases of an incident. See `rekindle-coordinator`'s `incident` module for what may follow what.
@@ -129,6 +130,9 @@ pub struct HostLine {
     /// Its segment; `None`: in none, which is recovered as with `auto`.
     #[serde(default)]
     pub segment: Option<SegmentWord>,
+    /// The processes that are watched there, by its own last word.
+    #[serde(default)]
+    pub processes: Vec<ProcessState>,
 }
 
 /// One host on one network.
@@ -203,6 +207,9 @@ pub struct IncidentLine {
     /// The host came back in another boot: its guests are started in place, `evacuating` means that this is under way.
     #[serde(default)]
     pub rebooted: bool,
+    /// No host failed, but this process of one: nothing is fenced and nothing moved; its compute service is disabled.
+    #[serde(default)]
+    pub process: Option<ProcessName>,
 }
 
 /// The story of one incident.

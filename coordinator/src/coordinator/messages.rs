@@ -84,6 +84,9 @@ impl Coordinator {
             Message::Gate { report } => {
                 self.with_leader(now, |leader, _| leader.gate_word(&from.host, from.boot, report));
             }
+            Message::Processes { report } => {
+                self.with_leader(now, |leader, _| leader.process_word(&from.host, from.boot, report));
+            }
             Message::Fitness { fit } => {
                 if self.setup.keepers.contains(&from.host) {
                     self.voter.take_word(&from.host, fit, now.mono);

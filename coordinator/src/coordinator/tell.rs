@@ -8,28 +8,27 @@ use rekindle_proto::id::IncidentId;
 use super::Coordinator;
 use crate::io::{Event, Output};
 use crate::ledger::{Entry, Fate, LeaderCommand, RestoreCommand, Statement};
-use crate::notice::notification;
+use crate::notice::{notification, subjects};
 use crate::policy::Setup;
 
 impl Coordinator {
     /// `before`: the last change of each open incident.
     pub(super) fn tell_phases(&mut self, before: &BTreeMap<IncidentId, u32>, last: IncidentId) {
         let Setup { cluster, host: us, .. } = &self.setup;
-        for incident in self.ledger.incidents.values() {
-            let known = match before.get(&incident.id) {
+        for subject in subjects(&self.ledger) {
+            let known = match before.get(&subject.id) {
                 Some(number) => *number,
-                None if incident.id > last => 0,
+                None if subject.id > last => 0,
                 None => continue,
             };
-            for turn in incident.turns.iter().filter(|turn| turn.number > known) {
-                self.out.push(Output::Event(Event::Phase {
-                    incident: Some(incident.id),
-                    number: turn.number,
-                    host: incident.host.clone(),
-                    phase: turn.to,
-                    text: turn.text.clone(),
+            for turn in subject.turns.iter().filter(|turn| turn.number > known) {
+                let (text, number, phase) = (turn.text.clone(), turn.number, turn.to);
+                let (incident, host) = (subject.id, subject.host.clone());
+                self.out.push(Output::Event(match subject.process {
+                    None => Event::Phase { incident: Some(incident), number, host, phase, text },
+                    Some(process) => Event::Process { incident, host, process: process.clone(), phase, text },
                 }));
-                self.out.push(Output::Notice(Box::new(notification(cluster, us, incident, turn))));
+                self.out.push(Output::Notice(Box::new(notification(cluster, us, subject, turn))));
             }
         }
         for guest in self.ledger.guest_incidents.values().filter(|guest| guest.id > last) {
@@ -96,6 +95,9 @@ impl Coordinator {
             | LeaderCommand::StickReboot { .. }
             | LeaderCommand::Admit { .. }
             | LeaderCommand::Readmit { .. }
+            | LeaderCommand::OpenProcess { .. }
+            | LeaderCommand::ServiceDisabled { .. }
+            | LeaderCommand::EndProcess { .. }
             | LeaderCommand::ServiceBack { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));

@@ -10,8 +10,8 @@ use super::Leader;
 use super::proposals::Key;
 use crate::context::Context;
 use crate::io::Output;
-use crate::ledger::{Incident, LeaderCommand};
-use crate::notice::{PostOrder, notification};
+use crate::ledger::LeaderCommand;
+use crate::notice::{PostOrder, Subject, notification, subjects};
 
 /// Posts handed to the adapter at once. All others wait in the ledger.
 const POSTS_AT_ONCE: usize = 16;
@@ -37,18 +37,18 @@ impl Leader {
             return;
         }
         for (incident, number) in self.notices.told.clone() {
-            if cx.ledger.incidents.get(&incident).is_some_and(|incident| incident.told < number) {
+            if subjects(cx.ledger).any(|subject| subject.id == incident && subject.told < number) {
                 self.command(cx, Key::Notice(incident), LeaderCommand::Told { incident, number });
             } else {
                 self.notices.told.remove(&incident);
             }
         }
-        let untold = |incident: &&Incident| {
-            let is_new = incident.ended.is_none_or(|ended| cx.now.wall.millis_since(ended) < NEWS_FOR_MS);
-            is_new && incident.turns.last().is_some_and(|turn| turn.number > incident.told)
+        let untold = |subject: &Subject<'_>| {
+            let is_new = subject.ended.is_none_or(|ended| cx.now.wall.millis_since(ended) < NEWS_FOR_MS);
+            is_new && subject.last() > subject.told
         };
         let ledger = cx.ledger;
-        for incident in ledger.incidents.values().filter(untold).collect::<Vec<_>>() {
+        for incident in subjects(ledger).filter(untold).collect::<Vec<_>>() {
             let done = self.notices.last.get(&incident.id).copied().unwrap_or_default().max(incident.told);
             for turn in incident.turns.iter().filter(|turn| turn.number > done) {
                 if self.notices.handed.len() >= POSTS_AT_ONCE {
@@ -61,7 +61,7 @@ impl Leader {
                 cx.out.push(Output::Post(order));
             }
         }
-        let known: BTreeSet<IncidentId> = ledger.incidents.keys().copied().collect();
+        let known: BTreeSet<IncidentId> = subjects(ledger).map(|subject| subject.id).collect();
         self.notices.last.retain(|id, _| known.contains(id));
     }
 

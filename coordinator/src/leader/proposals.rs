@@ -30,6 +30,10 @@ pub(super) enum Key {
     Pulse(HostName),
     /// A member's word about its boot gate.
     Gate(HostName),
+    /// A member's word about its processes.
+    Processes(HostName),
+    /// A host's compute service.
+    Service(HostName),
     /// A failed guest, to be opened.
     GuestFailed(HostName, ServerId),
     /// A guest incident's step.
@@ -135,6 +139,8 @@ impl Leader {
             | Key::Server(..)
             | Key::Pulse(_)
             | Key::Gate(_)
+            | Key::Processes(_)
+            | Key::Service(_)
             | Key::Guest(_)
             | Key::Epoch
             | Key::Lift(_)

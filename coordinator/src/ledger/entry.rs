@@ -10,8 +10,10 @@ use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::{DeviceName, GateReport, GuestEvent, GuestList, StopReason, Text, Watchdog};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{
-    BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ServerId, SystemUuid, Term, WallTime,
+    BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ProcessName, ServerId, SystemUuid, Term,
+    WallTime,
 };
+use rekindle_proto::process::ProcessReport;
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;
@@ -117,6 +119,11 @@ pub enum MemberStatement {
     Gate {
         /// What it is and does.
         report: GateReport,
+    },
+    /// My processes. Also taken while I have an open incident: it says nothing of my guests.
+    Processes {
+        /// How each of them stands.
+        report: ProcessReport,
     },
 }
 
@@ -415,5 +422,26 @@ pub enum LeaderCommand {
         incident: IncidentId,
         /// Up to which change.
         number: u32,
+    },
+    /// A process is down for good on a host that lives: we are about to disable its compute service.
+    OpenProcess {
+        /// Where.
+        host: HostName,
+        /// Which.
+        process: ProcessName,
+    },
+    /// Nova shows the service as disabled by us.
+    ServiceDisabled {
+        /// For which process incident.
+        incident: IncidentId,
+    },
+    /// The service is no matter of ours any more.
+    EndProcess {
+        /// Which process incident.
+        incident: IncidentId,
+        /// Whether its processes are back; if not, somebody else has taken the service over.
+        recovered: bool,
+        /// What happened.
+        why: Text,
     },
 }

@@ -17,6 +17,7 @@ mod hook;
 mod incident;
 mod lift;
 mod lost;
+mod process;
 mod rate;
 mod readmission;
 mod reboot;
@@ -47,6 +48,7 @@ pub use incident::{
 };
 pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;
+pub use process::{ProcessBook, ProcessIncident, ProcessWord};
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
 pub use restoration::{

@@ -16,6 +16,7 @@ use super::epoch::Epoch;
 use super::flap::Flap;
 use super::incident::{GuestIncident, Incident, ServerRecord};
 use super::lift::Lift;
+use super::process::{ProcessBook, ProcessIncident};
 use super::rate::FenceRate;
 use super::reboot::Reboot;
 use super::segments::Segments;
@@ -73,6 +74,9 @@ pub struct Ledger {
     /// Groups of hosts with a recovery method.
     #[serde(default)]
     pub segments: Segments,
+    /// Processes that were down for good on living hosts, open and closed.
+    #[serde(default)]
+    pub processes: BTreeMap<IncidentId, ProcessIncident>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -112,6 +116,9 @@ pub struct HostRecord {
     pub admitted: Option<BootId>,
     /// The incident by which its compute service was forced down in Nova, until it is known not to be any more.
     pub forced_down: Option<IncidentId>,
+    /// Its processes.
+    #[serde(default)]
+    pub processes: ProcessBook,
 }
 
 /// A host's own word about its boot gate.
@@ -165,6 +172,7 @@ impl Ledger {
             voters: VoterBook::default(),
             locks: BTreeSet::new(),
             segments: Segments::default(),
+            processes: BTreeMap::new(),
         }
     }
 

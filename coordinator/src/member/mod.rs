@@ -2,6 +2,7 @@
 //! joins by its seeds.
 
 mod own_paths;
+mod processes;
 mod testify;
 mod watchdog;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use rekindle_proto::fact::{GUESTS_MAX, GateReport, GuestEvent, GuestList, StopReason, Watchdog};
 use rekindle_proto::id::{CallId, HostName, Incarnation, IncidentId, PathName, ServerId, Term};
 use rekindle_proto::message::Message;
+use rekindle_proto::process::ProcessReport;
 
 use crate::context::Context;
 use crate::io::{Output, Peer};
@@ -19,6 +21,7 @@ use crate::order::{DestroyOrder, LeadersWord};
 use crate::time::Moment;
 
 use own_paths::OwnPaths;
+use processes::Processes;
 use testify::Testifier;
 pub(crate) use testify::Testimony;
 use watchdog::SelfFence;
@@ -72,6 +75,8 @@ pub(crate) struct Member {
     exchanged: BTreeMap<HostName, Incarnation>,
     pub(crate) self_fence: SelfFence,
     own_paths: OwnPaths,
+    pub(crate) processes: Processes,
+    next_process: Option<Moment>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,6 +94,7 @@ pub(crate) enum Yield {
     Pulse(GuestList),
     GuestFailed(ServerId, GuestEvent),
     Gate(GateReport),
+    Processes(ProcessReport),
     /// A question about our own watchdog.
     Lease(CallId, Option<Watchdog>),
     PathsLost(Vec<PathName>),
@@ -111,6 +117,8 @@ impl Member {
             exchanged: BTreeMap::new(),
             self_fence: SelfFence::default(),
             own_paths: OwnPaths::default(),
+            processes: Processes::default(),
+            next_process: None,
         }
     }
 
@@ -166,6 +174,8 @@ impl Member {
     pub(crate) fn take_gate(&mut self, now: Moment, report: GateReport) {
         if self.gate.as_ref() != Some(&report) {
             self.next_pulse = now;
+            // What it held or lets start now is judged anew.
+            self.next_process = Some(now);
         }
         self.gate = Some(report);
     }
@@ -255,7 +265,7 @@ impl Member {
         let reports = self.reports.values().map(|(_, due)| *due).min();
         let fixed = self.next_pulse.min(self.next_dial).min(self.next_leading);
         let (paths, watchdog) = (self.own_paths.next_deadline(), self.watchdog_deadline());
-        [reports, self.testifier.next_deadline(), watchdog, Some(fixed), paths].into_iter().flatten().min()
+        [reports, self.testifier.next_deadline(), watchdog, Some(fixed), paths, self.next_process].into_iter().flatten().min()
     }
 
     /// Does what is due. `leads`: the term in which this very member leads.
@@ -285,6 +295,9 @@ impl Member {
                 self.learn_leader(cx.setup.host.clone(), term, now);
                 self.announce(cx, term);
             }
+        }
+        if self.next_process.is_some_and(|due| due <= now) {
+            self.judge_processes(cx);
         }
         let leader = self.leader(now).cloned();
         if self.next_pulse <= now || leader != self.told {
@@ -331,11 +344,15 @@ impl Member {
         if leads {
             yields.push(Yield::Pulse(guests));
             yields.extend(self.gate.clone().map(Yield::Gate));
+            yields.extend(self.processes.report().map(Yield::Processes));
         } else if let Some(leader) = &leader {
             let system_uuid = cx.setup.system_uuid;
             cx.send(leader, Message::Statement { system_uuid, guests });
             if let Some(report) = self.gate.clone() {
                 cx.send(leader, Message::Gate { report });
+            }
+            if let Some(report) = self.processes.report() {
+                cx.send(leader, Message::Processes { report });
             }
         }
         self.told = leader;

@@ -91,6 +91,7 @@ impl Replay {
         let mut all: Vec<IncidentId> = ledger.incidents.keys().copied().collect();
         all.extend(ledger.guest_incidents.keys());
         all.extend(ledger.reboots.keys());
+        all.extend(ledger.processes.keys());
         all.sort_unstable();
         all
     }

@@ -5,6 +5,7 @@ use rekindle_proto::fact::Text;
 use rekindle_proto::id::{IncidentId, ServerId};
 use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ServerLine};
 
+use super::processes::{process_doc, process_line};
 use super::progress::progress;
 use super::standing::{reboot_doc, reboot_line};
 use crate::context::Context;
@@ -16,7 +17,8 @@ pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
     let hosts = cx.ledger.incidents.values().map(incident_line);
     let guests = cx.ledger.guest_incidents.values().map(guest_line);
     let reboots = cx.ledger.reboots.values().map(reboot_line);
-    let mut lines: Vec<IncidentLine> = hosts.chain(guests).chain(reboots).collect();
+    let processes = cx.ledger.processes.values().map(process_line);
+    let mut lines: Vec<IncidentLine> = hosts.chain(guests).chain(reboots).chain(processes).collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.id));
     lines
 }
@@ -43,6 +45,9 @@ fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<
         let held_by = leader.and_then(|leader| leader.holds(id)).into_iter().cloned().collect();
         let story = guest.story.clone();
         return Some(IncidentDoc { line: guest_line(guest), story, servers: Vec::new(), held_by, progress: None });
+    }
+    if let Some(process) = ledger.processes.get(&id) {
+        return Some(process_doc(leader, process));
     }
     ledger.reboots.get(&id).map(|reboot| reboot_doc(leader, reboot))
 }
@@ -71,6 +76,7 @@ fn incident_line(incident: &Incident) -> IncidentLine {
         left_behind: count(|fate| matches!(fate, Fate::LeftBehind { .. })),
         servers: u32::try_from(incident.servers.len()).unwrap_or(u32::MAX),
         rebooted: false,
+        process: None,
     }
 }
 
@@ -91,6 +97,7 @@ fn guest_line(guest: &GuestIncident) -> IncidentLine {
         left_behind: u32::from(guest.recovered == Some(false)),
         servers: 1,
         rebooted: false,
+        process: None,
     }
 }
 

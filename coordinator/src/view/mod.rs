@@ -3,6 +3,7 @@
 mod brake;
 mod gate;
 mod incident;
+mod processes;
 mod progress;
 mod segments;
 mod standing;

@@ -139,6 +139,7 @@ pub(super) fn reboot_line(reboot: &Reboot) -> IncidentLine {
         left_behind: count(failed),
         servers: count(reboot.ran.len()),
         rebooted: true,
+        process: None,
     }
 }
 

@@ -97,6 +97,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     notes.extend(leader.and_then(|leader| leader.return_text(host)).map(|why| Text::new(format!("not back: {why}"))));
     let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
     notes.extend(super::gate::note(cx.ledger, host));
+    notes.extend(super::processes::notes(cx.ledger, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());
     let line = HostLine {
         host: host.clone(),
@@ -119,6 +120,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
         signs,
         gate: super::gate::report(cx.ledger, host).cloned(),
         segment: super::segments::name_of(cx.ledger, host),
+        processes: super::processes::report(cx.ledger, host),
     };
     standing::mark_probation(cx, line)
 }
@@ -224,6 +226,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
         }
     }
     alarms.extend(super::gate::alarms(cx.ledger));
+    alarms.extend(super::processes::alarms(cx, leader));
     alarms.extend(leader.lost_alarms());
     alarms.extend(super::brake::alarms(leader));
     alarms.extend(agent_alarms(leader));

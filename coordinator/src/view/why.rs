@@ -47,6 +47,7 @@ pub(crate) fn why(
     ];
     guards.extend(super::brake::guards(cx, leader, host));
     guards.extend(standing::guards(cx, leader, host));
+    guards.push(super::processes::guard(cx, leader, host));
     let protected = guards.iter().all(|guard| guard.passes);
     let plan = if protected { plan(cx, leader, host, servers) } else { Vec::new() };
     let capacity = leader.capacity_of(cx.now.mono, host);

@@ -62,17 +62,18 @@ impl Ledger {
 
     /// On closed incidents too: the last change is told when all is over.
     pub(super) fn told(&mut self, id: IncidentId, number: u32) -> Applied {
-        let Some(incident) = self.incidents.get_mut(&id) else {
+        let host = self.incidents.get_mut(&id).map(|incident| (&incident.turns, &mut incident.told));
+        let process = self.processes.get_mut(&id).map(|incident| (&incident.turns, &mut incident.told));
+        let Some((turns, told)) = host.or(process) else {
             return Err(Outcome::refused(format!("no incident {id}")));
         };
-        let last = incident.turns.last().map_or(0, |turn| turn.number);
-        if number <= incident.told || number > last {
-            let told = incident.told;
+        let last = turns.last().map_or(0, |turn| turn.number);
+        if number <= *told || number > last {
             return Err(Outcome::refused(format!(
                 "incident {id}: change {number} is not after {told} and up to {last}"
             )));
         }
-        incident.told = number;
+        *told = number;
         Ok(Outcome::done("told"))
     }
 }

@@ -101,6 +101,9 @@ impl Ledger {
                 self.end_hook(at, *incident, (*on, *hook), *end, text)
             }
             LeaderCommand::Told { incident, number } => self.told(*incident, *number),
+            LeaderCommand::OpenProcess { host, process } => self.open_process_incident(at, host, process),
+            LeaderCommand::ServiceDisabled { incident } => self.service_disabled(at, *incident),
+            LeaderCommand::EndProcess { incident, recovered, why } => self.end_process(at, *incident, *recovered, why),
         }
     }
 

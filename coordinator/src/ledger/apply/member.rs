@@ -25,6 +25,9 @@ impl Ledger {
         if let MemberStatement::Gate { report } = statement {
             return self.gate_word(at, host, boot, report);
         }
+        if let MemberStatement::Processes { report } = statement {
+            return self.process_said(at, host, boot, report);
+        }
         if let Some(open) = self.open_incident(host) {
             // What it said before is what its servers are recovered by (I6).
             return Err(Outcome::refused(format!("{host} itself has an open incident, {}", open.id)));
@@ -33,6 +36,7 @@ impl Ledger {
             MemberStatement::Pulse { system_uuid, guests } => self.pulse(at, host, boot, *system_uuid, guests),
             MemberStatement::GuestFailed { server, event: _ } => self.guest_failed(at, host, boot, *server),
             MemberStatement::Gate { report } => self.gate_word(at, host, boot, report),
+            MemberStatement::Processes { report } => self.process_said(at, host, boot, report),
             MemberStatement::Absent { life, why } => self.absent(at, host, boot, *life, *why),
             MemberStatement::Returned { life } => self.returned(host, *life),
             MemberStatement::ArmWatchdog { stamp, watchdog } => self.arm_watchdog(at, host, boot, *stamp, watchdog),

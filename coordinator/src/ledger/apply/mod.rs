@@ -12,6 +12,7 @@
 //! | `readmission` | the leader may write of a fenced host that comes back |
 //! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
+//! | `process` | a member may say of its processes, and the leader write of those that are down for good |
 //! | `segments` | an operator has signed about segments and their hosts |
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
@@ -26,6 +27,7 @@ mod leader;
 mod life;
 mod member;
 mod operator;
+mod process;
 mod readmission;
 mod reboot;
 mod restore;
