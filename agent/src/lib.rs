@@ -11,6 +11,7 @@
 //! | [`bmc`] | fence devices |
 //! | [`nova`] | Keystone and Nova |
 //! | [`hypervisor`] | libvirt: local guests and their events |
+//! | [`process`] | systemd and the site's commands: the processes a hypervisor needs |
 //! | [`admin`] | the local socket behind `rekindle` |
 //! | [`telemetry`], [`metrics`] | logs, systemd, Prometheus |
 //! | [`config`], [`state_dir`], [`pki`], [`clock`], [`machine`] | the file, what must survive a restart, certificates, time, who this machine is |
@@ -36,6 +37,7 @@ pub mod metrics;
 pub mod notify;
 pub mod nova;
 pub mod pki;
+pub mod process;
 pub mod shell;
 pub mod shutdown;
 pub mod state_dir;

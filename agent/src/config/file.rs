@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::hook::HookPoint;
-use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, SystemUuid};
+use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, ProcessName, SystemUuid};
 use serde::Deserialize;
 
 use super::{LogFormat, LogTarget};
@@ -28,6 +28,8 @@ pub(super) struct File {
     pub(super) fence_device: Vec<DeviceTable>,
     #[serde(default)]
     pub(super) hook: Vec<HookTable>,
+    #[serde(default)]
+    pub(super) process: Vec<ProcessTable>,
     #[serde(default)]
     pub(super) recovery: RecoveryTable,
     pub(super) nova: Option<NovaTable>,
@@ -272,6 +274,25 @@ pub(super) struct NotificationsTable {
     pub(super) webhook_secret_file: Option<String>,
     pub(super) webhook_ca_file: Option<String>,
     pub(super) webhook_timeout: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProcessTable {
+    pub(super) name: ProcessName,
+    pub(super) unit: Option<String>,
+    pub(super) check: Option<Vec<String>>,
+    pub(super) restart: Option<Vec<String>>,
+    pub(super) restart_attempts: Option<i64>,
+    pub(super) restart_delay: Option<String>,
+    pub(super) on_down: Option<OnDownWord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnDownWord {
+    Disable,
+    Alarm,
 }
 
 #[derive(Debug, Default, Deserialize)]

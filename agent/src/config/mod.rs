@@ -9,6 +9,7 @@ mod file;
 mod hooks;
 mod notifications;
 mod paths;
+mod processes;
 mod refusal;
 mod rules;
 mod select;
@@ -29,6 +30,7 @@ use crate::hypervisor::HypervisorSettings;
 use crate::ledger::LedgerSettings;
 use crate::notify::NotificationSettings;
 use crate::nova::NovaSettings;
+use crate::process::ProcessSettings;
 use crate::transport::{TlsFiles, TransportSettings};
 
 /// Where the file lies if nothing else is said.
@@ -63,6 +65,8 @@ pub struct Config {
     pub hooks: Vec<HookSettings>,
     /// Whom to tell of incidents.
     pub notifications: NotificationSettings,
+    /// The processes that are watched here, in the file's order: [`Policy::processes`] with how it is done.
+    pub processes: Vec<ProcessSettings>,
 }
 
 /// `[member]`: what differs from host to host.

@@ -14,12 +14,13 @@ use rekindle_proto::id::HostName;
 use super::checker::{Checker, shown};
 use super::file::{
     ClusterTable, DetectionTable, FencingTable, File, LibvirtTable, LocalDiskWord, LockWord, LogTable, MemberTable,
-    NovaTable, OnAgentDeathWord, ReadmissionWord, RecoveryTable,
+    NovaTable, OnAgentDeathWord, ProcessTable, ReadmissionWord, RecoveryTable,
 };
 use super::refusal::ConfigError;
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, select};
+use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes, select};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
+use crate::process::ProcessSettings;
 use crate::transport::TlsFiles;
 
 /// Where state lies if nothing is said: systemd's `StateDirectory=rekindle`.
@@ -59,6 +60,8 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     policy.capacity_every = file.nova.as_ref().and_then(|table| capacity_every(&mut on, table));
     let hooks = hooks::check(&mut on, &file.hook);
     policy.hooks = hooks.iter().map(|hook| hook.rule.clone()).collect();
+    let processes = processes_here(&mut on, &file.process, member.role);
+    policy.processes = processes.iter().map(|process| process.rule.clone()).collect();
     let notifications = notifications::check(&mut on, &file.notifications, &member.admin_socket);
     policy.webhook = notifications.webhook.is_some();
     let nova = file.nova.map(|table| nova(&mut on, &table, &policy.select));
@@ -79,7 +82,16 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     if !on.refusals.is_empty() {
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     }
-    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks, notifications })
+    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks, notifications, processes })
+}
+
+/// All are checked everywhere, as the file is the same everywhere; a witness has none.
+fn processes_here(on: &mut Checker, tables: &[ProcessTable], role: MemberRole) -> Vec<ProcessSettings> {
+    let all = processes::check(on, tables);
+    match role {
+        MemberRole::Member => all,
+        MemberRole::Witness => Vec::new(),
+    }
 }
 
 fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {
