@@ -27,6 +27,7 @@ use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
     DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    ServiceOrder,
 };
 use crate::recovery::Lookup;
 use crate::time::Moment;
@@ -298,6 +299,8 @@ pub enum Output {
     ForceDown(ForceDownOrder),
     /// Take that mark away. [`Input::Nova`] follows, with the service read again.
     ForceUp(ForceUpOrder),
+    /// Enable or disable a host's compute service. [`Input::Nova`] follows, with the service read again.
+    SetService(ServiceOrder),
     /// Rebuild a server elsewhere. [`Input::Nova`] follows.
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.

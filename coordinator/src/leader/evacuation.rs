@@ -203,6 +203,7 @@ impl Leader {
                 | NovaCall::Capacity
                 | NovaCall::Lost(..)
                 | NovaCall::Return(_)
+                | NovaCall::Reserve(_)
                 | NovaCall::Forecast(_)
                 | NovaCall::Act(..)
                 | NovaCall::Lock(..) => true,

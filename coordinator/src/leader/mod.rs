@@ -30,6 +30,7 @@ mod proposals;
 mod pulses;
 mod readmission;
 mod rebooted;
+mod reserve;
 mod restore;
 mod retries;
 mod roster;
@@ -79,6 +80,7 @@ use proposals::{Key, Proposals};
 use pulses::Pulses;
 use readmission::ReturnCase;
 use rebooted::RebootCase;
+use reserve::ReserveDesk;
 use restore::ActState;
 use roster::RosterWatch;
 use servers::IntentState;
@@ -164,6 +166,7 @@ pub(crate) struct Leader {
     capacity: CapacityDesk,
     hooks: HookDesk,
     notices: NoticeDesk,
+    reserves: ReserveDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -184,6 +187,8 @@ enum NovaCall {
     /// An operator's question.
     Forecast(CallId),
     Capacity,
+    /// A reserved host.
+    Reserve(HostName),
 }
 
 impl Leader {
@@ -236,6 +241,7 @@ impl Leader {
             capacity: CapacityDesk::default(),
             hooks: HookDesk::default(),
             notices: NoticeDesk::default(),
+            reserves: ReserveDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -340,6 +346,7 @@ impl Leader {
         self.drive_absent(cx);
         self.drive_suspects(cx);
         self.drive_life(cx);
+        self.drive_reserves(cx);
         self.drive_incidents(cx);
         self.drive_locks(cx);
         self.drive_reboots(cx);
@@ -460,6 +467,7 @@ impl Leader {
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
+            Some(NovaCall::Reserve(host)) => self.take_reserve_nova(cx, &host, call, result),
             Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
             Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),

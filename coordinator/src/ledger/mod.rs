@@ -20,6 +20,7 @@ mod lost;
 mod rate;
 mod readmission;
 mod reboot;
+mod reserve;
 mod restoration;
 mod roster;
 mod segments;
@@ -49,6 +50,7 @@ pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
+pub use reserve::{Leg, Reserve, ReserveCommand, TAKEN_MAX, Taken, TakenEnd};
 pub use restoration::{
     ACT_TRIES, ActEnd, EndState, OpenAct, Refusal, Restoration, RestoreCommand, RestorePlan, ServerAct, lock_reason,
 };
