@@ -17,9 +17,10 @@ use rekindle_proto::message::Message;
 use crate::context::{Context, HeardBook, Outbox};
 use crate::io::{Event, Input, Output, Peer};
 use crate::leader::Leader;
-use crate::ledger::{Entry, Incident, Ledger, Position, Statement};
+use crate::ledger::{Entry, Ledger, Position, Statement};
 use crate::member::{Member, Testimony, Yield};
 use crate::membership::{MemberState, Membership, MembershipOutput, MembershipSettings};
+use crate::notice::subjects;
 use crate::policy::Setup;
 use crate::time::{Moment, Now};
 use crate::voter::Voter;
@@ -186,6 +187,10 @@ impl Coordinator {
                 self.out.push(Output::ListGuests);
             }
             Input::Gate { report } => self.member.take_gate(now.mono, report),
+            Input::Processes { seen } => self.with_member(now, |member, cx| member.take_processes(cx, seen)),
+            Input::ProcessRestarted { call, result } => {
+                self.with_member(now, |member, cx| member.process_restarted(cx, call, result));
+            }
             Input::Guest { server, event } => {
                 self.with_member(now, |member, cx| member.take_guest_event(cx, server, event));
             }
@@ -194,6 +199,7 @@ impl Coordinator {
             }
             Input::Stopping { why } => {
                 self.member.withdraw_watchdog(now.mono);
+                self.member.processes.stop();
                 self.with_member(now, |member, cx| member.say_goodbye(cx, why));
             }
             Input::LifeFound { call, signs } => self.member.testifier.life_found(call, signs, now.mono),
@@ -325,9 +331,8 @@ impl Coordinator {
     }
 
     fn committed(&mut self, now: Now, position: Position, entry: &Entry) {
-        let number = |incident: &Incident| incident.turns.last().map_or(0, |turn| turn.number);
-        let before: BTreeMap<IncidentId, u32> =
-            self.ledger.open_incidents().map(|incident| (incident.id, number(incident))).collect();
+        let open = subjects(&self.ledger).filter(|subject| subject.ended.is_none());
+        let before: BTreeMap<IncidentId, u32> = open.map(|subject| (subject.id, subject.last())).collect();
         let last = self.ledger.last_incident;
         let outcome = self.ledger.apply(position, entry);
         for incident in self.ledger.incidents.values().filter(|incident| incident.id > last) {
@@ -384,6 +389,7 @@ impl Coordinator {
                 Yield::Pulse(guests) => leader.pulse(cx, &us.host, us.boot, cx.setup.system_uuid, guests),
                 Yield::PathsLost(paths) => leader.paths_lost(cx, &us.host, &paths),
                 Yield::Gate(report) => leader.gate_word(&us.host, us.boot, report),
+                Yield::Processes(report) => leader.process_word(&us.host, us.boot, report),
                 Yield::GuestFailed(server, event) => leader.guest_failed(cx, &us, server, event),
                 Yield::Lease(call, watchdog) => leader.lease_question(cx, &us, call, watchdog),
             });

@@ -14,7 +14,7 @@ use rekindle_proto::fact::{
     NovaMigration, NovaServer, NovaService, StopReason, Text, Watchdog,
 };
 use rekindle_proto::id::{
-    BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
+    BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ProcessName, ServerId, Term,
 };
 use rekindle_proto::message::Message;
 use rekindle_proto::notification::Notification;
@@ -27,7 +27,9 @@ use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
     DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    ServiceOrder,
 };
+use crate::process::{ProcessSeen, RestartOrder};
 use crate::recovery::Lookup;
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
@@ -157,6 +159,18 @@ pub enum Input {
         /// Which guest.
         server: ServerId,
         /// Whether it is gone, or why not.
+        result: Result<(), Text>,
+    },
+    /// Local processes that are watched: all of them at start, then those that changed.
+    Processes {
+        /// How each of them was seen.
+        seen: Vec<(ProcessName, ProcessSeen)>,
+    },
+    /// The answer to [`Output::RestartProcess`].
+    ProcessRestarted {
+        /// Which call.
+        call: CallId,
+        /// Whether it was started; that it runs then, another word says.
         result: Result<(), Text>,
     },
     /// The local boot gate, at start and when it changes.
@@ -298,12 +312,16 @@ pub enum Output {
     ForceDown(ForceDownOrder),
     /// Take that mark away. [`Input::Nova`] follows, with the service read again.
     ForceUp(ForceUpOrder),
+    /// Enable or disable a host's compute service. [`Input::Nova`] follows, with the service read again.
+    SetService(ServiceOrder),
     /// Rebuild a server elsewhere. [`Input::Nova`] follows.
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.
     GuestPower(GuestPowerOrder),
     /// Lock, unlock, reset, stop or start a server that is being recovered. [`Input::Nova`] follows.
     ServerAct(ServerActOrder),
+    /// Start a failed process of this host again. [`Input::ProcessRestarted`] follows.
+    RestartProcess(RestartOrder),
     /// Read the local hypervisor's full list of guests now. [`Input::Guests`] follows.
     ListGuests,
     /// Ask the local hypervisor, now, which of these guests run. [`Input::GuestsChecked`] follows.
@@ -480,6 +498,19 @@ pub enum Event {
         text: Text,
         /// Whether a person should look.
         bad: bool,
+    },
+    /// A process of a host that lives is down for good, or no longer a matter of ours.
+    Process {
+        /// Its incident.
+        incident: IncidentId,
+        /// The host.
+        host: HostName,
+        /// Which process.
+        process: ProcessName,
+        /// `unclean`, `recovered` or `refuted`.
+        phase: Phase,
+        /// What happened.
+        text: Text,
     },
     /// A margin shrinks: something is refused, late, or held back.
     Warning {

@@ -71,12 +71,7 @@ pub(crate) fn subjects(ledger: &Ledger) -> impl Iterator<Item = Subject<'_>> {
 }
 
 /// A change of phase in the words for the outside.
-pub(crate) fn notification(
-    cluster: &ClusterName,
-    by: &HostName,
-    subject: Subject<'_>,
-    turn: &Turn,
-) -> Notification {
+pub(crate) fn notification(cluster: &ClusterName, by: &HostName, subject: Subject<'_>, turn: &Turn) -> Notification {
     Notification {
         version: NOTIFICATION_VERSION,
         // With its time: a ledger begun anew may count its incidents from an earlier number.

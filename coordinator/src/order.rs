@@ -18,6 +18,8 @@
 //! }
 //! ```
 
+mod service;
+
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceName, Text};
@@ -30,6 +32,8 @@ use crate::mutant::{Guard, keeps};
 use crate::permit::Permit;
 use crate::recovery::{Arrival, CommittedIntent};
 use crate::time::Moment;
+
+pub use service::{ForceDownOrder, ForceUpOrder, ServiceChange, ServiceOrder};
 
 /// What an order that never ends is given beyond its end, where a mutant gives one: longer than any story.
 const LATE_MUTANT: Duration = Duration::from_secs(86_400);
@@ -101,67 +105,6 @@ impl PowerOffOrder {
     }
 }
 
-/// Mark a proven-off host's compute service forced-down.
-#[derive(Debug)]
-pub struct ForceDownOrder {
-    call: CallId,
-    host: HostName,
-    begin_before: Moment,
-}
-
-impl ForceDownOrder {
-    pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof) -> Self {
-        let begin_before = permit.begin_before().min(proof.valid_until());
-        Self { call, host: proof.host().clone(), begin_before }
-    }
-
-    /// To be repeated in [`crate::io::Input::Nova`].
-    #[must_use]
-    pub fn call(&self) -> CallId {
-        self.call
-    }
-    /// Whose service.
-    #[must_use]
-    pub fn host(&self) -> &HostName {
-        &self.host
-    }
-    /// Not to be begun at or after this moment.
-    #[must_use]
-    pub fn begin_before(&self) -> Moment {
-        self.begin_before
-    }
-}
-
-/// Take the forced-down mark, which we set, from the compute service of a host that came back.
-#[derive(Debug)]
-pub struct ForceUpOrder {
-    call: CallId,
-    host: HostName,
-    begin_before: Moment,
-}
-
-impl ForceUpOrder {
-    pub(crate) fn new(call: CallId, permit: Permit, host: HostName) -> Self {
-        Self { call, host, begin_before: permit.begin_before() }
-    }
-
-    /// To be repeated in [`crate::io::Input::Nova`].
-    #[must_use]
-    pub fn call(&self) -> CallId {
-        self.call
-    }
-    /// Whose service.
-    #[must_use]
-    pub fn host(&self) -> &HostName {
-        &self.host
-    }
-    /// Not to be begun at or after this moment.
-    #[must_use]
-    pub fn begin_before(&self) -> Moment {
-        self.begin_before
-    }
-}
-
 /// Rebuild a server elsewhere.
 #[derive(Debug)]
 pub struct EvacuateOrder {
@@ -171,14 +114,21 @@ pub struct EvacuateOrder {
     attempt: u32,
     begin_before: Moment,
     stop_on_arrival: bool,
+    dest: Option<HostName>,
 }
 
 impl EvacuateOrder {
     pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof, intent: CommittedIntent) -> Self {
         let late = if keeps(Guard::CallInTime) { Duration::ZERO } else { LATE_MUTANT };
         let begin_before = permit.begin_before().min(proof.valid_until()) + late;
-        let CommittedIntent { server, attempt, stop_on_arrival } = intent;
-        Self { call, incident: proof.incident(), server, attempt, begin_before, stop_on_arrival }
+        let CommittedIntent { server, attempt, stop_on_arrival, dest } = intent;
+        Self { call, incident: proof.incident(), server, attempt, begin_before, stop_on_arrival, dest }
+    }
+
+    /// The reserved host where it is to be built; `None`: where Nova's scheduler wants.
+    #[must_use]
+    pub fn dest(&self) -> Option<&HostName> {
+        self.dest.as_ref()
     }
 
     /// Whether Nova is to leave it stopped where it arrives; else it is built as it was.

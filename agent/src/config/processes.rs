@@ -21,7 +21,11 @@ const SUFFIXES: [&str; 3] = [".service", ".socket", ".target"];
 
 pub(super) fn check(on: &mut Checker, tables: &[ProcessTable]) -> Vec<ProcessSettings> {
     if tables.len() > PROCESSES_MAX {
-        on.refuse("process", format!("must be at most {PROCESSES_MAX}"), "each word about one is written to the ledger");
+        on.refuse(
+            "process",
+            format!("must be at most {PROCESSES_MAX}"),
+            "each word about one is written to the ledger",
+        );
     }
     let mut names = BTreeSet::new();
     let mut settings = Vec::new();

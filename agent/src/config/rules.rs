@@ -17,7 +17,9 @@ use super::file::{
     NovaTable, OnAgentDeathWord, ProcessTable, ReadmissionWord, RecoveryTable,
 };
 use super::refusal::ConfigError;
-use super::{Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes, select};
+use super::{
+    Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes, select,
+};
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
 use crate::process::ProcessSettings;
@@ -82,7 +84,19 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     if !on.refusals.is_empty() {
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     }
-    Ok(Config { file: path.to_owned(), member, cluster, policy, devices, nova, hypervisor, log, hooks, notifications, processes })
+    Ok(Config {
+        file: path.to_owned(),
+        member,
+        cluster,
+        policy,
+        devices,
+        nova,
+        hypervisor,
+        log,
+        hooks,
+        notifications,
+        processes,
+    })
 }
 
 /// All are checked everywhere, as the file is the same everywhere; a witness has none.

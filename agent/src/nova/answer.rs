@@ -33,6 +33,8 @@ struct Service {
     #[serde(default)]
     forced_down: bool,
     updated_at: Option<String>,
+    #[serde(default)]
+    disabled_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +117,7 @@ pub(super) fn services(body: &Value) -> Result<Vec<NovaService>, NovaError> {
                 enabled: service.status.eq_ignore_ascii_case("enabled"),
                 forced_down: service.forced_down,
                 heartbeat: service.updated_at.map(Text::new),
+                disabled_reason: service.disabled_reason.filter(|why| !why.is_empty()).map(Text::new),
             })
         })
         .collect()

@@ -14,6 +14,7 @@
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
 //! | `listing` | pages |
+//! | `service` | compute services: enabled, and disabled with a reason |
 //! | `placement` | what each compute node has, and who holds it |
 
 mod answer;
@@ -26,6 +27,7 @@ mod listing;
 mod lookup;
 mod placement;
 mod reply;
+mod service;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -167,7 +169,7 @@ impl Nova {
     /// # Errors
     /// [`NovaError`], exact about whether the evacuation may have begun.
     pub async fn evacuate(&self, order: &EvacuateOrder) -> Result<NovaAnswer, NovaError> {
-        self.send_evacuate(order.server(), order.stop_on_arrival(), order.begin_before()).await
+        self.send_evacuate(order.server(), order.dest(), order.stop_on_arrival(), order.begin_before()).await
     }
 
     /// Stops or starts a server where it is.
@@ -296,11 +298,14 @@ impl Nova {
     async fn send_evacuate(
         &self,
         server: ServerId,
+        dest: Option<&HostName>,
         stop_on_arrival: bool,
         begin_before: Moment,
     ) -> Result<NovaAnswer, NovaError> {
         let version = if stop_on_arrival { EVACUATE_STOPPED } else { EVACUATE };
-        self.server_action(server, version, json!({ "evacuate": {} }), begin_before).await
+        // A wish, which the scheduler examines like any other host (2.29 and later, without `force`).
+        let evacuate = dest.map_or_else(|| json!({}), |dest| json!({ "host": dest }));
+        self.server_action(server, version, json!({ "evacuate": evacuate }), begin_before).await
     }
 
     async fn send_server_act(

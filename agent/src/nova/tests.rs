@@ -49,7 +49,7 @@ async fn a_nova_that_refuses_every_token_does_not_cost_one_each() {
     *fake.valid_from.lock().expect("lock") = u32::MAX;
     let nova = fake.nova(TIMEOUT, "");
     for _ in 0..3 {
-        let answer = nova.send_evacuate(server_id(1), false, soon()).await;
+        let answer = nova.send_evacuate(server_id(1), None, false, soon()).await;
         assert!(matches!(answer, Err(NovaError::Refused { status: 401, .. })), "{answer:?}");
     }
     assert_eq!(fake.count("POST /v3"), 2);
@@ -60,14 +60,14 @@ async fn a_nova_that_refuses_every_token_does_not_cost_one_each() {
 async fn an_evacuation_is_sent_as_nova_wants_it() {
     let fake = Fake::start().await;
     let nova = fake.nova(TIMEOUT, "");
-    assert_eq!(nova.send_evacuate(server_id(7), false, soon()).await, Ok(NovaAnswer::Accepted));
+    assert_eq!(nova.send_evacuate(server_id(7), None, false, soon()).await, Ok(NovaAnswer::Accepted));
     let (headers, body) = fake.last(&format!("POST /compute/v2.1/servers/{}/action", server_id(7)));
     assert_eq!(&body[..], br#"{"evacuate":{}}"#);
     assert_eq!(headers["content-length"], body.len().to_string().as_str());
     assert!(!headers.contains_key("transfer-encoding"), "WSGI servers do not take chunks");
     assert_eq!(headers["openstack-api-version"], "compute 2.68");
     assert_eq!(headers["x-openstack-nova-api-version"], "2.68");
-    assert_eq!(nova.send_evacuate(server_id(7), true, soon()).await, Ok(NovaAnswer::Accepted));
+    assert_eq!(nova.send_evacuate(server_id(7), None, true, soon()).await, Ok(NovaAnswer::Accepted));
     assert_eq!(fake.last("POST /compute").0["openstack-api-version"], "compute 2.95");
     nova.send_guest_power(server_id(7), GuestPower::Start, soon()).await.expect("accepted");
     assert_eq!(&fake.last("POST /compute").1[..], br#"{"os-start":null}"#);
@@ -125,7 +125,7 @@ async fn an_answer_is_a_refusal_only_if_nova_itself_refused() {
         (200, "text/html", PAGE, false),
     ] {
         fake.set_act(Act::Answer(status, kind, body));
-        let answer = nova.send_evacuate(server_id(1), false, soon()).await.expect_err("not accepted");
+        let answer = nova.send_evacuate(server_id(1), None, false, soon()).await.expect_err("not accepted");
         let is_refused = matches!(&answer, NovaError::Refused { status: said, .. } if *said == status);
         let is_unknown = matches!(answer, NovaError::Unknown(_));
         assert_eq!((is_refused, is_unknown), (refused, !refused), "{status} {body}: {answer}");
@@ -141,7 +141,7 @@ async fn silence_after_the_request_is_unknown() {
     fake.set_act(Act::Hang);
     let nova = fake.nova(Duration::from_secs(2), "");
     nova.wire.introduction().await.expect("a token beforehand");
-    let answer = nova.send_evacuate(server_id(1), false, soon()).await;
+    let answer = nova.send_evacuate(server_id(1), None, false, soon()).await;
     assert!(matches!(answer, Err(NovaError::Unknown(_))), "{answer:?}");
     assert_eq!(fake.count("POST /compute"), 1);
 }
@@ -161,11 +161,11 @@ async fn a_connection_that_breaks_is_unknown_and_one_that_never_was_is_not_sent(
         let mut request = [0; 4096];
         stream.read(&mut request).await.expect("read")
     });
-    let answer = fake.nova(TIMEOUT, "    region_name: breaks\n").send_evacuate(server_id(1), false, soon()).await;
+    let answer = fake.nova(TIMEOUT, "    region_name: breaks\n").send_evacuate(server_id(1), None, false, soon()).await;
     assert!(matches!(answer, Err(NovaError::Unknown(_))), "{answer:?}");
     assert!(accepted.await.expect("joined") > 0);
     let nova = fake.nova(TIMEOUT, "    region_name: closed\n");
-    let answer = nova.send_evacuate(server_id(1), false, soon()).await;
+    let answer = nova.send_evacuate(server_id(1), None, false, soon()).await;
     assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
     let answer = nova.read(NovaRead::Service(host())).await;
     assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
@@ -177,7 +177,7 @@ async fn an_expired_permit_sends_nothing_not_even_for_a_token() {
     let nova = fake.nova(TIMEOUT, "");
     let now = clock::moment();
     for answer in [
-        nova.send_evacuate(server_id(1), false, now).await,
+        nova.send_evacuate(server_id(1), None, false, now).await,
         nova.set_forced_down(&host(), true, now).await,
         nova.send_guest_power(server_id(1), GuestPower::Stop, now).await,
     ] {
@@ -191,7 +191,7 @@ async fn a_permit_that_passes_while_the_token_is_fetched_sends_no_act() {
     let fake = Fake::start().await;
     *fake.keystone_delay.lock().expect("lock") = Duration::from_millis(1500);
     let nova = fake.nova(TIMEOUT, "");
-    let answer = nova.send_evacuate(server_id(1), false, clock::moment() + Duration::from_secs(1)).await;
+    let answer = nova.send_evacuate(server_id(1), None, false, clock::moment() + Duration::from_secs(1)).await;
     assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
     assert_eq!((fake.count("POST /v3"), fake.count("POST /compute")), (1, 0));
 }
@@ -210,7 +210,7 @@ async fn a_permit_that_passes_while_connecting_sends_no_act() {
     nova.wire.introduction().await.expect("a token beforehand");
     let filling = TcpStream::connect(address).expect("fills the queue");
     let begin_before = clock::moment() + Duration::from_millis(700);
-    let act = tokio::spawn(async move { nova.send_evacuate(server_id(1), false, begin_before).await });
+    let act = tokio::spawn(async move { nova.send_evacuate(server_id(1), None, false, begin_before).await });
     while clock::moment() < begin_before {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -295,7 +295,7 @@ async fn keystones_refusal_is_told_without_the_password() {
     let fake = Fake::start().await;
     *fake.keystone_refuses.lock().expect("lock") = true;
     let nova = fake.nova(TIMEOUT, "");
-    let error = nova.send_evacuate(server_id(1), false, soon()).await.expect_err("no token");
+    let error = nova.send_evacuate(server_id(1), None, false, soon()).await.expect_err("no token");
     assert!(matches!(error, NovaError::NotSent(_)), "{error}");
     let said = format!("{error} {nova:?}");
     assert!(said.contains("401") && said.contains("clouds.yaml") && !said.contains(PASSWORD), "{said}");

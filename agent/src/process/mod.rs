@@ -128,7 +128,9 @@ impl Processes {
             ProcessMeans::Commands { restart: None, .. } => Err("no restart command is configured".into()),
             ProcessMeans::Commands { restart: Some(command), .. } => match run(command, RESTART_WITHIN).await {
                 Ok(output) if output.status.success() => Ok(()),
-                Ok(output) => Err(Text::new(format!("its restart command failed, {}: {}", output.status, words(&output)))),
+                Ok(output) => {
+                    Err(Text::new(format!("its restart command failed, {}: {}", output.status, words(&output))))
+                }
                 Err(why) => Err(why),
             },
         }
@@ -190,7 +192,9 @@ mod tests {
         ]);
         let name = |name: &str| ProcessName::new(name).expect("legal");
         let seen = processes.look().await;
-        assert!(matches!(&seen[0], (_, ProcessSeen::Failed(why)) if why.as_str() == "its check says no, exit status: 1"));
+        assert!(
+            matches!(&seen[0], (_, ProcessSeen::Failed(why)) if why.as_str() == "its check says no, exit status: 1")
+        );
         assert!(matches!(&seen[2], (_, ProcessSeen::Unknown(_))), "{seen:?}");
         let said = processes.start_again(&name("two")).await.expect_err("broken");
         assert_eq!(said.as_str(), "its restart command failed, exit status: 3: no such container");

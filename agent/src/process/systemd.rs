@@ -50,7 +50,9 @@ pub(super) async fn start(systemctl: &Path, unit: &str, within: Duration) -> Res
 async fn run(systemctl: &Path, arguments: &[String], within: Duration) -> Result<Output, Text> {
     match run_fed(systemctl, arguments, Feed { input: Vec::new(), path: PATH }, within).await {
         Ok(output) => Ok(output),
-        Err(DeviceError::Silent(_)) => Err(Text::new(format!("systemctl did not answer within {} s", within.as_secs()))),
+        Err(DeviceError::Silent(_)) => {
+            Err(Text::new(format!("systemctl did not answer within {} s", within.as_secs())))
+        }
         Err(error) => Err(Text::new(error.to_string())),
     }
 }

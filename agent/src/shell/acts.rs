@@ -57,6 +57,9 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::ForceUp(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.force_up(&order).await });
         }
+        Output::SetService(order) => {
+            shell.with_nova(order.call(), move |nova| async move { nova.set_service(&order).await });
+        }
         Output::Evacuate(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.evacuate(&order).await });
         }

@@ -7,7 +7,7 @@ use rekindle_proto::id::IncidentId;
 
 use super::Coordinator;
 use crate::io::{Event, Output};
-use crate::ledger::{Entry, Fate, LeaderCommand, RestoreCommand, Statement};
+use crate::ledger::{Entry, Fate, LeaderCommand, ReserveCommand, RestoreCommand, Statement};
 use crate::notice::{notification, subjects};
 use crate::policy::Setup;
 
@@ -61,6 +61,19 @@ impl Coordinator {
             }
             LeaderCommand::Restore(RestoreCommand::GiveUp { incident, server, act, why }) => {
                 (*incident, *server, Text::new(format!("not {}: {why}", act.words())), true)
+            }
+            LeaderCommand::Reserve(ReserveCommand::Take { incident, host, server, .. }) => {
+                (*incident, *server, Text::new(format!("reserved host {host} is taken")), false)
+            }
+            LeaderCommand::Reserve(ReserveCommand::Turn { incident, server, why }) => {
+                (*incident, *server, Text::new(format!("turns to the other half of its method: {why}")), false)
+            }
+            LeaderCommand::Reserve(ReserveCommand::Return { host, .. }) => {
+                return self.out.warn(Some(host), "reserved host not needed: it is reserved again");
+            }
+            LeaderCommand::Reserve(ReserveCommand::Lose { host, why, .. }) => {
+                let text = Text::new(format!("reserved host is used no more, nor reserved: {why}"));
+                return self.out.warn(Some(host), text);
             }
             LeaderCommand::Restore(RestoreCommand::Close { .. } | RestoreCommand::LockGone { .. }) => return,
             LeaderCommand::OpenIncident { .. }

@@ -200,9 +200,11 @@ impl Leader {
                 NovaCall::Guest(..)
                 | NovaCall::Reboot(_)
                 | NovaCall::Life(_)
+                | NovaCall::Service(_)
                 | NovaCall::Capacity
                 | NovaCall::Lost(..)
                 | NovaCall::Return(_)
+                | NovaCall::Reserve(_)
                 | NovaCall::Forecast(_)
                 | NovaCall::Act(..)
                 | NovaCall::Lock(..) => true,

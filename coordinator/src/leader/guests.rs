@@ -315,6 +315,7 @@ mod tests {
             enabled: true,
             forced_down: false,
             heartbeat: None,
+            disabled_reason: None,
         };
         use GuestPower::{Start, Stop};
         let rows = [

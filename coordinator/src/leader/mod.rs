@@ -26,10 +26,12 @@ mod lookups;
 mod lost;
 mod notices;
 mod path_cases;
+mod processes;
 mod proposals;
 mod pulses;
 mod readmission;
 mod rebooted;
+mod reserve;
 mod restore;
 mod retries;
 mod roster;
@@ -75,10 +77,12 @@ use locks::LockCase;
 use lost::Lost;
 use notices::NoticeDesk;
 use path_cases::PathDesk;
+use processes::ProcessDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
 use readmission::ReturnCase;
 use rebooted::RebootCase;
+use reserve::ReserveDesk;
 use restore::ActState;
 use roster::RosterWatch;
 use servers::IntentState;
@@ -164,6 +168,8 @@ pub(crate) struct Leader {
     capacity: CapacityDesk,
     hooks: HookDesk,
     notices: NoticeDesk,
+    processes: ProcessDesk,
+    reserves: ReserveDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -184,6 +190,10 @@ enum NovaCall {
     /// An operator's question.
     Forecast(CallId),
     Capacity,
+    /// The compute service of a host whose process is down.
+    Service(HostName),
+    /// A reserved host.
+    Reserve(HostName),
 }
 
 impl Leader {
@@ -236,6 +246,8 @@ impl Leader {
             capacity: CapacityDesk::default(),
             hooks: HookDesk::default(),
             notices: NoticeDesk::default(),
+            processes: ProcessDesk::default(),
+            reserves: ReserveDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -340,6 +352,7 @@ impl Leader {
         self.drive_absent(cx);
         self.drive_suspects(cx);
         self.drive_life(cx);
+        self.drive_reserves(cx);
         self.drive_incidents(cx);
         self.drive_locks(cx);
         self.drive_reboots(cx);
@@ -354,6 +367,7 @@ impl Leader {
         self.drive_capacity(cx);
         self.drive_hooks(cx);
         self.drive_notices(cx);
+        self.drive_processes(cx);
     }
 
     fn wake_at(&mut self, moment: Moment) {
@@ -460,8 +474,10 @@ impl Leader {
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
+            Some(NovaCall::Reserve(host)) => self.take_reserve_nova(cx, &host, call, result),
             Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
+            Some(NovaCall::Service(host)) => self.take_service_nova(cx, &host, call, result),
             Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
         }
         self.touch();

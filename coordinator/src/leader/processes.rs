@@ -97,7 +97,8 @@ impl Leader {
     pub(super) fn drive_processes(&mut self, cx: &mut Context<'_>) {
         self.commit_process_words(cx);
         let ledger = cx.ledger;
-        let mut hosts: Vec<HostName> = ledger.processes.values().filter(|it| it.is_open()).map(|it| it.host.clone()).collect();
+        let mut hosts: Vec<HostName> =
+            ledger.processes.values().filter(|it| it.is_open()).map(|it| it.host.clone()).collect();
         let is_down = |host: &HostName| ledger.process_word(host).is_some_and(|word| word.down().is_some());
         hosts.extend(ledger.hosts.keys().filter(|host| is_down(host)).cloned());
         hosts.sort();
@@ -219,7 +220,7 @@ impl Leader {
                 return;
             }
         };
-        if !self.roll.last.as_ref().is_some_and(|roll| roll.present.contains(host)) {
+        if !self.roll_since(Moment::ZERO).is_some_and(|roll| roll.present.contains(host)) {
             self.want_roll(cx);
             self.hold_service(cx.now.mono, host, "the host has not answered the roll call".into());
             return;
@@ -288,7 +289,9 @@ fn step(incident: Option<&ProcessIncident>, known: Known<'_>, service: Option<&N
     let Some(incident) = incident else {
         return match down {
             None => wait(""),
-            Some(_) if overruled => wait("its compute service was enabled or disabled by somebody else meanwhile: left alone"),
+            Some(_) if overruled => {
+                wait("its compute service was enabled or disabled by somebody else meanwhile: left alone")
+            }
             Some(_) if service.forced_down => wait("its compute service is forced down, not by us"),
             Some(_) if !service.enabled => {
                 let why = service.disabled_reason.as_ref().map_or("no reason given", Text::as_str);
@@ -300,18 +303,29 @@ fn step(incident: Option<&ProcessIncident>, known: Known<'_>, service: Option<&N
     let is_ours = !service.enabled && service.disabled_reason.as_ref() == Some(&incident.reason());
     match (incident.disabled, service.enabled, is_ours) {
         (false, true, _) if well && late => wait("it is back; a call that disables its service may yet be under way"),
-        (false, true, _) if well => Step::End { recovered: true, why: "it is back before its service was disabled".into() },
+        (false, true, _) if well => {
+            Step::End { recovered: true, why: "it is back before its service was disabled".into() }
+        }
         (false, true, _) if down.is_some() => Step::Disable,
         (false, true, _) => wait("whether it stays is waited for"),
         (false, false, true) => Step::NoteDisabled,
-        (true, false, true) if well && late => wait("it is back; a call that disables its service may yet be under way"),
+        (true, false, true) if well && late => {
+            wait("it is back; a call that disables its service may yet be under way")
+        }
         (true, false, true) if well => Step::Enable,
         (true, false, true) => wait("its compute service is disabled by us until it is back"),
-        (true, true, _) if well => Step::End { recovered: true, why: "it is back: its compute service is enabled again".into() },
-        (true, true, _) => Step::End { recovered: false, why: "somebody has enabled its compute service: left alone".into() },
+        (true, true, _) if well => {
+            Step::End { recovered: true, why: "it is back: its compute service is enabled again".into() }
+        }
+        (true, true, _) => {
+            Step::End { recovered: false, why: "somebody has enabled its compute service: left alone".into() }
+        }
         (false | true, false, false) => {
             let why = service.disabled_reason.as_ref().map_or("no reason given", Text::as_str);
-            Step::End { recovered: false, why: Text::new(format!("somebody has disabled its compute service ({why}): it stays so")) }
+            Step::End {
+                recovered: false,
+                why: Text::new(format!("somebody has disabled its compute service ({why}): it stays so")),
+            }
         }
     }
 }

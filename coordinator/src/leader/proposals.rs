@@ -64,6 +64,8 @@ pub(super) enum Key {
     Hook(IncidentId, HookPoint),
     /// What the webhook was told of an incident.
     Notice(IncidentId),
+    /// An incident's reserved hosts.
+    Reserve(IncidentId),
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +150,13 @@ impl Leader {
             | Key::Probation(_)
             | Key::Absence(_)
             | Key::Reboot(_) => {}
-            Key::Watchdog(_) | Key::OffSettled(_) | Key::Voters | Key::Return(_) | Key::Hook(..) | Key::Notice(_) => {}
+            Key::Watchdog(_)
+            | Key::OffSettled(_)
+            | Key::Voters
+            | Key::Return(_)
+            | Key::Hook(..)
+            | Key::Notice(_)
+            | Key::Reserve(_) => {}
         }
         match result {
             Ok(Outcome::Applied { .. }) => {}

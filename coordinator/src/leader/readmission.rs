@@ -275,6 +275,7 @@ mod tests {
             enabled: true,
             forced_down,
             heartbeat: Some(heartbeat.into()),
+            disabled_reason: None,
         };
         let verdict =
             VerdictRecord { eligible: 2, needed: 2, testimonies: Vec::new(), present: 2, roster: 3, path: None };

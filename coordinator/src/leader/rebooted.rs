@@ -239,6 +239,7 @@ mod tests {
                     enabled: true,
                     forced_down: false,
                     heartbeat: (!heartbeat.is_empty()).then(|| Text::from(*heartbeat)),
+                    disabled_reason: None,
                 });
             }
             assert_eq!(case.reports, expected, "{reads:?}");

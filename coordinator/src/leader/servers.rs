@@ -191,6 +191,9 @@ impl Leader {
     /// incident can get about a copy that may have been built there.
     fn finish(&mut self, cx: &mut Context<'_>, incident: &Incident) {
         let id = incident.id;
+        if !self.reserves_are_back(cx, incident) {
+            return;
+        }
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             evacuation.named.clear();
         }
@@ -341,7 +344,11 @@ impl Leader {
         let read = evacuation.server_reads.get(&server);
         let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
         let read = read.map(|read| read.server.as_ref());
-        let step = next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries);
+        let tries = cx.setup.policy.evacuate_tries;
+        let step = next_step(&incident.host, record, &migrations, &dead_ends, read, tries);
+        let before = read.flatten().and_then(|read| act_before(record, read));
+        let Some(step) = self.by_method(cx, incident, (server, record), step) else { return };
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         match (step, turn) {
             (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, _) if rests => {}
             (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, Some(why)) => {
@@ -361,15 +368,17 @@ impl Leader {
                 None => self.look_again_at(id, server),
             },
             (ServerStep::Settle(fate), _) => self.conclude(cx, incident, (server, record), fate, round),
-            (ServerStep::Evacuate { newest_migration }, None) => {
+            (ServerStep::GiveUp(why), _) => {
+                self.conclude(cx, incident, (server, record), Fate::LeftBehind { why }, round)
+            }
+            (ServerStep::Evacuate { newest_migration, to }, None) => {
                 if let Some(fate) = hopeless(record) {
                     self.conclude(cx, incident, (server, record), fate, round);
                     return;
                 }
-                let before = read.flatten().and_then(|read| act_before(record, read));
                 match (self.copies_denied(cx, incident, server, &migrations, round), before) {
                     (Ok(()), Some(act)) => self.intend_act(cx, incident, (server, record), act, round),
-                    (Ok(()), None) => self.intend(cx, incident, server, record, newest_migration, round),
+                    (Ok(()), None) => self.intend(cx, incident, (server, record), (newest_migration, to), round),
                     (Err(why), _) => {
                         if let Some(fate) = self.wait(now, id, server, why, ASK_AGAIN_AFTER) {
                             self.conclude(cx, incident, (server, record), fate, round);
@@ -411,9 +420,8 @@ impl Leader {
         &mut self,
         cx: &mut Context<'_>,
         incident: &Incident,
-        server: ServerId,
-        record: &ServerRecord,
-        newest_migration: Option<MigrationId>,
+        (server, record): (ServerId, &ServerRecord),
+        (newest_migration, to): (Option<MigrationId>, Option<u8>),
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
@@ -445,7 +453,7 @@ impl Leader {
         round.room -= 1;
         let attempt = record.attempts.saturating_add(1);
         let command =
-            LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration };
+            LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration, to };
         self.intending.insert((id, server));
         self.command(cx, Key::Server(id, server), command);
     }

@@ -21,6 +21,7 @@ use super::epoch::VoterBoot;
 use super::evidence::WatchdogEvidence;
 use super::hook::HookEnd;
 use super::rate::RateClaim;
+use super::reserve::ReserveCommand;
 use super::restoration::RestoreCommand;
 use super::voters::VotersCommand;
 use super::watchdog::Stamp;
@@ -215,6 +216,9 @@ pub enum LeaderCommand {
         author: LeadershipId,
         /// The server's newest migration record before this intent: only a newer one is this intent's.
         newest_migration: Option<MigrationId>,
+        /// Where to: the position of a reserved host that the incident has taken; `None`: where Nova's scheduler wants.
+        #[serde(default)]
+        to: Option<u8>,
     },
     /// The intent is final: nothing will come of it any more.
     CloseIntent {
@@ -423,6 +427,8 @@ pub enum LeaderCommand {
         /// Up to which change.
         number: u32,
     },
+    /// About reserved hosts.
+    Reserve(ReserveCommand),
     /// A process is down for good on a host that lives: we are about to disable its compute service.
     OpenProcess {
         /// Where.

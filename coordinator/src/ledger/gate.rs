@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn incident(id: u64, of: &str, phase: Phase, servers: &[(Option<Fate>, bool)]) -> Incident {
-        let intent = OpenIntent { attempt: 1, author: LeadershipId(1), newest_migration: None };
+        let intent = OpenIntent { attempt: 1, author: LeadershipId(1), newest_migration: None, to: None };
         let record = |(fate, open): &(Option<Fate>, bool)| ServerRecord {
             name: "web".into(),
             vm_state: "active".into(),
@@ -121,6 +121,7 @@ mod tests {
             priority: 50,
             marked: false,
             undecided: None,
+            leg: Default::default(),
         };
         let servers: BTreeMap<ServerId, ServerRecord> = servers
             .iter()

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
 use super::hook::HookRecord;
+use super::reserve::{Leg, Reserve};
 use super::restoration::Restoration;
 use super::{Outcome, STORY_LINES_MAX};
 use crate::mutant::{Guard, keeps};
@@ -82,6 +83,9 @@ pub struct Incident {
     /// The last change that the site's webhook has taken, or that was given up; 0: none yet.
     #[serde(default)]
     pub told: u32,
+    /// By which method its servers find their hosts, and the reserved ones taken for them.
+    #[serde(default)]
+    pub reserve: Reserve,
 }
 
 /// One change of phase.
@@ -159,6 +163,9 @@ pub struct ServerRecord {
     /// decides that before its first attempt.
     #[serde(default)]
     pub undecided: Option<Text>,
+    /// Where it stands in its method.
+    #[serde(default)]
+    pub leg: Leg,
 }
 
 /// An evacuate intent that may still have an effect.
@@ -170,6 +177,9 @@ pub struct OpenIntent {
     pub author: LeadershipId,
     /// The newest migration record before it.
     pub newest_migration: Option<MigrationId>,
+    /// The position of the reserved host it was to be built on; `None`: Nova's scheduler chose.
+    #[serde(default)]
+    pub to: Option<u8>,
 }
 
 /// A guest that failed on a healthy host.
@@ -232,6 +242,7 @@ impl Incident {
             hooks: Vec::new(),
             turns: Vec::new(),
             told: 0,
+            reserve: Reserve::default(),
         }
     }
 

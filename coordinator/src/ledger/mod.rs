@@ -21,6 +21,7 @@ mod process;
 mod rate;
 mod readmission;
 mod reboot;
+mod reserve;
 mod restoration;
 mod roster;
 mod segments;
@@ -51,6 +52,7 @@ pub use lost::LostGuest;
 pub use process::{ProcessBook, ProcessIncident, ProcessWord};
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
+pub use reserve::{Leg, Reserve, ReserveCommand, TAKEN_MAX, Taken, TakenEnd};
 pub use restoration::{
     ACT_TRIES, ActEnd, EndState, OpenAct, Refusal, Restoration, RestoreCommand, RestorePlan, ServerAct, lock_reason,
 };

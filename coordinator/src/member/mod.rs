@@ -265,7 +265,10 @@ impl Member {
         let reports = self.reports.values().map(|(_, due)| *due).min();
         let fixed = self.next_pulse.min(self.next_dial).min(self.next_leading);
         let (paths, watchdog) = (self.own_paths.next_deadline(), self.watchdog_deadline());
-        [reports, self.testifier.next_deadline(), watchdog, Some(fixed), paths, self.next_process].into_iter().flatten().min()
+        [reports, self.testifier.next_deadline(), watchdog, Some(fixed), paths, self.next_process]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due. `leads`: the term in which this very member leads.

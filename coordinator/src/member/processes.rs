@@ -164,7 +164,8 @@ impl Watched {
         let delay = if self.tries < all { self.delay() } else { self.rule.delay };
         let due = *self.next_try.get_or_insert(now + delay);
         if now < due {
-            let tried = if self.tries == 0 { String::new() } else { format!("; started again {} of {all} times", self.tries) };
+            let tried =
+                if self.tries == 0 { String::new() } else { format!("; started again {} of {all} times", self.tries) };
             self.say(ProcessStanding::Troubled, format!("it failed ({why}){tried}"));
             return Step::Look(Some(due));
         }
@@ -233,9 +234,10 @@ impl Member {
     pub(crate) fn take_processes(&mut self, cx: &mut Context<'_>, seen: Vec<(ProcessName, ProcessSeen)>) {
         let now = cx.now.mono;
         let rules = &cx.setup.policy.processes;
-        let watched = self.processes.watched.get_or_insert_with(|| {
-            rules.iter().map(|rule| Watched::new(rule.clone(), now)).collect()
-        });
+        let watched = self
+            .processes
+            .watched
+            .get_or_insert_with(|| rules.iter().map(|rule| Watched::new(rule.clone(), now)).collect());
         for (name, seen) in seen {
             if let Some(watched) = watched.iter_mut().find(|watched| watched.rule.name == name) {
                 watched.take(now, seen);
@@ -270,7 +272,9 @@ impl Member {
                 break;
             }
             for index in restarts {
-                let Some(watched) = self.processes.watched.as_mut().and_then(|all| all.get_mut(index)) else { continue };
+                let Some(watched) = self.processes.watched.as_mut().and_then(|all| all.get_mut(index)) else {
+                    continue;
+                };
                 let call = cx.out.call();
                 watched.restarting = Some((call, now + RESTART_ANSWER));
                 let text =

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaMigration};
-use rekindle_proto::id::{IncidentId, LeadershipId, MigrationId, ServerId};
+use rekindle_proto::id::{HostName, IncidentId, LeadershipId, MigrationId, ServerId};
 
 use crate::ledger::{IntentEnd, Ledger, OpenIntent};
 use crate::mutant::{Guard, keeps};
@@ -20,6 +20,8 @@ pub struct CommittedIntent {
     pub(crate) attempt: u32,
     /// Whether Nova is to leave it stopped where it arrives.
     pub(crate) stop_on_arrival: bool,
+    /// The reserved host it is to be built on.
+    pub(crate) dest: Option<HostName>,
 }
 
 impl CommittedIntent {
@@ -27,9 +29,14 @@ impl CommittedIntent {
     /// one of the same term by the process before a restart: its call may be on the way.
     #[must_use]
     pub fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, author: LeadershipId) -> Option<Self> {
-        let record = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?.servers.get(&server)?;
+        let incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
+        let record = incident.servers.get(&server)?;
         let open = record.intent.filter(|open| open.author == author || !keeps(Guard::IntentAuthor))?;
-        Some(Self { server, attempt: open.attempt, stop_on_arrival: record.restore.plan.stop_on_arrival })
+        let dest = match open.to {
+            Some(to) => Some(incident.reserve.at(to).filter(|taken| taken.end.is_none())?.host.clone()),
+            None => None,
+        };
+        Some(Self { server, attempt: open.attempt, stop_on_arrival: record.restore.plan.stop_on_arrival, dest })
     }
 }
 
@@ -80,7 +87,7 @@ pub fn intent_end(
             let failed = status == MigrationStatus::Failed || !status.is_final();
             let end = match dest {
                 Some(dest) if !status.is_final() => IntentEnd::DestinationOff { id, dest },
-                dest => IntentEnd::Migration { id, status, dest },
+                dest => IntentEnd::Migration { id, status, dest, no_host: found_no_host(migration) },
             };
             (!failed || view.accepted || settled).then_some(end)
         }
@@ -88,10 +95,16 @@ pub fn intent_end(
     }
 }
 
+/// Whether Nova's scheduler ended it: the conductor writes `error` where it finds no host, and the record of a wished-for host
+/// names that host all the same (nova/compute/api.py, `evacuate`); a compute service that fails writes `failed`.
+fn found_no_host(migration: &NovaMigration) -> bool {
+    migration.status == MigrationStatus::Failed
+        && (migration.dest.is_none() || migration.status_text.as_str() == "error")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rekindle_proto::id::HostName;
     use uuid::Uuid;
 
     fn migration(id: u64, kind: MigrationKind, status: MigrationStatus) -> NovaMigration {
@@ -111,7 +124,8 @@ mod tests {
         let at = Moment::from_micros;
         let second = 1_000_000;
         let settle = Duration::from_secs(120);
-        let intent = OpenIntent { attempt: 1, author: LeadershipId(4), newest_migration: Some(MigrationId(7)) };
+        let intent =
+            OpenIntent { attempt: 1, author: LeadershipId(4), newest_migration: Some(MigrationId(7)), to: None };
         let evacuation = |id, status| vec![migration(id, MigrationKind::Evacuation, status)];
         let evacuation_to = |id, status| {
             let dest = Some(HostName::new("b").expect("legal"));

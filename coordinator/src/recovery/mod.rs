@@ -6,6 +6,7 @@ mod glob;
 mod intent;
 mod order;
 mod plan;
+mod reserve;
 mod restore;
 mod select;
 mod step;
@@ -15,6 +16,7 @@ pub use glob::fits as pattern_fits;
 pub use intent::{CommittedIntent, IntentView, intent_end};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
+pub use reserve::{Candidate, Service, Spare, Whither, spare, whither};
 pub use restore::{Arrival, act_after, act_before, hopeless, is_locked_by, restoration, shows};
 pub use select::{
     About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, Looked, Lookup, MARK_DEFAULT, RULES_MAX, SelectAction,

@@ -164,6 +164,7 @@ impl Arrival {
             ServerStep::Settle(Fate::Recovered { to }) => is_sound(to).then_some(Self { server }),
             ServerStep::Settle(Fate::LeftBehind { .. } | Fate::Deleted)
             | ServerStep::ReadServer { .. }
+            | ServerStep::GiveUp(_)
             | ServerStep::Wait(_) => None,
             ServerStep::Evacuate { .. } => (!keeps(Guard::ArrivedFirst)).then_some(Self { server }),
         }
@@ -210,6 +211,7 @@ mod tests {
             priority: 50,
             marked: false,
             undecided: None,
+            leg: Default::default(),
         }
     }
 

@@ -23,7 +23,21 @@ pub enum ServerStep {
     Evacuate {
         /// Its newest migration record.
         newest_migration: Option<MigrationId>,
+        /// To a reserved host: its position. `None`: where Nova's scheduler wants.
+        to: Option<u8>,
     },
+    /// It has used up its tries; why the last one failed.
+    GiveUp(Text),
+}
+
+impl ServerStep {
+    /// The same step, to a reserved host if it is an evacuation.
+    pub(crate) fn to_reserved(self, position: u8) -> Self {
+        match self {
+            Self::Evacuate { newest_migration, to: _ } => Self::Evacuate { newest_migration, to: Some(position) },
+            other @ (Self::ReadServer { .. } | Self::Wait(_) | Self::Settle(_) | Self::GiveUp(_)) => other,
+        }
+    }
 }
 
 /// The next step for a server, from its record, its migrations, and the server itself if it was read just now, since its
@@ -95,10 +109,10 @@ fn arrived(host: &HostName, server: &NovaServer, record: &ServerRecord, evacuate
 
 fn evacuate_or_give_up(record: &ServerRecord, newest_migration: Option<MigrationId>, tries: u32) -> ServerStep {
     if record.attempts.saturating_sub(record.attempts_excused) < tries {
-        return ServerStep::Evacuate { newest_migration };
+        return ServerStep::Evacuate { newest_migration, to: None };
     }
     let last = record.last_failure.as_ref().map_or("no reason given", Text::as_str);
-    ServerStep::Settle(Fate::LeftBehind { why: Text::new(format!("{tries} attempts failed; the last: {last}")) })
+    ServerStep::GiveUp(Text::new(format!("{tries} attempts failed; the last: {last}")))
 }
 
 #[cfg(test)]
@@ -126,6 +140,7 @@ mod tests {
             priority: 50,
             marked: false,
             undecided: None,
+            leg: Default::default(),
         };
         let migration = |id: u64, kind, status| NovaMigration {
             id: MigrationId(id),
@@ -238,13 +253,7 @@ mod tests {
             ),
             ("deleted", 1, vec![migration(4, Evacuation, Done)], Some(None), "deleted"),
             ("failed once", 1, vec![migration(4, Evacuation, Failed)], Some(Some(server("dead", None))), "evacuate"),
-            (
-                "failed thrice",
-                3,
-                vec![migration(6, Evacuation, Failed)],
-                Some(Some(server("dead", None))),
-                "left behind",
-            ),
+            ("failed thrice", 3, vec![migration(6, Evacuation, Failed)], Some(Some(server("dead", None))), "given up"),
             (
                 "moved, but its record failed",
                 1,
@@ -263,6 +272,7 @@ mod tests {
                 ServerStep::Settle(Fate::Recovered { to }) => format!("recovered on {to}"),
                 ServerStep::Settle(Fate::LeftBehind { .. }) => "left behind".to_owned(),
                 ServerStep::Settle(Fate::Deleted) => "deleted".to_owned(),
+                ServerStep::GiveUp(_) => "given up".to_owned(),
             };
             assert_eq!(said, expected, "{name}");
         }

@@ -22,6 +22,9 @@ pub struct NovaService {
     pub forced_down: bool,
     /// Nova's `updated_at`, verbatim: its last heartbeat. Compared for change only, never with a clock.
     pub heartbeat: Option<Text>,
+    /// `disabled_reason`: whose word it is that it is disabled; `None`: none was given.
+    #[serde(default)]
+    pub disabled_reason: Option<Text>,
 }
 
 /// A Nova server, as far as recovery looks at it. States are Nova's own words, lower-cased.

@@ -292,6 +292,7 @@ impl Cluster {
                 enabled: true,
                 forced_down: self.off,
                 heartbeat: Some("1".into()),
+                disabled_reason: None,
             })),
             NovaRead::Servers(host) if *host == dying && !self.moved => NovaAnswer::Servers(vec![server]),
             NovaRead::Servers(_) => NovaAnswer::Servers(Vec::new()),

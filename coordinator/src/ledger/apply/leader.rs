@@ -62,8 +62,8 @@ impl Ledger {
             LeaderCommand::BeginEvacuation { incident, heartbeat, servers, remarks } => {
                 self.begin_evacuation(at, *incident, heartbeat.as_ref(), servers, remarks)
             }
-            LeaderCommand::EvacuateIntent { incident, server, attempt, author, newest_migration } => {
-                self.evacuate_intent(*incident, *server, *attempt, *author, *newest_migration)
+            LeaderCommand::EvacuateIntent { incident, server, attempt, author, newest_migration, to } => {
+                self.evacuate_intent(*incident, *server, *attempt, *author, (*newest_migration, *to))
             }
             LeaderCommand::CloseIntent { incident, server, attempt, end } => {
                 self.close_intent(at, *incident, *server, *attempt, end)
@@ -101,6 +101,7 @@ impl Ledger {
                 self.end_hook(at, *incident, (*on, *hook), *end, text)
             }
             LeaderCommand::Told { incident, number } => self.told(*incident, *number),
+            LeaderCommand::Reserve(command) => self.apply_reserve(at, command),
             LeaderCommand::OpenProcess { host, process } => self.open_process_incident(at, host, process),
             LeaderCommand::ServiceDisabled { incident } => self.service_disabled(at, *incident),
             LeaderCommand::EndProcess { incident, recovered, why } => self.end_process(at, *incident, *recovered, why),

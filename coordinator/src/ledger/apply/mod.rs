@@ -10,6 +10,7 @@
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
 //! | `readmission` | the leader may write of a fenced host that comes back |
+//! | `reserve` | the leader may write of reserved hosts, and of servers that turn to them |
 //! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `process` | a member may say of its processes, and the leader write of those that are down for good |
@@ -30,6 +31,7 @@ mod operator;
 mod process;
 mod readmission;
 mod reboot;
+mod reserve;
 mod restore;
 mod roster;
 mod segments;
@@ -156,7 +158,8 @@ impl Ledger {
             self.hosts.values().flat_map(|host| [host.quarantine, host.forced_down]).flatten().collect();
         let surplus = closed.len().saturating_sub(CLOSED_INCIDENTS_MAX);
         let holds_lock = |id: &IncidentId| self.locks.iter().any(|(of, _)| of == id);
-        let kept = |id: &&IncidentId| !quarantines.contains(*id) && !holds_lock(id);
+        let holds_host = |id: &IncidentId| self.incidents.get(id).is_some_and(Incident::holds_reserved);
+        let kept = |id: &&IncidentId| !quarantines.contains(*id) && !holds_lock(id) && !holds_host(id);
         let forgotten: Vec<IncidentId> = closed.iter().filter(kept).take(surplus).copied().collect();
         for id in &forgotten {
             self.incidents.remove(id);

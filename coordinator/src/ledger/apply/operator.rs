@@ -165,7 +165,9 @@ impl Incident {
         for record in self.servers.values_mut() {
             record.attempts_excused = record.attempts;
             record.restore.resume();
+            record.leg = Default::default();
         }
+        self.reserve.resume();
         Ok(())
     }
 

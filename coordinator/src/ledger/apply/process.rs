@@ -13,7 +13,13 @@ use super::{Applied, Outcome};
 
 impl Ledger {
     /// Also taken while the host has an open incident: it says nothing of its guests.
-    pub(super) fn process_said(&mut self, at: WallTime, host: &HostName, boot: BootId, report: &ProcessReport) -> Applied {
+    pub(super) fn process_said(
+        &mut self,
+        at: WallTime,
+        host: &HostName,
+        boot: BootId,
+        report: &ProcessReport,
+    ) -> Applied {
         if report.processes.len() > PROCESSES_MAX {
             let found = report.processes.len();
             return Err(Outcome::refused(format!("{found} processes; at most {PROCESSES_MAX} are watched")));

@@ -44,6 +44,8 @@ impl Ledger {
             incident.plan(at, planned);
         }
         let host = incident.host.clone();
+        let method = self.method_of(&host);
+        self.incident_mut(id)?.reserve.method = method;
         self.hosts.entry(host).or_default().forced_down = Some(id);
         Ok(Outcome::done("evacuation begun"))
     }
@@ -54,7 +56,7 @@ impl Ledger {
         server: ServerId,
         attempt: u32,
         author: LeadershipId,
-        newest_migration: Option<MigrationId>,
+        (newest_migration, to): (Option<MigrationId>, Option<u8>),
     ) -> Applied {
         self.may_act_on(id)?;
         if let Some(other) = self.open_intent_elsewhere(id, server) {
@@ -64,6 +66,9 @@ impl Ledger {
         incident.must_be(Phase::Evacuating)?;
         if incident.proof.is_none() {
             return Err(Outcome::refused("no valid proof that the host is off (I1)"));
+        }
+        if to.is_some_and(|to| incident.reserve.at(to).is_none_or(|taken| taken.end.is_some())) {
+            return Err(Outcome::refused("no reserved host of this incident"));
         }
         let record = incident.unsettled_mut(server)?;
         if let Some(open) = record.intent.filter(|_| keeps(Guard::OneIntent)) {
@@ -76,7 +81,7 @@ impl Ledger {
             return Err(Outcome::refused(format!("attempt {attempt} does not follow {}", record.attempts)));
         }
         record.attempts = attempt;
-        record.intent = Some(OpenIntent { attempt, author, newest_migration });
+        record.intent = Some(OpenIntent { attempt, author, newest_migration, to });
         Ok(Outcome::done(format!("evacuate attempt {attempt} committed")))
     }
 
@@ -95,9 +100,9 @@ impl Ledger {
         }
         let incident = self.incident_mut(id)?;
         let record = incident.unsettled_mut(server)?;
-        if record.intent.is_none_or(|open| open.attempt != attempt) {
+        let Some(open) = record.intent.filter(|open| open.attempt == attempt) else {
             return Err(Outcome::refused(format!("attempt {attempt} of that server is not open")));
-        }
+        };
         if let IntentEnd::Migration { status: MigrationStatus::UnderWay, id, .. } = end {
             return Err(Outcome::refused(format!("migration {id} is under way: the intent stays open")));
         }
@@ -107,7 +112,8 @@ impl Ledger {
         }
         // What was certainly not sent is no try: an outage of Nova must not use them up (I10). Nor is the death of a
         // destination, of which there are no more than hosts.
-        let is_excused = matches!(end, IntentEnd::NotSent(_) | IntentEnd::DestinationOff { .. });
+        let no_room = record.leg.closed(&open, end);
+        let is_excused = no_room || matches!(end, IntentEnd::NotSent(_) | IntentEnd::DestinationOff { .. });
         record.attempts_excused = record.attempts_excused.saturating_add(u32::from(is_excused));
         if let Some(why) = intent_end_text(end) {
             let is_news = !is_excused || record.last_failure.as_ref() != Some(&why);
@@ -117,6 +123,7 @@ impl Ledger {
                 incident.tell(at, text, None);
             }
         }
+        incident.count_arrival(&open, end);
         Ok(Outcome::done("intent closed"))
     }
 
@@ -194,6 +201,7 @@ impl Incident {
                 priority: planned.priority.min(PRIORITY_MAX),
                 marked: planned.marked,
                 undecided: planned.undecided.clone(),
+                leg: Default::default(),
             },
         );
     }
@@ -221,7 +229,13 @@ fn intent_end_text(end: &IntentEnd) -> Option<Text> {
     match end {
         IntentEnd::NotSent(why) => Some(Text::new(format!("not sent: {why}"))),
         IntentEnd::Refused(why) => Some(Text::new(format!("refused: {why}"))),
-        IntentEnd::Migration { id, status, dest } => match status {
+        IntentEnd::Migration { id, dest: Some(dest), no_host: true, .. } => {
+            Some(Text::new(format!("migration {id}: Nova's scheduler found no room on {dest}")))
+        }
+        IntentEnd::Migration { id, no_host: true, .. } => {
+            Some(Text::new(format!("migration {id}: Nova's scheduler found no host")))
+        }
+        IntentEnd::Migration { id, status, dest, no_host: false } => match status {
             MigrationStatus::Done | MigrationStatus::Completed => None,
             MigrationStatus::Failed | MigrationStatus::UnderWay => {
                 let dest = dest.as_ref().map_or("no host", HostName::as_str);

@@ -217,7 +217,7 @@ fn begin(servers: &[u128]) -> LeaderCommand {
 
 fn intend_in(incident: IncidentId, number: u128, attempt: u32) -> LeaderCommand {
     let server = server(number);
-    LeaderCommand::EvacuateIntent { incident, server, attempt, author: US, newest_migration: None }
+    LeaderCommand::EvacuateIntent { incident, server, attempt, author: US, newest_migration: None, to: None }
 }
 
 fn intend(number: u128, attempt: u32) -> LeaderCommand {
@@ -234,7 +234,7 @@ fn settle(number: u128) -> LeaderCommand {
 }
 
 fn migration(status: MigrationStatus) -> IntentEnd {
-    IntentEnd::Migration { id: MigrationId(4), status, dest: Some(host("b")) }
+    IntentEnd::Migration { id: MigrationId(4), status, dest: Some(host("b")), no_host: false }
 }
 
 fn void() -> LeaderCommand {

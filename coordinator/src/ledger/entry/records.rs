@@ -108,6 +108,9 @@ pub enum IntentEnd {
         status: MigrationStatus,
         /// Where it went.
         dest: Option<HostName>,
+        /// Nova's scheduler found no host for it, or no room on the one that was asked for: nothing was begun.
+        #[serde(default)]
+        no_host: bool,
     },
     /// No newer migration record appeared in the settling time after the call.
     NoneAppeared,

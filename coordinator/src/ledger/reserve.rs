@@ -1,0 +1,220 @@
+//! Reserved hosts: kept free by an operator for the servers of others of their segment, and taken by an incident whose
+//! segment's method wants one.
+//!
+//! A host is taken for one server, and serves all of that incident's: one server causes one host to be taken, never a
+//! second ([`Reserve::caused_by`]). One that has received nothing when its incident ends goes back to the pool; one that
+//! has died meanwhile does not.
+
+use rekindle_proto::fact::{MigrationStatus, Text};
+use rekindle_proto::id::{HostName, IncidentId, ServerId};
+use rekindle_proto::segment::RecoveryMethod;
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Fate, IntentEnd};
+use super::incident::{Incident, OpenIntent};
+use super::state::Ledger;
+
+/// Reserved hosts that one incident may take: more than a segment keeps, and few enough for a server to remember each.
+pub const TAKEN_MAX: usize = 64;
+
+/// How an incident's servers find their hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reserve {
+    /// By the segment of its host, from the begin of its evacuation.
+    pub method: RecoveryMethod,
+    /// Reserved hosts taken for it, oldest first; at most [`TAKEN_MAX`]. Positions in it are kept by intents.
+    pub taken: Vec<Taken>,
+}
+
+/// A reserved host that an incident has taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Which.
+    pub host: HostName,
+    /// For which server first.
+    pub server: ServerId,
+    /// Its compute service was disabled: we enable it, and disable it again if it is given back.
+    pub enables: bool,
+    /// Evacuations to it that are done.
+    pub received: u32,
+    /// An operator resumed the incident since: it counts no more against its server.
+    pub excused: bool,
+    /// `Some`: it is not to be used by this incident any more.
+    pub end: Option<TakenEnd>,
+}
+
+/// How the use of a reserved host ended, where it did not simply receive servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TakenEnd {
+    /// It has received nothing, and is reserved again.
+    Returned,
+    /// It died, or its compute service did. It is not reserved any more: a person looks at it first.
+    Lost(Text),
+}
+
+/// Where one server stands between the two halves of its method.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Leg {
+    /// The first half of a priority method is over for it.
+    pub turned: bool,
+    /// Nova's scheduler found no host for it, in the half that lets it choose.
+    pub no_host: bool,
+    /// Positions of taken hosts on which Nova's scheduler found no room for it.
+    pub refused_by: Vec<u8>,
+}
+
+/// What the leader writes of reserved hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReserveCommand {
+    /// A reserved host is taken. Only then its service is enabled, and servers are evacuated to it.
+    Take {
+        /// For which incident.
+        incident: IncidentId,
+        /// Which host.
+        host: HostName,
+        /// For which server first.
+        server: ServerId,
+        /// Nova has its service disabled.
+        enables: bool,
+    },
+    /// It has received nothing, its service is as it was: it is reserved again.
+    Return {
+        /// Of which incident.
+        incident: IncidentId,
+        /// Which host.
+        host: HostName,
+    },
+    /// It died, or its service did, before it was done.
+    Lose {
+        /// Of which incident.
+        incident: IncidentId,
+        /// Which host.
+        host: HostName,
+        /// What happened.
+        why: Text,
+    },
+    /// The first half of a priority method is over for a server.
+    Turn {
+        /// Of which incident.
+        incident: IncidentId,
+        /// Which server.
+        server: ServerId,
+        /// Why.
+        why: Text,
+    },
+}
+
+impl Reserve {
+    /// The hosts that may still be used, and their positions.
+    pub fn active(&self) -> impl Iterator<Item = (u8, &Taken)> {
+        let taken = self.taken.iter().enumerate().filter(|(_, taken)| taken.end.is_none());
+        taken.filter_map(|(at, taken)| Some((u8::try_from(at).ok()?, taken)))
+    }
+
+    /// How many hosts were taken for that server. One that died is none of its doing.
+    #[must_use]
+    pub fn caused_by(&self, server: ServerId) -> usize {
+        let counts =
+            |taken: &&Taken| taken.server == server && !taken.excused && !matches!(taken.end, Some(TakenEnd::Lost(_)));
+        self.taken.iter().filter(counts).count()
+    }
+
+    /// An operator resumes the incident.
+    pub(super) fn resume(&mut self) {
+        self.taken.iter_mut().for_each(|taken| taken.excused = true);
+    }
+
+    /// The taken host at that position.
+    #[must_use]
+    pub fn at(&self, position: u8) -> Option<&Taken> {
+        self.taken.get(usize::from(position))
+    }
+}
+
+impl Leg {
+    /// An attempt is over. Gives back whether it is no try of the server's: there was no room where we wanted it.
+    pub(super) fn closed(&mut self, open: &OpenIntent, end: &IntentEnd) -> bool {
+        let no_host = matches!(end, IntentEnd::Migration { no_host: true, .. });
+        match open.to {
+            Some(position) if no_host => {
+                self.refused_by.push(position);
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.no_host |= no_host;
+                false
+            }
+        }
+    }
+}
+
+impl Incident {
+    /// An attempt is over: if it was done, its host has received a server.
+    pub(super) fn count_arrival(&mut self, open: &OpenIntent, end: &IntentEnd) {
+        let IntentEnd::Migration { status: MigrationStatus::Done | MigrationStatus::Completed, .. } = end else {
+            return;
+        };
+        let position = open.to.map(usize::from);
+        if let Some(taken) = position.and_then(|position| self.reserve.taken.get_mut(position)) {
+            taken.received = taken.received.saturating_add(1);
+        }
+    }
+
+    /// Whether a host taken for it has still to be given back.
+    #[must_use]
+    pub fn holds_reserved(&self) -> bool {
+        self.reserve.active().any(|(position, _)| !self.is_used(position))
+    }
+
+    /// Whether a taken host has a server of this incident, or may yet get one.
+    #[must_use]
+    pub fn is_used(&self, position: u8) -> bool {
+        let Some(taken) = self.reserve.at(position) else { return false };
+        let comes = |intent: &OpenIntent| intent.to == Some(position);
+        taken.received > 0
+            || self.servers.values().any(|record| {
+                record.intent.as_ref().is_some_and(comes)
+                    || matches!(&record.fate, Some(Fate::Recovered { to }) if *to == taken.host)
+            })
+    }
+}
+
+impl Ledger {
+    /// The reserved hosts of the segment of a host, by name, and for each why it must not be taken for that host's servers,
+    /// as far as the ledger knows.
+    pub fn reserved_for<'a>(&'a self, dead: &'a HostName) -> impl Iterator<Item = (&'a HostName, Result<(), Text>)> {
+        let segment = self.segments.hosts.get(dead).map(|place| place.segment);
+        let places = self.segments.hosts.iter().filter(move |(_, place)| Some(place.segment) == segment);
+        let reserved = places.filter(move |(host, place)| place.reserved && *host != dead);
+        reserved.map(|(host, _)| (host, self.may_receive(host)))
+    }
+
+    /// Whether a reserved host may receive servers.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn may_receive(&self, host: &HostName) -> Result<(), Text> {
+        let no = |why: String| Err(Text::new(why));
+        if !self.is_hypervisor(host) {
+            return no("it is no counted hypervisor of the roster".to_owned());
+        }
+        if let Some(open) = self.open_incident(host) {
+            return no(format!("incident {} of it is open", open.id));
+        }
+        if let Some(reboot) = self.open_reboot(host) {
+            return no(format!("it rebooted, incident {}", reboot.id));
+        }
+        let Some(record) = self.host(host) else { return Ok(()) };
+        if let Some(why) = &record.maintenance {
+            return no(format!("in maintenance: {why}"));
+        }
+        if let Some(id) = record.quarantine.or(record.forced_down) {
+            return no(format!("fenced by incident {id}, and not back"));
+        }
+        if record.absence.is_some() {
+            return no("it said goodbye".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Orders about a host's compute service.
+
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{CallId, HostName};
+
+use crate::fencing::FenceProof;
+use crate::permit::Permit;
+use crate::time::Moment;
+
+/// Mark a proven-off host's compute service forced-down.
+#[derive(Debug)]
+pub struct ForceDownOrder {
+    call: CallId,
+    host: HostName,
+    begin_before: Moment,
+}
+
+impl ForceDownOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, proof: &FenceProof) -> Self {
+        let begin_before = permit.begin_before().min(proof.valid_until());
+        Self { call, host: proof.host().clone(), begin_before }
+    }
+
+    /// To be repeated in [`crate::io::Input::Nova`].
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.call
+    }
+    /// Whose service.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+    /// Not to be begun at or after this moment.
+    #[must_use]
+    pub fn begin_before(&self) -> Moment {
+        self.begin_before
+    }
+}
+
+/// Take the forced-down mark, which we set, from the compute service of a host that came back.
+#[derive(Debug)]
+pub struct ForceUpOrder {
+    call: CallId,
+    host: HostName,
+    begin_before: Moment,
+}
+
+impl ForceUpOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, host: HostName) -> Self {
+        Self { call, host, begin_before: permit.begin_before() }
+    }
+
+    /// To be repeated in [`crate::io::Input::Nova`].
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.call
+    }
+    /// Whose service.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+    /// Not to be begun at or after this moment.
+    #[must_use]
+    pub fn begin_before(&self) -> Moment {
+        self.begin_before
+    }
+}
+
+/// What becomes of a compute service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceChange {
+    /// Nova's scheduler may use it.
+    Enable,
+    /// It may not. Never of a host that has died and is not forced down: Nova asks it, and waits for a minute.
+    Disable {
+        /// Why, in Nova's `disabled_reason`.
+        reason: Text,
+    },
+}
+
+/// Enable or disable the compute service of a host.
+#[derive(Debug)]
+pub struct ServiceOrder {
+    call: CallId,
+    host: HostName,
+    change: ServiceChange,
+    begin_before: Moment,
+}
+
+impl ServiceOrder {
+    pub(crate) fn new(call: CallId, permit: Permit, host: HostName, change: ServiceChange) -> Self {
+        Self { call, host, change, begin_before: permit.begin_before() }
+    }
+
+    /// To be repeated in [`crate::io::Input::Nova`].
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.call
+    }
+    /// Whose service.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+    /// What becomes of it.
+    #[must_use]
+    pub fn change(&self) -> &ServiceChange {
+        &self.change
+    }
+    /// Not to be begun at or after this moment.
+    #[must_use]
+    pub fn begin_before(&self) -> Moment {
+        self.begin_before
+    }
+}
