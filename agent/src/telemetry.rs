@@ -85,6 +85,13 @@ pub fn log_event(event: &Event) {
                 tracing::info!(target: "rekindle::event::server", incident = incident.0, %server, "{text}");
             }
         }
+        Event::Process { incident, host, process, phase, text } => {
+            if *phase == Phase::Recovered {
+                tracing::info!(target: "rekindle::event::process", %host, %process, %phase, %text, incident = incident.0, "a process is back");
+            } else {
+                tracing::warn!(target: "rekindle::event::process", %host, %process, %phase, %text, incident = incident.0, "a process");
+            }
+        }
         Event::Warning { host, text } => {
             let host = host.as_ref().map(tracing::field::display);
             tracing::warn!(target: "rekindle::event::warning", host, "{}", plain(text.as_str()));

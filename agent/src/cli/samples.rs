@@ -65,6 +65,7 @@ fn line(name: &str, state: &str, for_ms: u64, devices: &str, guests: u32) -> Hos
         paths: Vec::new(),
         signs: Vec::new(),
         gate: None,
+        processes: Vec::new(),
         segment: None,
     }
 }
@@ -149,6 +150,7 @@ pub(crate) fn story() -> IncidentDoc {
             left_behind: 1,
             servers: 3,
             rebooted: false,
+            process: None,
         },
         story: vec![
             told(0, Phase::Suspect, "cmp-05: no answer"),
@@ -198,6 +200,7 @@ pub(crate) fn reboot() -> IncidentDoc {
             left_behind: 1,
             servers: 4,
             rebooted: true,
+            process: None,
         },
         story: vec![
             told(0, Phase::Evacuating, "it rebooted: boot a is over, boot b speaks; 4 guests ran"),

@@ -3,6 +3,7 @@
 //! Labels are words of our own, never a text from elsewhere: the number of time series is bounded by the program.
 
 mod capacity;
+mod processes;
 mod server;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use server::{MetricsServeError, MetricsServer};
 
 use crate::config::Member;
 use capacity::CapacityMetrics;
+use processes::ProcessMetrics;
 
 /// The shell's loop turns at least that often, or `/healthz` says that it does not: ten of its idle ticks.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
@@ -75,6 +77,7 @@ pub struct Metrics {
     turns: Histogram,
     last_turn: Mutex<Option<Instant>>,
     capacity: CapacityMetrics,
+    processes: ProcessMetrics,
 }
 
 impl Metrics {
@@ -115,6 +118,7 @@ impl Metrics {
             turns,
             last_turn: Mutex::new(None),
             capacity: CapacityMetrics::default(),
+            processes: ProcessMetrics::default(),
             registry,
         };
         metrics.registered()
@@ -141,6 +145,7 @@ impl Metrics {
         to.register("nova_errors", "Failed calls of Keystone and Nova", self.nova_errors.clone());
         to.register("dropped", "Messages dropped because a bound was reached", self.dropped.clone());
         self.capacity.register(to);
+        self.processes.register(to);
         self
     }
 
@@ -165,7 +170,7 @@ impl Metrics {
             Event::Warning { .. } => {
                 self.warnings.inc();
             }
-            Event::Member { .. } => {}
+            Event::Member { .. } | Event::Process { .. } => {}
         }
     }
 
@@ -189,6 +194,7 @@ impl Metrics {
         self.roster_needed.set(i64::from(status.needed));
         self.alarms.set(gauge(status.alarms.len()));
         self.capacity.show(status.capacity.as_ref());
+        self.processes.show(status);
     }
 
     /// Takes over gossip as of now.

@@ -96,6 +96,7 @@ mod tests {
             // Longer than a socket's buffer in a few hundred of them.
             text: "x".repeat(400).into(),
             by: host,
+            process: None,
         }
     }
 

@@ -71,6 +71,13 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             tracing::info!(target: "rekindle::event::server", %server, ?act, incident = order.incident().0, "an act on its state is sent");
             shell.with_nova(order.call(), move |nova| async move { nova.server_act(&order).await });
         }
+        Output::RestartProcess(order) => {
+            let (inputs, processes) = (shell.inputs.clone(), shell.processes.clone());
+            tokio::spawn(async move {
+                let result = processes.restart(&order).await;
+                answer(&inputs, Input::ProcessRestarted { call: order.call(), result }).await;
+            });
+        }
         Output::ListGuests => shell.hypervisor.list_now(),
         Output::CheckGuests { call, servers } => {
             let running = shell.hypervisor.running_among(&servers, CHECK_GUESTS_WITHIN);

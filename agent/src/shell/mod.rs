@@ -30,6 +30,7 @@ use crate::ledger::LedgerAdapter;
 use crate::metrics::Metrics;
 use crate::notify::{EventSocket, Webhook};
 use crate::nova::Nova;
+use crate::process::Processes;
 use crate::shutdown;
 use crate::state_dir::StateDir;
 use crate::telemetry::systemd;
@@ -79,6 +80,7 @@ struct Shell {
     hooks: Arc<Vec<HookSettings>>,
     events: Option<EventSocket>,
     webhook: Option<Webhook>,
+    processes: Processes,
 }
 
 /// What the loop listens to.
@@ -99,6 +101,7 @@ struct Ears {
 pub async fn run(config: Config) -> Result<(), ShellError> {
     let (mut shell, mut ears) = start(config).await?;
     shell.list_guests();
+    tokio::spawn(shell.processes.clone().watch(shell.inputs.clone()));
     shell.turn(Input::Tick);
     systemd::ready("starting");
     let ended = shell.listen(&mut ears).await;

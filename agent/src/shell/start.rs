@@ -24,6 +24,7 @@ use crate::machine::{MachineError, boot_id, system_uuid};
 use crate::metrics::{Metrics, MetricsServeError, MetricsServer};
 use crate::notify::{EventSocket, Webhook};
 use crate::nova::{Nova, NovaSetupError};
+use crate::process::Processes;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::transport::{Transport, TransportError};
 
@@ -154,6 +155,7 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         hooks: Arc::new(config.hooks.clone()),
         events,
         webhook,
+        processes: Processes::new(config.processes.clone()),
     };
     let on = |kind| signal(kind).map_err(ShellError::Signals);
     let ears = Ears {

@@ -36,19 +36,20 @@ impl Nova {
         })
     }
 
-    fn is_up(service: &Service, now: Moment) -> bool {
+    pub(super) fn is_up(service: &Service, now: Moment) -> bool {
         !service.forced_down && now.since(service.reported) < SERVICE_DOWN
     }
 
-    fn service(&self, host: &HostName, now: Moment) -> Option<NovaService> {
+    pub(super) fn service(&self, host: &HostName, now: Moment) -> Option<NovaService> {
         let service = self.services.get(host)?;
         Some(NovaService {
             id: service.id,
             host: host.clone(),
             up: Self::is_up(service, now),
-            enabled: true,
+            enabled: service.disabled.is_none(),
             forced_down: service.forced_down,
             heartbeat: Some(Text::new(service.heartbeat.to_string())),
+            disabled_reason: service.disabled.clone(),
         })
     }
 
@@ -110,7 +111,7 @@ impl Nova {
         let candidates: Vec<HostName> = self
             .services
             .iter()
-            .filter(|(host, service)| Self::is_up(service, now) && **host != source)
+            .filter(|(host, service)| Self::is_up(service, now) && service.disabled.is_none() && **host != source)
             .map(|(host, _)| host.clone())
             .collect();
         if candidates.is_empty() {

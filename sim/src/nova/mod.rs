@@ -6,6 +6,7 @@
 
 mod api;
 mod computes;
+mod service;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +60,8 @@ struct Service {
     id: ServiceId,
     forced_down: bool,
     alive: bool,
+    /// Why it is disabled; `None`: it is enabled.
+    disabled: Option<Text>,
     heartbeat: u64,
     reported: Moment,
     /// Casts that wait for it.
@@ -104,8 +107,15 @@ impl Nova {
     /// Adds a host with its compute service.
     pub fn add_host(&mut self, host: HostName) {
         let id = ServiceId(Uuid::from_u128(0x5e_0000 + self.services.len() as u128));
-        let service =
-            Service { id, forced_down: false, alive: true, heartbeat: 0, reported: Moment::ZERO, queue: Vec::new() };
+        let service = Service {
+            id,
+            forced_down: false,
+            alive: true,
+            disabled: None,
+            heartbeat: 0,
+            reported: Moment::ZERO,
+            queue: Vec::new(),
+        };
         self.services.insert(host, service);
     }
 

@@ -43,6 +43,11 @@ impl World {
                 let delay = self.millis(12, 36);
                 self.schedule(delay, Happening::ForceUp { asker: host, start, order: Box::new(order) });
             }
+            Output::SetService(order) => {
+                let delay = self.millis(12, 36);
+                self.schedule(delay, Happening::SetService { asker: host, start, order: Box::new(order) });
+            }
+            Output::RestartProcess(order) => self.restart_process(ix, start, &order),
             Output::Evacuate(order) => {
                 let delay = self.millis(5, 30);
                 self.schedule(delay, Happening::Evacuate { asker: host, start, order: Box::new(order) });
@@ -137,7 +142,11 @@ impl World {
                 let line = format!("[{name}] warning: {text}");
                 self.tell(line);
             }
-            Event::Phase { .. } | Event::Server { .. } | Event::Warning { .. } => {}
+            Event::Process { host, process, phase, text, .. } if leads => {
+                let line = format!("[{name}] {process} of {host} {phase}: {text}");
+                self.tell(line);
+            }
+            Event::Phase { .. } | Event::Process { .. } | Event::Server { .. } | Event::Warning { .. } => {}
             Event::Member { .. } | Event::Leader { .. } => {}
         }
     }

@@ -62,6 +62,7 @@ impl World {
             wishes: Vec::new(),
             weather: plan.weather,
             policy: plan.policy.clone(),
+            processes: processes::ProcessBook::default(),
             cluster,
             paths,
             log: Vec::new(),
@@ -175,7 +176,7 @@ impl World {
             generation: None,
             operator_ca: self.raft.ledger().operator_ca.clone(),
             devices: vec![rule("*", "{host}-bmc")],
-            policy: self.policy.clone(),
+            policy: Policy { processes: processes::rules(), ..self.policy.clone() },
             seed,
             booted: host.booted,
         }

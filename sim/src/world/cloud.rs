@@ -225,6 +225,7 @@ impl World {
     /// The compute service of a host that has booted.
     pub(super) fn start_compute(&mut self, ix: Ix) {
         let name = self.hosts[ix].name.clone();
+        self.process_runs(ix);
         for cast in self.nova.host_returned(&name, self.now) {
             self.count("casts replayed");
             let after = self.millis(100, 2_000);

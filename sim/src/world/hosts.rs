@@ -226,6 +226,9 @@ impl World {
         if self.hosts[ix].gate {
             self.input(ix, Input::Gate { report: self.gate_report(ix) });
         }
+        if let Some(seen) = self.process_seen(ix) {
+            self.input(ix, seen);
+        }
         if let Some(device) = self.watchdog_device() {
             self.input(ix, Input::Watchdog { device: Some(device) });
         }

@@ -13,6 +13,7 @@ use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer,
 use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
     EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    ServiceOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
@@ -49,6 +50,7 @@ mod life;
 mod network;
 mod plan;
 mod power;
+mod processes;
 mod queue;
 mod seats;
 mod states;
@@ -107,6 +109,7 @@ enum Happening {
     NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
     ForceUp { asker: u32, start: u32, order: Box<ForceUpOrder> },
+    SetService { asker: u32, start: u32, order: Box<ServiceOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
     ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
@@ -154,6 +157,7 @@ pub struct World {
     /// What goes wrong by itself.
     pub weather: Weather,
     policy: Policy,
+    processes: processes::ProcessBook,
     cluster: ClusterName,
     paths: Vec<PathName>,
     log: Vec<String>,
@@ -271,6 +275,7 @@ impl World {
             }
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
             Happening::ForceUp { asker, start, order } => self.force_up(asker as Ix, start, &order),
+            Happening::SetService { asker, start, order } => self.set_service(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
             Happening::ServerAct { asker, start, order } => self.server_act(asker as Ix, start, &order),

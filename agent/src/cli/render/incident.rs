@@ -9,6 +9,10 @@ use crate::telemetry::plain;
 /// What a reboot is, where an operator may look for a fence and an evacuation.
 pub(super) const REBOOTED: &str = "it rebooted by itself: no fence, no evacuation; its guests are started in place";
 
+/// What a process incident is.
+pub(super) const PROCESS: &str =
+    "nothing is fenced or moved; its compute service is disabled while it is down for good";
+
 /// The list.
 #[must_use]
 pub fn incidents(lines: &[IncidentLine], paint: Paint) -> String {
@@ -41,6 +45,9 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     }
     if line.rebooted {
         text.push_str(&format!("\n{REBOOTED}"));
+    }
+    if let Some(process) = &line.process {
+        text.push_str(&format!("\n{process} of a host that lives: {PROCESS}"));
     }
     text.push_str(&format!("\nbegan {}", date_time(line.began)));
     if let Some(ended) = line.ended {
@@ -97,18 +104,22 @@ pub(super) fn title(line: &IncidentLine, paint: Paint) -> String {
 /// The phase in words that are true of a reboot too: nothing is moved away from a host that came back by itself, and what
 /// ended without us was no false alarm.
 fn phase_word(line: &IncidentLine, phase: Phase) -> String {
-    match (line.rebooted, phase) {
-        (true, Phase::Evacuating) => "starting".to_owned(),
-        (true, Phase::Refuted) => "ended".to_owned(),
-        (_, phase) => phase.to_string(),
+    match (line.rebooted, line.process.is_some(), phase) {
+        (true, _, Phase::Evacuating) => "starting".to_owned(),
+        (true, _, Phase::Refuted) => "ended".to_owned(),
+        (_, true, Phase::Unclean) => "disabled".to_owned(),
+        (_, true, Phase::Recovered) => "back".to_owned(),
+        (_, true, Phase::Refuted) => "left".to_owned(),
+        (_, _, phase) => phase.to_string(),
     }
 }
 
 fn remark(line: &IncidentLine) -> String {
-    match (line.rebooted, line.server) {
-        (true, _) => "rebooted".to_owned(),
-        (false, Some(server)) => format!("server {server}"),
-        (false, None) => String::new(),
+    match (line.rebooted, line.server, &line.process) {
+        (true, _, _) => "rebooted".to_owned(),
+        (false, Some(server), _) => format!("server {server}"),
+        (false, None, Some(process)) => format!("process {process}"),
+        (false, None, None) => String::new(),
     }
 }
 

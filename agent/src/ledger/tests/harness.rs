@@ -165,6 +165,8 @@ impl Heard {
             Input::VotersChanged { .. }
             | Input::LifeFound { .. }
             | Input::Tick
+            | Input::Processes { .. }
+            | Input::ProcessRestarted { .. }
             | Input::Gate { .. }
             | Input::GuestDestroyed { .. }
             | Input::Connected { .. }
