@@ -139,6 +139,7 @@ pub async fn run(config: &Config, adapters: Adapters, tell: &mut (dyn FnMut(&Che
     told(files::secrets(config));
     told(files::hooks(config));
     told(files::notifications(config));
+    told(place::processes(config).await);
     if let Some(nova) = adapters.nova {
         told(vec![adapter("nova", nova, "see the words above, clouds.yaml and the route to Keystone").await]);
     }

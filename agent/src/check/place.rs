@@ -6,11 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rekindle_proto::fact::MemberRole;
-use rekindle_proto::id::SystemUuid;
+use rekindle_coordinator::process::ProcessSeen;
+use rekindle_proto::id::{ProcessName, SystemUuid};
 
 use super::CheckLine;
 use crate::config::Config;
 use crate::hypervisor::HypervisorSettings;
+use crate::process::Processes;
 
 /// A resolver that takes longer would hold up every join.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
@@ -138,4 +140,22 @@ pub(super) async fn seeds(config: &Config) -> Vec<CheckLine> {
         lines.push(CheckLine::fail("seeds", "none can be resolved", "this host would join nobody"));
     }
     lines
+}
+
+/// The processes this host is to watch, as they stand now.
+pub(super) async fn processes(config: &Config) -> Vec<CheckLine> {
+    let watched = Processes::new(config.processes.clone());
+    let line = |(name, seen): (ProcessName, ProcessSeen)| {
+        let what = format!("process {name}");
+        match seen {
+            ProcessSeen::Running { .. } => CheckLine::fine(what, "runs"),
+            ProcessSeen::Starting => CheckLine::fine(what, "is being started"),
+            ProcessSeen::Stopped(why) => CheckLine::warn(what, why.to_string(), "stopped for two minutes, it is down"),
+            ProcessSeen::Failed(why) => CheckLine::warn(what, why.to_string(), "the daemon would start it again"),
+            ProcessSeen::Unknown(why) => {
+                CheckLine::fail(what, why.to_string(), "see [[process]]: its unit or its check is not right on this host")
+            }
+        }
+    };
+    watched.look().await.into_iter().map(line).collect()
 }

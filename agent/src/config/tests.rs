@@ -3,6 +3,7 @@
 mod refusals;
 
 use super::*;
+use crate::process::ProcessMeans;
 
 pub(super) const FILE: &str = "/etc/rekindle/rekindle.toml";
 
@@ -37,6 +38,10 @@ fn by_default() -> Policy {
 
 fn hook(lines: &str) -> String {
     format!("{GOOD}\n[[hook]]\n{lines}\n")
+}
+
+fn process(lines: &str) -> String {
+    format!("{GOOD}\n[[process]]\n{lines}\n")
 }
 
 fn notifications(lines: &str) -> String {
@@ -81,7 +86,11 @@ fn the_example_is_taken_and_holds_every_key() {
     let opened = parse(&open).expect("the example with every key is taken");
     let hook = &opened.hooks[0];
     assert_eq!((hook.program.as_path(), hook.rule.hold), (Path::new("/usr/local/sbin/ticket"), false));
-    assert_eq!(opened.policy, Policy { hooks: vec![hook.rule.clone()], webhook: true, ..by_default() });
+    let process = &opened.processes[0];
+    assert_eq!(process.means, ProcessMeans::Unit("nova-compute.service".to_owned()));
+    assert_eq!((process.rule.restarts, process.rule.disables), (3, true));
+    let (hooks, processes) = (vec![hook.rule.clone()], vec![process.rule.clone()]);
+    assert_eq!(opened.policy, Policy { hooks, processes, webhook: true, ..by_default() });
     let webhook = opened.notifications.webhook.expect("it is shown");
     assert_eq!(webhook.secret_file, Path::new("/etc/rekindle/webhook.secret"));
     assert_eq!(webhook.timeout, std::time::Duration::from_secs(10));
@@ -104,7 +113,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 69] = [
+const KEYS: [(&str, &str); 75] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -171,6 +180,12 @@ const KEYS: [(&str, &str); 69] = [
     ("on", "hook"),
     ("command", "hook"),
     ("on_failure", "hook"),
+    ("unit", "process"),
+    ("check", "process"),
+    ("restart", "process"),
+    ("restart_attempts", "process"),
+    ("restart_delay", "process"),
+    ("on_down", "process"),
     ("uri", "libvirt"),
     ("format", "log"),
     ("target", "log"),

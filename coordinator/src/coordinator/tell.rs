@@ -90,6 +90,7 @@ impl Coordinator {
             | LeaderCommand::EvacuateIntent { .. }
             | LeaderCommand::CloseIntent { .. }
             | LeaderCommand::Close { .. }
+            | LeaderCommand::HooksOver { .. }
             | LeaderCommand::Stick { .. }
             | LeaderCommand::GuestIntent { .. }
             | LeaderCommand::Voters(_)

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::hook::{HOOKS_MAX, HookOrder, HookRule, document};
 use crate::io::Output;
 use crate::ledger::{HookEnd, Incident, LeaderCommand};
+use crate::policy::Setup;
 use crate::time::Moment;
 
 /// Hooks run at once, over all incidents: a rack's failure must not start a hundred programs on one host.
@@ -34,8 +35,17 @@ pub(super) struct HookDesk {
     started: BTreeSet<HookKey>,
     /// Ended, and not yet in the ledger.
     ended: BTreeMap<HookKey, (HookEnd, Text)>,
-    /// Seen open by this leadership: only their end is told to hooks, not that of incidents long closed.
+    /// Seen open by this leadership, or closed by another that owes hooks: only their end is told, not that of incidents
+    /// long closed.
     watched: BTreeSet<IncidentId>,
+}
+
+/// Whether any hook is run once an incident is over.
+pub(super) fn hooks_at_the_end(setup: &Setup) -> bool {
+    setup.policy.hooks.iter().any(|rule| match rule.on {
+        HookPoint::AfterEvacuate | HookPoint::Recovered => true,
+        HookPoint::BeforeFence | HookPoint::AfterFence | HookPoint::BeforeEvacuate | HookPoint::Stuck => false,
+    })
 }
 
 /// Where the hooks of one point stand.
@@ -48,7 +58,13 @@ enum Standing {
 impl Leader {
     /// Everything about hooks that nothing waits for.
     pub(super) fn drive_hooks(&mut self, cx: &mut Context<'_>) {
+        let owing = cx.ledger.incidents.values().filter(|incident| incident.owes_hooks).map(|incident| incident.id);
+        let owing: Vec<IncidentId> = owing.collect();
         if cx.setup.policy.hooks.is_empty() {
+            // The configuration that owed them is gone.
+            for incident in owing {
+                self.command(cx, Key::HooksOver(incident), LeaderCommand::HooksOver { incident });
+            }
             return;
         }
         self.give_up_hooks(cx.now.mono);
@@ -65,6 +81,8 @@ impl Leader {
             }
         }
         self.hooks.watched.extend(cx.ledger.open_incidents().map(|incident| incident.id));
+        // Closed by a leader that did not come to run them.
+        self.hooks.watched.extend(owing);
         self.end_orphans(cx);
         for id in self.hooks.watched.clone() {
             let Some(incident) = cx.ledger.incidents.get(&id) else {
@@ -85,7 +103,9 @@ impl Leader {
             for on in points {
                 passed &= matches!(self.stand(cx, incident, *on), Standing::Passed);
             }
-            if passed && !incident.is_open() {
+            if passed && incident.owes_hooks {
+                self.command(cx, Key::HooksOver(id), LeaderCommand::HooksOver { incident: id });
+            } else if passed && !incident.is_open() {
                 self.hooks.watched.remove(&id);
             }
         }

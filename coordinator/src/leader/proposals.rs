@@ -60,6 +60,8 @@ pub(super) enum Key {
     Voters,
     /// A fenced host that comes back.
     Return(HostName),
+    /// The end of a closed incident's hooks.
+    HooksOver(IncidentId),
     /// Hooks of one point of an incident.
     Hook(IncidentId, HookPoint),
     /// What the webhook was told of an incident.
@@ -142,6 +144,7 @@ impl Leader {
             | Key::Pulse(_)
             | Key::Gate(_)
             | Key::Processes(_)
+            | Key::HooksOver(_)
             | Key::Service(_)
             | Key::Guest(_)
             | Key::Epoch

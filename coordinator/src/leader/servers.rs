@@ -7,6 +7,7 @@ use rekindle_proto::fact::{NovaError, NovaServer, Text};
 use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::status::Phase;
 
+use super::hooks::hooks_at_the_end;
 use super::evacuation::Ask;
 use super::proposals::Key;
 use super::server_words::{blocked_text, stalled_text, waiting_text};
@@ -215,7 +216,8 @@ impl Leader {
             self.hold(cx.now.mono, id, why);
             return;
         }
-        self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
+        let owes_hooks = hooks_at_the_end(cx.setup);
+        self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id, owes_hooks });
     }
 
     /// How many evacuations, and how many acts on servers that have arrived, may begin now, over all incidents.

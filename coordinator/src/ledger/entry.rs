@@ -244,6 +244,8 @@ pub enum LeaderCommand {
     Close {
         /// Which incident.
         incident: IncidentId,
+        /// Hooks are to be run now that it is over: whoever leads from now on owes them.
+        owes_hooks: bool,
     },
     /// A person is needed.
     Stick {
@@ -429,6 +431,11 @@ pub enum LeaderCommand {
     },
     /// About reserved hosts.
     Reserve(ReserveCommand),
+    /// No hook of a closed incident is owed any more.
+    HooksOver {
+        /// Which incident.
+        incident: IncidentId,
+    },
     /// A process is down for good on a host that lives: we are about to disable its compute service.
     OpenProcess {
         /// Where.

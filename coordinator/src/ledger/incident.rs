@@ -86,6 +86,9 @@ pub struct Incident {
     /// By which method its servers find their hosts, and the reserved ones taken for them.
     #[serde(default)]
     pub reserve: Reserve,
+    /// It is over, and hooks that are run then are not.
+    #[serde(default)]
+    pub owes_hooks: bool,
 }
 
 /// One change of phase.
@@ -242,6 +245,7 @@ impl Incident {
             hooks: Vec::new(),
             turns: Vec::new(),
             told: 0,
+            owes_hooks: false,
             reserve: Reserve::default(),
         }
     }

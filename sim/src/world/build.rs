@@ -144,7 +144,8 @@ impl World {
             disk: Disk::Good,
             tears_next: false,
             gate: plan.gates,
-            opened: None,
+            // Before the world began, its compute service was let start.
+            opened: plan.gates.then_some(boot),
             fed: None,
             tape: None,
         });

@@ -60,6 +60,16 @@ impl Ledger {
         Ok(Outcome::done("hook ended"))
     }
 
+    pub(super) fn hooks_over(&mut self, id: IncidentId) -> Applied {
+        match self.incidents.get_mut(&id) {
+            Some(incident) if incident.owes_hooks => {
+                incident.owes_hooks = false;
+                Ok(Outcome::done("no hook is owed any more"))
+            }
+            Some(_) | None => Err(Outcome::refused(format!("incident {id} owes no hooks"))),
+        }
+    }
+
     /// On closed incidents too: the last change is told when all is over.
     pub(super) fn told(&mut self, id: IncidentId, number: u32) -> Applied {
         let host = self.incidents.get_mut(&id).map(|incident| (&incident.turns, &mut incident.told));

@@ -69,7 +69,8 @@ impl Ledger {
                 self.close_intent(at, *incident, *server, *attempt, end)
             }
             LeaderCommand::Settle { incident, server, fate } => self.settle(at, *incident, *server, fate),
-            LeaderCommand::Close { incident } => self.close(at, *incident),
+            LeaderCommand::Close { incident, owes_hooks } => self.close(at, *incident, *owes_hooks),
+            LeaderCommand::HooksOver { incident } => self.hooks_over(*incident),
             LeaderCommand::Stick { incident, why } => self.stick(at, *incident, why),
             LeaderCommand::GuestIntent { incident, power } => self.guest_intent(at, *incident, *power),
             LeaderCommand::SettleGuest { incident, recovered, why } => {

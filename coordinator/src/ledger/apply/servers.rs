@@ -158,7 +158,7 @@ impl Ledger {
         Ok(Outcome::done("server settled"))
     }
 
-    pub(super) fn close(&mut self, at: WallTime, id: IncidentId) -> Applied {
+    pub(super) fn close(&mut self, at: WallTime, id: IncidentId, owes_hooks: bool) -> Applied {
         let incident = self.incident_mut(id)?;
         if let Some((server, _)) = incident.servers.iter().find(|(_, record)| record.fate.is_none()) {
             return Err(Outcome::refused(format!("server {server} is not settled")));
@@ -167,6 +167,7 @@ impl Ledger {
         let text = format!("{} of {} servers run elsewhere", recovered.count(), incident.servers.len());
         incident.turn(Phase::Recovered, at, text)?;
         incident.ended = Some(at);
+        incident.owes_hooks = owes_hooks;
         incident.proof = None;
         let host = incident.host.clone();
         let record = self.hosts.entry(host.clone()).or_default();

@@ -141,6 +141,12 @@ impl Cloud {
         self.world().migrations.iter().map(line).collect()
     }
 
+    /// Why a host's compute service is disabled; `None`: it is enabled, or nobody said why.
+    #[must_use]
+    pub fn disabled_reason(&self, host: &HostName) -> Option<String> {
+        self.world().hosts.get(host).filter(|host| host.disabled).and_then(|host| host.disabled_reason.clone())
+    }
+
     /// Every server, oldest first.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerId> {

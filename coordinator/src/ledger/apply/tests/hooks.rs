@@ -26,7 +26,7 @@ fn a_hook_is_begun_once_and_ended_once() {
     log.leader(end(BeforeFence, 0, HookEnd::Unknown)).expect("ended");
     let again = refusal(log.leader(end(BeforeFence, 0, HookEnd::Done)));
     assert_eq!(again, "before-fence hook 0 of incident 1 is not under way");
-    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE }] {
+    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE, owes_hooks: false }] {
         log.leader(command).expect("closed");
     }
     log.leader(begin(Recovered, 1)).expect("begun, though the incident is closed");
@@ -67,7 +67,7 @@ fn changes_of_phase_are_numbered_and_what_was_told_of_them_only_grows() {
     log.leader(told(2)).expect("told");
     assert_eq!(refusal(log.leader(told(2))), "incident 1: change 2 is not after 2 and up to 4");
     assert_eq!(refusal(log.leader(told(5))), "incident 1: change 5 is not after 2 and up to 4");
-    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE }] {
+    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE, owes_hooks: false }] {
         log.leader(command).expect("closed");
     }
     log.leader(told(5)).expect("told, though the incident is closed");

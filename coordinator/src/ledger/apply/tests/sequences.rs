@@ -32,7 +32,7 @@ fn any_command(rng: &mut StdRng) -> LeaderCommand {
         9 | 10 => intend_in(incident, number, attempt),
         11 => LeaderCommand::CloseIntent { incident, server: server(number), attempt, end: IntentEnd::NoneAppeared },
         12 => LeaderCommand::Settle { incident, server: server(number), fate: Fate::Deleted },
-        13 => LeaderCommand::Close { incident },
+        13 => LeaderCommand::Close { incident, owes_hooks: false },
         _ => LeaderCommand::Stick { incident, why: "a reason".into() },
     }
 }

@@ -70,7 +70,7 @@ fn the_roster_table() {
         for number in [1, 2] {
             log.leader(settle(number)).expect("settled");
         }
-        log.leader(LeaderCommand::Close { incident: ONE }).expect("closed");
+        log.leader(LeaderCommand::Close { incident: ONE, owes_hooks: false }).expect("closed");
         log
     };
     let voterless = |count: usize| {
@@ -254,7 +254,7 @@ fn another_boot_is_a_failure_with_what_ran_before() {
         }),
         ("recovered elsewhere, and released", |log| {
             for command in
-                [open("x"), fence(1), confirm(1, &[("bmc", 1_000)]), begin(&[]), LeaderCommand::Close { incident: ONE }]
+                [open("x"), fence(1), confirm(1, &[("bmc", 1_000)]), begin(&[]), LeaderCommand::Close { incident: ONE, owes_hooks: false }]
             {
                 log.leader(command).expect("a legal step");
             }

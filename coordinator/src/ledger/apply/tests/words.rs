@@ -28,7 +28,7 @@ fn what_an_operator_may_not_do() {
 #[test]
 fn a_host_is_released_once_no_order_can_reach_it() {
     let mut log = Log::at_phase(Phase::Evacuating);
-    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE }] {
+    for command in [settle(1), settle(2), LeaderCommand::Close { incident: ONE, owes_hooks: false }] {
         log.leader(command).expect("closed");
     }
     assert_eq!(refusal(log.leader(open("x"))), "x is quarantined since incident 1");
