@@ -6,6 +6,7 @@
 
 mod api;
 mod computes;
+mod scheduler;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,10 @@ pub struct Nova {
     images: BTreeMap<Text, BTreeMap<String, Text>>,
     /// Every moment at which a server began to run twice.
     pub corruptions: Vec<(ServerId, BTreeSet<HostName>)>,
+    /// For how many servers a host has room, where there is a bound.
+    rooms: BTreeMap<HostName, usize>,
+    /// Servers whose rebuilds fail, wherever.
+    broken: BTreeSet<ServerId>,
 }
 
 #[derive(Debug)]
@@ -61,6 +66,8 @@ struct Service {
     alive: bool,
     heartbeat: u64,
     reported: Moment,
+    /// Not to be scheduled to, and why.
+    disabled: Option<Text>,
     /// Casts that wait for it.
     queue: Vec<Cast>,
 }
@@ -104,8 +111,15 @@ impl Nova {
     /// Adds a host with its compute service.
     pub fn add_host(&mut self, host: HostName) {
         let id = ServiceId(Uuid::from_u128(0x5e_0000 + self.services.len() as u128));
-        let service =
-            Service { id, forced_down: false, alive: true, heartbeat: 0, reported: Moment::ZERO, queue: Vec::new() };
+        let service = Service {
+            id,
+            forced_down: false,
+            alive: true,
+            heartbeat: 0,
+            reported: Moment::ZERO,
+            disabled: None,
+            queue: Vec::new(),
+        };
         self.services.insert(host, service);
     }
 
@@ -132,6 +146,9 @@ impl Nova {
             words.iter().map(|(key, word)| (key.clone(), Text::from(word.as_str()))).collect()
         };
         record.metadata.extend(words(&dress.metadata));
+        if dress.broken {
+            self.broken.insert(server);
+        }
         if let Some(project) = &dress.project {
             record.traits.project = Some(Text::from(project.as_str()));
         }

@@ -43,6 +43,10 @@ impl World {
                 let delay = self.millis(12, 36);
                 self.schedule(delay, Happening::ForceUp { asker: host, start, order: Box::new(order) });
             }
+            Output::SetService(order) => {
+                let delay = self.millis(12, 36);
+                self.schedule(delay, Happening::SetService { asker: host, start, order: Box::new(order) });
+            }
             Output::Evacuate(order) => {
                 let delay = self.millis(5, 30);
                 self.schedule(delay, Happening::Evacuate { asker: host, start, order: Box::new(order) });
