@@ -3,7 +3,9 @@
 use rekindle_proto::brake::BrakeLine;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{HostName, SegmentId};
-use rekindle_proto::segment::{RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc};
+use rekindle_proto::segment::{
+    RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc,
+};
 use rekindle_proto::status::GuardLine;
 
 use crate::brake;
@@ -43,8 +45,12 @@ pub(super) fn guard(cx: &Context<'_>, leader: &Leader, host: &HostName) -> Guard
         Spare::Reading(why) | Spare::Later(why) | Spare::None(why) => Err(why),
     };
     match (method, reserved) {
-        (RecoveryMethod::Auto, _) => guard(true, format!("{name}, {method}: Nova's scheduler chooses where its servers go")),
-        (RecoveryMethod::ReservedHost, Ok(taken)) => guard(true, format!("{name}, {method}: {taken}, and nothing else")),
+        (RecoveryMethod::Auto, _) => {
+            guard(true, format!("{name}, {method}: Nova's scheduler chooses where its servers go"))
+        }
+        (RecoveryMethod::ReservedHost, Ok(taken)) => {
+            guard(true, format!("{name}, {method}: {taken}, and nothing else"))
+        }
         (RecoveryMethod::ReservedHost, Err(why)) => {
             guard(false, format!("{name}, {method}: {why}: its servers would be left behind"))
         }
