@@ -166,6 +166,30 @@ impl FromStr for RecoveryMethod {
     }
 }
 
+/// By which method an incident's servers find their hosts, and the reserved hosts taken for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReserveDoc {
+    /// By its host's segment.
+    pub recovery_method: RecoveryMethod,
+    /// Those taken, oldest first.
+    pub hosts: Vec<ReservedHostDoc>,
+}
+
+/// A reserved host that an incident has taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedHostDoc {
+    /// Which.
+    pub host: HostName,
+    /// `taken`, `returned` (it received nothing, and is reserved again), `lost` (it died, or its compute service did).
+    pub state: Text,
+    /// Servers that have arrived there.
+    pub received: u32,
+    /// Whether its compute service was enabled by us.
+    pub enabled_by_us: bool,
+    /// Why it was lost; else empty.
+    pub text: Text,
+}
+
 /// All segments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentsDoc {

@@ -12,7 +12,7 @@ use crate::id::{
     Term, WallTime,
 };
 use crate::process::ProcessState;
-use crate::segment::SegmentWord;
+use crate::segment::{ReserveDoc, SegmentWord};
 
 /// Phases of an incident. See `rekindle-coordinator`'s `incident` module for what may follow what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -226,6 +226,9 @@ pub struct IncidentDoc {
     /// How far its servers are, once they are listed.
     #[serde(default)]
     pub progress: Option<ProgressDoc>,
+    /// Where its servers go, once that is settled: where its segment's method says so.
+    #[serde(default)]
+    pub reserve: Option<ReserveDoc>,
 }
 
 /// How far the servers of an incident are.

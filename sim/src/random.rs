@@ -129,6 +129,8 @@ impl Dice {
             odd_servers: 0,
             members: Vec::new(),
             dresses: Vec::new(),
+            room: None,
+            segments: Vec::new(),
         }
     }
 

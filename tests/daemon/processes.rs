@@ -43,7 +43,9 @@ fn service(cloud: &Cloud, host: &HostName) -> Option<String> {
     cloud.disabled_reason(host)
 }
 
-pub(crate) async fn one_that_is_down_for_good_disables_its_service_and_hides_no_host_failure(isolated: &Isolated) -> Result<()> {
+pub(crate) async fn one_that_is_down_for_good_disables_its_service_and_hides_no_host_failure(
+    isolated: &Isolated,
+) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("rekindle-processes-").tempdir()?;
     let dir = dir.path();
     for number in 1..=5 {

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rekindle_proto::fact::MemberRole;
 use rekindle_coordinator::process::ProcessSeen;
+use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::{ProcessName, SystemUuid};
 
 use super::CheckLine;
@@ -152,9 +152,11 @@ pub(super) async fn processes(config: &Config) -> Vec<CheckLine> {
             ProcessSeen::Starting => CheckLine::fine(what, "is being started"),
             ProcessSeen::Stopped(why) => CheckLine::warn(what, why.to_string(), "stopped for two minutes, it is down"),
             ProcessSeen::Failed(why) => CheckLine::warn(what, why.to_string(), "the daemon would start it again"),
-            ProcessSeen::Unknown(why) => {
-                CheckLine::fail(what, why.to_string(), "see [[process]]: its unit or its check is not right on this host")
-            }
+            ProcessSeen::Unknown(why) => CheckLine::fail(
+                what,
+                why.to_string(),
+                "see [[process]]: its unit or its check is not right on this host",
+            ),
         }
     };
     watched.look().await.into_iter().map(line).collect()

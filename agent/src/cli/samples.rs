@@ -174,6 +174,7 @@ pub(crate) fn story() -> IncidentDoc {
                 PriorityLine { priority: 50, servers: 2, recovered: 1, under_way: 1, ..PriorityLine::default() },
             ],
         }),
+        reserve: None,
     }
 }
 
@@ -213,6 +214,7 @@ pub(crate) fn reboot() -> IncidentDoc {
         ],
         held_by: Vec::new(),
         progress: None,
+        reserve: None,
     }
 }
 

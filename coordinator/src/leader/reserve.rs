@@ -272,7 +272,7 @@ impl Leader {
             return self.lose_reserved(cx, incident.id, host, why);
         }
         let back = ReserveCommand::Return { incident: incident.id, host: host.clone() };
-        if !taken.enables {
+        if !taken.enables || cx.ledger.held_elsewhere(host, incident.id).is_some() {
             return self.command(cx, Key::Reserve(incident.id), LeaderCommand::Reserve(back));
         }
         // One that is silent is soon heard, or has an incident of its own: Nova would ask it, and wait for a minute.

@@ -7,8 +7,8 @@ use rekindle_proto::fact::{NovaError, NovaServer, Text};
 use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::status::Phase;
 
-use super::hooks::hooks_at_the_end;
 use super::evacuation::Ask;
+use super::hooks::hooks_at_the_end;
 use super::proposals::Key;
 use super::server_words::{blocked_text, stalled_text, waiting_text};
 use super::{Leader, NovaCall};

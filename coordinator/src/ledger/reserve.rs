@@ -35,6 +35,8 @@ pub struct Taken {
     pub server: ServerId,
     /// Its compute service was disabled: we enable it, and disable it again if it is given back.
     pub enables: bool,
+    /// Another incident had taken it before: two hosts of a segment may die at once. It costs the pool nothing.
+    pub shared: bool,
     /// Evacuations to it that are done.
     pub received: u32,
     /// An operator resumed the incident since: it counts no more against its server.
@@ -114,9 +116,17 @@ impl Reserve {
     /// How many hosts were taken for that server. One that died is none of its doing.
     #[must_use]
     pub fn caused_by(&self, server: ServerId) -> usize {
-        let counts =
-            |taken: &&Taken| taken.server == server && !taken.excused && !matches!(taken.end, Some(TakenEnd::Lost(_)));
+        let counts = |taken: &&Taken| {
+            taken.server == server && !taken.shared && !taken.excused && !matches!(taken.end, Some(TakenEnd::Lost(_)))
+        };
         self.taken.iter().filter(counts).count()
+    }
+
+    /// Another incident leaves a shared host to this one, and with it that its service was disabled before.
+    pub(super) fn inherit(&mut self, host: &HostName, enables: bool) {
+        for taken in self.taken.iter_mut().filter(|taken| taken.host == *host && taken.end.is_none()) {
+            taken.enables |= enables;
+        }
     }
 
     /// An operator resumes the incident.
@@ -181,13 +191,32 @@ impl Incident {
 }
 
 impl Ledger {
-    /// The reserved hosts of the segment of a host, by name, and for each why it must not be taken for that host's servers,
-    /// as far as the ledger knows.
+    /// The hosts that may be taken for a dead host's servers, and for each why it must not be, as far as the ledger knows:
+    /// first those of its segment that another open incident has taken already, then those that are reserved; by name.
     pub fn reserved_for<'a>(&'a self, dead: &'a HostName) -> impl Iterator<Item = (&'a HostName, Result<(), Text>)> {
         let segment = self.segments.hosts.get(dead).map(|place| place.segment);
-        let places = self.segments.hosts.iter().filter(move |(_, place)| Some(place.segment) == segment);
-        let reserved = places.filter(move |(host, place)| place.reserved && *host != dead);
-        reserved.map(|(host, _)| (host, self.may_receive(host)))
+        let own = self.open_incident(dead);
+        let holds = |incident: &Incident, host: &HostName| incident.reserve.active().any(|(_, of)| of.host == *host);
+        let is_own = move |host: &HostName| own.is_some_and(|own| holds(own, host));
+        let is_shared = move |host: &HostName| self.open_incidents().any(|other| holds(other, host));
+        let places = move || {
+            let places = self.segments.hosts.iter().filter(move |(_, place)| Some(place.segment) == segment);
+            places.filter(move |(host, _)| *host != dead && !is_own(host))
+        };
+        let shared = places().filter(move |(host, place)| !place.reserved && is_shared(host));
+        let reserved = places().filter(|(_, place)| place.reserved);
+        shared.chain(reserved).map(|(host, _)| (host, self.may_receive(host)))
+    }
+
+    /// The incident, other than this one, that holds a taken host and uses it, or may yet.
+    #[must_use]
+    pub fn held_elsewhere(&self, host: &HostName, but: IncidentId) -> Option<IncidentId> {
+        let holds = |incident: &&Incident| {
+            let mut active = incident.reserve.active();
+            active.any(|(at, taken)| taken.host == *host && (incident.is_open() || incident.is_used(at)))
+        };
+        let mut others = self.incidents.values().filter(|incident| incident.id != but);
+        others.find(holds).map(|incident| incident.id)
     }
 
     /// Whether a reserved host may receive servers.

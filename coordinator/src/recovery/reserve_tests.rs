@@ -12,7 +12,7 @@ fn host(name: &str) -> HostName {
 }
 
 fn taken(name: &str, server: ServerId, end: Option<TakenEnd>) -> Taken {
-    Taken { host: host(name), server, enables: true, received: 0, excused: false, end }
+    Taken { host: host(name), server, enables: true, shared: false, received: 0, excused: false, end }
 }
 
 fn record(leg: Leg) -> ServerRecord {
@@ -102,6 +102,7 @@ fn one_server_takes_one_reserved_host() {
         ("its own went back", vec![taken("r1", US, returned())], vec![0], "give up"),
         ("its own died", vec![taken("r1", US, lost())], vec![], "take"),
         ("its own died, and the next", vec![taken("r1", US, lost()), taken("r2", US, None)], vec![], "reserved 1"),
+        ("it shared another incident's", vec![Taken { shared: true, ..taken("r1", US, None) }], vec![0], "take"),
         ("resumed since", vec![Taken { excused: true, ..taken("r1", US, returned()) }], vec![], "take"),
     ];
     for (name, taken, refused_by, expected) in rows {

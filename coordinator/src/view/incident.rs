@@ -44,7 +44,8 @@ fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<
     if let Some(guest) = ledger.guest_incidents.get(&id) {
         let held_by = leader.and_then(|leader| leader.holds(id)).into_iter().cloned().collect();
         let story = guest.story.clone();
-        return Some(IncidentDoc { line: guest_line(guest), story, servers: Vec::new(), held_by, progress: None });
+        let (line, servers) = (guest_line(guest), Vec::new());
+        return Some(IncidentDoc { line, story, servers, held_by, progress: None, reserve: None });
     }
     if let Some(process) = ledger.processes.get(&id) {
         return Some(process_doc(leader, process));
@@ -57,7 +58,8 @@ pub(super) fn incident_doc(leader: Option<&Leader>, incident: &Incident) -> Inci
     let servers = servers.map(|(id, record)| server_line(leader, incident, id, record)).collect();
     let held_by = leader.and_then(|leader| leader.holds(incident.id)).into_iter().cloned().collect();
     let progress = progress(leader, incident);
-    IncidentDoc { line: incident_line(incident), story: incident.story.clone(), servers, held_by, progress }
+    let (line, story, reserve) = (incident_line(incident), incident.story.clone(), super::segments::reserve(incident));
+    IncidentDoc { line, story, servers, held_by, progress, reserve }
 }
 
 fn incident_line(incident: &Incident) -> IncidentLine {

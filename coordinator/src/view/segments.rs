@@ -1,13 +1,18 @@
 //! Segments as operators see them.
 
 use rekindle_proto::brake::BrakeLine;
+use rekindle_proto::fact::Text;
 use rekindle_proto::id::{HostName, SegmentId};
-use rekindle_proto::segment::{RecoveryMethod, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc};
+use rekindle_proto::segment::{
+    RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc,
+};
 use rekindle_proto::status::GuardLine;
 
 use crate::brake;
 use crate::context::Context;
-use crate::ledger::{Ledger, Segment};
+use crate::leader::Leader;
+use crate::ledger::{Incident, Ledger, Segment, Taken, TakenEnd};
+use crate::recovery::Spare;
 
 pub(crate) fn segments(cx: &Context<'_>) -> SegmentsDoc {
     let ledger = cx.ledger;
@@ -24,15 +29,67 @@ pub(super) fn name_of(ledger: &Ledger, host: &HostName) -> Option<SegmentWord> {
     ledger.segments.of(host).map(|segment| segment.name.clone())
 }
 
-/// What `why` says of it.
-pub(super) fn guard(ledger: &Ledger, host: &HostName) -> GuardLine {
-    let hold = brake::segment_disabled(ledger, host);
-    let text = match (&hold, ledger.segments.of(host)) {
-        (Some(brake), _) => brake.to_string(),
-        (None, None) => "in none: recovered as with auto".to_owned(),
-        (None, Some(segment)) => format!("{}, {}", segment.name, method_words(segment.method)),
+/// What `why` says of it: the method, and the reserved host that would be taken.
+pub(super) fn guard(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLine {
+    let ledger = cx.ledger;
+    let guard = |passes: bool, text: String| GuardLine { guard: "segment".into(), passes, text: Text::new(text) };
+    if let Some(brake) = brake::segment_disabled(ledger, host) {
+        return guard(false, brake.to_string());
+    }
+    let Some(segment) = ledger.segments.of(host) else {
+        return guard(true, "in none: recovered as with auto".to_owned());
     };
-    GuardLine { guard: "segment".into(), passes: hold.is_none(), text: text.into() }
+    let (name, method) = (&segment.name, segment.method);
+    let reserved = match leader.would_take(cx, host) {
+        Spare::Free(host, _) => Ok(format!("{host} is taken for it")),
+        Spare::Reading(why) | Spare::Later(why) | Spare::None(why) => Err(why),
+    };
+    match (method, reserved) {
+        (RecoveryMethod::Auto, _) => {
+            guard(true, format!("{name}, {method}: Nova's scheduler chooses where its servers go"))
+        }
+        (RecoveryMethod::ReservedHost, Ok(taken)) => {
+            guard(true, format!("{name}, {method}: {taken}, and nothing else"))
+        }
+        (RecoveryMethod::ReservedHost, Err(why)) => {
+            guard(false, format!("{name}, {method}: {why}: its servers would be left behind"))
+        }
+        (RecoveryMethod::AutoPriority, Ok(taken)) => {
+            guard(true, format!("{name}, {method}: Nova's scheduler chooses; for what it finds no host for, {taken}"))
+        }
+        (RecoveryMethod::AutoPriority, Err(why)) => {
+            guard(true, format!("{name}, {method}: Nova's scheduler chooses, and there is nothing else: {why}"))
+        }
+        (RecoveryMethod::RhPriority, Ok(taken)) => {
+            guard(true, format!("{name}, {method}: {taken}; for what has no room there, Nova's scheduler chooses"))
+        }
+        (RecoveryMethod::RhPriority, Err(why)) => {
+            guard(true, format!("{name}, {method}: {why}: Nova's scheduler chooses where its servers go"))
+        }
+    }
+}
+
+/// What `incident` says of it; `None`: no segment has a say.
+pub(super) fn reserve(incident: &Incident) -> Option<ReserveDoc> {
+    let reserve = &incident.reserve;
+    if reserve.method == RecoveryMethod::Auto {
+        return None;
+    }
+    let host = |taken: &Taken| {
+        let (state, text) = match &taken.end {
+            None => ("taken", Text::default()),
+            Some(TakenEnd::Returned) => ("returned", Text::default()),
+            Some(TakenEnd::Lost(why)) => ("lost", why.clone()),
+        };
+        ReservedHostDoc {
+            host: taken.host.clone(),
+            state: state.into(),
+            received: taken.received,
+            enabled_by_us: taken.enables,
+            text,
+        }
+    };
+    Some(ReserveDoc { recovery_method: reserve.method, hosts: reserve.taken.iter().map(host).collect() })
 }
 
 /// What `brake` says of it.
@@ -53,16 +110,6 @@ pub(super) fn line(ledger: &Ledger) -> BrakeLine {
         liftable: false,
         text: text.into(),
         figures: figures.into_iter().collect(),
-    }
-}
-
-/// Said where a method would otherwise promise what is not done.
-fn method_words(method: RecoveryMethod) -> String {
-    match method {
-        RecoveryMethod::Auto => "auto: Nova's scheduler chooses where its servers go".to_owned(),
-        RecoveryMethod::ReservedHost | RecoveryMethod::AutoPriority | RecoveryMethod::RhPriority => {
-            format!("{method}: kept, and not followed yet: reserved hosts are not enabled, Nova's scheduler chooses")
-        }
     }
 }
 

@@ -165,5 +165,6 @@ pub(super) fn reboot_doc(leader: Option<&Leader>, reboot: &Reboot) -> IncidentDo
         servers: reboot.servers.iter().map(line).collect(),
         held_by: leader.and_then(|leader| leader.holds(reboot.id)).into_iter().cloned().collect(),
         progress: None,
+        reserve: None,
     }
 }

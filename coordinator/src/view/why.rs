@@ -33,7 +33,7 @@ pub(crate) fn why(
         role(cx, host),
         armed(cx),
         maintenance(cx, host),
-        super::segments::guard(cx.ledger, host),
+        super::segments::guard(cx, leader, host),
         incident(cx, host),
         heard(cx, host),
         quorum(cx, host),

@@ -83,17 +83,19 @@ impl Nova {
         let _ = self.force_up(host, now);
     }
 
-    /// Takes an evacuate call. Whatever task is under way, it is accepted, if the service is down.
+    /// Takes an evacuate call. Whatever task is under way, it is accepted, if the service is down. `None`: and the scheduler
+    /// finds no host, or none but the wished-for one would do and it cannot take it.
     ///
     /// # Errors
-    /// Nova's own refusals: no such server, service in use, no valid host.
+    /// Nova's own refusals: no such server, no such host, service in use, no host at all.
     pub fn evacuate(
         &mut self,
         server: ServerId,
         now: Moment,
         stop_on_arrival: bool,
+        wish: Option<&HostName>,
         pick: impl Fn(usize) -> usize,
-    ) -> Result<Rebuild, NovaError> {
+    ) -> Result<Option<Rebuild>, NovaError> {
         let refused = |status: u16, text: &str| NovaError::Refused { status, text: text.into() };
         let record = self.servers.get(&server).ok_or_else(|| refused(404, "no such server"))?;
         let source = record.host.clone().ok_or_else(|| refused(400, "no host"))?;
@@ -108,26 +110,29 @@ impl Nova {
         if self.services.get(&source).is_some_and(|service| Self::is_up(service, now)) {
             return Err(refused(400, "Compute service is still in use."));
         }
-        let candidates: Vec<HostName> = self
-            .services
-            .iter()
-            .filter(|(host, service)| Self::is_up(service, now) && service.disabled.is_none() && **host != source)
-            .map(|(host, _)| host.clone())
-            .collect();
-        if candidates.is_empty() {
+        if let Some(wish) = wish.filter(|wish| !self.services.contains_key(*wish)) {
+            return Err(refused(404, &format!("Compute host {wish} not found.")));
+        }
+        let mut candidates = self.candidates(&source, now);
+        candidates.retain(|host| wish.is_none_or(|wish| wish == host));
+        if candidates.is_empty() && !self.has_unusable(&source, now) {
             return Err(refused(400, "No valid host was found."));
+        }
+        *self.calls_of.entry(server).or_default() += 1;
+        self.accepted.push((server, source.clone()));
+        if candidates.is_empty() {
+            self.found_no_host(server, &source, wish);
+            return Ok(None);
         }
         let dest = candidates[pick(candidates.len())].clone();
         let migration = self.record(server, MigrationKind::Evacuation, "accepted", &source, &dest);
         if let Some(record) = self.servers.get_mut(&server) {
             record.task_state = Some("rebuilding".into());
         }
-        *self.calls_of.entry(server).or_default() += 1;
-        self.accepted.push((server, source));
-        Ok(Rebuild { migration, server, dest, stops })
+        Ok(Some(Rebuild { migration, server, dest, stops }))
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         server: ServerId,
         kind: MigrationKind,

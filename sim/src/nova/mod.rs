@@ -6,6 +6,7 @@
 
 mod api;
 mod computes;
+mod scheduler;
 mod service;
 mod states;
 
@@ -53,6 +54,10 @@ pub struct Nova {
     images: BTreeMap<Text, BTreeMap<String, Text>>,
     /// Every moment at which a server began to run twice.
     pub corruptions: Vec<(ServerId, BTreeSet<HostName>)>,
+    /// For how many servers a host has room, where there is a bound.
+    rooms: BTreeMap<HostName, usize>,
+    /// Servers whose rebuilds fail, wherever.
+    broken: BTreeSet<ServerId>,
 }
 
 #[derive(Debug)]
@@ -60,10 +65,10 @@ struct Service {
     id: ServiceId,
     forced_down: bool,
     alive: bool,
-    /// Why it is disabled; `None`: it is enabled.
-    disabled: Option<Text>,
     heartbeat: u64,
     reported: Moment,
+    /// Not to be scheduled to, and why.
+    disabled: Option<Text>,
     /// Casts that wait for it.
     queue: Vec<Cast>,
 }
@@ -111,9 +116,9 @@ impl Nova {
             id,
             forced_down: false,
             alive: true,
-            disabled: None,
             heartbeat: 0,
             reported: Moment::ZERO,
+            disabled: None,
             queue: Vec::new(),
         };
         self.services.insert(host, service);
@@ -142,6 +147,9 @@ impl Nova {
             words.iter().map(|(key, word)| (key.clone(), Text::from(word.as_str()))).collect()
         };
         record.metadata.extend(words(&dress.metadata));
+        if dress.broken {
+            self.broken.insert(server);
+        }
         if let Some(project) = &dress.project {
             record.traits.project = Some(Text::from(project.as_str()));
         }

@@ -1,6 +1,5 @@
-//! Compute services enabled and disabled (nova/api/openstack/compute/services.py), and a nova-compute that alone has died.
+//! A nova-compute that alone has died, and what becomes of calls that ask it.
 
-use rekindle_coordinator::io::NovaAnswer;
 use rekindle_coordinator::order::ServiceChange;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::HostName;
@@ -8,19 +7,13 @@ use rekindle_proto::id::HostName;
 use super::{Moment, Nova};
 
 impl Nova {
-    /// Enables or disables a service. The record is written first; then Nova asks the compute, if it holds it for up:
-    /// `true` is that it waits for one that is dead.
-    pub fn set_service(&mut self, host: &HostName, change: &ServiceChange, now: Moment) -> (NovaAnswer, bool) {
-        let mut waits = false;
-        if let Some(service) = self.services.get_mut(host) {
-            let disabled = match change {
-                ServiceChange::Enable => None,
-                ServiceChange::Disable { reason } => Some(reason.clone()),
-            };
-            waits = service.disabled.is_some() != disabled.is_some() && !service.alive && Self::is_up(service, now);
-            service.disabled = disabled;
-        }
-        (NovaAnswer::Service(self.service(host, now)), waits)
+    /// Whether Nova, told so, asks a compute that is dead and that it holds for up, and waits for it
+    /// (nova/compute/api.py, `_update_compute_provider_status`). The record is written first.
+    #[must_use]
+    pub fn asks_the_dead(&self, host: &HostName, change: &ServiceChange, now: Moment) -> bool {
+        let Some(service) = self.services.get(host) else { return false };
+        let changes = service.disabled.is_some() != matches!(change, ServiceChange::Disable { .. });
+        changes && !service.alive && Self::is_up(service, now)
     }
 
     /// Why a service is disabled; `None`: it is enabled.

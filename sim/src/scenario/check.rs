@@ -53,6 +53,7 @@ impl Scenario {
     fn check_cluster(&self) -> Result<(), ScenarioError> {
         let cluster = &self.cluster;
         must((1..=3).contains(&cluster.paths), "cluster.paths", cluster.paths, "1 to 3: management, storage, tenant")?;
+        self.check_segments()?;
         if !cluster.members.is_empty() {
             return self.check_members();
         }
@@ -82,6 +83,19 @@ impl Scenario {
             &format!("at most one a hypervisor, {}", cluster.hosts),
         )?;
         must(cluster.servers <= SERVERS_MAX, "cluster.servers", cluster.servers, "at most 1000 on a hypervisor")
+    }
+
+    /// Each host in one segment at most; the cluster's own names are looked at where they are used.
+    fn check_segments(&self) -> Result<(), ScenarioError> {
+        let segments = &self.cluster.segments;
+        let hosts: Vec<_> = segments.iter().flat_map(|segment| segment.hosts.iter().chain(&segment.reserved)).collect();
+        let names: BTreeSet<_> = hosts.iter().collect();
+        must(names.len() == hosts.len(), "cluster.segment", hosts.len(), "each host in one segment, once")?;
+        for host in hosts {
+            let known = Targets(vec![Target::Host(host.to_string())]);
+            self.check_targets("cluster.segment", &known)?;
+        }
+        Ok(())
     }
 
     fn check_members(&self) -> Result<(), ScenarioError> {

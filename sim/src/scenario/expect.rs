@@ -21,6 +21,7 @@ impl Expect {
             ("stuck", self.stuck.is_some()),
             ("held", self.held.is_some()),
             ("incidents", self.incidents.is_some()),
+            ("servers", self.servers.is_some()),
         ];
         claims.into_iter().filter(|(_, claimed)| *claimed).map(|(key, _)| key).collect()
     }
@@ -40,6 +41,8 @@ impl Expect {
             self.up_again.is_some(),
             self.left_behind.is_some(),
             self.because.is_some(),
+            self.reserved.is_some(),
+            self.disabled.is_some(),
         ];
         self.claims_of_hosts().len() + of_the_cluster.into_iter().filter(|claimed| *claimed).count()
     }
@@ -94,6 +97,10 @@ impl Expect {
                 missed.push(format!("{host}: expected to be held by {expected:?}, was held by {holds:?}"));
             }
         }
+        let runs = world.nova.guests_on(host).len();
+        if let Some(expected) = self.servers.filter(|expected| *expected != runs) {
+            missed.push(format!("{host}: expected {expected} servers to run there, run {runs}"));
+        }
         if let Some(expected) = self.incidents.filter(|expected| *expected != incidents.len()) {
             missed.push(format!("{host}: expected {expected} incidents, were {} ({})", incidents.len(), words(&story)));
         }
@@ -114,6 +121,7 @@ impl Expect {
 
     fn missed_of_cluster(&self, world: &World, missed: &mut Vec<String>) {
         missed_of_servers(self, world, missed);
+        missed_of_segments(self, world, missed);
         let fenced: BTreeSet<HostName> = world.fenced.iter().map(|(_, host)| host.clone()).collect();
         let mut sets = |what: &str, expected: &Option<Targets>, was: &BTreeSet<HostName>| {
             let Some(expected) = expected else { return };
@@ -145,6 +153,21 @@ impl Expect {
         }
         if let Some(line) = self.untold.as_ref().and_then(|words| tells(words)) {
             missed.push(format!("expected the story not to tell {:?}: {line}", self.untold.as_deref().unwrap_or("")));
+        }
+    }
+}
+
+/// What was expected of reserved hosts.
+fn missed_of_segments(expect: &Expect, world: &World, missed: &mut Vec<String>) {
+    let places = &world.ledger().segments.hosts;
+    let reserved = places.iter().filter(|(_, place)| place.reserved).map(|(host, _)| host.clone()).collect();
+    let disabled = world.nova.disabled().cloned().collect();
+    let claims = [("reserved", &expect.reserved, reserved), ("disabled", &expect.disabled, disabled)];
+    for (what, expected, was) in claims {
+        let Some(expected) = expected else { continue };
+        let expected: BTreeSet<HostName> = expected.iter().cloned().collect();
+        if expected != was {
+            missed.push(format!("expected {what}: {}; were: {}", names(&expected), names(&was)));
         }
     }
 }

@@ -21,9 +21,9 @@ pub use parse::{ScenarioError, TEXT_BYTES_MAX};
 pub use run::{Broken, End, Outcome, run, run_asking};
 pub use watch::Watch;
 
-pub use crate::world::Dress;
 /// Nothing goes wrong by itself.
 pub use crate::world::Weather;
+pub use crate::world::{Dress, PlannedSegment};
 /// Nothing goes wrong by itself.
 pub const CALM: Weather = Weather::CALM;
 
@@ -106,6 +106,12 @@ pub struct Cluster {
     /// Servers that are not like all others: each table is about those of a name, or of a pattern.
     #[serde(rename = "server", skip_serializing_if = "Vec::is_empty")]
     pub dresses: Vec<Dress>,
+    /// For how many servers each host has room that no segment has reserved. Left out: for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<usize>,
+    /// Segments, their recovery methods, their hosts and reserved hosts.
+    #[serde(rename = "segment", skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<PlannedSegment>,
 }
 
 /// One member by name.
@@ -149,6 +155,8 @@ impl Default for Cluster {
             odd_servers: 0,
             members: Vec::new(),
             dresses: Vec::new(),
+            room: None,
+            segments: Vec::new(),
         }
     }
 }
@@ -350,6 +358,15 @@ pub struct Expect {
     /// … each for a reason with these words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+    /// So many servers run there at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<usize>,
+    /// Exactly these hosts are reserved at the end; an empty list: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Vec<HostName>>,
+    /// Exactly these hosts' compute services are disabled in Nova at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Vec<HostName>>,
 }
 
 fn one() -> u64 {

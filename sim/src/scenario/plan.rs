@@ -28,7 +28,7 @@ impl Cluster {
         let Self {
             hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
         } = *self;
-        let Self { policy, members, dresses, .. } = self;
+        let Self { policy, members, dresses, room, segments, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -57,6 +57,8 @@ impl Cluster {
             odd_servers,
             dresses: dresses.clone(),
             standbys,
+            room: *room,
+            segments: segments.clone(),
         }
     }
 }

@@ -32,6 +32,7 @@ impl World {
         let roster = roster(plan);
         let mut ledger = Ledger::new(cluster.clone());
         ledger.arming.armed = plan.armed;
+        segments::put(&mut ledger, &plan.segments);
         let authority = crate::authority::Authority::new(&cluster);
         ledger.operator_ca = authority.ca().to_vec();
         for entry in &roster {
@@ -98,7 +99,9 @@ impl World {
         let name = entry.host.clone();
         if entry.role == MemberRole::Member {
             self.nova.add_host(name.clone());
-            for server in 0..plan.members.get(ix).map_or(plan.servers, |member| member.servers) {
+            let reserved = self.reserve(&name, plan);
+            let servers = plan.members.get(ix).map_or(plan.servers, |member| member.servers);
+            for server in 0..if reserved { 0 } else { servers } {
                 let id = ServerId(Uuid::from_u128((ix as u128 + 1) << 64 | (server as u128 + 1)));
                 let called = format!("vm-{ix}-{server}");
                 self.nova.boot(id, &called, &name);

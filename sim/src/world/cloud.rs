@@ -4,6 +4,13 @@ use super::*;
 use crate::nova::{Cast, Rebuild};
 use rekindle_coordinator::order::DestroyOrder;
 
+/// What an evacuate call asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct How {
+    stops: bool,
+    wish: Option<HostName>,
+}
+
 /// How late a call may arrive whose caller was told 504: every HTTP, proxy and RPC time-out on the way (I11).
 const LATE_CALL_MS: (u64, u64) = (1_000, 115_000);
 
@@ -116,7 +123,8 @@ impl World {
             self.schedule(ASLEEP, Happening::Evacuate { asker: ix as u32, start, order });
             return;
         }
-        let (call, server, stops) = (order.call(), order.server(), order.stop_on_arrival());
+        let (call, server) = (order.call(), order.server());
+        let how = How { stops: order.stop_on_arrival(), wish: order.dest().cloned() };
         if !self.in_time(ix, start, call, order.begin_before()) {
             return;
         }
@@ -128,7 +136,7 @@ impl World {
         if self.percent(self.weather.late_calls_percent) {
             self.count("late evacuate calls");
             let late = self.millis(LATE_CALL_MS.0, LATE_CALL_MS.1);
-            self.schedule(late, Happening::LateEvacuate { server, stops, answer: None });
+            self.schedule(late, Happening::LateEvacuate { server, how: Box::new(how), answer: None });
             let result = Err(NovaError::Unknown("504".into()));
             self.later(ix, start, Duration::from_millis(900), Input::Nova { call, result });
             return;
@@ -136,15 +144,16 @@ impl World {
         if self.percent(self.weather.slow_calls_percent) {
             self.count("slow evacuate calls");
             let late = self.millis(200, 10_000);
-            self.schedule(late, Happening::LateEvacuate { server, stops, answer: Some((ix as u32, start, call)) });
+            let answer = Some((ix as u32, start, call));
+            self.schedule(late, Happening::LateEvacuate { server, how: Box::new(how), answer });
             return;
         }
-        self.evacuate_arrives(server, stops, Some((ix as u32, start, call)));
+        self.evacuate_arrives(server, &how, Some((ix as u32, start, call)));
     }
 
     /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
-    pub(super) fn evacuate_arrives(&mut self, server: ServerId, stops: bool, answer: Option<(u32, u32, CallId)>) {
-        let result = self.nova_evacuates(server, stops).map(|()| NovaAnswer::Accepted);
+    pub(super) fn evacuate_arrives(&mut self, server: ServerId, how: &How, answer: Option<(u32, u32, CallId)>) {
+        let result = self.nova_evacuates(server, how).map(|()| NovaAnswer::Accepted);
         let Some((host, start, call)) = answer else { return };
         if self.percent(self.weather.lost_answers_percent) {
             self.count("lost answers");
@@ -155,10 +164,17 @@ impl World {
         self.later(host as Ix, start, Duration::from_millis(30), Input::Nova { call, result });
     }
 
-    fn nova_evacuates(&mut self, server: ServerId, stops: bool) -> Result<(), NovaError> {
+    fn nova_evacuates(&mut self, server: ServerId, how: &How) -> Result<(), NovaError> {
         let choice = self.rng.random_range(0..1_000_000usize);
-        let rebuild = self.nova.evacuate(server, self.now, stops, |candidates| choice % candidates)?;
+        let rebuild =
+            self.nova.evacuate(server, self.now, how.stops, how.wish.as_ref(), |candidates| choice % candidates)?;
         self.count("evacuations");
+        let Some(rebuild) = rebuild else {
+            let wish = how.wish.as_ref().map_or("no host", HostName::as_str);
+            self.tell(format!("Nova's scheduler finds no room for {server} ({wish})"));
+            self.count("no valid host");
+            return Ok(());
+        };
         // Nova takes a host for alive for a minute after its death.
         if let Some((_, source)) = self.nova.accepted.last().filter(|_| self.is_dead(&rebuild.dest)) {
             self.oracle.cause(&source.clone(), "a destination of its servers was dead");
@@ -203,7 +219,7 @@ impl World {
     }
 
     fn rebuilt(&mut self, rebuild: &Rebuild) {
-        let fails = self.percent(self.weather.failed_rebuilds_percent);
+        let fails = self.percent(self.weather.failed_rebuilds_percent) || self.nova.is_broken(rebuild.server);
         let leaves_copy = fails && self.percent(self.weather.leftover_percent);
         self.count(if fails { "failed rebuilds" } else { "rebuilds" });
         if leaves_copy {

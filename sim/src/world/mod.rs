@@ -53,6 +53,7 @@ mod power;
 mod processes;
 mod queue;
 mod seats;
+mod segments;
 mod states;
 mod tape;
 mod voters;
@@ -61,7 +62,7 @@ mod watchdog;
 pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
-pub use plan::{Dress, Plan, PlannedMember, Weather};
+pub use plan::{Dress, Plan, PlannedMember, PlannedSegment, Weather};
 
 use queue::{Clock, Queue};
 use tape::Tape;
@@ -114,7 +115,8 @@ enum Happening {
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
     ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
     LateAct { server: ServerId, act: ServerAct, reason: Box<str> },
-    LateEvacuate { server: ServerId, stops: bool, answer: Option<(u32, u32, CallId)> },
+    SetService { asker: u32, start: u32, order: Box<ServiceOrder> },
+    LateEvacuate { server: ServerId, how: Box<cloud::How>, answer: Option<(u32, u32, CallId)> },
     Nova(Box<Stage>),
     PressPower(u32),
     Boot { host: u32, start: u32 },
@@ -283,7 +285,8 @@ impl World {
                 // Whoever called has long given it up.
                 drop(self.server_act_arrives(server, act, &Text::new(reason)));
             }
-            Happening::LateEvacuate { server, stops, answer } => self.evacuate_arrives(server, stops, answer),
+            Happening::SetService { asker, start, order } => self.set_service(asker as Ix, start, &order),
+            Happening::LateEvacuate { server, how, answer } => self.evacuate_arrives(server, &how, answer),
             Happening::Nova(stage) => self.nova_stage(*stage),
             Happening::PressPower(host) => {
                 let name = self.hosts[host as Ix].name.clone();

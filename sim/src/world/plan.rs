@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use rekindle_coordinator::policy::Policy;
 use rekindle_proto::fact::RosterEntry;
+use rekindle_proto::id::HostName;
+use rekindle_proto::segment::{RecoveryMethod, SegmentWord};
 use serde::{Deserialize, Serialize};
 
 /// Everything a world is built from. One plan, one world; one world and the same deeds, one log.
@@ -43,6 +45,10 @@ pub struct Plan {
     pub dresses: Vec<Dress>,
     /// Hypervisors that keep a ledger and do not vote, to take a dead voter's place: the next ones after the voters.
     pub standbys: usize,
+    /// For how many servers each host has room that no segment has reserved; `None`: for all.
+    pub room: Option<usize>,
+    /// Segments, with their hosts.
+    pub segments: Vec<PlannedSegment>,
 }
 
 /// What the servers of some names are like.
@@ -57,9 +63,30 @@ pub struct Dress {
     /// Their project, by id and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// Their rebuilds fail, wherever they are built.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub broken: bool,
     /// Properties of the image they were made from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub image_property: BTreeMap<String, String>,
+}
+
+/// A segment of the cluster, and what its reserved hosts are like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedSegment {
+    /// Its name.
+    pub name: SegmentWord,
+    /// Where servers go.
+    pub recovery_method: RecoveryMethod,
+    /// Its hosts that are not reserved.
+    pub hosts: Vec<HostName>,
+    /// Its reserved hosts: their compute services are disabled, and they run nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<HostName>,
+    /// For how many servers each reserved host has room; left out: for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<usize>,
 }
 
 /// One member of a cluster that is given by name.
@@ -93,6 +120,8 @@ impl Default for Plan {
             odd_servers: 0,
             dresses: Vec::new(),
             standbys: 0,
+            room: None,
+            segments: Vec::new(),
         }
     }
 }

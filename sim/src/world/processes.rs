@@ -104,19 +104,16 @@ impl World {
             self.later(ix, start, Duration::from_millis(10), Input::Nova { call: order.call(), result: Err(error) });
             return;
         }
-        let (by, host) = (self.hosts[ix].name.clone(), order.host().clone());
-        let word = match order.change() {
-            ServiceChange::Enable => "enables",
-            ServiceChange::Disable { .. } => "disables",
-        };
+        let host = order.host().clone();
         let is_dead = self.is_dead(&host);
-        self.tell(format!("[{by}] {word} the compute service of {host}"));
+        self.tell(format!("the compute service of {host}: {:?}", order.change()));
         self.count(if is_dead { "services set on dead hosts" } else { "services set" });
-        let (answer, waits) = self.nova.set_service(&host, order.change(), self.now);
+        let waits = self.nova.asks_the_dead(&host, order.change(), self.now);
+        let answer = self.nova.set_service(&host, order.change(), self.now);
         let (after, result) = if waits {
             (CALLER_WAITS, Err(NovaError::Unknown("no answer in time".into())))
         } else {
-            (Duration::from_millis(30), Ok(answer))
+            (Duration::from_millis(10), Ok(answer))
         };
         self.later(ix, start, after, Input::Nova { call: order.call(), result });
     }

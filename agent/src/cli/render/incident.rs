@@ -1,5 +1,6 @@
 //! `rekindle incident`, the list and the story.
 
+use rekindle_proto::segment::ReserveDoc;
 use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ProgressDoc};
 
 use super::table::{Cell, table};
@@ -59,6 +60,9 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     if let Some(progress) = &document.progress {
         text.push_str(&self::progress(progress, line.ended.is_none()));
     }
+    if let Some(reserve) = &document.reserve {
+        text.push_str(&self::reserve(reserve));
+    }
     if !document.servers.is_empty() {
         let rows = document.servers.iter().map(|server| {
             vec![
@@ -72,6 +76,21 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
         });
         text.push('\n');
         text.push_str(&table(&["SERVER", "NAME", "STATE", "TO", "ATTEMPTS", ""], rows, paint));
+    }
+    text
+}
+
+/// The method of its segment, and the reserved hosts taken.
+fn reserve(reserve: &ReserveDoc) -> String {
+    let mut text = format!("\nrecovered by {}\n", reserve.recovery_method);
+    for taken in &reserve.hosts {
+        let enabled = if taken.enabled_by_us { ", enabled by us" } else { "" };
+        let (host, state, received) = (&taken.host, &taken.state, taken.received);
+        text.push_str(&format!("  reserved host {host}: {state}{enabled}, {received} servers received"));
+        if !taken.text.as_str().is_empty() {
+            text.push_str(&format!(": {}", plain(taken.text.as_str())));
+        }
+        text.push('\n');
     }
     text
 }

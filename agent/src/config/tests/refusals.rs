@@ -170,16 +170,36 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "PATH",
         ),
         (process("name = \"a\""), "process[1].unit must be there, or else check", "systemd"),
-        (process("name = \"a\"\nunit = \"a.service\"\ncheck = [\"/x\"]"), "process[1].unit = \"a.service\" must be", "not both"),
-        (process("name = \"a\"\nunit = \"nova-compute\""), "process[1].unit = \"nova-compute\" must be the full name", "list-units"),
-        (process("name = \"a\"\nunit = \"--all.service\""), "process[1].unit = \"--all.service\" must be the full", "list-units"),
-        (process("name = \"a\"\ncheck = [\"x\"]"), "process[1].check = [\"x\"] must begin with the absolute path", "PATH"),
+        (
+            process("name = \"a\"\nunit = \"a.service\"\ncheck = [\"/x\"]"),
+            "process[1].unit = \"a.service\" must be",
+            "not both",
+        ),
+        (
+            process("name = \"a\"\nunit = \"nova-compute\""),
+            "process[1].unit = \"nova-compute\" must be the full name",
+            "list-units",
+        ),
+        (
+            process("name = \"a\"\nunit = \"--all.service\""),
+            "process[1].unit = \"--all.service\" must be the full",
+            "list-units",
+        ),
+        (
+            process("name = \"a\"\ncheck = [\"x\"]"),
+            "process[1].check = [\"x\"] must begin with the absolute path",
+            "PATH",
+        ),
         (
             process("name = \"a\"\ncheck = [\"/x\"]\nrestart_attempts = 1"),
             "process[1].restart_attempts = 1 must be 0 without a restart command",
             "start it",
         ),
-        (process("name = \"a\"\nunit = \"a.service\"\nrestart = [\"/x\"]"), "process[1].restart = [\"/x\"] must not", "systemd"),
+        (
+            process("name = \"a\"\nunit = \"a.service\"\nrestart = [\"/x\"]"),
+            "process[1].restart = [\"/x\"] must not",
+            "systemd",
+        ),
         (
             process("name = \"a\"\nunit = \"a.service\"\n[[process]]\nname = \"a\"\nunit = \"b.service\""),
             "process[2].name = \"a\" must be there once",

@@ -66,7 +66,9 @@ impl Ledger {
             return refused(format!("incident {id} has taken {TAKEN_MAX} reserved hosts"));
         }
         let text = format!("reserved host {host} is taken, for {} ({server}) first", record.name);
+        let mut shared = false;
         if let Some(place) = self.segments.hosts.get_mut(host) {
+            shared = !place.reserved;
             place.reserved = false;
         }
         let incident = self.incident_mut(id)?;
@@ -76,6 +78,7 @@ impl Ledger {
             host: host.clone(),
             server,
             enables,
+            shared,
             received: 0,
             excused: false,
             end: None,
@@ -98,10 +101,19 @@ impl Ledger {
         if let Some(taken) = incident.reserve.taken.get_mut(usize::from(position)) {
             taken.end = Some(TakenEnd::Returned);
         }
-        let text = format!("reserved host {host} has received nothing: it is reserved again");
-        incident.tell(at, text.clone(), None);
-        if let Some(place) = self.segments.hosts.get_mut(host) {
+        let enables = incident.reserve.at(position).is_some_and(|taken| taken.enables);
+        let other = self.held_elsewhere(host, id);
+        let text = match other {
+            Some(other) => format!("reserved host {host} has received nothing: left to incident {other}"),
+            None => format!("reserved host {host} has received nothing: it is reserved again"),
+        };
+        if let Some(other) = other.and_then(|other| self.incidents.get_mut(&other)) {
+            other.reserve.inherit(host, enables);
+        } else if let Some(place) = self.segments.hosts.get_mut(host) {
             place.reserved = true;
+        }
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.tell(at, text.clone(), None);
         }
         Ok(Outcome::done(text))
     }

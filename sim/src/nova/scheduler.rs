@@ -1,0 +1,79 @@
+//! Which hosts Nova's scheduler may use, and for how many servers each has room.
+
+use rekindle_coordinator::order::ServiceChange;
+
+use super::*;
+
+impl Nova {
+    /// A host has room for so many servers; it never had a bound before.
+    pub fn set_room(&mut self, host: &HostName, servers: usize) {
+        self.rooms.insert(host.clone(), servers);
+    }
+
+    /// Every rebuild of that server fails, wherever.
+    pub fn set_broken(&mut self, server: ServerId) {
+        self.broken.insert(server);
+    }
+
+    /// Whether every rebuild of that server fails.
+    #[must_use]
+    pub fn is_broken(&self, server: ServerId) -> bool {
+        self.broken.contains(&server)
+    }
+
+    /// Enables or disables a service: also one that is down.
+    pub fn set_service(&mut self, host: &HostName, change: &ServiceChange, now: Moment) -> NovaAnswer {
+        if let Some(service) = self.services.get_mut(host) {
+            service.disabled = match change {
+                ServiceChange::Enable => None,
+                ServiceChange::Disable { reason } => Some(reason.clone()),
+            };
+        }
+        NovaAnswer::Service(self.service(host, now))
+    }
+
+    /// Hosts whose service is disabled.
+    pub fn disabled(&self) -> impl Iterator<Item = &HostName> {
+        self.services.iter().filter(|(_, service)| service.disabled.is_some()).map(|(host, _)| host)
+    }
+
+    /// Whether the scheduler finds room on a host.
+    fn has_room(&self, host: &HostName) -> bool {
+        let Some(room) = self.rooms.get(host) else { return true };
+        let there = self.servers.values().filter(|server| server.host.as_ref() == Some(host)).count();
+        let comes = |record: &&NovaMigration| {
+            record.status == MigrationStatus::UnderWay
+                && record.kind == MigrationKind::Evacuation
+                && record.dest.as_ref() == Some(host)
+        };
+        there + self.migrations.iter().filter(comes).count() < *room
+    }
+
+    /// The hosts that the scheduler may choose from for a server of that source, by name.
+    pub(super) fn candidates(&self, source: &HostName, now: Moment) -> Vec<HostName> {
+        let fits = |(host, service): &(&HostName, &Service)| {
+            Self::is_up(service, now) && service.disabled.is_none() && *host != source && self.has_room(host)
+        };
+        self.services.iter().filter(fits).map(|(host, _)| host.clone()).collect()
+    }
+
+    /// Whether any service is up that the scheduler only must not use: then a call is taken, and comes to nothing.
+    pub(super) fn has_unusable(&self, source: &HostName, now: Moment) -> bool {
+        self.services.iter().any(|(host, service)| Self::is_up(service, now) && host != source)
+    }
+
+    /// An accepted evacuation for which the scheduler finds no host: its record is `error`, and so is its server
+    /// (nova/conductor/manager.py, `rebuild_instance`). A wished-for host stands in the record all the same
+    /// (nova/compute/api.py, `evacuate`).
+    pub(super) fn found_no_host(&mut self, server: ServerId, source: &HostName, wish: Option<&HostName>) {
+        let id = self.record(server, MigrationKind::Evacuation, "error", source, source);
+        if let Some(record) = self.migration_mut(id) {
+            record.dest = wish.cloned();
+            record.status = MigrationStatus::Failed;
+        }
+        if let Some(record) = self.servers.get_mut(&server) {
+            record.vm_state = "error".into();
+            record.task_state = None;
+        }
+    }
+}
