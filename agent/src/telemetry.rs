@@ -86,10 +86,11 @@ pub fn log_event(event: &Event) {
             }
         }
         Event::Process { incident, host, process, phase, text } => {
+            let (incident, text) = (incident.0, plain(text.as_str()));
             if *phase == Phase::Recovered {
-                tracing::info!(target: "rekindle::event::process", %host, %process, %phase, %text, incident = incident.0, "a process is back");
+                tracing::info!(target: "rekindle::event::process", incident, %host, %process, %phase, "{text}");
             } else {
-                tracing::warn!(target: "rekindle::event::process", %host, %process, %phase, %text, incident = incident.0, "a process");
+                tracing::warn!(target: "rekindle::event::process", incident, %host, %process, %phase, "{text}");
             }
         }
         Event::Warning { host, text } => {

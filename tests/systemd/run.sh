@@ -150,6 +150,7 @@ furnish() {
   cp "$pki/ca.pem" "$etc/"
   (umask 077 && echo simulated >"$etc/bmc.password")
   rekindle_toml cmp-01 127.0.0.1 </dev/null >"$etc/rekindle.toml"
+  printf '[[process]]\nname = "nova-compute"\nunit = "nova-compute.service"\nrestart_delay = "1s"\n' >>"$etc/rekindle.toml"
   rekindle_toml cmp-02 127.0.0.2 >"$etc/peer.toml" <<TOML
 state_dir = "/var/lib/peer"
 admin_socket = "/run/peer/admin.sock"
@@ -430,6 +431,25 @@ gating() {
   is "it is loud in the journal" until_so 10 gate_says peer-gate 'OPENED BY HAND by .*seen to it'
   is "and what it held starts by a person's word" until_so 10 active peer-compute
 }
+# A process of the host: started again when it fails, left alone when somebody stops it. And what the journal has of the above.
+watching() {
+  local pid line
+  is "a process is known to run" until_so 80 process_is running
+  pid=$(of MainPID nova-compute)
+  inside systemctl kill --signal=KILL nova-compute
+  is "killed, it is started again by the daemon" until_so 40 compute_again "$pid"
+  is "which says so" has 'nova-compute failed: restart 1 of 3' "$(journal -o cat)"
+  inside systemctl stop nova-compute
+  is "stopped by hand, it is known to be down in two minutes" until_so 160 process_is down
+  is "and was not started" same "$(of ActiveState nova-compute)" inactive
+  line=$(journal TARGET=rekindle::event::phase F_HOST=cmp-02 -o json | head -n 1)
+  is "a change of phase has fields in the journal" has '"F_PHASE":"unclean"' "$line"
+  is "its incident among them" has '"F_INCIDENT":"1"' "$line"
+  is "and its number" has '"F_NUMBER":"1"' "$line"
+}
+process_is() { has "\"name\":\"nova-compute\",\"disables\":true,\"standing\":\"$1\"" "$(inside rekindle status --json | tr -d ' \n')"; }
+compute_again() { [[ $(of ActiveState nova-compute) == active && $(of MainPID nova-compute) != "$1" ]]; }
+
 held() { echo "$(of ActiveState "$1") $(of ActiveState "$2")"; }
 active() { [[ $(of ActiveState "$1") == active ]]; }
 gate_says() { has "$2" "$(inside journalctl -u "$1" -o cat --no-pager)"; }
@@ -443,7 +463,7 @@ trap 'exit 130' INT TERM
 D=$(mktemp -d)
 furnish
 boot
-for part in installing starting permissions fencing logging reloading killed hanging failing stopping gating; do "$part"; done
+for part in installing starting permissions fencing logging reloading killed hanging failing stopping gating watching; do "$part"; done
 [[ $FAILED == 0 ]] || { say "the last of its log:"; journal | tail -n 40; } >&2
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 COUNTED=yes

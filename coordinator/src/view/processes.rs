@@ -96,5 +96,6 @@ pub(super) fn process_doc(leader: Option<&Leader>, incident: &ProcessIncident) -
         servers: Vec::new(),
         held_by: waits.into_iter().cloned().collect(),
         progress: None,
+        reserve: None,
     }
 }

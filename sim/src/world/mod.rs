@@ -110,7 +110,6 @@ enum Happening {
     NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
     ForceUp { asker: u32, start: u32, order: Box<ForceUpOrder> },
-    SetService { asker: u32, start: u32, order: Box<ServiceOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
     ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
@@ -277,7 +276,6 @@ impl World {
             }
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
             Happening::ForceUp { asker, start, order } => self.force_up(asker as Ix, start, &order),
-            Happening::SetService { asker, start, order } => self.set_service(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
             Happening::ServerAct { asker, start, order } => self.server_act(asker as Ix, start, &order),
