@@ -39,6 +39,11 @@ impl World {
         self.tell(format!("the gate of {} opens: {}", gate.host, gate.why));
         self.count("gates opened");
         self.hosts[ix].opened = Some(gate.boot);
+        if self.watches_processes(ix) {
+            // Whoever watches processes must know when the gate holds them no more.
+            let (start, report) = (self.hosts[ix].start, self.gate_report(ix));
+            self.later(ix, start, Duration::from_secs(1), Input::Gate { report });
+        }
         self.start_compute(ix);
         self.relist(&gate.host);
     }

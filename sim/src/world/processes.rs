@@ -63,6 +63,11 @@ impl World {
         }
     }
 
+    /// Whether anything was ever said of this host's processes.
+    pub(super) fn watches_processes(&self, ix: Ix) -> bool {
+        self.processes.told.contains(&ix)
+    }
+
     fn tell_process(&mut self, ix: Ix) {
         self.processes.told.insert(ix);
         let start = self.hosts[ix].start;
