@@ -21,9 +21,13 @@ fn another_boot_is_a_failure_with_what_ran_before() {
             log.ledger.hosts.entry(host("x")).or_default().pulse = None;
         }),
         ("recovered elsewhere, and released", |log| {
-            for command in
-                [open("x"), fence(1), confirm(1, &[("bmc", 1_000)]), begin(&[]), LeaderCommand::Close { incident: ONE }]
-            {
+            for command in [
+                open("x"),
+                fence(1),
+                confirm(1, &[("bmc", 1_000)]),
+                begin(&[]),
+                LeaderCommand::Close { incident: ONE, owes_hooks: false },
+            ] {
                 log.leader(command).expect("a legal step");
             }
             log.leader(LeaderCommand::OffSettled { incident: ONE, attempt: 1 }).expect("waited for");
