@@ -434,13 +434,13 @@ gating() {
 # A process of the host: started again when it fails, left alone when somebody stops it. And what the journal has of the above.
 watching() {
   local pid line
-  is "a process is known to run" until_so 80 process_is running
+  is "a process is known to run" until_so 20 process_is '(settling|running)'
   pid=$(of MainPID nova-compute)
   inside systemctl kill --signal=KILL nova-compute
   is "killed, it is started again by the daemon" until_so 40 compute_again "$pid"
   is "which says so" has 'nova-compute failed: restart 1 of 3' "$(journal -o cat)"
   inside systemctl stop nova-compute
-  is "stopped by hand, it is known to be down in two minutes" until_so 160 process_is down
+  is "stopped by hand, it is known to be so" until_so 20 process_is troubled
   is "and was not started" same "$(of ActiveState nova-compute)" inactive
   line=$(journal TARGET=rekindle::event::phase F_HOST=cmp-02 -o json | head -n 1)
   is "a change of phase has fields in the journal" has '"F_PHASE":"unclean"' "$line"
