@@ -3,6 +3,7 @@
 mod epoch;
 mod hooks;
 mod leader_acts;
+mod processes;
 mod proofs;
 mod segments;
 mod sequences;

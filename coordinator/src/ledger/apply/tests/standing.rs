@@ -33,7 +33,7 @@ impl Log {
         }
     }
 
-    fn says(&mut self, name: &str, boot: BootId, running: &[u128]) {
+    pub(super) fn says(&mut self, name: &str, boot: BootId, running: &[u128]) {
         self.says_of(name, boot, running, &[]);
     }
 
