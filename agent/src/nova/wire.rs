@@ -52,6 +52,7 @@ const REFUSALS: [u16; 7] = [400, 403, 404, 406, 409, 413, 429];
 pub(super) enum Service {
     Nova,
     Placement,
+    Masakari,
 }
 
 impl Service {
@@ -60,6 +61,7 @@ impl Service {
         match self {
             Self::Nova => COMPUTE.catalog_type(),
             Self::Placement => "placement",
+            Self::Masakari => "instance-ha",
         }
     }
 }
@@ -152,7 +154,7 @@ impl Wire {
             let request = self.prepare(&session, client, service, Method::GET, get.path, get.version).await?;
             let request = request.query(get.query).build().map_err(not_built)?;
             let turn = match service {
-                Service::Nova => self.reads.acquire().await,
+                Service::Nova | Service::Masakari => self.reads.acquire().await,
                 Service::Placement => self.placement_reads.acquire().await,
             };
             let answer = send(&self.clients.reading, request).await.map_err(|error| {
@@ -250,6 +252,7 @@ impl Wire {
         let home = match service {
             Service::Nova => self.compute(session).await?,
             Service::Placement => self.endpoint(session, service).await?,
+            Service::Masakari => versioned(self.endpoint(session, service).await?, "v1"),
         };
         let url = below(home, path)?;
         let kind = service.kind();
@@ -280,12 +283,7 @@ impl Wire {
             Home::Identity => ("identity", "v3"),
         };
         let found = session.client().get_endpoint(service, session.endpoint_filters()).await;
-        let mut url = found.map_err(no_token)?;
-        let versioned = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == version));
-        if !versioned && let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().push(version);
-        }
-        Ok(url)
+        Ok(versioned(found.map_err(no_token)?, version))
     }
 
     async fn endpoint(&self, session: &Session, service: Service) -> Result<Url, NovaError> {
@@ -402,7 +400,7 @@ impl Answer {
             };
         }
         let is_own = json.as_ref().is_some_and(|json| match service {
-            Service::Nova => answer::is_fault(json, status),
+            Service::Nova | Service::Masakari => answer::is_fault(json, status),
             Service::Placement => json.get("errors").is_some_and(Value::is_array),
         });
         if self.status == StatusCode::UNAUTHORIZED || (is_own && REFUSALS.contains(&status)) {
@@ -417,6 +415,15 @@ impl Answer {
         let what = if what.is_empty() { String::new() } else { format!("{what}, ") };
         Text::new(format!("{what}HTTP {}: {words}{id}", self.status.as_u16()))
     }
+}
+
+/// A service's root with its version in the path: catalogs have it with and without.
+fn versioned(mut url: Url, version: &str) -> Url {
+    let has = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == version));
+    if !has && let Ok(mut parts) = url.path_segments_mut() {
+        parts.pop_if_empty().push(version);
+    }
+    url
 }
 
 /// An address below a service's root.
