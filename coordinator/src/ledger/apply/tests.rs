@@ -4,6 +4,7 @@ mod epoch;
 mod hooks;
 mod leader_acts;
 mod proofs;
+mod reserve;
 mod segments;
 mod sequences;
 mod standing;
