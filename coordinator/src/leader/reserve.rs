@@ -128,7 +128,7 @@ impl Leader {
         match (where_to, step) {
             (Whither::Anywhere, step) => Some(step),
             (Whither::Reserved(position), step) => match self.reserve_is_ready(cx, incident, position) {
-                Ok(()) => Some(step.to_reserved(position)),
+                Ok(()) => Some(step.at_reserved(position)),
                 Err(Unready::Soon(why)) => self.wait_for_reserve(cx, incident.id, server, why),
                 Err(Unready::Silent(why)) => {
                     let fate = self.wait(cx.now.mono, incident.id, server, why, HOLD_RETRY);
