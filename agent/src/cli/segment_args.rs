@@ -118,11 +118,21 @@ pub struct HostSet {
 #[derive(Debug, Args)]
 pub struct Apply {
     /// TOML: a `[[segment]]` entry each, with its `[[segment.host]]` entries.
-    pub file: PathBuf,
+    #[arg(required_unless_present = "from_masakari", conflicts_with = "from_masakari")]
+    pub file: Option<PathBuf>,
+    /// Instead of a file: the segments of the Masakari in the catalog of the daemon's cloud, as they are now.
+    #[arg(long)]
+    pub from_masakari: bool,
+    /// Print them as such a file, and do nothing else.
+    #[arg(long, requires = "from_masakari", conflicts_with = "yes")]
+    pub print: bool,
+    /// The daemon's configuration, which names the cloud and its credentials.
+    #[arg(long, value_name = "FILE", default_value = "/etc/rekindle/rekindle.toml")]
+    pub config: PathBuf,
     /// Give the orders; else they are only shown.
     #[arg(long)]
     pub yes: bool,
-    /// Why, for the record.
-    #[arg(long, default_value = "applied from a file", value_name = "TEXT")]
-    pub reason: String,
+    /// Why, for the record. Left out: whence it was applied.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }

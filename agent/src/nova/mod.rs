@@ -14,6 +14,7 @@
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
 //! | `listing` | pages |
+//! | `masakari` | the segments of a Masakari in the same catalog |
 //! | `service` | compute services: enabled, and disabled with a reason |
 //! | `placement` | what each compute node has, and who holds it |
 
@@ -25,6 +26,7 @@ mod fake;
 mod keystone;
 mod listing;
 mod lookup;
+mod masakari;
 mod placement;
 mod reply;
 mod service;
@@ -54,6 +56,7 @@ use reqwest::Method;
 use serde_json::json;
 
 pub use self::clouds::NovaSetupError;
+pub use self::masakari::{MasakariHost, MasakariSegment};
 pub(crate) use self::tls::acting_client;
 use self::wire::{Act, Get, Wire};
 

@@ -62,7 +62,7 @@ impl Answer {
             };
         }
         let is_own = json.as_ref().is_some_and(|json| match service {
-            Service::Nova => answer::is_fault(json, status),
+            Service::Nova | Service::Masakari => answer::is_fault(json, status),
             Service::Placement => json.get("errors").is_some_and(Value::is_array),
         });
         if self.status == StatusCode::UNAUTHORIZED || (is_own && REFUSALS.contains(&status)) {

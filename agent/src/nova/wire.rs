@@ -47,6 +47,7 @@ const PLACEMENT_READS_AT_ONCE: usize = 8;
 pub(super) enum Service {
     Nova,
     Placement,
+    Masakari,
 }
 
 impl Service {
@@ -55,6 +56,7 @@ impl Service {
         match self {
             Self::Nova => COMPUTE.catalog_type(),
             Self::Placement => "placement",
+            Self::Masakari => "instance-ha",
         }
     }
 }
@@ -140,7 +142,7 @@ impl Wire {
             let request = self.prepare(&session, client, service, Method::GET, get.path, get.version).await?;
             let request = request.query(get.query).build().map_err(not_built)?;
             let turn = match service {
-                Service::Nova => self.reads.acquire().await,
+                Service::Nova | Service::Masakari => self.reads.acquire().await,
                 Service::Placement => self.placement_reads.acquire().await,
             };
             let answer = send(&self.clients.reading, request).await.map_err(|error| {
@@ -238,6 +240,7 @@ impl Wire {
         let home = match service {
             Service::Nova => self.compute(session).await?,
             Service::Placement => self.endpoint(session, service).await?,
+            Service::Masakari => versioned(self.endpoint(session, service).await?, "v1"),
         };
         let url = below(home, path)?;
         let kind = service.kind();
@@ -268,12 +271,7 @@ impl Wire {
             Home::Identity => ("identity", "v3"),
         };
         let found = session.client().get_endpoint(service, session.endpoint_filters()).await;
-        let mut url = found.map_err(no_token)?;
-        let versioned = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == version));
-        if !versioned && let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().push(version);
-        }
-        Ok(url)
+        Ok(versioned(found.map_err(no_token)?, version))
     }
 
     async fn endpoint(&self, session: &Session, service: Service) -> Result<Url, NovaError> {
@@ -347,6 +345,15 @@ impl Gate {
         let text = Text::new(chain(error));
         if self.opened.load(Ordering::SeqCst) { NovaError::Unknown(text) } else { NovaError::NotSent(text) }
     }
+}
+
+/// A service's root with its version in the path: catalogs have it with and without.
+fn versioned(mut url: Url, version: &str) -> Url {
+    let has = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == version));
+    if !has && let Ok(mut parts) = url.path_segments_mut() {
+        parts.pop_if_empty().push(version);
+    }
+    url
 }
 
 /// An address below a service's root.

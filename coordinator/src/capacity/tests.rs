@@ -34,7 +34,7 @@ fn reading(nodes: Vec<Node>) -> CapacityReading {
 }
 
 fn lose(lose: u8, only: Option<&str>) -> CapacityQuestion {
-    CapacityQuestion { lose, host: only.map(host), closed: BTreeMap::new() }
+    CapacityQuestion { lose, host: only.map(host), closed: BTreeMap::new(), refuges: BTreeMap::new() }
 }
 
 fn unfit(reading: &CapacityReading, question: &CapacityQuestion) -> Vec<(Vec<String>, u32)> {
@@ -134,7 +134,7 @@ fn why_there_is_no_room_is_said() {
     for (site, why) in [
         (taken, "the other lost servers took the room"),
         (split, "no one host has enough of every class free"),
-        (down, "no host is left that may receive servers"),
+        (down, "no host is left that may receive it"),
         (small, "wants VCPU 5; the most that one host has free is 4"),
     ] {
         let doc = examine(&site, &lose(1, Some("a"))).expect("answered");
@@ -219,4 +219,27 @@ fn a_large_site_is_answered_within_bounds_and_says_what_was_left_out() {
     assert!(doc.notes.iter().any(|note| note.as_str().starts_with("not every loss was tried")));
     assert_eq!((doc.failing, doc.losses.len()), (doc.tried, SHOWN_MAX));
     assert!(doc.losses[0].hosts.contains(&host("cmp-431")), "{:?}", doc.losses[0].hosts);
+}
+
+/// Reserved hosts count for the hosts of their segment, as its method uses them, and for nobody else.
+#[test]
+fn reserved_hosts_have_room_for_their_segment() {
+    let disabled = |name: &str, vcpu: u64, up: bool| Node { enabled: false, up, ..node(name, vcpu, vcpu, &[]) };
+    // "a" has two servers of 4; "b" has room for one of them; "r" is reserved.
+    let site = |room: u64, up: bool| {
+        reading(vec![node("a", 8, 8, &[(1, 4, 4), (2, 4, 4)]), node("b", 4, 4, &[]), disabled("r", room, up)])
+    };
+    let rows = [
+        ("no method uses it", None, 8, true, 1),
+        ("and the others", Some(false), 4, true, 0),
+        ("and the others, it is small", Some(false), 2, true, 1),
+        ("it alone", Some(true), 8, true, 0),
+        ("it alone, and it has room for one", Some(true), 4, true, 1),
+        ("it alone, and its service is down", Some(true), 8, false, 2),
+    ];
+    for (name, only, room, up, expected) in rows {
+        let refuge = only.map(|only| (host("a"), Refuge { hosts: [host("r")].into(), only }));
+        let question = CapacityQuestion { refuges: refuge.into_iter().collect(), ..lose(1, Some("a")) };
+        assert_eq!(unfit(&site(room, up), &question), [(vec!["a".to_owned()], expected)], "{name}");
+    }
 }

@@ -8,9 +8,10 @@ use rekindle_proto::admin::{AdminErrorKind, AdminReply};
 use rekindle_proto::capacity::{CapacityDoc, CapacitySummary, LOSE_MAX};
 use rekindle_proto::fact::{NovaError, Text};
 use rekindle_proto::id::{CallId, HostName};
+use rekindle_proto::segment::RecoveryMethod;
 
 use super::{Leader, NovaCall};
-use crate::capacity::{CapacityQuestion, told};
+use crate::capacity::{CapacityQuestion, Refuge, told};
 use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::time::Moment;
@@ -61,7 +62,7 @@ impl Leader {
         self.wake_at(now + every);
         let quiet = self.suspects.is_empty() && cx.ledger.open_incidents().next().is_none();
         if quiet && self.capacity.readings.len() < READINGS_MAX {
-            self.read_capacity(cx, CapacityQuestion::any_one(closed(cx)), None);
+            self.read_capacity(cx, CapacityQuestion::any_one(closed(cx), refuges(cx)), None);
         }
     }
 
@@ -73,7 +74,7 @@ impl Leader {
         if !(1..=LOSE_MAX).contains(&lose) {
             return refuse(cx, query, format!("hosts lost at once must be 1 to {LOSE_MAX}"));
         }
-        let question = CapacityQuestion { lose, host, closed: closed(cx) };
+        let question = CapacityQuestion { lose, host, closed: closed(cx), refuges: refuges(cx) };
         let is_regular = question.lose == 1 && question.host.is_none();
         if let Some((doc, at)) = self.capacity.last.as_ref().filter(|_| is_regular)
             && cx.now.mono.since(*at) < FRESH
@@ -194,6 +195,18 @@ fn closed(cx: &Context<'_>) -> BTreeMap<HostName, Text> {
         maintenance.or(record.quarantine.map(|id| Text::new(format!("quarantined since incident {id}"))))
     };
     cx.ledger.enrolled().filter_map(|entry| Some((entry.host.clone(), why(&entry.host)?))).collect()
+}
+
+/// The reserved hosts that would be taken for each host's servers, where its segment's method takes any.
+fn refuges(cx: &Context<'_>) -> BTreeMap<HostName, Refuge> {
+    let ledger = cx.ledger;
+    let refuge = |host: &HostName| -> Option<Refuge> {
+        let method = ledger.segments.of(host)?.method;
+        let hosts = ledger.reserved_for(host).filter(|(_, allowed)| allowed.is_ok()).map(|(host, _)| host.clone());
+        let hosts = hosts.collect();
+        (method != RecoveryMethod::Auto).then_some(Refuge { hosts, only: method == RecoveryMethod::ReservedHost })
+    };
+    ledger.segments.hosts.keys().filter_map(|host| Some((host.clone(), refuge(host)?))).collect()
 }
 
 fn refuse(cx: &mut Context<'_>, call: CallId, text: impl Into<Text>) {

@@ -35,6 +35,15 @@ pub(super) struct ReserveDesk {
     cases: BTreeMap<HostName, ReserveCase>,
 }
 
+/// Why no server is sent to a taken host yet.
+#[derive(Debug)]
+enum Unready {
+    /// Nova is at work on it, or will be.
+    Soon(Text),
+    /// Its daemon is not heard: it may have said goodbye, and not come back.
+    Silent(Text),
+}
+
 #[derive(Debug, Default)]
 struct ReserveCase {
     asked: Option<(CallId, Moment)>,
@@ -69,8 +78,7 @@ impl Leader {
         for incident in ledger.incidents.values().filter(holds) {
             for (position, taken) in incident.reserve.active() {
                 held.insert(&taken.host);
-                if let Some(dead) = ledger.open_incident(&taken.host) {
-                    let why = format!("incident {} of it is open", dead.id);
+                if let Err(why) = ledger.is_usable(&taken.host) {
                     self.lose_reserved(cx, incident.id, &taken.host, why);
                 } else if !incident.is_open() && !incident.is_used(position) {
                     self.give_back(cx, incident, taken);
@@ -120,8 +128,12 @@ impl Leader {
         match (where_to, step) {
             (Whither::Anywhere, step) => Some(step),
             (Whither::Reserved(position), step) => match self.reserve_is_ready(cx, incident, position) {
-                Ok(()) => Some(step.to_reserved(position)),
-                Err(why) => self.wait_for_reserve(cx, incident.id, server, why),
+                Ok(()) => Some(step.at_reserved(position)),
+                Err(Unready::Soon(why)) => self.wait_for_reserve(cx, incident.id, server, why),
+                Err(Unready::Silent(why)) => {
+                    let fate = self.wait(cx.now.mono, incident.id, server, why, HOLD_RETRY);
+                    fate.map(ServerStep::Settle)
+                }
             },
             (Whither::Wait { why, bounded: false }, _) => self.wait_for_reserve(cx, incident.id, server, why),
             (Whither::Wait { why, bounded: true }, _) => {
@@ -223,11 +235,11 @@ impl Leader {
 
     /// Whether servers may be sent to a taken host: it lives, and Nova has said that its service is up and enabled. Enables
     /// it, if it was disabled when it was taken.
-    fn reserve_is_ready(&mut self, cx: &mut Context<'_>, incident: &Incident, position: u8) -> Result<(), Text> {
-        let Some(taken) = incident.reserve.at(position) else { return Err(Text::default()) };
+    fn reserve_is_ready(&mut self, cx: &mut Context<'_>, incident: &Incident, position: u8) -> Result<(), Unready> {
+        let Some(taken) = incident.reserve.at(position) else { return Err(Unready::Soon(Text::default())) };
         let host = &taken.host;
         if !cx.is_alive(host) || self.suspects.contains_key(host) {
-            return Err(Text::new(format!("reserved host {host} is not heard")));
+            return Err(Unready::Silent(Text::new(format!("reserved host {host} is not heard"))));
         }
         let case = self.reserves.cases.entry(host.clone()).or_default();
         if case.ready {
@@ -240,19 +252,19 @@ impl Leader {
             }
             Service::Unknown => {
                 self.ask_about_reserve(cx, host);
-                Err(self.reserve_text(host, "Nova is asked about it"))
+                Err(Unready::Soon(self.reserve_text(host, "Nova is asked about it")))
             }
             Service::Up { enabled: false } if taken.enables => {
                 self.change_service(cx, incident, host, ServiceChange::Enable);
-                Err(self.reserve_text(host, "it is enabled in Nova"))
+                Err(Unready::Soon(self.reserve_text(host, "it is enabled in Nova")))
             }
             Service::Up { enabled: false } => {
                 self.lose_reserved(cx, incident.id, host, "somebody has disabled its compute service");
-                Err(self.reserve_text(host, "somebody has disabled its compute service"))
+                Err(Unready::Soon(self.reserve_text(host, "somebody has disabled its compute service")))
             }
             Service::Down => {
                 self.lose_reserved(cx, incident.id, host, "Nova has its compute service down");
-                Err(self.reserve_text(host, "Nova has its compute service down"))
+                Err(Unready::Soon(self.reserve_text(host, "Nova has its compute service down")))
             }
         }
     }
@@ -268,7 +280,7 @@ impl Leader {
     /// One step of giving a host back that has received nothing: its service as it was, then the ledger.
     fn give_back(&mut self, cx: &mut Context<'_>, incident: &Incident, taken: &Taken) {
         let host = &taken.host;
-        if let Err(why) = cx.ledger.may_receive(host) {
+        if let Err(why) = cx.ledger.is_usable(host) {
             return self.lose_reserved(cx, incident.id, host, why);
         }
         let back = ReserveCommand::Return { incident: incident.id, host: host.clone() };
@@ -276,7 +288,9 @@ impl Leader {
             return self.command(cx, Key::Reserve(incident.id), LeaderCommand::Reserve(back));
         }
         // One that is silent is soon heard, or has an incident of its own: Nova would ask it, and wait for a minute.
-        if !cx.is_alive(host) || self.suspects.contains_key(host) {
+        // One that said goodbye may stay away for good, and is not dead.
+        let is_gone = cx.ledger.host(host).is_some_and(|record| record.absence.is_some());
+        if (!cx.is_alive(host) && !is_gone) || self.suspects.contains_key(host) {
             return self.wake_at(cx.now.mono + HOLD_RETRY);
         }
         let case = self.reserves.cases.entry(host.clone()).or_default();

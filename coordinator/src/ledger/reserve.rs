@@ -224,6 +224,21 @@ impl Ledger {
     /// # Errors
     /// Why not, for people.
     pub fn may_receive(&self, host: &HostName) -> Result<(), Text> {
+        self.is_usable(host)?;
+        if let Some(reboot) = self.open_reboot(host) {
+            return Err(Text::new(format!("it rebooted, incident {}", reboot.id)));
+        }
+        match self.host(host).and_then(|record| record.absence.as_ref()) {
+            Some(_) => Err("it said goodbye".into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a host that was taken may go on being used. A goodbye or a reboot is waited for; this is not.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn is_usable(&self, host: &HostName) -> Result<(), Text> {
         let no = |why: String| Err(Text::new(why));
         if !self.is_hypervisor(host) {
             return no("it is no counted hypervisor of the roster".to_owned());
@@ -231,19 +246,13 @@ impl Ledger {
         if let Some(open) = self.open_incident(host) {
             return no(format!("incident {} of it is open", open.id));
         }
-        if let Some(reboot) = self.open_reboot(host) {
-            return no(format!("it rebooted, incident {}", reboot.id));
-        }
         let Some(record) = self.host(host) else { return Ok(()) };
         if let Some(why) = &record.maintenance {
             return no(format!("in maintenance: {why}"));
         }
-        if let Some(id) = record.quarantine.or(record.forced_down) {
-            return no(format!("fenced by incident {id}, and not back"));
+        match record.quarantine.or(record.forced_down) {
+            Some(id) => no(format!("fenced by incident {id}, and not back")),
+            None => Ok(()),
         }
-        if record.absence.is_some() {
-            return no("it said goodbye".to_owned());
-        }
-        Ok(())
     }
 }

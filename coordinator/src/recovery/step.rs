@@ -32,7 +32,7 @@ pub enum ServerStep {
 
 impl ServerStep {
     /// The same step, to a reserved host if it is an evacuation.
-    pub(crate) fn to_reserved(self, position: u8) -> Self {
+    pub(crate) fn at_reserved(self, position: u8) -> Self {
         match self {
             Self::Evacuate { newest_migration, to: _ } => Self::Evacuate { newest_migration, to: Some(position) },
             other @ (Self::ReadServer { .. } | Self::Wait(_) | Self::Settle(_) | Self::GiveUp(_)) => other,

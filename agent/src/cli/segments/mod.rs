@@ -3,6 +3,7 @@
 
 pub(super) mod apply;
 mod file;
+mod masakari;
 
 use std::io::Write;
 

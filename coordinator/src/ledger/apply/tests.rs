@@ -5,6 +5,7 @@ mod hooks;
 mod leader_acts;
 mod processes;
 mod proofs;
+mod reserve;
 mod segments;
 mod sequences;
 mod standing;
