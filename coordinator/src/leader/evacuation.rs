@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::fact::{DeviceName, NovaMigration, NovaServer, NovaService, Text};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
@@ -17,7 +17,7 @@ use super::turns::Pace;
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
-use crate::io::{NovaAnswer, NovaRead, Output};
+use crate::io::{NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
 use crate::order::ForceDownOrder;
@@ -46,13 +46,13 @@ pub(super) struct Evacuation {
     /// When the host was certainly silent for good: its voice after this, and [`LAST_WORDS`], contradicts the proof.
     pub(super) silent_since: Option<Moment>,
     /// The service as last read after our force-down.
-    service: Option<Option<NovaService>>,
+    pub(super) service: Option<Option<NovaService>>,
     service_due: Option<Moment>,
-    asking: BTreeSet<Ask>,
+    pub(super) asking: BTreeSet<Ask>,
     /// When they were asked for, and what came.
-    servers: Option<(Moment, Vec<NovaServer>)>,
+    pub(super) servers: Option<(Moment, Vec<NovaServer>)>,
     pub(super) migrations: Option<MigrationList>,
-    backoff: Option<Backoff>,
+    pub(super) backoff: Option<Backoff>,
     /// After an evacuate call that Nova did not take: the next intents wait.
     pub(super) calls_pause: Option<Backoff>,
     pub(super) server_reads: BTreeMap<ServerId, ServerRead>,
@@ -315,170 +315,5 @@ impl Leader {
         }
         self.wake_at(backoff.until);
         true
-    }
-
-    pub(super) fn take_nova(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: IncidentId,
-        ask: Ask,
-        result: Result<NovaAnswer, NovaError>,
-    ) {
-        let now = cx.now.mono;
-        if let Ask::Evacuate(server, attempt) = ask {
-            self.take_evacuate_answer(id, server, attempt, &result, now);
-            return;
-        }
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        evacuation.asking.remove(&ask);
-        if let Ask::Look(lookup) = ask {
-            self.take_lookup(cx, id, lookup, result);
-            return;
-        }
-        match result {
-            Ok(answer) => {
-                evacuation.backoff = None;
-                evacuation.nova_error = None;
-                evacuation.note(&ask, answer);
-                if ask == Ask::ForceDown && evacuation.service.is_none() {
-                    evacuation.nova_error = Some("it does not show the service as forced down".into());
-                    evacuation.backoff = Some(Backoff::after(None, now));
-                }
-            }
-            Err(error) => {
-                let backoff = Backoff::after(evacuation.backoff, now);
-                evacuation.backoff = Some(backoff);
-                if evacuation.nova_error.is_none() {
-                    cx.out.warn(None, format!("incident {id} waits for Nova: {error}"));
-                }
-                evacuation.nova_error = Some(Text::new(error.to_string()));
-                self.wake_at(backoff.until);
-            }
-        }
-    }
-
-    /// An evacuate call was answered. Overload and outages slow the next calls down; a refusal of one server does not.
-    fn take_evacuate_answer(
-        &mut self,
-        id: IncidentId,
-        server: ServerId,
-        attempt: u32,
-        result: &Result<NovaAnswer, NovaError>,
-        now: Moment,
-    ) {
-        let Some(state) = self.intents.get_mut(&(id, server)) else { return };
-        // The next call is of the older kind; the server is stopped by us then.
-        let is_too_old = is_too_old(result);
-        self.stops_unknown |= is_too_old;
-        let taken = state.answered(attempt, result, now);
-        if let Some(evacuation) = self.evacuations.get_mut(&id) {
-            evacuation.pace_calls(taken, now);
-            if !is_too_old {
-                evacuation.note_refusal(result);
-            }
-        }
-    }
-}
-
-/// Whether Nova refuses to leave a server stopped where it arrives: it does not know microversion 2.95 (406), or one of its
-/// computes is older than it (400, by its own check of their versions).
-fn is_too_old(result: &Result<NovaAnswer, NovaError>) -> bool {
-    match result {
-        Err(NovaError::Refused { status: 406, .. }) => true,
-        Err(NovaError::Refused { status: 400, text }) => text.as_str().contains("microversion"),
-        Err(NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_) | NovaError::Malformed(_)) => {
-            false
-        }
-        Ok(_) => false,
-    }
-}
-
-impl Evacuation {
-    /// A call was taken, or not: the next ones wait.
-    pub(super) fn pace_calls(&mut self, taken: bool, now: Moment) {
-        self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now)) };
-    }
-
-    /// Whether nothing but the pace keeps its servers.
-    pub(super) fn may_begin(&self, now: Moment) -> bool {
-        let is_proven = self.unproven_since.is_none() && self.contradiction.is_none();
-        is_proven && self.migrations.is_some() && self.nova_error.is_none() && !self.is_pausing(now)
-    }
-
-    /// Whether a call that was not taken keeps the next ones waiting. Not until the next is taken: there may be none, while
-    /// all its servers wait for those of another incident.
-    pub(super) fn is_pausing(&self, now: Moment) -> bool {
-        self.calls_pause.is_some_and(|pause| now < pause.until)
-    }
-
-    /// A server could begin if there were room.
-    pub(super) fn waits_for_turn(&mut self, server: ServerId, now: Moment) {
-        self.queued.insert(server);
-        self.waits.insert(server, (now, "waits for its turn".into()));
-    }
-
-    /// Nova answers 400 when somebody has cleared the mark: it is ordered again before any further call, lest every server
-    /// use up its tries against it.
-    fn note_refusal(&mut self, result: &Result<NovaAnswer, NovaError>) {
-        if matches!(result, Err(NovaError::Refused { status: 400, .. })) {
-            self.service = None;
-        }
-    }
-
-    fn note(&mut self, ask: &Ask, answer: NovaAnswer) {
-        match (ask, answer) {
-            (Ask::ForceDown | Ask::Service, NovaAnswer::Service(service)) => {
-                // Somebody has cleared it: ordered again before the next step.
-                let forced = service.as_ref().is_none_or(|service| service.forced_down);
-                self.service = forced.then_some(service);
-            }
-            (Ask::Servers(asked), NovaAnswer::Servers(servers)) => {
-                for server in &servers {
-                    let read =
-                        ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()), before_lock: false };
-                    self.server_reads.insert(server.id, read);
-                }
-                self.servers = Some((*asked, servers));
-            }
-            (Ask::Migrations(asked), NovaAnswer::Migrations(migrations)) => {
-                let mut of: BTreeMap<ServerId, Vec<NovaMigration>> = BTreeMap::new();
-                for migration in migrations {
-                    of.entry(migration.server).or_default().push(migration);
-                }
-                self.migrations = Some(MigrationList { asked: *asked, of });
-            }
-            (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
-                self.server_reads
-                    .insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read, before_lock: false });
-            }
-            (Ask::ForceDown | Ask::Service, _)
-            | (Ask::Servers(_), _)
-            | (Ask::Migrations(_), _)
-            | (Ask::Server(..), _)
-            | (Ask::Evacuate(..) | Ask::Look(_), _) => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Which answers to an evacuate call cast doubt on the mark of the compute service.
-    #[test]
-    fn the_mark_is_ordered_again_after_a_400_only() {
-        let refused = |status| Err(NovaError::Refused { status, text: "Compute service is still in use.".into() });
-        let table = [
-            ("taken", Ok(NovaAnswer::Accepted), true),
-            ("in use", refused(400), false),
-            ("conflict", refused(409), true),
-            ("too many", refused(429), true),
-            ("no answer", Err(NovaError::Unknown("timed out".into())), true),
-        ];
-        for (name, result, stays) in table {
-            let mut evacuation = Evacuation { service: Some(None), ..Evacuation::default() };
-            evacuation.note_refusal(&result);
-            assert_eq!(evacuation.service.is_some(), stays, "{name}");
-        }
     }
 }
