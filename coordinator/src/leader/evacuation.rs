@@ -47,7 +47,7 @@ pub(super) struct Evacuation {
     pub(super) silent_since: Option<Moment>,
     /// The service as last read after our force-down.
     pub(super) service: Option<Option<NovaService>>,
-    service_due: Option<Moment>,
+    pub(super) service_due: Option<Moment>,
     pub(super) asking: BTreeSet<Ask>,
     /// When they were asked for, and what came.
     pub(super) servers: Option<(Moment, Vec<NovaServer>)>,
