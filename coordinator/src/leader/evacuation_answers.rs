@@ -66,7 +66,11 @@ impl Leader {
         // The next call is of the older kind; the server is stopped by us then.
         let is_too_old = is_too_old(result);
         self.stops_unknown |= is_too_old;
+        let sent = state.sent;
         let taken = state.answered(attempt, result, now);
+        if let Some(sent) = sent {
+            self.pace_answered(result, sent, now);
+        }
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             evacuation.pace_calls(taken, now);
             if !is_too_old {

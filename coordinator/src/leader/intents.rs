@@ -23,6 +23,8 @@ use crate::time::Moment;
 pub(super) struct IntentState {
     attempt: u32,
     since: Option<Moment>,
+    /// When its call was sent.
+    pub(super) sent: Option<Moment>,
     calling: bool,
     called: bool,
     accepted: bool,
@@ -132,6 +134,7 @@ impl Leader {
         }
         if let Some(end) = end {
             evacuation.waits.remove(&server);
+            self.pace_ended(&end);
             let attempt = open.attempt;
             let command = LeaderCommand::CloseIntent { incident: id, server, attempt, end };
             self.command(cx, Key::Server(id, server), command);
@@ -140,7 +143,7 @@ impl Leader {
 
     /// The one call of an intent.
     fn call(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof, server: ServerId, attempt: u32) {
-        let id = incident.id;
+        let (id, now) = (incident.id, cx.now.mono);
         let Some(mut intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
         intent.stop_on_arrival &= !self.stops_unknown;
         match self.permit(cx, &incident.host) {
@@ -149,6 +152,7 @@ impl Leader {
                 cx.out.push(Output::Evacuate(EvacuateOrder::new(call, permit, proof, intent)));
                 self.nova.insert(call, NovaCall::Evacuation(id, Ask::Evacuate(server, attempt)));
                 if let Some(state) = self.intents.get_mut(&(id, server)) {
+                    state.sent = Some(now);
                     state.called = true;
                     state.calling = true;
                 }

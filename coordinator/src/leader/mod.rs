@@ -27,6 +27,7 @@ mod locks;
 mod lookups;
 mod lost;
 mod notices;
+mod pace;
 mod path_cases;
 mod proposals;
 mod pulses;
@@ -77,6 +78,7 @@ use life::LifeDesk;
 use locks::LockCase;
 use lost::Lost;
 use notices::NoticeDesk;
+use pace::PaceDesk;
 use path_cases::PathDesk;
 use proposals::{Key, Proposals};
 use pulses::Pulses;
@@ -166,6 +168,8 @@ pub(crate) struct Leader {
     capacity: CapacityDesk,
     hooks: HookDesk,
     notices: NoticeDesk,
+    /// How many evacuations at once.
+    pace: PaceDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -238,6 +242,7 @@ impl Leader {
             capacity: CapacityDesk::default(),
             hooks: HookDesk::default(),
             notices: NoticeDesk::default(),
+            pace: PaceDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -367,6 +372,7 @@ impl Leader {
         self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
         self.forget_closed_intents(cx);
         self.forget_closed_acts(cx);
+        self.forget_pace(cx);
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
         let guests = &cx.ledger.guest_incidents;

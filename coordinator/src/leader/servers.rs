@@ -101,8 +101,9 @@ impl Leader {
             evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
-        let (room, acts) = self.room(cx);
-        let mut round = Round { room, acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
+        let room = self.room(cx);
+        let mut round =
+            Round { room: room.evacuations, acts: room.acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
         for server in &unsettled {
             let Some(record) = incident.servers.get(server) else { continue };
             if self.is_proposing(&Key::Server(id, *server)) {
@@ -156,23 +157,6 @@ impl Leader {
             return;
         }
         self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id });
-    }
-
-    /// How many evacuations, and how many acts on servers that have arrived, may begin now, over all incidents.
-    fn room(&self, cx: &Context<'_>) -> (usize, usize) {
-        let now = cx.now.mono;
-        let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
-        let (mut under_way, mut acts) = (self.intending.len(), 0);
-        for incident in cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck) {
-            for (server, record) in &incident.servers {
-                let before = record.restore.act.is_some_and(|open| open.act.is_before());
-                let moves = record.intent.is_some() && !stalled(&(incident.id, *server));
-                under_way += usize::from(before || moves);
-                acts += usize::from(record.restore.act.is_some() && !before);
-            }
-        }
-        let most = if keeps(Guard::Pace) { cx.setup.policy.evacuations_at_once } else { usize::MAX };
-        (most.saturating_sub(under_way), most.saturating_sub(acts))
     }
 
     /// No open intent: what next?
