@@ -8,6 +8,7 @@ use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
+use super::backoff::Backoff;
 use super::denials::Denials;
 use super::fence::VOIDED_MAX;
 use super::lookups::Lookups;
@@ -24,19 +25,14 @@ use crate::order::ForceDownOrder;
 use crate::recovery::{Lists, Lookup, plan};
 use crate::time::Moment;
 
-/// Between two lists of migrations while evacuations are under way.
-const MIGRATIONS_EVERY: Duration = Duration::from_secs(1);
+/// Between two full lists of a host's migrations: news of evacuations come by another way meanwhile.
+const MIGRATIONS_EVERY: Duration = Duration::from_secs(15);
 
 /// Between two readings of the compute service's heartbeat.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// Oldest lists that a plan may rest on.
 const LISTS_AGE_MAX: Duration = Duration::from_secs(30);
-
-/// First pause after a Nova error; doubled up to [`NOVA_BACKOFF_MAX`].
-const NOVA_BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// Longest pause: an incident goes on soon after Nova is back, however long it was away (I10).
-const NOVA_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// One incident's recovery, as this leader follows it. Everything here is read anew by a new leader.
 #[derive(Debug, Default)]
@@ -63,6 +59,8 @@ pub(super) struct Evacuation {
     /// After how many failures each server rests, and until when.
     pub(super) rests: BTreeMap<ServerId, (u32, Moment)>,
     pub(super) nova_error: Option<Text>,
+    /// Why there is no news of the evacuations under way.
+    pub(super) news_error: Option<Text>,
     /// Since when there has been no valid proof.
     pub(super) unproven_since: Option<Moment>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
@@ -81,19 +79,6 @@ pub(super) struct MigrationList {
     /// When they were asked for.
     pub(super) asked: Moment,
     pub(super) of: BTreeMap<ServerId, Vec<NovaMigration>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
-    pub(super) until: Moment,
-    pause: Duration,
-}
-
-impl Backoff {
-    pub(super) fn after(last: Option<Self>, now: Moment) -> Self {
-        let pause = last.map_or(NOVA_BACKOFF_MIN, |last| (last.pause * 2).min(NOVA_BACKOFF_MAX));
-        Self { until: now + pause, pause }
-    }
 }
 
 /// What is asked of Nova for an incident.
@@ -202,6 +187,7 @@ impl Leader {
                 | NovaCall::Life(_)
                 | NovaCall::Capacity
                 | NovaCall::Lost(..)
+                | NovaCall::Moves
                 | NovaCall::Return(_)
                 | NovaCall::Forecast(_)
                 | NovaCall::Act(..)
@@ -305,8 +291,10 @@ impl Leader {
     fn is_backing_off(&mut self, cx: &Context<'_>, id: IncidentId) -> bool {
         let Some(evacuation) = self.evacuations.get(&id) else { return false };
         let Some(backoff) = evacuation.backoff.filter(|backoff| cx.now.mono < backoff.until) else {
-            if evacuation.nova_error.is_none() {
-                self.holds.remove(&id);
+            match (&evacuation.nova_error, &evacuation.news_error) {
+                (None, None) => drop(self.holds.remove(&id)),
+                (None, Some(error)) => drop(self.holds.insert(id, Text::new(format!("waiting for Nova: {error}")))),
+                (Some(_), _) => {}
             }
             return false;
         };

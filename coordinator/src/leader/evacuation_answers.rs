@@ -6,7 +6,8 @@ use rekindle_proto::fact::{NovaError, NovaMigration, Text};
 use rekindle_proto::id::{IncidentId, ServerId};
 
 use super::Leader;
-use super::evacuation::{Ask, Backoff, Evacuation, MigrationList};
+use super::backoff::Backoff;
+use super::evacuation::{Ask, Evacuation, MigrationList};
 use super::servers::ServerRead;
 use crate::context::Context;
 use crate::io::NovaAnswer;
@@ -22,7 +23,7 @@ impl Leader {
     ) {
         let now = cx.now.mono;
         if let Ask::Evacuate(server, attempt) = ask {
-            self.take_evacuate_answer(id, server, attempt, &result, now);
+            self.take_evacuate_answer(cx, id, server, attempt, &result);
             return;
         }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
@@ -38,11 +39,11 @@ impl Leader {
                 evacuation.note(&ask, answer);
                 if ask == Ask::ForceDown && evacuation.service.is_none() {
                     evacuation.nova_error = Some("it does not show the service as forced down".into());
-                    evacuation.backoff = Some(Backoff::after(None, now));
+                    evacuation.backoff = Some(Backoff::after(None, now, cx.setup.seed ^ id.0));
                 }
             }
             Err(error) => {
-                let backoff = Backoff::after(evacuation.backoff, now);
+                let backoff = Backoff::after(evacuation.backoff, now, cx.setup.seed ^ id.0);
                 evacuation.backoff = Some(backoff);
                 if evacuation.nova_error.is_none() {
                     cx.out.warn(None, format!("incident {id} waits for Nova: {error}"));
@@ -56,12 +57,13 @@ impl Leader {
     /// An evacuate call was answered. Overload and outages slow the next calls down; a refusal of one server does not.
     fn take_evacuate_answer(
         &mut self,
+        cx: &Context<'_>,
         id: IncidentId,
         server: ServerId,
         attempt: u32,
         result: &Result<NovaAnswer, NovaError>,
-        now: Moment,
     ) {
+        let (now, seed) = (cx.now.mono, cx.setup.seed ^ id.0);
         let Some(state) = self.intents.get_mut(&(id, server)) else { return };
         // The next call is of the older kind; the server is stopped by us then.
         let is_too_old = is_too_old(result);
@@ -71,8 +73,9 @@ impl Leader {
         if let Some(sent) = sent {
             self.pace_answered(result, sent, now);
         }
+        self.expect_moves();
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
-            evacuation.pace_calls(taken, now);
+            evacuation.pace_calls(taken, now, seed);
             if !is_too_old {
                 evacuation.note_refusal(result);
             }
@@ -95,8 +98,8 @@ fn is_too_old(result: &Result<NovaAnswer, NovaError>) -> bool {
 
 impl Evacuation {
     /// A call was taken, or not: the next ones wait.
-    pub(super) fn pace_calls(&mut self, taken: bool, now: Moment) {
-        self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now)) };
+    pub(super) fn pace_calls(&mut self, taken: bool, now: Moment, seed: u64) {
+        self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now, seed)) };
     }
 
     /// Whether nothing but the pace keeps its servers.
@@ -145,7 +148,11 @@ impl Evacuation {
                 for migration in migrations {
                     of.entry(migration.server).or_default().push(migration);
                 }
-                self.migrations = Some(MigrationList { asked: *asked, of });
+                let mut list = MigrationList { asked: *asked, of };
+                if let Some(before) = self.migrations.take() {
+                    list.keep_news_of(before);
+                }
+                self.migrations = Some(list);
             }
             (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
                 self.server_reads

@@ -6,6 +6,7 @@
 
 mod absence;
 mod absent;
+mod backoff;
 mod capacity;
 mod checks;
 mod denials;
@@ -26,6 +27,7 @@ mod life;
 mod locks;
 mod lookups;
 mod lost;
+mod moves;
 mod notices;
 mod pace;
 mod path_cases;
@@ -77,6 +79,7 @@ use intents::IntentState;
 use life::LifeDesk;
 use locks::LockCase;
 use lost::Lost;
+use moves::MovesDesk;
 use notices::NoticeDesk;
 use pace::PaceDesk;
 use path_cases::PathDesk;
@@ -170,6 +173,8 @@ pub(crate) struct Leader {
     notices: NoticeDesk,
     /// How many evacuations at once.
     pace: PaceDesk,
+    /// How far Nova is.
+    moves: MovesDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -190,6 +195,8 @@ enum NovaCall {
     /// An operator's question.
     Forecast(CallId),
     Capacity,
+    /// How far all evacuations are.
+    Moves,
 }
 
 impl Leader {
@@ -243,6 +250,7 @@ impl Leader {
             hooks: HookDesk::default(),
             notices: NoticeDesk::default(),
             pace: PaceDesk::default(),
+            moves: MovesDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -402,6 +410,7 @@ impl Leader {
                 Phase::Suspect | Phase::Recovered | Phase::Refuted => {}
             }
         }
+        self.drive_moves(cx);
     }
 
     /// What holds an incident, for people; looked at again after [`HOLD_RETRY`].
@@ -462,12 +471,13 @@ impl Leader {
                 return self.touch_soon(cx.now.mono);
             }
             Some(NovaCall::Act(incident, server, number)) => {
-                self.take_act_answer(cx.now.mono, (incident, server), number, &result);
+                self.take_act_answer(cx, (incident, server), number, &result);
             }
             Some(NovaCall::Lock(incident, server)) => self.take_lock_nova(cx.now.mono, (incident, server), result),
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
+            Some(NovaCall::Moves) => self.take_moves(cx, result),
             Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
             Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),

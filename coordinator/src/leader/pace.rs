@@ -90,6 +90,11 @@ impl Leader {
         }
     }
 
+    /// How many were under way when they were last counted.
+    pub(super) fn pace_under_way(&self) -> usize {
+        self.pace.under_way
+    }
+
     /// How many evacuations may be under way at once, for people; `None`: nothing is evacuated.
     pub(crate) fn at_once(&self) -> Option<usize> {
         self.pace.pace.as_ref().map(Pace::at_once)

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{NovaServer, Text};
+use rekindle_proto::fact::{MigrationKind, NovaServer, Text};
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
-use super::evacuation::Ask;
+use super::evacuation::{Ask, Evacuation};
 use super::proposals::Key;
 use super::server_words::{blocked_text, stalled_text};
 use crate::context::Context;
@@ -21,6 +21,9 @@ use crate::time::Moment;
 
 /// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
 pub(super) const WORD_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// What the list of a host's servers said of one, while it is believed at all.
+const LISTED_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// How long after its commit an intent may still be called. What it rests on (denials, where Nova has the server) is at
 /// most [`WORD_AGE_MAX`] older. An intent held longer, by a brake or a voided proof, is closed unsent and decided anew.
@@ -55,6 +58,35 @@ pub(super) struct ServerRead {
     pub(super) server: Option<NovaServer>,
     /// It was asked for before we locked the server: it says nothing of that lock.
     pub(super) before_lock: bool,
+}
+
+impl Evacuation {
+    /// What Nova says of a server, if it was said lately enough: since the last attempt, and within [`WORD_AGE_MAX`]. What the
+    /// list said of a server that simply runs stands longer, while migrations that are as fresh show that nobody has begun to
+    /// move it: on a host that is forced down nothing else can change where it is, and reading hundreds of servers again, one
+    /// by one, would take what their evacuations need.
+    pub(super) fn word_of(
+        &self,
+        server: ServerId,
+        record: &ServerRecord,
+        news: Option<Moment>,
+        now: Moment,
+    ) -> Option<&ServerRead> {
+        let read = self.server_reads.get(&server).filter(|read| read.attempt == record.attempts)?;
+        let is_fresh = |asked: Moment| now.since(asked) < WORD_AGE_MAX;
+        if is_fresh(read.asked) {
+            return Some(read);
+        }
+        let list = self.migrations.as_ref()?;
+        let moved = list.of.get(&server).is_some_and(|records| {
+            records.iter().any(|record| record.kind == MigrationKind::Evacuation || !record.status.is_final())
+        });
+        let followed = list.asked >= read.asked && is_fresh(list.asked.max(news.unwrap_or(list.asked)));
+        let shown = read.server.as_ref()?;
+        let simply_runs = shown.vm_state.as_str() == "active" && shown.task_state.is_none() && !shown.standing.locked;
+        let stands = record.attempts == 0 && record.restore.acts == 0 && simply_runs && followed && !moved;
+        (stands && now.since(read.asked) < LISTED_AGE_MAX).then_some(read)
+    }
 }
 
 /// What one look at an incident's servers gathers.
@@ -177,11 +209,11 @@ impl Leader {
         let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
         let turn = self.group_wait(now, record).filter(|_| waits_here);
         let dead_ends = self.dead_ends_of(cx, id, server);
+        let news = self.last_news();
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
         let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none).clone();
-        let read = evacuation.server_reads.get(&server);
-        let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
+        let read = evacuation.word_of(server, record, news, now);
         let read = read.map(|read| read.server.as_ref());
         let step = next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries);
         match (step, turn) {

@@ -24,6 +24,10 @@ impl Nova {
                     .cloned()
                     .collect(),
             ),
+            NovaRead::NewestEvacuations { rows } => {
+                let newest = self.migrations.iter().rev().filter(|record| record.kind == MigrationKind::Evacuation);
+                NovaAnswer::Migrations(newest.take(*rows).cloned().collect())
+            }
             NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
