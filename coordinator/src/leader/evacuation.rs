@@ -59,6 +59,8 @@ pub(super) struct Evacuation {
     /// After how many failures each server rests, and until when.
     pub(super) rests: BTreeMap<ServerId, (u32, Moment)>,
     pub(super) nova_error: Option<Text>,
+    /// While Nova does not answer: until when that was taken into account.
+    pub(super) outage: Option<Moment>,
     /// Why there is no news of the evacuations under way.
     pub(super) news_error: Option<Text>,
     /// Since when there has been no valid proof.
@@ -289,7 +291,9 @@ impl Leader {
     }
 
     fn is_backing_off(&mut self, cx: &Context<'_>, id: IncidentId) -> bool {
-        let Some(evacuation) = self.evacuations.get(&id) else { return false };
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return false };
+        evacuation.discount_outage(cx.now.mono);
+        let evacuation = &*evacuation;
         let Some(backoff) = evacuation.backoff.filter(|backoff| cx.now.mono < backoff.until) else {
             match (&evacuation.nova_error, &evacuation.news_error) {
                 (None, None) => drop(self.holds.remove(&id)),

@@ -102,6 +102,16 @@ impl Evacuation {
         self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now, seed)) };
     }
 
+    /// What a server waits for cannot end while Nova does not answer: that time is not the server's.
+    pub(super) fn discount_outage(&mut self, now: Moment) {
+        if let Some(before) = self.outage.take() {
+            for (since, _) in self.waits.values_mut() {
+                *since = now.min(*since + now.since(before));
+            }
+        }
+        self.outage = (self.nova_error.is_some() || self.news_error.is_some()).then_some(now);
+    }
+
     /// Whether nothing but the pace keeps its servers.
     pub(super) fn may_begin(&self, now: Moment) -> bool {
         let is_proven = self.unproven_since.is_none() && self.contradiction.is_none();
@@ -187,5 +197,25 @@ mod tests {
             evacuation.note_refusal(&result);
             assert_eq!(evacuation.service.is_some(), stays, "{name}");
         }
+    }
+
+    #[test]
+    fn an_outage_is_not_a_servers_waiting_time() {
+        let at = |seconds| Moment::ZERO + std::time::Duration::from_secs(seconds);
+        let server = ServerId(uuid::Uuid::nil());
+        let mut evacuation = Evacuation::default();
+        evacuation.waits.insert(server, (at(100), "for b".into()));
+        let waited = |evacuation: &Evacuation, now: u64| at(now).since(evacuation.waits[&server].0).as_secs();
+        evacuation.discount_outage(at(150));
+        assert_eq!(waited(&evacuation, 150), 50);
+        evacuation.nova_error = Some("503".into());
+        for now in (160..=3_760).step_by(10) {
+            evacuation.discount_outage(at(now));
+        }
+        evacuation.nova_error = None;
+        evacuation.discount_outage(at(3_765));
+        assert_eq!(waited(&evacuation, 3_765), 60);
+        evacuation.discount_outage(at(3_800));
+        assert_eq!(waited(&evacuation, 3_800), 95);
     }
 }

@@ -90,7 +90,7 @@ impl Leader {
             let since = self.groups.since.entry(*key).or_insert(now);
             let evacuation = self.evacuations.get(&key.1);
             // While Nova does not answer nothing can be settled: that is not the group's time.
-            if evacuation.is_some_and(|of| of.nova_error.is_some() || of.is_pausing(now)) {
+            if evacuation.is_some_and(|of| of.nova_error.is_some() || of.news_error.is_some() || of.is_pausing(now)) {
                 *since = now;
             }
             let until = *since + order.group_timeout;

@@ -127,6 +127,9 @@ impl Nova {
         }
         *self.calls_of.entry(server).or_default() += 1;
         self.accepted.push((server, source));
+        if self.bears.is_some() {
+            self.note_peak();
+        }
         Ok(Rebuild { migration, server, dest, stops })
     }
 
