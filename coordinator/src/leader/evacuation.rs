@@ -14,7 +14,7 @@ use super::fence::VOIDED_MAX;
 use super::lookups::Lookups;
 use super::proposals::Key;
 use super::servers::ServerRead;
-use super::turns::Pace;
+use super::turns::Estimate;
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
@@ -72,7 +72,7 @@ pub(super) struct Evacuation {
     /// Servers that wait for nothing but their turn.
     pub(super) queued: BTreeSet<ServerId>,
     /// What remains is estimated from it.
-    pub(super) pace: Pace,
+    pub(super) estimate: Estimate,
 }
 
 /// Migration records of the host, by server.

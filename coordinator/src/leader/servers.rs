@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{MigrationKind, NovaServer, Text};
+use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaServer, Text};
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
@@ -129,7 +129,7 @@ impl Leader {
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
             let records = records.filter(|(server, _)| is_unsettled(server));
-            evacuation.pace.note(cx.now.mono, incident.servers.len() - unsettled.len(), unsettled.len());
+            evacuation.estimate.note(cx.now.mono, incident.servers.len() - unsettled.len());
             evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
@@ -280,9 +280,19 @@ impl Leader {
         self.command(cx, Key::Server(id, server), LeaderCommand::Settle { incident: id, server, fate });
     }
 
-    /// How long the rest of an incident's servers will take, by the pace so far; `None`: there is none yet.
-    pub(crate) fn remaining(&self, id: IncidentId) -> Option<Duration> {
-        self.evacuations.get(&id)?.pace.remaining
+    /// How long each of an incident's servers took since this leader sees to them; `None`: none was settled since.
+    pub(crate) fn each_takes(&self, id: IncidentId) -> Option<Duration> {
+        self.evacuations.get(&id)?.estimate.each
+    }
+
+    /// Whether Nova calls the server's newest evacuation from the dead host done, and something of ours is left to be done.
+    pub(crate) fn has_arrived(&self, incident: &Incident, server: ServerId) -> bool {
+        let list = self.evacuations.get(&incident.id).and_then(|evacuation| evacuation.migrations.as_ref());
+        let newest = list.and_then(|list| list.of.get(&server)?.iter().max_by_key(|record| record.id));
+        newest.is_some_and(|record| {
+            let done = matches!(record.status, MigrationStatus::Done | MigrationStatus::Completed);
+            record.kind == MigrationKind::Evacuation && done && record.source.as_ref() == Some(&incident.host)
+        })
     }
 
     /// Why a server waits, for people.

@@ -150,7 +150,7 @@ fn ago(ms: u64) -> String {
 fn state_tone(state: &str) -> Tone {
     match state {
         "alive" | "recovered" | "refuted" => Tone::Good,
-        "suspect" | "absent" | "unseen" | "waiting" | "starting" | "evacuating" | "fenced" | "quarantined" => {
+        "suspect" | "absent" | "unseen" | "waiting" | "arrived" | "starting" | "evacuating" | "fenced" | "quarantined" => {
             Tone::Uneasy
         }
         "down" | "stuck" | "unclean" | "fencing" | "left-behind" => Tone::Bad,
