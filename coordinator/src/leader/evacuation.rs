@@ -113,7 +113,9 @@ impl Leader {
             let run = self.proven_run(id);
             let reads = run.map(crate::fencing::FenceRun::last_offs).unwrap_or_default();
             let silent_since = reads.values().map(|read| read.at()).max();
-            self.evacuations.insert(id, Evacuation { reads, silent_since, ..Evacuation::default() });
+            let mut evacuation = Evacuation { reads, silent_since, ..Evacuation::default() };
+            self.listed_ahead(incident, &mut evacuation);
+            self.evacuations.insert(id, evacuation);
         }
         if incident.host == cx.setup.host {
             // Powered on, joined, elected: nobody's voice is nearer than our own.
@@ -167,11 +169,17 @@ impl Leader {
         if evacuation.asking.contains(&Ask::ForceDown) {
             return false;
         }
+        let evacuation_is_new = evacuation.migrations.is_none();
         match self.permit(cx, &incident.host) {
             Ok(permit) => {
                 let call = cx.out.call();
                 cx.out.push(Output::ForceDown(ForceDownOrder::new(call, permit, proof)));
                 self.expect(id, call, Ask::ForceDown);
+                // A read beside it: nobody has to wait for it afterwards.
+                if evacuation_is_new {
+                    let read = NovaRead::Migrations(incident.host.clone());
+                    self.ask_nova(cx, id, Ask::Migrations(cx.now.mono), read);
+                }
             }
             Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
         }
@@ -190,6 +198,7 @@ impl Leader {
                 | NovaCall::Capacity
                 | NovaCall::Lost(..)
                 | NovaCall::Moves
+                | NovaCall::Ahead(..)
                 | NovaCall::Return(_)
                 | NovaCall::Forecast(_)
                 | NovaCall::Act(..)

@@ -138,7 +138,7 @@ impl Evacuation {
         }
     }
 
-    fn note(&mut self, ask: &Ask, answer: NovaAnswer) {
+    pub(super) fn note(&mut self, ask: &Ask, answer: NovaAnswer) {
         match (ask, answer) {
             (Ask::ForceDown | Ask::Service, NovaAnswer::Service(service)) => {
                 // Somebody has cleared it: ordered again before the next step.

@@ -55,6 +55,10 @@ pub(super) struct Fence {
 }
 
 impl Leader {
+    pub(super) fn run_of(&self, id: IncidentId) -> Option<&FenceRun> {
+        self.fences.get(&id).and_then(|fence| fence.run.as_ref())
+    }
+
     pub(super) fn drive_fence(&mut self, cx: &mut Context<'_>, id: IncidentId) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
         let fence = self.fences.entry(id).or_default();
@@ -84,6 +88,7 @@ impl Leader {
             {
                 let attempt = attempt.clone();
                 self.follow_attempt(cx, incident, &attempt);
+                self.look_ahead(cx, incident);
             }
             Some(attempt) if attempt.failed.is_none() => {
                 // Its orders may still be under way; they only ever switch off.

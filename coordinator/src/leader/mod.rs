@@ -6,6 +6,7 @@
 
 mod absence;
 mod absent;
+mod ahead;
 mod backoff;
 mod capacity;
 mod checks;
@@ -63,6 +64,7 @@ use crate::time::Moment;
 use crate::voter::Ailment;
 
 use absent::AbsentWatch;
+use ahead::Ahead;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
@@ -168,6 +170,8 @@ pub(crate) struct Leader {
     pace: PaceDesk,
     /// How far Nova is.
     moves: MovesDesk,
+    /// Servers of hosts that read off, and are not proven so.
+    ahead: BTreeMap<IncidentId, Ahead>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -190,6 +194,8 @@ enum NovaCall {
     Capacity,
     /// How far all evacuations are.
     Moves,
+    /// Servers of a host that reads off, for an attempt.
+    Ahead(IncidentId, u32),
 }
 
 impl Leader {
@@ -244,6 +250,7 @@ impl Leader {
             notices: NoticeDesk::default(),
             pace: PaceDesk::default(),
             moves: MovesDesk::default(),
+            ahead: BTreeMap::new(),
         };
         leader.want_check(cx);
         leader
@@ -352,6 +359,7 @@ impl Leader {
         self.forget_pace(cx);
         self.fences.retain(|id, _| open.contains(id));
         self.evacuations.retain(|id, _| open.contains(id));
+        self.ahead.retain(|id, _| open.contains(id));
         let guests = &cx.ledger.guest_incidents;
         let reboots = &cx.ledger.reboots;
         let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);

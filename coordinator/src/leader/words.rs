@@ -93,6 +93,7 @@ impl Leader {
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
             Some(NovaCall::Moves) => self.take_moves(cx, result),
+            Some(NovaCall::Ahead(incident, attempt)) => self.take_ahead(incident, attempt, result),
             Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
             Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
