@@ -68,11 +68,11 @@ fn the_first_evacuate_call_follows_the_verdict_and_the_proof_in_time() {
     }
 }
 
-/// A Nova that bears twenty evacuations at once: the pace grows beyond its start, meets the bound, and settles below it
+/// A Nova that bears twelve evacuations at once: the pace grows beyond its start, meets the bound, and settles below it
 /// instead of beating against it.
 #[test]
 fn the_pace_finds_what_nova_bears() {
-    for (seed, most, each_ms) in [(1, 20, 5), (2, 20, 5), (3, 4, 5), (4, 1_000, 5), (5, 1_000, 200)] {
+    for (seed, most, each_ms) in [(1, 12, 5), (2, 12, 5), (3, 4, 5), (4, 1_000, 5), (5, 1_000, 200)] {
         let mut world = world(seed, 60);
         world.nova.bears = Some(Bears { most, each: Duration::from_millis(each_ms) });
         world.kill_host(&victim(), false);
@@ -81,7 +81,7 @@ fn the_pace_finds_what_nova_bears() {
         println!("Nova bears {most}, {each_ms} ms each: peak {peak}, {refused} refused");
         let what = format!("seed {seed}: bears {most}, {each_ms} ms each: peak {peak}, {refused} refused");
         match (most, each_ms) {
-            (20, _) => assert!(peak > AT_ONCE_START + AT_ONCE_START / 2 && refused <= 30, "{what}"),
+            (12, _) => assert!(peak > AT_ONCE_START && (1..=30).contains(&refused), "{what}"),
             (4, _) => assert!(refused <= 30, "{what}"),
             (_, 200) => assert!(peak <= 3 * AT_ONCE_START, "{what}"),
             (_, _) => assert!(peak >= 2 * AT_ONCE_START && refused == 0, "{what}"),
