@@ -80,6 +80,8 @@ pub(super) struct Evacuation {
 pub(super) struct MigrationList {
     /// When they were asked for.
     pub(super) asked: Moment,
+    /// When the last news that were merged into them were asked for.
+    pub(super) news: Option<Moment>,
     pub(super) of: BTreeMap<ServerId, Vec<NovaMigration>>,
 }
 

@@ -158,7 +158,7 @@ impl Evacuation {
                 for migration in migrations {
                     of.entry(migration.server).or_default().push(migration);
                 }
-                let mut list = MigrationList { asked: *asked, of };
+                let mut list = MigrationList { asked: *asked, news: None, of };
                 if let Some(before) = self.migrations.take() {
                     list.keep_news_of(before);
                 }

@@ -35,8 +35,6 @@ const ROWS_MAX: usize = 256;
 pub(super) struct MovesDesk {
     asked: Option<Moment>,
     asking: bool,
-    /// When the last news were asked for.
-    heard: Option<Moment>,
     /// The present pause.
     every: Option<Duration>,
     backoff: Option<Backoff>,
@@ -78,11 +76,6 @@ impl Leader {
         self.moves.every = Some(NEWS_FAST);
     }
 
-    /// When the last news were asked for.
-    pub(super) fn last_news(&self) -> Option<Moment> {
-        self.moves.heard
-    }
-
     pub(super) fn take_moves(&mut self, cx: &mut Context<'_>, result: Result<NovaAnswer, NovaError>) {
         let now = cx.now.mono;
         self.moves.asking = false;
@@ -100,12 +93,12 @@ impl Leader {
             }
         };
         self.moves.backoff = None;
-        self.moves.heard = self.moves.asked;
         let mut changed = false;
         for (id, evacuation) in &mut self.evacuations {
             evacuation.news_error = None;
             let Some(incident) = cx.ledger.incidents.get(id) else { continue };
             let Some(list) = &mut evacuation.migrations else { continue };
+            list.news = self.moves.asked;
             for record in &records {
                 changed |= list.merge(&incident.host, record);
             }
@@ -141,6 +134,7 @@ impl MigrationList {
 impl MigrationList {
     /// News may have overtaken this list while it was read: what they told stays told.
     pub(super) fn keep_news_of(&mut self, before: Self) {
+        self.news = before.news;
         for (server, records) in before.of {
             let listed = self.of.entry(server).or_default();
             let newest = listed.iter().map(|record| record.id).max();
@@ -179,7 +173,7 @@ mod tests {
             dest: Some(host(to)),
         };
         use MigrationStatus::{Done, Failed, UnderWay};
-        let mut list = MigrationList { asked: Moment::ZERO, of: BTreeMap::new() };
+        let mut list = MigrationList { asked: Moment::ZERO, news: None, of: BTreeMap::new() };
         for (news, is_new, known) in [
             (record(4, "a", "b", UnderWay), true, vec![UnderWay]),
             (record(4, "a", "b", UnderWay), false, vec![UnderWay]),
@@ -194,7 +188,7 @@ mod tests {
         }
         // A full list that was asked for before, and is answered after.
         let of = BTreeMap::from([(ServerId(Uuid::nil()), vec![record(4, "a", "b", UnderWay)])]);
-        let mut late = MigrationList { asked: Moment::ZERO, of };
+        let mut late = MigrationList { asked: Moment::ZERO, news: None, of };
         late.keep_news_of(list);
         let statuses: Vec<_> = late.of.values().flatten().map(|record| record.status).collect();
         assert_eq!(statuses, [Done, Failed]);

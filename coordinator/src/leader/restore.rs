@@ -182,8 +182,7 @@ impl Leader {
         let evacuation = self.evacuations.get(&incident.id);
         let migrations = evacuation.and_then(|evacuation| evacuation.migrations.as_ref()?.of.get(&server));
         let none = Vec::new();
-        let news = self.last_news();
-        let read = evacuation.and_then(|evacuation| evacuation.word_of(server, record, news, cx.now.mono));
+        let read = evacuation.and_then(|evacuation| evacuation.word_of(server, record, cx.now.mono));
         let read = read.map(|read| read.server.as_ref());
         let tries = cx.setup.policy.evacuate_tries;
         next_step(&incident.host, record, migrations.unwrap_or(&none), &dead_ends, read, tries)

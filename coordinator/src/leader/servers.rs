@@ -65,13 +65,7 @@ impl Evacuation {
     /// list said of a server that simply runs stands longer, while migrations that are as fresh show that nobody has begun to
     /// move it: on a host that is forced down nothing else can change where it is, and reading hundreds of servers again, one
     /// by one, would take what their evacuations need.
-    pub(super) fn word_of(
-        &self,
-        server: ServerId,
-        record: &ServerRecord,
-        news: Option<Moment>,
-        now: Moment,
-    ) -> Option<&ServerRead> {
+    pub(super) fn word_of(&self, server: ServerId, record: &ServerRecord, now: Moment) -> Option<&ServerRead> {
         let read = self.server_reads.get(&server).filter(|read| read.attempt == record.attempts)?;
         let is_fresh = |asked: Moment| now.since(asked) < WORD_AGE_MAX;
         if is_fresh(read.asked) {
@@ -81,7 +75,7 @@ impl Evacuation {
         let moved = list.of.get(&server).is_some_and(|records| {
             records.iter().any(|record| record.kind == MigrationKind::Evacuation || !record.status.is_final())
         });
-        let followed = list.asked >= read.asked && is_fresh(list.asked.max(news.unwrap_or(list.asked)));
+        let followed = list.asked >= read.asked && is_fresh(list.asked.max(list.news.unwrap_or(list.asked)));
         let shown = read.server.as_ref()?;
         let simply_runs = shown.vm_state.as_str() == "active" && shown.task_state.is_none() && !shown.standing.locked;
         let stands = record.attempts == 0 && record.restore.acts == 0 && simply_runs && followed && !moved;
@@ -209,11 +203,10 @@ impl Leader {
         let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
         let turn = self.group_wait(now, record).filter(|_| waits_here);
         let dead_ends = self.dead_ends_of(cx, id, server);
-        let news = self.last_news();
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
         let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none).clone();
-        let read = evacuation.word_of(server, record, news, now);
+        let read = evacuation.word_of(server, record, now);
         let read = read.map(|read| read.server.as_ref());
         let step = next_step(&incident.host, record, &migrations, &dead_ends, read, cx.setup.policy.evacuate_tries);
         match (step, turn) {
