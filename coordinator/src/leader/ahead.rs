@@ -28,7 +28,7 @@ impl Leader {
     /// Asks for the list once, if the host reads off everywhere.
     pub(super) fn look_ahead(&mut self, cx: &mut Context<'_>, incident: &Incident) {
         let id = incident.id;
-        let Some(run) = self.run_of(id).filter(|run| run.reads_off()) else { return };
+        let Some(run) = self.proven_run(id).filter(|run| run.reads_off()) else { return };
         let attempt = run.attempt();
         if self.ahead.get(&id).is_some_and(|ahead| ahead.attempt == attempt) {
             return;

@@ -22,8 +22,10 @@ mod gates;
 mod guests;
 mod holds;
 mod hooks;
+mod incidents;
 mod intents;
 mod lease;
+mod levels;
 mod life;
 mod locks;
 mod lookups;
@@ -54,12 +56,9 @@ use std::time::Duration;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
-use rekindle_proto::status::Phase;
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
-use crate::ledger::FenceAttempt;
-use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 use crate::voter::Ailment;
 
@@ -85,7 +84,7 @@ use moves::MovesDesk;
 use notices::NoticeDesk;
 use pace::PaceDesk;
 use path_cases::PathDesk;
-use proposals::{Key, Proposals};
+use proposals::Proposals;
 use pulses::Pulses;
 use readmission::ReturnCase;
 use rebooted::RebootCase;
@@ -349,45 +348,6 @@ impl Leader {
 
     fn wake_at(&mut self, moment: Moment) {
         self.wake = Some(self.wake.map_or(moment, |wake| wake.min(moment)));
-    }
-
-    fn drive_incidents(&mut self, cx: &mut Context<'_>) {
-        let open: Vec<IncidentId> = cx.ledger.open_incidents().map(|incident| incident.id).collect();
-        self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
-        self.forget_closed_intents(cx);
-        self.forget_closed_acts(cx);
-        self.forget_pace(cx);
-        self.fences.retain(|id, _| open.contains(id));
-        self.evacuations.retain(|id, _| open.contains(id));
-        self.ahead.retain(|id, _| open.contains(id));
-        let guests = &cx.ledger.guest_incidents;
-        let reboots = &cx.ledger.reboots;
-        let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
-        self.holds
-            .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
-        self.watch_groups(cx);
-        for id in open {
-            let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
-            let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);
-            if !incident.last_attempt().is_none_or(is_own) {
-                continue;
-            }
-            match incident.phase {
-                Phase::Unclean | Phase::Fencing => {
-                    self.drop_evacuation(id);
-                    self.drive_fence(cx, id);
-                }
-                Phase::Fenced | Phase::Evacuating => {
-                    self.drive_evacuation(cx, id);
-                }
-                Phase::Stuck => {
-                    self.fences.remove(&id);
-                    self.drop_evacuation(id);
-                }
-                Phase::Suspect | Phase::Recovered | Phase::Refuted => {}
-            }
-        }
-        self.drive_moves(cx);
     }
 
     /// What holds an incident, for people; looked at again after [`HOLD_RETRY`].
