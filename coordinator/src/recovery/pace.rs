@@ -35,7 +35,7 @@ pub const AT_ONCE_MAX: usize = 64;
 pub const PER_DESTINATION_MAX: usize = 10;
 
 /// Answer time that counts as risen, against the fastest answers seen. Nova answers an evacuate call in 46 ms when idle and
-/// in 200 ms while it works well with many (docs/benchmarks.md): between the two is no overload.
+/// in 200 ms while it works well with many on a small one: between the two is no overload.
 pub const LATENCY_RISE: u32 = 8;
 
 /// Below this answer time nothing is overloaded, however fast the first answers were.
