@@ -12,7 +12,7 @@ use crate::hook::HookRule;
 use crate::ledger::OnShutdown;
 use crate::paths::PathMatrix;
 use crate::process::ProcessRule;
-use crate::recovery::{OrderPolicy, SelectPolicy};
+use crate::recovery::{AT_ONCE_MAX, OrderPolicy, SelectPolicy};
 use crate::time::Moment;
 
 /// Who we are and with whom we belong: fixed for the process' life.
@@ -88,7 +88,7 @@ pub struct Policy {
     pub off_polls: u32,
     /// Attempts per topology level.
     pub fence_tries: u32,
-    /// Most evacuate calls under way at once, over all incidents.
+    /// Most evacuations under way at once, over all incidents: the pace adapts below it ([`crate::recovery::Pace`]).
     pub evacuations_at_once: usize,
     /// Evacuate attempts per server.
     pub evacuate_tries: u32,
@@ -140,7 +140,7 @@ impl Default for Policy {
             device_timeout: Duration::from_secs(5),
             off_polls: 20,
             fence_tries: 3,
-            evacuations_at_once: 8,
+            evacuations_at_once: AT_ONCE_MAX,
             evacuate_tries: 3,
             evacuate_settle: Duration::from_secs(120),
             local_disk: LocalDisk::Leave,

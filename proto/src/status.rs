@@ -242,6 +242,12 @@ pub struct ProgressDoc {
     pub remaining_ms: Option<u64>,
     /// By priority, the most urgent first.
     pub priorities: Vec<PriorityLine>,
+    /// How many were settled per minute since the evacuation began, or since this leader took over; `None`: none yet.
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    /// How many evacuations Nova is given at once at the moment, over all incidents; `None`: none, or nobody leads here.
+    #[serde(default)]
+    pub at_once: Option<u32>,
 }
 
 /// The servers of one priority.
@@ -257,6 +263,9 @@ pub struct PriorityLine {
     pub left_behind: u32,
     /// Those that Nova is asked to evacuate now.
     pub under_way: u32,
+    /// Those that have arrived, and wait for what is left to be done: their start in its turn, an unlock.
+    #[serde(default)]
+    pub arrived: u32,
 }
 
 /// One moment of a story.

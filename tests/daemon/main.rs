@@ -12,6 +12,7 @@ mod hosts;
 mod leader;
 mod notifications;
 mod nova;
+mod pace;
 mod processes;
 mod quorum;
 mod replay;
@@ -56,6 +57,7 @@ fn tests() -> Vec<Test> {
         test!(nova::worthless_tokens_are_renewed),
         test!(nova::answers_that_are_lost_make_no_second_copy),
         test!(processes::one_that_is_down_for_good_disables_its_service_and_hides_no_host_failure),
+        test!(pace::a_recovery_asks_little_of_nova),
         test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
         test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
         test!(segments::a_disabled_segment_is_held_and_enabled_again_recovered),

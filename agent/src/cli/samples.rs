@@ -173,6 +173,8 @@ pub(crate) fn story() -> IncidentDoc {
                 PriorityLine { priority: 90, servers: 1, left_behind: 1, ..PriorityLine::default() },
                 PriorityLine { priority: 50, servers: 2, recovered: 1, under_way: 1, ..PriorityLine::default() },
             ],
+            per_minute: Some(2),
+            at_once: Some(8),
         }),
         reserve: None,
     }

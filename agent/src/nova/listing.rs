@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use osauth::ApiVersion;
 use rekindle_coordinator::recovery::SelectKeys;
-use rekindle_proto::fact::{NovaError, NovaMigration, NovaServer, Text};
+use rekindle_proto::fact::{MigrationKind, NovaError, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, ServerId};
 use serde_json::Value;
 
@@ -48,6 +48,20 @@ pub(super) async fn migrations_of(wire: &Wire, server: ServerId) -> Result<Vec<N
     Ok(found)
 }
 
+/// The newest evacuation records, of all hosts: one page (newest first since 2.59).
+pub(super) async fn newest_evacuations(wire: &Wire, rows: usize) -> Result<Vec<NovaMigration>, NovaError> {
+    let rows = rows.to_string();
+    let query = [("migration_type", "evacuation"), ("limit", rows.as_str())];
+    let list =
+        List { version: MIGRATIONS, path: &["os-migrations"], rows: "migrations", marker: "uuid", query: &query };
+    let mut found = Vec::new();
+    for row in list.page(wire, &query).await? {
+        // Nova passes over filters it does not know.
+        found.extend(answer::migration_row(&row)?.filter(|record| record.kind == MigrationKind::Evacuation));
+    }
+    Ok(found)
+}
+
 async fn migrations(wire: &Wire, query: &[(&str, &str)]) -> Result<Vec<NovaMigration>, NovaError> {
     let list = List { version: MIGRATIONS, path: &["os-migrations"], rows: "migrations", marker: "uuid", query };
     let mut found = BTreeMap::new();
@@ -79,23 +93,28 @@ impl List<'_> {
             let mut query = self.query.to_vec();
             query.push(("limit", PAGE_ROWS));
             query.extend(marker.as_deref().map(|marker| ("marker", marker)));
-            let body = wire.get(Get { version: self.version, path: self.path, query: &query }).await?;
-            let Some(rows) = body.get(self.rows).and_then(Value::as_array) else {
-                return Err(self.wrong(&format!("no {:?} in the answer", self.rows)));
-            };
             let before = all.len();
-            for row in rows {
+            for row in self.page(wire, &query).await? {
                 let Some(id) = row.get(self.marker).and_then(Value::as_str) else {
                     return Err(self.wrong(&format!("a row without {:?}", self.marker)));
                 };
-                all.insert(id.to_owned(), row.clone());
-                marker = Some(id.to_owned());
+                let id = id.to_owned();
+                marker = Some(id.clone());
+                all.insert(id, row);
             }
             if all.len() == before {
                 return Ok(all.into_values().collect());
             }
         }
         Err(self.wrong(&format!("more than {PAGES_MAX} pages; the list was not read to its end")))
+    }
+
+    async fn page(&self, wire: &Wire, query: &[(&str, &str)]) -> Result<Vec<Value>, NovaError> {
+        let mut body = wire.get(Get { version: self.version, path: self.path, query }).await?;
+        match body.get_mut(self.rows).map(Value::take) {
+            Some(Value::Array(rows)) => Ok(rows),
+            Some(_) | None => Err(self.wrong(&format!("no {:?} in the answer", self.rows))),
+        }
     }
 
     fn wrong(&self, what: &str) -> NovaError {

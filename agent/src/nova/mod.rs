@@ -139,6 +139,9 @@ impl Nova {
             NovaRead::Service(host) => self.service(&host).await.map(NovaAnswer::Service),
             NovaRead::Servers(host) => listing::servers(&self.wire, &host, &self.keys).await.map(NovaAnswer::Servers),
             NovaRead::Migrations(host) => listing::migrations_at(&self.wire, &host).await.map(NovaAnswer::Migrations),
+            NovaRead::NewestEvacuations { rows } => {
+                listing::newest_evacuations(&self.wire, rows).await.map(NovaAnswer::Migrations)
+            }
             NovaRead::MigrationsOf(server) => {
                 listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
             }

@@ -244,6 +244,20 @@ async fn every_page_is_read() {
     assert!(found.windows(2).all(|pair| pair[0].id < pair[1].id));
 }
 
+/// The newest only, whatever more there is: that is what makes the question cheap.
+#[tokio::test]
+async fn news_of_evacuations_are_one_call() {
+    let fake = Fake::start().await;
+    *fake.migrations.lock().expect("lock") = 350;
+    let nova = fake.nova(TIMEOUT, "");
+    let Ok(NovaAnswer::Migrations(found)) = nova.read(NovaRead::NewestEvacuations { rows: 9 }).await else {
+        panic!("none")
+    };
+    // Nova leaves hidden ones out of a page after it has cut it.
+    assert_eq!(found.iter().map(|record| record.id.0).collect::<Vec<_>>(), [350, 349, 347, 346, 344, 343]);
+    assert_eq!(fake.count("GET /compute/v2.1/os-migrations"), 1);
+}
+
 #[tokio::test]
 async fn a_server_that_nova_does_not_have_is_deleted_but_a_page_of_a_proxy_is_not() {
     let fake = Fake::start().await;

@@ -143,6 +143,12 @@ impl FenceRun {
         self.devices.iter().filter_map(|(name, run)| run.offs.map(|(_, last)| (name.clone(), last))).collect()
     }
 
+    /// Whether every device has said *off* since its order, and none has taken it back.
+    #[must_use]
+    pub fn reads_off(&self) -> bool {
+        !self.devices.is_empty() && self.devices.values().all(|run| run.offs.is_some())
+    }
+
     /// What is to be done next.
     #[must_use]
     pub fn next_step(&self, now: Moment) -> RunStep {

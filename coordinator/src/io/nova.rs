@@ -19,6 +19,12 @@ pub enum NovaRead {
     Servers(HostName),
     /// All migration records that name a host at either end, all pages. Answered by [`NovaAnswer::Migrations`].
     Migrations(HostName),
+    /// The newest evacuation records of the whole cloud, at most so many, in one call. What is not among them may exist all
+    /// the same. Answered by [`NovaAnswer::Migrations`].
+    NewestEvacuations {
+        /// How many; at most 1,000.
+        rows: usize,
+    },
     /// All migration records of one server. Answered by [`NovaAnswer::Migrations`].
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].

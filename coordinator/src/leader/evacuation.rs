@@ -3,40 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, NovaError, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::fact::{DeviceName, NovaMigration, NovaServer, NovaService, Text};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
+use super::backoff::Backoff;
 use super::denials::Denials;
 use super::fence::VOIDED_MAX;
 use super::lookups::Lookups;
 use super::proposals::Key;
 use super::servers::ServerRead;
-use super::turns::Pace;
+use super::turns::Estimate;
 use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::{FenceProof, OffRead};
-use crate::io::{NovaAnswer, NovaRead, Output};
+use crate::io::{NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
 use crate::order::ForceDownOrder;
 use crate::recovery::{Lists, Lookup, plan};
 use crate::time::Moment;
 
-/// Between two lists of migrations while evacuations are under way.
-const MIGRATIONS_EVERY: Duration = Duration::from_secs(1);
+/// Between two full lists of a host's migrations: news of evacuations come by another way meanwhile.
+const MIGRATIONS_EVERY: Duration = Duration::from_secs(15);
 
 /// Between two readings of the compute service's heartbeat.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// Oldest lists that a plan may rest on.
 const LISTS_AGE_MAX: Duration = Duration::from_secs(30);
-
-/// First pause after a Nova error; doubled up to [`NOVA_BACKOFF_MAX`].
-const NOVA_BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// Longest pause: an incident goes on soon after Nova is back, however long it was away (I10).
-const NOVA_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// One incident's recovery, as this leader follows it. Everything here is read anew by a new leader.
 #[derive(Debug, Default)]
@@ -46,13 +42,13 @@ pub(super) struct Evacuation {
     /// When the host was certainly silent for good: its voice after this, and [`LAST_WORDS`], contradicts the proof.
     pub(super) silent_since: Option<Moment>,
     /// The service as last read after our force-down.
-    service: Option<Option<NovaService>>,
-    service_due: Option<Moment>,
-    asking: BTreeSet<Ask>,
+    pub(super) service: Option<Option<NovaService>>,
+    pub(super) service_due: Option<Moment>,
+    pub(super) asking: BTreeSet<Ask>,
     /// When they were asked for, and what came.
-    servers: Option<(Moment, Vec<NovaServer>)>,
+    pub(super) servers: Option<(Moment, Vec<NovaServer>)>,
     pub(super) migrations: Option<MigrationList>,
-    backoff: Option<Backoff>,
+    pub(super) backoff: Option<Backoff>,
     /// After an evacuate call that Nova did not take: the next intents wait.
     pub(super) calls_pause: Option<Backoff>,
     pub(super) server_reads: BTreeMap<ServerId, ServerRead>,
@@ -63,6 +59,10 @@ pub(super) struct Evacuation {
     /// After how many failures each server rests, and until when.
     pub(super) rests: BTreeMap<ServerId, (u32, Moment)>,
     pub(super) nova_error: Option<Text>,
+    /// While Nova does not answer: until when that was taken into account.
+    pub(super) outage: Option<Moment>,
+    /// Why there is no news of the evacuations under way.
+    pub(super) news_error: Option<Text>,
     /// Since when there has been no valid proof.
     pub(super) unproven_since: Option<Moment>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
@@ -72,7 +72,7 @@ pub(super) struct Evacuation {
     /// Servers that wait for nothing but their turn.
     pub(super) queued: BTreeSet<ServerId>,
     /// What remains is estimated from it.
-    pub(super) pace: Pace,
+    pub(super) estimate: Estimate,
 }
 
 /// Migration records of the host, by server.
@@ -80,20 +80,9 @@ pub(super) struct Evacuation {
 pub(super) struct MigrationList {
     /// When they were asked for.
     pub(super) asked: Moment,
+    /// When the last news that were merged into them were asked for.
+    pub(super) news: Option<Moment>,
     pub(super) of: BTreeMap<ServerId, Vec<NovaMigration>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
-    pub(super) until: Moment,
-    pause: Duration,
-}
-
-impl Backoff {
-    pub(super) fn after(last: Option<Self>, now: Moment) -> Self {
-        let pause = last.map_or(NOVA_BACKOFF_MIN, |last| (last.pause * 2).min(NOVA_BACKOFF_MAX));
-        Self { until: now + pause, pause }
-    }
 }
 
 /// What is asked of Nova for an incident.
@@ -126,7 +115,9 @@ impl Leader {
             let run = self.proven_run(id);
             let reads = run.map(crate::fencing::FenceRun::last_offs).unwrap_or_default();
             let silent_since = reads.values().map(|read| read.at()).max();
-            self.evacuations.insert(id, Evacuation { reads, silent_since, ..Evacuation::default() });
+            let mut evacuation = Evacuation { reads, silent_since, ..Evacuation::default() };
+            self.listed_ahead(incident, &mut evacuation);
+            self.evacuations.insert(id, evacuation);
         }
         if incident.host == cx.setup.host {
             // Powered on, joined, elected: nobody's voice is nearer than our own.
@@ -180,11 +171,17 @@ impl Leader {
         if evacuation.asking.contains(&Ask::ForceDown) {
             return false;
         }
+        let evacuation_is_new = evacuation.migrations.is_none();
         match self.permit(cx, &incident.host) {
             Ok(permit) => {
                 let call = cx.out.call();
                 cx.out.push(Output::ForceDown(ForceDownOrder::new(call, permit, proof)));
                 self.expect(id, call, Ask::ForceDown);
+                // A read beside it: nobody has to wait for it afterwards.
+                if evacuation_is_new {
+                    let read = NovaRead::Migrations(incident.host.clone());
+                    self.ask_nova(cx, id, Ask::Migrations(cx.now.mono), read);
+                }
             }
             Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
         }
@@ -203,6 +200,8 @@ impl Leader {
                 | NovaCall::Service(_)
                 | NovaCall::Capacity
                 | NovaCall::Lost(..)
+                | NovaCall::Moves
+                | NovaCall::Ahead(..)
                 | NovaCall::Return(_)
                 | NovaCall::Reserve(_)
                 | NovaCall::Forecast(_)
@@ -305,10 +304,14 @@ impl Leader {
     }
 
     fn is_backing_off(&mut self, cx: &Context<'_>, id: IncidentId) -> bool {
-        let Some(evacuation) = self.evacuations.get(&id) else { return false };
+        let Some(evacuation) = self.evacuations.get_mut(&id) else { return false };
+        evacuation.discount_outage(cx.now.mono);
+        let evacuation = &*evacuation;
         let Some(backoff) = evacuation.backoff.filter(|backoff| cx.now.mono < backoff.until) else {
-            if evacuation.nova_error.is_none() {
-                self.holds.remove(&id);
+            match (&evacuation.nova_error, &evacuation.news_error) {
+                (None, None) => drop(self.holds.remove(&id)),
+                (None, Some(error)) => drop(self.holds.insert(id, Text::new(format!("waiting for Nova: {error}")))),
+                (Some(_), _) => {}
             }
             return false;
         };
@@ -317,170 +320,5 @@ impl Leader {
         }
         self.wake_at(backoff.until);
         true
-    }
-
-    pub(super) fn take_nova(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: IncidentId,
-        ask: Ask,
-        result: Result<NovaAnswer, NovaError>,
-    ) {
-        let now = cx.now.mono;
-        if let Ask::Evacuate(server, attempt) = ask {
-            self.take_evacuate_answer(id, server, attempt, &result, now);
-            return;
-        }
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        evacuation.asking.remove(&ask);
-        if let Ask::Look(lookup) = ask {
-            self.take_lookup(cx, id, lookup, result);
-            return;
-        }
-        match result {
-            Ok(answer) => {
-                evacuation.backoff = None;
-                evacuation.nova_error = None;
-                evacuation.note(&ask, answer);
-                if ask == Ask::ForceDown && evacuation.service.is_none() {
-                    evacuation.nova_error = Some("it does not show the service as forced down".into());
-                    evacuation.backoff = Some(Backoff::after(None, now));
-                }
-            }
-            Err(error) => {
-                let backoff = Backoff::after(evacuation.backoff, now);
-                evacuation.backoff = Some(backoff);
-                if evacuation.nova_error.is_none() {
-                    cx.out.warn(None, format!("incident {id} waits for Nova: {error}"));
-                }
-                evacuation.nova_error = Some(Text::new(error.to_string()));
-                self.wake_at(backoff.until);
-            }
-        }
-    }
-
-    /// An evacuate call was answered. Overload and outages slow the next calls down; a refusal of one server does not.
-    fn take_evacuate_answer(
-        &mut self,
-        id: IncidentId,
-        server: ServerId,
-        attempt: u32,
-        result: &Result<NovaAnswer, NovaError>,
-        now: Moment,
-    ) {
-        let Some(state) = self.intents.get_mut(&(id, server)) else { return };
-        // The next call is of the older kind; the server is stopped by us then.
-        let is_too_old = is_too_old(result);
-        self.stops_unknown |= is_too_old;
-        let taken = state.answered(attempt, result, now);
-        if let Some(evacuation) = self.evacuations.get_mut(&id) {
-            evacuation.pace_calls(taken, now);
-            if !is_too_old {
-                evacuation.note_refusal(result);
-            }
-        }
-    }
-}
-
-/// Whether Nova refuses to leave a server stopped where it arrives: it does not know microversion 2.95 (406), or one of its
-/// computes is older than it (400, by its own check of their versions).
-fn is_too_old(result: &Result<NovaAnswer, NovaError>) -> bool {
-    match result {
-        Err(NovaError::Refused { status: 406, .. }) => true,
-        Err(NovaError::Refused { status: 400, text }) => text.as_str().contains("microversion"),
-        Err(NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_) | NovaError::Malformed(_)) => {
-            false
-        }
-        Ok(_) => false,
-    }
-}
-
-impl Evacuation {
-    /// A call was taken, or not: the next ones wait.
-    pub(super) fn pace_calls(&mut self, taken: bool, now: Moment) {
-        self.calls_pause = if taken { None } else { Some(Backoff::after(self.calls_pause, now)) };
-    }
-
-    /// Whether nothing but the pace keeps its servers.
-    pub(super) fn may_begin(&self, now: Moment) -> bool {
-        let is_proven = self.unproven_since.is_none() && self.contradiction.is_none();
-        is_proven && self.migrations.is_some() && self.nova_error.is_none() && !self.is_pausing(now)
-    }
-
-    /// Whether a call that was not taken keeps the next ones waiting. Not until the next is taken: there may be none, while
-    /// all its servers wait for those of another incident.
-    pub(super) fn is_pausing(&self, now: Moment) -> bool {
-        self.calls_pause.is_some_and(|pause| now < pause.until)
-    }
-
-    /// A server could begin if there were room.
-    pub(super) fn waits_for_turn(&mut self, server: ServerId, now: Moment) {
-        self.queued.insert(server);
-        self.waits.insert(server, (now, "waits for its turn".into()));
-    }
-
-    /// Nova answers 400 when somebody has cleared the mark: it is ordered again before any further call, lest every server
-    /// use up its tries against it.
-    fn note_refusal(&mut self, result: &Result<NovaAnswer, NovaError>) {
-        if matches!(result, Err(NovaError::Refused { status: 400, .. })) {
-            self.service = None;
-        }
-    }
-
-    fn note(&mut self, ask: &Ask, answer: NovaAnswer) {
-        match (ask, answer) {
-            (Ask::ForceDown | Ask::Service, NovaAnswer::Service(service)) => {
-                // Somebody has cleared it: ordered again before the next step.
-                let forced = service.as_ref().is_none_or(|service| service.forced_down);
-                self.service = forced.then_some(service);
-            }
-            (Ask::Servers(asked), NovaAnswer::Servers(servers)) => {
-                for server in &servers {
-                    let read =
-                        ServerRead { attempt: 0, asked: *asked, server: Some(server.clone()), before_lock: false };
-                    self.server_reads.insert(server.id, read);
-                }
-                self.servers = Some((*asked, servers));
-            }
-            (Ask::Migrations(asked), NovaAnswer::Migrations(migrations)) => {
-                let mut of: BTreeMap<ServerId, Vec<NovaMigration>> = BTreeMap::new();
-                for migration in migrations {
-                    of.entry(migration.server).or_default().push(migration);
-                }
-                self.migrations = Some(MigrationList { asked: *asked, of });
-            }
-            (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
-                self.server_reads
-                    .insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read, before_lock: false });
-            }
-            (Ask::ForceDown | Ask::Service, _)
-            | (Ask::Servers(_), _)
-            | (Ask::Migrations(_), _)
-            | (Ask::Server(..), _)
-            | (Ask::Evacuate(..) | Ask::Look(_), _) => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Which answers to an evacuate call cast doubt on the mark of the compute service.
-    #[test]
-    fn the_mark_is_ordered_again_after_a_400_only() {
-        let refused = |status| Err(NovaError::Refused { status, text: "Compute service is still in use.".into() });
-        let table = [
-            ("taken", Ok(NovaAnswer::Accepted), true),
-            ("in use", refused(400), false),
-            ("conflict", refused(409), true),
-            ("too many", refused(429), true),
-            ("no answer", Err(NovaError::Unknown("timed out".into())), true),
-        ];
-        for (name, result, stays) in table {
-            let mut evacuation = Evacuation { service: Some(None), ..Evacuation::default() };
-            evacuation.note_refusal(&result);
-            assert_eq!(evacuation.service.is_some(), stays, "{name}");
-        }
     }
 }

@@ -7,7 +7,8 @@ use rekindle_proto::fact::{NovaError, Text};
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 
 use super::Leader;
-use super::evacuation::{Ask, Backoff};
+use super::backoff::Backoff;
+use super::evacuation::Ask;
 use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead};
 use crate::ledger::{Fate, Incident, ServerRecord};
@@ -131,7 +132,7 @@ impl Leader {
                 if before.is_none() {
                     cx.out.warn(None, format!("incident {id} needs {lookup}, which cannot be read: {error}"));
                 }
-                let backoff = Backoff::after(before, now);
+                let backoff = Backoff::after(before, now, cx.setup.seed ^ id.0);
                 lookups.failed.insert(lookup, (backoff, Text::new(error.to_string())));
                 self.wake_at(backoff.until);
             }

@@ -6,6 +6,8 @@
 
 mod absence;
 mod absent;
+mod ahead;
+mod backoff;
 mod capacity;
 mod checks;
 mod denials;
@@ -13,18 +15,24 @@ mod devices;
 mod elapse;
 mod epoch;
 mod evacuation;
+mod evacuation_answers;
 mod fence;
 mod forecast;
 mod gates;
 mod guests;
 mod holds;
 mod hooks;
+mod incidents;
+mod intents;
 mod lease;
+mod levels;
 mod life;
 mod locks;
 mod lookups;
 mod lost;
+mod moves;
 mod notices;
+mod pace;
 mod path_cases;
 mod processes;
 mod proposals;
@@ -50,16 +58,14 @@ use std::time::Duration;
 
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
-use rekindle_proto::status::Phase;
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
-use crate::ledger::FenceAttempt;
-use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 use crate::voter::Ailment;
 
 use absent::AbsentWatch;
+use ahead::Ahead;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
@@ -72,20 +78,22 @@ use gates::Gates;
 use guests::GuestCase;
 use holds::Brakes;
 use hooks::HookDesk;
+use intents::IntentState;
 use life::LifeDesk;
 use locks::LockCase;
 use lost::Lost;
+use moves::MovesDesk;
 use notices::NoticeDesk;
+use pace::PaceDesk;
 use path_cases::PathDesk;
 use processes::ProcessDesk;
-use proposals::{Key, Proposals};
+use proposals::Proposals;
 use pulses::Pulses;
 use readmission::ReturnCase;
 use rebooted::RebootCase;
 use reserve::ReserveDesk;
 use restore::ActState;
 use roster::RosterWatch;
-use servers::IntentState;
 use suspect_case::SuspectCase;
 use turns::Groups;
 use voters::Seating;
@@ -163,6 +171,12 @@ pub(crate) struct Leader {
     notices: NoticeDesk,
     processes: ProcessDesk,
     reserves: ReserveDesk,
+    /// How many evacuations at once.
+    pace: PaceDesk,
+    /// How far Nova is.
+    moves: MovesDesk,
+    /// Servers of hosts that read off, and are not proven so.
+    ahead: BTreeMap<IncidentId, Ahead>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -187,6 +201,10 @@ enum NovaCall {
     Service(HostName),
     /// A reserved host.
     Reserve(HostName),
+    /// How far all evacuations are.
+    Moves,
+    /// Servers of a host that reads off, for an attempt.
+    Ahead(IncidentId, u32),
 }
 
 impl Leader {
@@ -241,6 +259,9 @@ impl Leader {
             notices: NoticeDesk::default(),
             processes: ProcessDesk::default(),
             reserves: ReserveDesk::default(),
+            pace: PaceDesk::default(),
+            moves: MovesDesk::default(),
+            ahead: BTreeMap::new(),
         };
         leader.want_check(cx);
         leader
@@ -341,42 +362,6 @@ impl Leader {
 
     fn wake_at(&mut self, moment: Moment) {
         self.wake = Some(self.wake.map_or(moment, |wake| wake.min(moment)));
-    }
-
-    fn drive_incidents(&mut self, cx: &mut Context<'_>) {
-        let open: Vec<IncidentId> = cx.ledger.open_incidents().map(|incident| incident.id).collect();
-        self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
-        self.forget_closed_intents(cx);
-        self.forget_closed_acts(cx);
-        self.fences.retain(|id, _| open.contains(id));
-        self.evacuations.retain(|id, _| open.contains(id));
-        let guests = &cx.ledger.guest_incidents;
-        let reboots = &cx.ledger.reboots;
-        let is_reboot = |id: &IncidentId| reboots.get(id).is_some_and(crate::ledger::Reboot::is_open);
-        self.holds
-            .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
-        self.watch_groups(cx);
-        for id in open {
-            let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
-            let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);
-            if !incident.last_attempt().is_none_or(is_own) {
-                continue;
-            }
-            match incident.phase {
-                Phase::Unclean | Phase::Fencing => {
-                    self.drop_evacuation(id);
-                    self.drive_fence(cx, id);
-                }
-                Phase::Fenced | Phase::Evacuating => {
-                    self.drive_evacuation(cx, id);
-                }
-                Phase::Stuck => {
-                    self.fences.remove(&id);
-                    self.drop_evacuation(id);
-                }
-                Phase::Suspect | Phase::Recovered | Phase::Refuted => {}
-            }
-        }
     }
 
     /// What holds an incident, for people; looked at again after [`HOLD_RETRY`].

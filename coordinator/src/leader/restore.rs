@@ -182,8 +182,7 @@ impl Leader {
         let evacuation = self.evacuations.get(&incident.id);
         let migrations = evacuation.and_then(|evacuation| evacuation.migrations.as_ref()?.of.get(&server));
         let none = Vec::new();
-        let read = evacuation.and_then(|evacuation| evacuation.server_reads.get(&server));
-        let read = read.filter(|read| read.attempt == record.attempts && cx.now.mono.since(read.asked) < WORD_AGE_MAX);
+        let read = evacuation.and_then(|evacuation| evacuation.word_of(server, record, cx.now.mono));
         let read = read.map(|read| read.server.as_ref());
         let tries = cx.setup.policy.evacuate_tries;
         next_step(&incident.host, record, migrations.unwrap_or(&none), &dead_ends, read, tries)
@@ -250,15 +249,16 @@ impl Leader {
 
     pub(super) fn take_act_answer(
         &mut self,
-        now: Moment,
+        cx: &Context<'_>,
         (id, server): (IncidentId, ServerId),
         number: u32,
         result: &Result<NovaAnswer, NovaError>,
     ) {
         let Some(state) = self.acts.get_mut(&(id, server)) else { return };
+        let now = cx.now.mono;
         let taken = state.answered(number, result, now);
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
-            evacuation.pace_calls(taken, now);
+            evacuation.pace_calls(taken, now, cx.setup.seed ^ id.0);
         }
     }
 

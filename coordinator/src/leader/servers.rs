@@ -3,29 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{NovaError, NovaServer, Text};
-use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
+use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaServer, Text};
+use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
-use super::evacuation::Ask;
+use super::Leader;
+use super::evacuation::{Ask, Evacuation};
 use super::hooks::hooks_at_the_end;
 use super::proposals::Key;
-use super::server_words::{blocked_text, stalled_text, waiting_text};
-use super::{Leader, NovaCall};
+use super::server_words::{blocked_text, stalled_text};
 use crate::context::Context;
 use crate::fencing::FenceProof;
-use crate::io::{NovaAnswer, NovaRead, Output};
-use crate::ledger::{Fate, Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
+use crate::io::NovaRead;
+use crate::ledger::{Fate, Incident, LeaderCommand, ServerRecord};
 use crate::mutant::{Guard, keeps};
-use crate::order::EvacuateOrder;
-use crate::recovery::{
-    CommittedIntent, IntentView, ServerStep, Urgency, act_before, hopeless, hosts_to_ask, in_order, intent_end,
-    next_step,
-};
+use crate::recovery::{ServerStep, Urgency, act_before, hopeless, hosts_to_ask, in_order, next_step};
 use crate::time::Moment;
 
 /// A host's word that it does not run a guest, and Nova's of where a server is, while they are believed: until the intent.
 pub(super) const WORD_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// What the list of a host's servers said of one, while it is believed at all.
+const LISTED_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// How long after its commit an intent may still be called. What it rests on (denials, where Nova has the server) is at
 /// most [`WORD_AGE_MAX`] older. An intent held longer, by a brake or a voided proof, is closed unsent and decided anew.
@@ -49,59 +48,6 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Servers read one by one at once, per incident.
 const READS_AT_ONCE: usize = 8;
 
-/// What this leadership did about one open intent.
-#[derive(Debug, Default)]
-pub(super) struct IntentState {
-    attempt: u32,
-    since: Option<Moment>,
-    calling: bool,
-    called: bool,
-    accepted: bool,
-    /// A definite answer that ends the intent.
-    end: Option<IntentEnd>,
-}
-
-impl IntentState {
-    /// Takes in the answer to the call. Gives back whether Nova took the call at all (or refused this very server).
-    pub(super) fn answered(&mut self, attempt: u32, result: &Result<NovaAnswer, NovaError>, now: Moment) -> bool {
-        if attempt != self.attempt {
-            return true;
-        }
-        self.calling = false;
-        // The settling time runs from the end of the call: the request may have been delivered at its very last moment.
-        self.since = Some(now);
-        match result {
-            Ok(_) => {
-                self.accepted = true;
-                true
-            }
-            Err(NovaError::Unknown(_) | NovaError::Malformed(_)) if keeps(Guard::UnknownIsOpen) => false,
-            Err(NovaError::NotSent(why) | NovaError::Unknown(why) | NovaError::Malformed(why)) => {
-                self.end = Some(IntentEnd::NotSent(why.clone()));
-                false
-            }
-            // Not this server's fault: not authorised for the moment, too slow, too much at once.
-            // 406: of a microversion that Nova does not know.
-            Err(NovaError::Refused { status: status @ (401 | 406 | 408 | 413 | 429), text }) => {
-                self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: {status}: {text}"))));
-                false
-            }
-            Err(NovaError::Refused { status: 400, text }) if text.as_str().contains("microversion") => {
-                self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: 400: {text}"))));
-                true
-            }
-            Err(NovaError::Refused { status, text }) => {
-                self.end = Some(IntentEnd::Refused(Text::new(format!("{status}: {text}"))));
-                true
-            }
-        }
-    }
-
-    fn is_stalled(&self, now: Moment) -> bool {
-        self.since.is_some_and(|since| now.since(since) >= STALLED_AFTER)
-    }
-}
-
 /// A server as Nova showed it.
 #[derive(Debug)]
 pub(super) struct ServerRead {
@@ -115,6 +61,29 @@ pub(super) struct ServerRead {
     pub(super) before_lock: bool,
 }
 
+impl Evacuation {
+    /// What Nova says of a server, if it was said lately enough: since the last attempt, and within [`WORD_AGE_MAX`]. What the
+    /// list said of a server that simply runs stands longer, while migrations that are as fresh show that nobody has begun to
+    /// move it: on a host that is forced down nothing else can change where it is, and reading hundreds of servers again, one
+    /// by one, would take what their evacuations need.
+    pub(super) fn word_of(&self, server: ServerId, record: &ServerRecord, now: Moment) -> Option<&ServerRead> {
+        let read = self.server_reads.get(&server).filter(|read| read.attempt == record.attempts)?;
+        let is_fresh = |asked: Moment| now.since(asked) < WORD_AGE_MAX;
+        if is_fresh(read.asked) {
+            return Some(read);
+        }
+        let list = self.migrations.as_ref()?;
+        let moved = list.of.get(&server).is_some_and(|records| {
+            records.iter().any(|record| record.kind == MigrationKind::Evacuation || !record.status.is_final())
+        });
+        let followed = list.asked >= read.asked && is_fresh(list.asked.max(list.news.unwrap_or(list.asked)));
+        let shown = read.server.as_ref()?;
+        let simply_runs = shown.vm_state.as_str() == "active" && shown.task_state.is_none() && !shown.standing.locked;
+        let stands = record.attempts == 0 && record.restore.acts == 0 && simply_runs && followed && !moved;
+        (stands && now.since(read.asked) < LISTED_AGE_MAX).then_some(read)
+    }
+}
+
 /// What one look at an incident's servers gathers.
 #[derive(Debug, Default)]
 pub(super) struct Round {
@@ -123,13 +92,13 @@ pub(super) struct Round {
     /// Acts on servers that have arrived that may still begin.
     pub(super) acts: usize,
     /// Servers of other incidents that are ready for their turn.
-    others: BTreeMap<Urgency, usize>,
+    pub(super) others: BTreeMap<Urgency, usize>,
     /// Whom to ask about which guests.
     pub(super) questions: BTreeMap<HostName, Vec<ServerId>>,
     /// Servers whose evacuation is stalled.
-    stalled: Vec<ServerId>,
+    pub(super) stalled: Vec<ServerId>,
     /// Servers for which a stuck incident has an open intent, and which.
-    blocked: BTreeMap<ServerId, IncidentId>,
+    pub(super) blocked: BTreeMap<ServerId, IncidentId>,
 }
 
 impl Round {
@@ -155,12 +124,13 @@ impl Leader {
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
             let records = records.filter(|(server, _)| is_unsettled(server));
-            evacuation.pace.note(cx.now.mono, incident.servers.len() - unsettled.len(), unsettled.len());
+            evacuation.estimate.note(cx.now.mono, incident.servers.len() - unsettled.len());
             evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
-        let (room, acts) = self.room(cx);
-        let mut round = Round { room, acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
+        let room = self.room(cx);
+        let mut round =
+            Round { room: room.evacuations, acts: room.acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
         for server in &unsettled {
             let Some(record) = incident.servers.get(server) else { continue };
             if self.is_proposing(&Key::Server(id, *server)) {
@@ -220,108 +190,6 @@ impl Leader {
         self.command(cx, Key::Incident(id), LeaderCommand::Close { incident: id, owes_hooks });
     }
 
-    /// How many evacuations, and how many acts on servers that have arrived, may begin now, over all incidents.
-    fn room(&self, cx: &Context<'_>) -> (usize, usize) {
-        let now = cx.now.mono;
-        let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
-        let (mut under_way, mut acts) = (self.intending.len(), 0);
-        for incident in cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck) {
-            for (server, record) in &incident.servers {
-                let before = record.restore.act.is_some_and(|open| open.act.is_before());
-                let moves = record.intent.is_some() && !stalled(&(incident.id, *server));
-                under_way += usize::from(before || moves);
-                acts += usize::from(record.restore.act.is_some() && !before);
-            }
-        }
-        let most = if keeps(Guard::Pace) { cx.setup.policy.evacuations_at_once } else { usize::MAX };
-        (most.saturating_sub(under_way), most.saturating_sub(acts))
-    }
-
-    /// Whether this leadership has sent the call of the open intent of that server.
-    fn is_called(&self, id: IncidentId, server: ServerId) -> bool {
-        self.intents.get(&(id, server)).is_some_and(|state| state.called)
-    }
-
-    /// What this leadership did about intents that are closed is of no more use.
-    pub(super) fn forget_closed_intents(&mut self, cx: &Context<'_>) {
-        self.intents.retain(|(id, server), state| {
-            let record = cx.ledger.incidents.get(id).and_then(|incident| incident.servers.get(server));
-            record.and_then(|record| record.intent).is_some_and(|open| open.attempt == state.attempt)
-        });
-    }
-
-    /// An open intent: send its call if it is ours and unsent, else wait until it is final.
-    fn drive_intent(
-        &mut self,
-        cx: &mut Context<'_>,
-        incident: &Incident,
-        proof: &FenceProof,
-        server: ServerId,
-        open: OpenIntent,
-        round: &mut Round,
-    ) {
-        let (id, now) = (incident.id, cx.now.mono);
-        let state = self.intents.entry((id, server)).or_default();
-        if state.attempt != open.attempt {
-            *state = IntentState { attempt: open.attempt, ..IntentState::default() };
-        }
-        let since = *state.since.get_or_insert(now);
-        let (calling, accepted, unsent) = {
-            let is_ours = open.author == self.author || !keeps(Guard::IntentAuthor);
-            (state.calling, state.accepted, (!state.called || !keeps(Guard::CalledOnce)) && is_ours)
-        };
-        let mut end = state.end.clone();
-        if state.is_stalled(now) {
-            round.stalled.push(server);
-        }
-        if end.is_none() && unsent {
-            if now.since(since) < CALL_WITHIN {
-                self.call(cx, incident, proof, server, open.attempt);
-                return;
-            }
-            end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
-        }
-        let dead_ends = self.dead_ends_of(cx, id, server);
-        let queued = self.queued_text(cx, id, server);
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        evacuation.denials.last_open.insert(server, now);
-        if end.is_none() {
-            let listed = evacuation.migrations.as_ref().map(|list| list.asked);
-            let view = IntentView { since, calling, accepted, listed };
-            let none = Vec::new();
-            let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
-            let settle = cx.setup.policy.evacuate_settle;
-            end = intent_end(&open, &view, migrations, &dead_ends, settle);
-            let text = queued.unwrap_or_else(|| waiting_text(&open, migrations, calling, settle));
-            evacuation.waits.insert(server, (since, text));
-        }
-        if let Some(end) = end {
-            evacuation.waits.remove(&server);
-            let attempt = open.attempt;
-            let command = LeaderCommand::CloseIntent { incident: id, server, attempt, end };
-            self.command(cx, Key::Server(id, server), command);
-        }
-    }
-
-    /// The one call of an intent.
-    fn call(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof, server: ServerId, attempt: u32) {
-        let id = incident.id;
-        let Some(mut intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
-        intent.stop_on_arrival &= !self.stops_unknown;
-        match self.permit(cx, &incident.host) {
-            Ok(permit) => {
-                let call = cx.out.call();
-                cx.out.push(Output::Evacuate(EvacuateOrder::new(call, permit, proof, intent)));
-                self.nova.insert(call, NovaCall::Evacuation(id, Ask::Evacuate(server, attempt)));
-                if let Some(state) = self.intents.get_mut(&(id, server)) {
-                    state.called = true;
-                    state.calling = true;
-                }
-            }
-            Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
-        }
-    }
-
     /// No open intent: what next?
     fn drive_step(
         &mut self,
@@ -343,8 +211,7 @@ impl Leader {
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
         let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none).clone();
-        let read = evacuation.server_reads.get(&server);
-        let read = read.filter(|read| read.attempt == record.attempts && now.since(read.asked) < WORD_AGE_MAX);
+        let read = evacuation.word_of(server, record, now);
         let read = read.map(|read| read.server.as_ref());
         let tries = cx.setup.policy.evacuate_tries;
         let step = next_step(&incident.host, record, &migrations, &dead_ends, read, tries);
@@ -417,52 +284,19 @@ impl Leader {
         self.command(cx, Key::Server(id, server), LeaderCommand::Settle { incident: id, server, fate });
     }
 
-    /// Commits the intent of the next call, within the pace.
-    fn intend(
-        &mut self,
-        cx: &mut Context<'_>,
-        incident: &Incident,
-        (server, record): (ServerId, &ServerRecord),
-        (newest_migration, to): (Option<MigrationId>, Option<u8>),
-        round: &mut Round,
-    ) {
-        let (id, now) = (incident.id, cx.now.mono);
-        if let Some(brake) = cx.ledger.brakes_of(&incident.host) {
-            self.hold(now, id, brake);
-            return;
-        }
-        let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        // A server that arrived here by an evacuation whose incident does not know it yet (I11).
-        if let Some(other) = cx.ledger.open_intent_elsewhere(id, server) {
-            evacuation.waits.insert(server, (now, blocked_text(incident, server, other.id)));
-            if other.phase == Phase::Stuck {
-                round.blocked.insert(server, other.id);
-            }
-            self.wake_at(now + ASK_AGAIN_AFTER);
-            return;
-        }
-        if let Some(pause) = evacuation.calls_pause.filter(|pause| now < pause.until) {
-            let why = record.last_failure.clone().unwrap_or_else(|| "its last call was not answered".into());
-            evacuation.waits.insert(server, (now, Text::new(format!("waiting for Nova: {why}"))));
-            self.wake_at(pause.until);
-            return;
-        }
-        if !round.has_room(Urgency::of(record)) {
-            evacuation.waits_for_turn(server, now);
-            return;
-        }
-        evacuation.waits.remove(&server);
-        round.room -= 1;
-        let attempt = record.attempts.saturating_add(1);
-        let command =
-            LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration, to };
-        self.intending.insert((id, server));
-        self.command(cx, Key::Server(id, server), command);
+    /// How long each of an incident's servers took since this leader sees to them; `None`: none was settled since.
+    pub(crate) fn each_takes(&self, id: IncidentId) -> Option<Duration> {
+        self.evacuations.get(&id)?.estimate.each
     }
 
-    /// How long the rest of an incident's servers will take, by the pace so far; `None`: there is none yet.
-    pub(crate) fn remaining(&self, id: IncidentId) -> Option<Duration> {
-        self.evacuations.get(&id)?.pace.remaining
+    /// Whether Nova calls the server's newest evacuation from the dead host done, and something of ours is left to be done.
+    pub(crate) fn has_arrived(&self, incident: &Incident, server: ServerId) -> bool {
+        let list = self.evacuations.get(&incident.id).and_then(|evacuation| evacuation.migrations.as_ref());
+        let newest = list.and_then(|list| list.of.get(&server)?.iter().max_by_key(|record| record.id));
+        newest.is_some_and(|record| {
+            let done = matches!(record.status, MigrationStatus::Done | MigrationStatus::Completed);
+            record.kind == MigrationKind::Evacuation && done && record.source.as_ref() == Some(&incident.host)
+        })
     }
 
     /// Why a server waits, for people.

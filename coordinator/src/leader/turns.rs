@@ -46,20 +46,19 @@ struct Unsettled {
 
 /// How fast an incident's servers are settled. For people: nothing rests on it.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Estimate {
     /// When this leader first saw them, and how many were settled then.
     began: Option<(Moment, usize)>,
-    /// How long the rest will take if it goes on like this; `None`: none was settled since.
-    pub(super) remaining: Option<Duration>,
+    /// How long each took since; `None`: none was settled.
+    pub(super) each: Option<Duration>,
 }
 
-impl Pace {
-    /// So many are settled now, and so many are not.
-    pub(super) fn note(&mut self, now: Moment, settled: usize, unsettled: usize) {
+impl Estimate {
+    /// So many are settled now.
+    pub(super) fn note(&mut self, now: Moment, settled: usize) {
         let (at, before) = *self.began.get_or_insert((now, settled));
         let since = u32::try_from(settled.saturating_sub(before)).unwrap_or(u32::MAX);
-        let left = u32::try_from(unsettled).unwrap_or(u32::MAX);
-        self.remaining = (since > 0).then(|| now.since(at).saturating_mul(left) / since);
+        self.each = (since > 0).then(|| now.since(at) / since);
     }
 }
 
@@ -90,7 +89,7 @@ impl Leader {
             let since = self.groups.since.entry(*key).or_insert(now);
             let evacuation = self.evacuations.get(&key.1);
             // While Nova does not answer nothing can be settled: that is not the group's time.
-            if evacuation.is_some_and(|of| of.nova_error.is_some() || of.is_pausing(now)) {
+            if evacuation.is_some_and(|of| of.nova_error.is_some() || of.news_error.is_some() || of.is_pausing(now)) {
                 *since = now;
             }
             let until = *since + order.group_timeout;
@@ -161,18 +160,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_paces() {
-        // Settled and not settled at the start; the same ten seconds later; what remains.
-        for (before, now, expected) in [
-            ((0, 30), (0, 30), None),
-            ((0, 30), (10, 20), Some(20)),
-            ((5, 30), (10, 25), Some(50)),
-            ((5, 1), (6, 0), Some(0)),
-        ] {
-            let mut pace = Pace::default();
-            pace.note(Moment::ZERO, before.0, before.1);
-            pace.note(Moment::ZERO + Duration::from_secs(10), now.0, now.1);
-            assert_eq!(pace.remaining.map(|time| time.as_secs()), expected, "{before:?} {now:?}");
+    fn the_table_of_estimates() {
+        // Settled at the start; ten seconds later; how long each took.
+        for (before, now, expected) in [(0, 0, None), (0, 10, Some(1)), (5, 10, Some(2)), (5, 6, Some(10))] {
+            let mut estimate = Estimate::default();
+            estimate.note(Moment::ZERO, before);
+            estimate.note(Moment::ZERO + Duration::from_secs(10), now);
+            assert_eq!(estimate.each.map(|time| time.as_secs()), expected, "{before:?} {now:?}");
         }
     }
 }

@@ -86,12 +86,14 @@ impl Leader {
                 return self.touch_soon(cx.now.mono);
             }
             Some(NovaCall::Act(incident, server, number)) => {
-                self.take_act_answer(cx.now.mono, (incident, server), number, &result);
+                self.take_act_answer(cx, (incident, server), number, &result);
             }
             Some(NovaCall::Lock(incident, server)) => self.take_lock_nova(cx.now.mono, (incident, server), result),
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
+            Some(NovaCall::Moves) => self.take_moves(cx, result),
+            Some(NovaCall::Ahead(incident, attempt)) => self.take_ahead(incident, attempt, result),
             Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
             Some(NovaCall::Service(host)) => self.take_service_nova(cx, &host, call, result),

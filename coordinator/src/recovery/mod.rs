@@ -5,6 +5,7 @@ mod elsewhere;
 mod glob;
 mod intent;
 mod order;
+mod pace;
 mod plan;
 mod reserve;
 mod restore;
@@ -15,6 +16,10 @@ pub use elsewhere::hosts_to_ask;
 pub use glob::fits as pattern_fits;
 pub use intent::{CommittedIntent, IntentView, intent_end};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
+pub use pace::{
+    AT_ONCE_MAX, AT_ONCE_MIN, AT_ONCE_START, LATENCY_CALM, LATENCY_RISE, PER_DESTINATION_MAX, Pace, Sign, free_places,
+    sign_of,
+};
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
 pub use reserve::{Candidate, Service, Spare, Whither, spare, whither};
 pub use restore::{Arrival, act_after, act_before, hopeless, is_locked_by, restoration, shows};

@@ -105,14 +105,16 @@ fn guest_line(guest: &GuestIncident) -> IncidentLine {
 
 fn server_line(leader: Option<&Leader>, incident: &Incident, id: ServerId, record: &ServerRecord) -> ServerLine {
     let wait = leader.and_then(|leader| leader.server_wait(incident.id, id)).cloned();
+    let has_arrived = leader.is_some_and(|leader| leader.has_arrived(incident, id));
+    let waits = if has_arrived { "arrived" } else { "waiting" };
     let (state, to, reason) = match (&record.fate, &record.intent) {
         (Some(Fate::Recovered { to }), _) => ("recovered", Some(to.clone()), None),
         (Some(Fate::LeftBehind { why }), _) => ("left-behind", None, Some(why.clone())),
         (Some(Fate::Deleted), _) => ("deleted", None, None),
         (None, Some(_)) => ("evacuating", None, wait.or_else(|| record.last_failure.clone())),
         (None, None) => match record.restore.act {
-            Some(open) => ("waiting", None, Some(Text::new(format!("is being {}", open.act.words())))),
-            None => ("waiting", None, wait.or_else(|| record.last_failure.clone())),
+            Some(open) => (waits, None, Some(Text::new(format!("is being {}", open.act.words())))),
+            None => (waits, None, wait.or_else(|| record.last_failure.clone())),
         },
     };
     ServerLine {

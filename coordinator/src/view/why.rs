@@ -242,7 +242,9 @@ fn plan(cx: &Context<'_>, leader: &Leader, host: &HostName, servers: Result<&[No
             let (planned, _) = recovery::plan(&lists, policy, &Looked::default());
             let count = planned.iter().filter(|server| server.left_behind.is_none()).count();
             let all = planned.len();
-            lines.push(Text::new(format!("evacuate {count} of the {all} servers Nova has there, {at_once} at a time")));
+            lines.push(Text::new(format!(
+                "evacuate {count} of the {all} servers Nova has there, at most {at_once} at a time"
+            )));
             if policy.order.wait_for_previous {
                 let most = policy.order.group_timeout.as_secs();
                 lines.push(Text::new(format!("each priority waits for the one before, at most {most} s")));
@@ -250,7 +252,9 @@ fn plan(cx: &Context<'_>, leader: &Leader, host: &HostName, servers: Result<&[No
             lines.extend(forecast(&planned));
         }
         Err(why) => {
-            lines.push(Text::new(format!("evacuate about {running} servers, {at_once} at a time (which ones: {why})")));
+            lines.push(Text::new(format!(
+                "evacuate about {running} servers, at most {at_once} at a time (which ones: {why})"
+            )));
         }
     }
     lines

@@ -24,6 +24,10 @@ impl Nova {
                     .cloned()
                     .collect(),
             ),
+            NovaRead::NewestEvacuations { rows } => {
+                let newest = self.migrations.iter().rev().filter(|record| record.kind == MigrationKind::Evacuation);
+                NovaAnswer::Migrations(newest.take(*rows).cloned().collect())
+            }
             NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
@@ -128,6 +132,9 @@ impl Nova {
         let migration = self.record(server, MigrationKind::Evacuation, "accepted", &source, &dest);
         if let Some(record) = self.servers.get_mut(&server) {
             record.task_state = Some("rebuilding".into());
+        }
+        if self.bears.is_some() {
+            self.note_peak();
         }
         Ok(Some(Rebuild { migration, server, dest, stops }))
     }

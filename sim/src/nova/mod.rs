@@ -6,6 +6,7 @@
 
 mod api;
 mod computes;
+mod load;
 mod scheduler;
 mod service;
 mod states;
@@ -46,6 +47,12 @@ pub struct Nova {
     /// Guests that began to run, in order.
     pub begun: Vec<ServerId>,
     calls_of: BTreeMap<ServerId, usize>,
+    /// How much it bears; `None`: anything.
+    pub bears: Option<Bears>,
+    /// Evacuate calls it refused because it was too much.
+    pub refused: usize,
+    /// Most evacuations that were under way at once.
+    pub peak: usize,
     /// It does not know microversion 2.95.
     pub is_old: bool,
     /// In which state each server was put, whether it ran, and whether its owner had locked it.
@@ -58,6 +65,16 @@ pub struct Nova {
     rooms: BTreeMap<HostName, usize>,
     /// Servers whose rebuilds fail, wherever.
     broken: BTreeSet<ServerId>,
+}
+
+/// What load does to a Nova: it answers evacuate calls the slower the more evacuations are under way, and refuses them
+/// (429) beyond a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bears {
+    /// Answer time, for each evacuation under way.
+    pub each: Duration,
+    /// So many evacuations at once, and no more.
+    pub most: usize,
 }
 
 #[derive(Debug)]

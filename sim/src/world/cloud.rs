@@ -153,7 +153,9 @@ impl World {
 
     /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
     pub(super) fn evacuate_arrives(&mut self, server: ServerId, how: &How, answer: Option<(u32, u32, CallId)>) {
-        let result = self.nova_evacuates(server, how).map(|()| NovaAnswer::Accepted);
+        let bears = self.nova.bear();
+        let takes = bears.as_ref().map_or(Duration::from_millis(30), |takes| *takes);
+        let result = bears.and_then(|_| self.nova_evacuates(server, how)).map(|()| NovaAnswer::Accepted);
         let Some((host, start, call)) = answer else { return };
         if self.percent(self.weather.lost_answers_percent) {
             self.count("lost answers");
@@ -161,7 +163,7 @@ impl World {
             self.later(host as Ix, start, Duration::from_secs(1), Input::Nova { call, result });
             return;
         }
-        self.later(host as Ix, start, Duration::from_millis(30), Input::Nova { call, result });
+        self.later(host as Ix, start, takes, Input::Nova { call, result });
     }
 
     fn nova_evacuates(&mut self, server: ServerId, how: &How) -> Result<(), NovaError> {

@@ -298,7 +298,7 @@ impl Cluster {
             NovaRead::Servers(_) => NovaAnswer::Servers(Vec::new()),
             NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("no Placement here".into())),
             NovaRead::Server(_) => NovaAnswer::Server(Some(server)),
-            NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {
+            NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) | NovaRead::NewestEvacuations { .. } => {
                 NovaAnswer::Migrations(if self.moved { vec![migration] } else { Vec::new() })
             }
             // No rule here looks beyond the list of servers.

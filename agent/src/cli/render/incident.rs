@@ -98,16 +98,21 @@ fn reserve(reserve: &ReserveDoc) -> String {
 /// How far its servers are: all of them, and by priority where there is more than one.
 fn progress(progress: &ProgressDoc, is_open: bool) -> String {
     let rest = match progress.remaining_ms {
-        Some(ms) => format!(", about {} to go by the pace so far", ago(ms)),
+        Some(ms) => {
+            let rate = progress.per_minute.map_or_else(String::new, |rate| format!(" at {rate} a minute"));
+            format!(", about {} to go{rate} by the pace so far", ago(ms))
+        }
         None if is_open && progress.settled < progress.servers => ", no pace to estimate from yet".to_owned(),
         None => String::new(),
     };
-    let mut text = format!("\n{} of {} servers settled{rest}\n", progress.settled, progress.servers);
+    let at_once = progress.at_once.filter(|_| is_open);
+    let at_once = at_once.map_or_else(String::new, |count| format!("; up to {count} evacuations at once"));
+    let mut text = format!("\n{} of {} servers settled{rest}{at_once}\n", progress.settled, progress.servers);
     for line in progress.priorities.iter().filter(|_| progress.priorities.len() > 1) {
-        let waiting = line.servers.saturating_sub(line.recovered + line.left_behind + line.under_way);
+        let waiting = line.servers.saturating_sub(line.recovered + line.left_behind + line.under_way + line.arrived);
         text.push_str(&format!(
-            "  priority {:>3}: {} of {} recovered, {} left behind, {} under way, {waiting} waiting\n",
-            line.priority, line.recovered, line.servers, line.left_behind, line.under_way
+            "  priority {:>3}: {} of {} recovered, {} left behind, {} under way, {} arrived, {waiting} waiting\n",
+            line.priority, line.recovered, line.servers, line.left_behind, line.under_way, line.arrived
         ));
     }
     text

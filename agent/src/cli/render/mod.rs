@@ -150,9 +150,8 @@ fn ago(ms: u64) -> String {
 fn state_tone(state: &str) -> Tone {
     match state {
         "alive" | "recovered" | "refuted" => Tone::Good,
-        "suspect" | "absent" | "unseen" | "waiting" | "starting" | "evacuating" | "fenced" | "quarantined" => {
-            Tone::Uneasy
-        }
+        "suspect" | "absent" | "unseen" | "waiting" | "arrived" | "starting" | "evacuating" | "fenced"
+        | "quarantined" => Tone::Uneasy,
         "down" | "stuck" | "unclean" | "fencing" | "left-behind" => Tone::Bad,
         _ => Tone::Plain,
     }

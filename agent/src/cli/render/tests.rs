@@ -66,9 +66,9 @@ began 2026-11-21 02:13:07Z
   02:13:07.4  evacuating  3 servers
   held: Nova does not answer
 
-2 of 3 servers settled, about 40s to go by the pace so far
-  priority  90: 0 of 1 recovered, 1 left behind, 0 under way, 0 waiting
-  priority  50: 1 of 2 recovered, 0 left behind, 1 under way, 0 waiting
+2 of 3 servers settled, about 40s to go at 2 a minute by the pace so far; up to 8 evacuations at once
+  priority  90: 0 of 1 recovered, 1 left behind, 0 under way, 0 arrived, 0 waiting
+  priority  50: 1 of 2 recovered, 0 left behind, 1 under way, 0 arrived, 0 waiting
 
 SERVER                                NAME     STATE        TO      ATTEMPTS
 00000000-0000-0000-0000-000000000001  web      recovered    cmp-01         1
