@@ -10,7 +10,7 @@ and are shared by all its clients, while at least one is open). So:
 * the compute driver (rekindle_fake.py) writes the files, and defines and destroys the domains.
 
 `guests.py list HOST_DIR` prints the domains as JSON, read from libvirtd as any other client would.
-`guests.py watch FILE HOST_DIR...` looks for guests that run on two hosts at once, for ever; each is a line in FILE.
+`guests.py watch FILE HOST_DIR...` looks for guests that run on two hosts at once; each is a line in FILE.
 """
 import json
 import os
@@ -171,7 +171,7 @@ def undefine(conn, uuid):
 
 
 def keep(host_dir):
-    """Says `libvirt/run/ready`, makes the domains of the guests on the disk, and holds them. Never returns."""
+    """Makes the domains of the guests on the disk, says so in `libvirt/run/ready`, and holds them. Never returns."""
     socket, deadline = os.path.join(host_dir, 'libvirt', 'run', 'libvirt-sock'), time.monotonic() + START_SECONDS
     while True:
         try:
@@ -184,14 +184,12 @@ def keep(host_dir):
     # The test driver starts with a running domain of its own.
     conn.lookupByName('test').destroy()
     conn.lookupByName('test').undefine()
-    with open(os.path.join(host_dir, 'libvirt', 'run', 'ready'), 'w'):
-        pass
     # Behind a boot gate no guest starts by itself: nova-compute, when it has cleaned up, starts those that are still its.
     gated = os.path.exists(os.path.join(host_dir, 'knobs', 'gate'))
     guests = Guests(host_dir)
     for uuid, guest in guests.on_disk().items():
         guests.define(conn, uuid, {**guest, 'running': guest['running'] and not gated})
-    with open(os.path.join(host_dir, 'libvirt', 'run', 'guests-started'), 'w'):
+    with open(os.path.join(host_dir, 'libvirt', 'run', 'ready'), 'w'):
         pass
     # Ends when libvirtd does, and with it the host's namespace.
     while conn.isAlive():
@@ -219,8 +217,10 @@ def running(host_dirs):
 
 
 def watch(path, host_dirs):
-    """The hosts are asked one after the other: a guest that moved between two answers is not there at a second look."""
-    while True:
+    """The hosts are asked one after the other: a guest that moved between two answers is not there at a second look.
+    Ends when whoever started it has ended."""
+    parent = os.getppid()
+    while os.getppid() == parent:
         first = {uuid: hosts for uuid, hosts in running(host_dirs).items() if len(hosts) > 1}
         if first:
             second = running(host_dirs)
@@ -234,7 +234,7 @@ def watch(path, host_dirs):
 
 def main():
     if sys.argv[1] == 'watch':
-        watch(sys.argv[2], sys.argv[3:])
+        return watch(sys.argv[2], sys.argv[3:])
     verb, host_dir = sys.argv[1:3]
     if verb == 'keep':
         keep(host_dir)

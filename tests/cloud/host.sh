@@ -96,19 +96,11 @@ start() {
   for i in {1..300}; do [[ -e $DIR/libvirt/run/ready ]] && break; sleep 0.1; done
   [[ -e $DIR/libvirt/run/ready ]] || die "libvirtd of $HOST did not come up; see $LOG/libvirt-$HOST.log"
   [[ ! -e $DIR/knobs/rekindled ]] || launch "$DIR/pids/rekindled.pid" "$LOG/rekindled-$HOST.log" "$CLOUD_SRC/host.sh" rekindled "$HOST"
-  wait_for_guests
   if [[ ! -e $DIR/knobs/gate ]]; then
     compute
   elif ! alive "$DIR/pids/nova-compute.pid"; then
     launch "$DIR/pids/gate.pid" "$LOG/gate-$HOST.log" "$CLOUD_SRC/host.sh" gate "$HOST"
   fi
-}
-
-# Those that the keeper starts by itself.
-wait_for_guests() {
-  local i
-  for i in {1..300}; do [[ -e $DIR/libvirt/run/guests-started ]] && return; sleep 0.1; done
-  die "the guests of $HOST did not start; see $LOG/libvirt-$HOST.log"
 }
 
 compute() {
