@@ -20,7 +20,7 @@ CLOUD = Path(os.environ['CLOUD_DIR'])
 KEYSTONE = 'http://127.0.0.1:%s/v3' % os.environ['PORT_BASE']
 # The last microversion in which an evacuated server is started at its destination (2.95 leaves it stopped).
 MICROVERSION = '2.94'
-READY_SECONDS = 180
+READY_SECONDS = 300
 # More at once only wait for each other in nova-conductor.
 PREPARED_AT_ONCE = 6
 FLAVORS = {'vtpm': {'hw:tpm_version': '2.0', 'hw:tpm_model': 'tpm-tis'}}

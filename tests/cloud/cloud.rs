@@ -71,7 +71,12 @@ impl Cloud {
     /// Runs a verb that may fail.
     pub(crate) fn attempt(&self, verb: &[&str]) -> Option<Value> {
         let mut command = Command::new(&self.script);
-        command.args(verb).env("CLOUD_DIR", &self.directory).env("CLOUD_HOSTS", &self.names).stdin(Stdio::null()).stderr(Stdio::inherit());
+        command
+            .args(verb)
+            .env("CLOUD_DIR", &self.directory)
+            .env("CLOUD_HOSTS", &self.names)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
         let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", self.script.display()));
         if !output.status.success() {
             return None;

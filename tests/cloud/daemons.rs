@@ -164,7 +164,8 @@ target = "stderr"
 
     /// Kills the daemon that leads; its name.
     pub(crate) fn kill_leader(&self) -> String {
-        let leader = self.wait("a leader", SETTLED_WITHIN, || Some(self.ask(&["status"])?["leader"].as_str()?.to_owned()));
+        let leader =
+            self.wait("a leader", SETTLED_WITHIN, || Some(self.ask(&["status"])?["leader"].as_str()?.to_owned()));
         let mut witnesses = self.witnesses.borrow_mut();
         let at = witnesses.iter().position(|(name, _)| *name == leader);
         let (name, mut child) = witnesses.remove(at.unwrap_or_else(|| panic!("{leader} leads, and is no witness")));
@@ -280,9 +281,7 @@ target = "stderr"
 
     /// Until `rekindle why` says that its servers would be recovered.
     pub(crate) fn wait_protected(&self, host: &str) {
-        self.wait(&format!("{host} to be protected"), SETTLED_WITHIN, || {
-            self.is_protected(host).then_some(())
-        });
+        self.wait(&format!("{host} to be protected"), SETTLED_WITHIN, || self.is_protected(host).then_some(()));
     }
 
     pub(crate) fn is_protected(&self, host: &str) -> bool {

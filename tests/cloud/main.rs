@@ -71,7 +71,12 @@ fn on_one_cloud(size: Size, cases: &[&&Case]) -> Vec<&'static str> {
         let began = Instant::now();
         println!("case {}", case.name);
         let is_ok = mended && passed(|| (case.run)(&rig)).is_some();
-        println!("test {} ... {} <{:.1}s>", case.name, if is_ok { "ok" } else { "FAILED" }, began.elapsed().as_secs_f64());
+        println!(
+            "test {} ... {} <{:.1}s>",
+            case.name,
+            if is_ok { "ok" } else { "FAILED" },
+            began.elapsed().as_secs_f64()
+        );
         if !is_ok {
             failures.push(case.name);
             mended = mended && passed(|| rig.mend()).is_some();

@@ -125,7 +125,12 @@ impl Relay {
         let mut state = self.state();
         while !state.held[hold].reached {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no call came that is to be held: {:?}; last {:?}", state.held[hold], state.seen.last());
+            assert!(
+                !left.is_zero(),
+                "no call came that is to be held: {:?}; last {:?}",
+                state.held[hold],
+                state.seen.last()
+            );
             state = self.shared.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

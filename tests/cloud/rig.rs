@@ -14,10 +14,10 @@ use crate::daemons::Daemons;
 use crate::relay::{Like, Relay};
 
 /// From the kill to the last server running. Generous: the machine may be busy; each case prints its real time.
-pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_secs(240);
+pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_secs(600);
 
 /// A host's way back: boot, gate, nova-compute, Nova's clean-up, readmission.
-const BACK_WITHIN: Duration = Duration::from_secs(240);
+const BACK_WITHIN: Duration = Duration::from_secs(480);
 
 /// One cloud, brought up once for all cases of its size.
 #[derive(Debug)]
@@ -173,12 +173,14 @@ impl Rig {
 
     fn needs_a_person(&self, host: &str) -> bool {
         let Some(status) = self.daemons.ask(&["status"]) else { return false };
-        let notes = status["hosts"].as_array().and_then(|all| {
-            all.iter().find(|line| line["host"] == host)?["notes"].as_array().cloned()
-        });
-        notes.unwrap_or_default().iter().filter_map(Value::as_str).any(|note| {
-            note.starts_with("not back: ") && (note.contains("left behind") || note.contains("flapping"))
-        })
+        let notes = status["hosts"]
+            .as_array()
+            .and_then(|all| all.iter().find(|line| line["host"] == host)?["notes"].as_array().cloned());
+        notes
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Value::as_str)
+            .any(|note| note.starts_with("not back: ") && (note.contains("left behind") || note.contains("flapping")))
     }
 
     /// Deletes every server: the next case begins with none.

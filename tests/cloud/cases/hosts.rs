@@ -39,7 +39,10 @@ pub(super) fn a_destination_dies(rig: &Rig) {
     let mut second = None;
     rig.cloud.wait("a rebuild under way", RECOVERED_WITHIN, || {
         let under_way = rig.cloud.migrations(&victim);
-        let to = under_way.iter().filter(|one| one["status"] == "pre-migrating").find_map(|one| one["dest_compute"].as_str());
+        let to = under_way
+            .iter()
+            .filter(|one| one["status"] == "pre-migrating")
+            .find_map(|one| one["dest_compute"].as_str());
         second = to.map(str::to_owned);
         second.is_some()
     });

@@ -100,7 +100,8 @@ fn reach(rig: &Rig, at: At, hold: Option<usize>, death: &Death, servers: &[Strin
     match (at, hold) {
         (At::Suspect, _) => is_told("a suspicion", &|| {
             let status = rig.daemons.ask(&["status"]).unwrap_or_default();
-            let line = status["hosts"].as_array().and_then(|all| all.iter().find(|line| line["host"] == death.host.as_str()));
+            let line =
+                status["hosts"].as_array().and_then(|all| all.iter().find(|line| line["host"] == death.host.as_str()));
             line.is_some_and(|line| line["state"] != "alive")
         }),
         (At::Unclean, _) => is_told("a verdict", &|| rig.daemons.phase(&death.host, death.after).is_some()),
@@ -117,7 +118,9 @@ fn reach(rig: &Rig, at: At, hold: Option<usize>, death: &Death, servers: &[Strin
             let all = rig.cloud.servers();
             servers.iter().all(|id| {
                 all.iter().any(|server| {
-                    server["id"] == id.as_str() && server["host"] != death.host.as_str() && server["task_state"].is_null()
+                    server["id"] == id.as_str()
+                        && server["host"] != death.host.as_str()
+                        && server["task_state"].is_null()
                 })
             })
         }),

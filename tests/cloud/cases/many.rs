@@ -20,7 +20,11 @@ pub(super) fn two_hundred_servers(rig: &Rig) {
     let calls = rig.relay.seen(Like::EVACUATE, death.us);
     let all = rig.relay.count_since(death.us);
     let first = calls.first().map_or(0, |call| call.us - death.us);
-    println!("    first evacuate {:.1} s after the kill, {} evacuate calls, {all} calls in all", seconds(first), calls.len());
+    println!(
+        "    first evacuate {:.1} s after the kill, {} evacuate calls, {all} calls in all",
+        seconds(first),
+        calls.len()
+    );
     if let Some(last) = rig.cloud.last_update_s(&ids) {
         println!("    last server running {} s after the kill (Nova's whole seconds)", last - death.us / 1_000_000);
     }

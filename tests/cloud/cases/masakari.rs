@@ -21,7 +21,9 @@ pub(super) fn a_rebuild_counts_when_it_is_done(rig: &Rig) {
         let phase = rig.daemons.phase(&victim, death.after);
         let servers = rig.cloud.servers();
         let rebuilt = |id: &String| {
-            servers.iter().any(|one| one["id"] == id.as_str() && one["status"] == "ACTIVE" && one["task_state"].is_null())
+            servers
+                .iter()
+                .any(|one| one["id"] == id.as_str() && one["status"] == "ACTIVE" && one["task_state"].is_null())
         };
         let all = ids.iter().all(rebuilt);
         looks += usize::from(!all);
@@ -47,7 +49,10 @@ pub(super) fn a_second_attempt_that_succeeds_is_a_success(rig: &Rig) {
     }
     let death = rig.kill(&victim);
     rig.cloud.wait("a failed evacuation", RECOVERED_WITHIN, || {
-        rig.cloud.migrations(&victim).iter().any(|one| ["failed", "error"].contains(&one["status"].as_str().unwrap_or("")))
+        rig.cloud
+            .migrations(&victim)
+            .iter()
+            .any(|one| ["failed", "error"].contains(&one["status"].as_str().unwrap_or("")))
     });
     for knob in &knobs {
         std::fs::remove_file(knob).expect("a knob");

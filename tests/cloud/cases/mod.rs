@@ -54,7 +54,9 @@ pub(crate) const CASES: &[Case] = &[
     long("leader_killed_at_the_verdict", |rig| leaders::killed_at(rig, leaders::At::Unclean)),
     case("leader_killed_after_its_off_order", |rig| leaders::killed_at(rig, leaders::At::OffOrdered)),
     long("leader_killed_when_fenced", |rig| leaders::killed_at(rig, leaders::At::BeforeForceDown)),
-    long("leader_killed_before_force_down_was_answered", |rig| leaders::killed_at(rig, leaders::At::ForceDownUnanswered)),
+    long("leader_killed_before_force_down_was_answered", |rig| {
+        leaders::killed_at(rig, leaders::At::ForceDownUnanswered)
+    }),
     case("leader_killed_after_the_first_evacuate", |rig| leaders::killed_at(rig, leaders::At::FirstEvacuate)),
     long("leader_killed_in_the_middle", |rig| leaders::killed_at(rig, leaders::At::Middle)),
     long("leader_killed_before_the_last_evacuate", |rig| leaders::killed_at(rig, leaders::At::LastEvacuate)),
@@ -68,7 +70,10 @@ pub(crate) const CASES: &[Case] = &[
     long("the_host_is_powered_on_by_hand_in_the_middle", hosts::powered_on_by_hand),
     long("a_destination_dies_in_the_middle_of_its_rebuilds", hosts::a_destination_dies),
     long("masakari_a_a_rebuild_counts_when_it_is_done", masakari::a_rebuild_counts_when_it_is_done),
-    long("masakari_b_e_a_second_attempt_that_succeeds_is_a_success", masakari::a_second_attempt_that_succeeds_is_a_success),
+    long(
+        "masakari_b_e_a_second_attempt_that_succeeds_is_a_success",
+        masakari::a_second_attempt_that_succeeds_is_a_success,
+    ),
     long("masakari_c_more_than_three_at_once", masakari::more_than_three_at_once),
     Case { name: "two_hundred_servers_over_ten_hosts", long: true, size: Size::Large, run: many::two_hundred_servers },
 ];

@@ -29,12 +29,19 @@ enum End {
     Untouched,
 }
 
-const PLAIN: Row = Row { name: "", actions: "[]", metadata: "{}", vm_state: "active", task_state: None, end: End::Runs };
+const PLAIN: Row =
+    Row { name: "", actions: "[]", metadata: "{}", vm_state: "active", task_state: None, end: End::Runs };
 
 const ROWS: &[Row] = &[
     Row { name: "active", ..PLAIN },
     Row { name: "stopped", actions: r#"[{"os-stop":null}]"#, vm_state: "stopped", end: End::Stopped, ..PLAIN },
-    Row { name: "error", actions: r#"[{"os-resetState":{"state":"error"}}]"#, vm_state: "error", end: End::ErrorRuns, ..PLAIN },
+    Row {
+        name: "error",
+        actions: r#"[{"os-resetState":{"state":"error"}}]"#,
+        vm_state: "error",
+        end: End::ErrorRuns,
+        ..PLAIN
+    },
     Row { name: "resized", actions: r#"[{"migrate":{"host":"@victim"}}]"#, vm_state: "resized", ..PLAIN },
     Row { name: "paused", actions: r#"[{"pause":null}]"#, vm_state: "paused", end: End::Stopped, ..PLAIN },
     Row { name: "suspended", actions: r#"[{"suspend":null}]"#, vm_state: "suspended", end: End::Stopped, ..PLAIN },
@@ -115,7 +122,9 @@ pub(super) fn every_state(rig: &Rig) {
         .iter()
         .filter_map(|row| {
             let id = &ids[row.name];
-            let of = |servers: &[Value]| servers.iter().find(|server| server["id"] == id.as_str()).cloned().unwrap_or_default();
+            let of = |servers: &[Value]| {
+                servers.iter().find(|server| server["id"] == id.as_str()).cloned().unwrap_or_default()
+            };
             let hosts = running.get(id).cloned().unwrap_or_default();
             let why = wrong(row.end, &of(&before), &of(&after), &hosts, &victim, &story)?;
             Some(format!("{}: {why}\n      was {}\n      is {}, runs on {hosts:?}", row.name, of(&before), of(&after)))
@@ -158,7 +167,8 @@ fn wrong(end: End, before: &Value, after: &Value, hosts: &[String], victim: &str
 
 fn described(row: &Row, victim: &str, other: &str) -> Value {
     let actions = row.actions.replace("@victim", victim).replace("@other", other);
-    let mut server = json!({ "name": row.name, "host": victim, "vm_state": row.vm_state, "task_state": row.task_state });
+    let mut server =
+        json!({ "name": row.name, "host": victim, "vm_state": row.vm_state, "task_state": row.task_state });
     server["actions"] = serde_json::from_str(&actions).expect("calls");
     server["metadata"] = serde_json::from_str(row.metadata).expect("metadata");
     match row.name {
