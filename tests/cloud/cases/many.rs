@@ -21,8 +21,8 @@ pub(super) fn two_hundred_servers(rig: &Rig) {
     let all = rig.relay.count_since(death.us);
     let first = calls.first().map_or(0, |call| call.us - death.us);
     println!(
-        "    first evacuate {:.1} s after the kill, {} evacuate calls, {all} calls in all",
-        seconds(first),
+        "    first evacuate {} ms after the kill, {} evacuate calls, {all} calls in all",
+        first / 1_000,
         calls.len()
     );
     if let Some(last) = rig.cloud.last_update_s(&ids) {
@@ -31,9 +31,4 @@ pub(super) fn two_hundred_servers(rig: &Rig) {
     rig.assert_moved_once(&death, &ids);
     rig.back(&victim);
     rig.sweep();
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a time to print")]
-fn seconds(us: i64) -> f64 {
-    us as f64 / 1e6
 }

@@ -23,6 +23,9 @@ enum End {
     Stopped,
     /// `error`; its guest runs where Nova says.
     ErrorRuns,
+    /// The same; or left behind, if Nova would have it on no host but the one it was resized from: that still has the old guest
+    /// (`InstanceExists`), and the scheduler does not know.
+    RunsWhereItMay,
     /// Left behind, with a reason in which this stands.
     Left(&'static str),
     /// On no host, and no concern of this incident.
@@ -42,7 +45,13 @@ const ROWS: &[Row] = &[
         end: End::ErrorRuns,
         ..PLAIN
     },
-    Row { name: "resized", actions: r#"[{"migrate":{"host":"@victim"}}]"#, vm_state: "resized", ..PLAIN },
+    Row {
+        name: "resized",
+        actions: r#"[{"migrate":{"host":"@victim"}}]"#,
+        vm_state: "resized",
+        end: End::RunsWhereItMay,
+        ..PLAIN
+    },
     Row { name: "paused", actions: r#"[{"pause":null}]"#, vm_state: "paused", end: End::Stopped, ..PLAIN },
     Row { name: "suspended", actions: r#"[{"suspend":null}]"#, vm_state: "suspended", end: End::Stopped, ..PLAIN },
     Row { name: "rescued", actions: r#"[{"rescue":{}}]"#, vm_state: "rescued", end: End::Stopped, ..PLAIN },
@@ -132,7 +141,7 @@ pub(super) fn every_state(rig: &Rig) {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n    "));
     rig.assert_never_twice();
-    for (name, id) in &ids {
+    for (name, id) in ids.iter().filter(|(name, _)| *name != "resized") {
         assert!(rig.evacuations(id, death.us) <= 1, "{name} was asked to be evacuated more than once");
     }
     rig.back(&victim);
@@ -150,6 +159,10 @@ fn wrong(end: End, before: &Value, after: &Value, hosts: &[String], victim: &str
     let state = |wanted: &str| after["vm_state"] == wanted;
     let is_right = match end {
         End::Runs => is_moved && state("active") && runs_there,
+        End::RunsWhereItMay => {
+            let is_left = || Rig::line(story, id)["state"] == "left-behind" && hosts.is_empty();
+            is_moved && state("active") && runs_there || is_left()
+        }
         End::Stopped => is_moved && state("stopped") && hosts.is_empty(),
         End::ErrorRuns => is_moved && state("error") && runs_there,
         End::Untouched => state("shelved_offloaded") && !story["servers"].to_string().contains(id),
