@@ -10,6 +10,10 @@ use serde_json::Value;
 /// Longest directory in which libvirt's sockets still have legal names (a unix socket's path has 107 bytes).
 const DIRECTORY_BYTES_MAX: usize = 60;
 
+/// Nova's default, in seconds: a compute service that a busy machine keeps from reporting must not count as down meanwhile.
+/// What recovers servers does not wait for it.
+const SERVICE_DOWN_TIME: &str = "60";
+
 /// A running cloud; it is taken down when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Cloud {
@@ -75,6 +79,7 @@ impl Cloud {
             .args(verb)
             .env("CLOUD_DIR", &self.directory)
             .env("CLOUD_HOSTS", &self.names)
+            .env("SERVICE_DOWN_TIME", SERVICE_DOWN_TIME)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());
         let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", self.script.display()));

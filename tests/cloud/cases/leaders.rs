@@ -57,7 +57,7 @@ pub(super) fn killed_at(rig: &Rig, at: At) {
         std::fs::write(&slow, SLOW_BMC).expect("a knob");
     }
     let death = rig.kill(&victim);
-    reach(rig, at, hold, &death, &[&active[..], &[paused.clone()]].concat());
+    reach(rig, at, hold, &death, &[&active[..], std::slice::from_ref(&paused)].concat());
     let leader = rig.daemons.kill_leader();
     println!("    {leader} led, and is dead");
     if let Some(hold) = hold {
