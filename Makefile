@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -47,9 +47,13 @@ cloud-up: ## start the real cloud of the tests, for work by hand
 cloud-down: ## stop it
 	tests/cloud/cloud.sh down
 
-cloud-test: ## the test against it: a host dies under a real Nova
+cloud-test: ## the tests against it: hosts die under a real Nova
 	@scripts/setup.sh test
-	cargo test --workspace --locked --test cloud -- --nocapture
+	cargo test --workspace --locked --test cloud
+
+cloud-test-long: ## the same with all cases: every point at which a leader can die, outages, 200 servers over 10 hosts
+	@scripts/setup.sh test
+	cargo test --workspace --locked --test cloud -- --long
 
 lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint

@@ -3,9 +3,11 @@
 Called by cloud.sh, which lists the verbs and exports the settings. An error is {"error": ...} on stdout and exit 1.
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -18,7 +20,10 @@ CLOUD = Path(os.environ['CLOUD_DIR'])
 KEYSTONE = 'http://127.0.0.1:%s/v3' % os.environ['PORT_BASE']
 # The last microversion in which an evacuated server is started at its destination (2.95 leaves it stopped).
 MICROVERSION = '2.94'
-READY_SECONDS = 180
+READY_SECONDS = 300
+# More at once only wait for each other in nova-conductor.
+PREPARED_AT_ONCE = 6
+FLAVORS = {'vtpm': {'hw:tpm_version': '2.0', 'hw:tpm_model': 'tpm-tis'}}
 # Nova builds one request's servers together; more of them in one request come near its RPC time-out.
 BATCH = 50
 
@@ -98,6 +103,7 @@ class Cloud:
         return [{
             'id': s['id'], 'name': s['name'], 'status': s['status'], 'host': s['OS-EXT-SRV-ATTR:host'],
             'task_state': s['OS-EXT-STS:task_state'], 'power_state': s['OS-EXT-STS:power_state'],
+            'vm_state': s['OS-EXT-STS:vm_state'], 'locked': s['locked'], 'locked_reason': s['locked_reason'],
             'metadata': s['metadata'], 'fault': s.get('fault', {}).get('message'),
         } for s in self.pages('/servers/detail', 'servers', all_tenants='true', **query)]
 
@@ -262,6 +268,59 @@ def boot(args):
     return servers
 
 
+def prepare(args):
+    """Servers in given states. Each is {name, host, vm_state, task_state}, and may have: metadata; flavor, a key of
+    FLAVORS; apart, the name of a group whose members no two hosts may share; actions, bodies of calls to the server,
+    one after the other; ends_on, the host on which the last of them leaves it."""
+    cloud, wanted, lock, groups = Cloud(), json.loads(args.servers), threading.Lock(), {}
+    tiny = cloud.get('/v2/images?name=tiny&status=active', service='image')['images'][0]['id']
+    flavors = {f['name']: f['id'] for f in cloud.get('/flavors')['flavors']}
+    for name in {w.get('flavor', 'tiny') for w in wanted} - set(flavors):
+        flavors[name] = cloud.call('POST', '/flavors', {'flavor': {'name': name, 'ram': 64, 'vcpus': 1, 'disk': 1}}).body['flavor']['id']
+        cloud.call('POST', '/flavors/%s/os-extra_specs' % flavors[name], {'extra_specs': FLAVORS[name]})
+
+    def now(server):
+        s = cloud.get('/servers/' + server)['server']
+        if s['status'] == 'ERROR' and s.get('fault'):
+            raise Hopeless('%s: %s' % (s['name'], s['fault']['message']))
+        return s['OS-EXT-STS:vm_state'], s['OS-EXT-STS:task_state'], s['OS-EXT-SRV-ATTR:host']
+
+    def one(w):
+        body = {'server': {'name': w['name'], 'imageRef': tiny, 'flavorRef': flavors[w.get('flavor', 'tiny')],
+                           'networks': 'none', 'host': w['host'], 'metadata': w.get('metadata', {})}}
+        if 'apart' in w:
+            with lock:
+                if w['apart'] not in groups:
+                    groups[w['apart']] = cloud.call('POST', '/os-server-groups', {'server_group': {
+                        'name': w['apart'], 'policy': 'anti-affinity'}}).body['server_group']['id']
+            body['os:scheduler_hints'] = {'group': groups[w['apart']]}
+        server = cloud.call('POST', '/servers', body).body['server']['id']
+        for action in w.get('actions', []):
+            until('%s to settle' % w['name'], args.timeout, lambda: now(server)[0] != 'building' and now(server)[1] is None)
+            cloud.call('POST', '/servers/%s/action' % server, action) if action != 'DELETE' else cloud.call(
+                'DELETE', '/servers/' + server)
+        end = (w['vm_state'], w['task_state'], w.get('ends_on', w['host']))
+        until('%s to be %s, not %s' % (w['name'], end, now(server)), args.timeout, lambda: now(server) == end)
+        return server
+
+    with concurrent.futures.ThreadPoolExecutor(PREPARED_AT_ONCE) as pool:
+        return dict(zip([w['name'] for w in wanted], pool.map(one, wanted)))
+
+
+def endpoint(args):
+    """Where the catalog's internal interface, which rekindled uses here, finds Nova."""
+    cloud = Cloud()
+    service = cloud.get('/services?type=compute', service='identity')['services'][0]['id']
+    found = cloud.get('/endpoints?interface=internal&service_id=' + service, service='identity')['endpoints'][0]['id']
+    return cloud.call('PATCH', '/endpoints/' + found, {'endpoint': {'url': args.url}}, 'identity').body['endpoint']
+
+
+def revoke(args):
+    token = Path(args.file).read_text().strip()
+    cloud = Cloud()
+    return {'status': cloud.call('DELETE', '/auth/tokens', service='identity', headers={'X-Subject-Token': token}).code}
+
+
 def forced_down(args):
     cloud = Cloud()
     return cloud.call('PUT', '/os-services/' + cloud.service(args.host)['id'], {'forced_down': True}).body['service']
@@ -351,6 +410,9 @@ def arguments():
     verb('evacuate', lambda a: Cloud().call('POST', '/servers/%s/action' % a.server, {'evacuate': {}}).body, 'server')
     verb('delete', delete, 'server*')
     verb('api', api, 'method', 'path', 'body?')
+    verb('prepare', prepare, 'servers')
+    verb('endpoint', endpoint, 'url')
+    verb('revoke', revoke, 'file')
     p = verb('requests', requests)
     p.add_argument('substring', nargs='?', default='')
     return parser.parse_args()

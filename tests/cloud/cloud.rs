@@ -1,5 +1,6 @@
 //! The cloud, by the verbs of `cloud.sh`: each prints JSON.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,17 +10,22 @@ use serde_json::Value;
 /// Longest directory in which libvirt's sockets still have legal names (a unix socket's path has 107 bytes).
 const DIRECTORY_BYTES_MAX: usize = 60;
 
+/// Nova's default, in seconds: a compute service that a busy machine keeps from reporting must not count as down meanwhile.
+/// What recovers servers does not wait for it.
+const SERVICE_DOWN_TIME: &str = "60";
+
 /// A running cloud; it is taken down when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Cloud {
     script: PathBuf,
     directory: PathBuf,
+    names: String,
     pub(crate) status: Value,
 }
 
 impl Cloud {
-    /// Brings it up, installing what is missing; says how long each stage took.
-    pub(crate) fn up() -> Self {
+    /// Brings it up with so many compute hosts, installing what is missing; says how long each stage took.
+    pub(crate) fn up(hosts: usize) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let workspace = root.parent().unwrap_or(root);
         let mut directory = workspace.join("target/cloud");
@@ -27,11 +33,34 @@ impl Cloud {
             directory = PathBuf::from("/var/tmp/rekindle-cloud");
         }
         let script = root.join("cloud/cloud.sh");
-        let mut cloud = Self { script, directory, status: Value::Null };
-        cloud.run(&["down", "--wipe"]);
+        let names = (1..=hosts).map(|number| format!("cmp{number}")).collect::<Vec<_>>().join(" ");
+        let mut cloud = Self { script, directory, names, status: Value::Null };
+        let kept = is_kept() && cloud.directory.join("hosts").exists();
+        if !kept {
+            cloud.run(&["down", "--wipe"]);
+        }
         cloud.status = cloud.run(&["up"]);
+        if kept {
+            cloud.empty();
+        }
         println!("cloud: {}", cloud.status["seconds"]);
         cloud
+    }
+
+    /// Takes what an earlier run left in a cloud that was kept: its daemons, gates and servers.
+    fn empty(&self) {
+        for host in self.host_names() {
+            for knob in ["rekindled", "gate"] {
+                // Most often it is there.
+                let _absent = std::fs::remove_file(self.directory.join("hosts").join(&host).join("knobs").join(knob));
+            }
+            self.host("kill", &host);
+            self.host("start", &host);
+        }
+        for host in self.host_names() {
+            self.run(&["forced-up", &host]);
+        }
+        self.run(&["delete"]);
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -46,7 +75,13 @@ impl Cloud {
     /// Runs a verb that may fail.
     pub(crate) fn attempt(&self, verb: &[&str]) -> Option<Value> {
         let mut command = Command::new(&self.script);
-        command.args(verb).env("CLOUD_DIR", &self.directory).stdin(Stdio::null()).stderr(Stdio::inherit());
+        command
+            .args(verb)
+            .env("CLOUD_DIR", &self.directory)
+            .env("CLOUD_HOSTS", &self.names)
+            .env("SERVICE_DOWN_TIME", SERVICE_DOWN_TIME)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
         let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", self.script.display()));
         if !output.status.success() {
             return None;
@@ -58,7 +93,11 @@ impl Cloud {
         self.run(&["host", verb, host])
     }
 
-    /// The names of the compute hosts.
+    pub(crate) fn host_names(&self) -> Vec<String> {
+        self.names.split(' ').map(str::to_owned).collect()
+    }
+
+    /// The compute hosts as `cloud.sh` describes them.
     pub(crate) fn hosts(&self) -> Vec<Value> {
         self.status["hosts"].as_array().cloned().unwrap_or_default()
     }
@@ -72,9 +111,18 @@ impl Cloud {
         self.run(&verb)
     }
 
+    /// Makes servers in given states (`client.py` says how they are described); their ids, by name.
+    pub(crate) fn prepare(&self, servers: &[Value]) -> BTreeMap<String, String> {
+        let made = self.run(&["prepare", &Value::from(servers).to_string()]);
+        serde_json::from_value(made).expect("names and ids")
+    }
+
+    pub(crate) fn servers(&self) -> Vec<Value> {
+        self.run(&["servers"]).as_array().cloned().unwrap_or_default()
+    }
+
     pub(crate) fn server(&self, id: &str) -> Value {
-        let servers = self.run(&["servers"]);
-        let found = servers.as_array().and_then(|all| all.iter().find(|server| server["id"] == id).cloned());
+        let found = self.servers().into_iter().find(|server| server["id"] == id);
         found.unwrap_or_else(|| panic!("Nova does not list {id}"))
     }
 
@@ -109,17 +157,24 @@ impl Cloud {
         running
     }
 
+    /// On which hosts a guest of each server runs, by their own libvirtds.
+    pub(crate) fn running(&self) -> BTreeMap<String, Vec<String>> {
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for host in self.host_names() {
+            for server in self.domains(&host) {
+                found.entry(server).or_default().push(host.clone());
+            }
+        }
+        found
+    }
+
     /// Each of these servers runs in exactly one libvirtd: the one of the host that Nova names.
     pub(crate) fn assert_domains_match(&self, ids: &[String]) {
+        let (running, servers) = (self.running(), self.servers());
         for id in ids {
-            let named = self.server(id)["host"].as_str().unwrap_or_default().to_owned();
-            let running: Vec<String> = self
-                .hosts()
-                .iter()
-                .filter_map(|host| host["host"].as_str().map(str::to_owned))
-                .filter(|host| self.domains(host).contains(id))
-                .collect();
-            assert_eq!(running, [named], "{id}");
+            let server = servers.iter().find(|server| server["id"] == id.as_str());
+            let named = server.and_then(|server| server["host"].as_str()).unwrap_or_default();
+            assert_eq!(running.get(id).map(Vec::as_slice), Some(&[named.to_owned()][..]), "{id}: {server:?}");
         }
     }
 
@@ -133,7 +188,7 @@ impl Cloud {
     }
 
     /// Waits until a condition holds.
-    pub(crate) fn wait(&self, what: &str, within: Duration, holds: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + within;
         while !holds() {
             assert!(
@@ -149,10 +204,15 @@ impl Cloud {
 
 impl Drop for Cloud {
     fn drop(&mut self) {
-        if std::env::var_os("REKINDLE_KEEP_CLOUD").is_none() && self.attempt(&["down"]).is_none() {
+        if !is_kept() && self.attempt(&["down"]).is_none() {
             eprintln!("cloud.sh down failed: look at {}", self.directory.display());
         }
     }
+}
+
+/// For work on the cases: a cloud that runs is used as it is, and left.
+fn is_kept() -> bool {
+    std::env::var_os("REKINDLE_KEEP_CLOUD").is_some()
 }
 
 /// Nova's times: `2026-11-21T02:13:07.000000`, UTC.

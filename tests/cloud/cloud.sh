@@ -8,8 +8,12 @@
 #   cloud.sh status                         addresses, files, hosts, what runs
 #   cloud.sh host kill|start|off|status H   host.sh says what these do
 #   cloud.sh host adopt H NAME PID          makes a process (rekindled) die with the host
+#   cloud.sh plane stop|start NAME          a service of the control plane: keystone, nova-api, ...
 #   cloud.sh guests H                       the domains in the host's libvirtd
 #   cloud.sh boot N H [--meta K=V]... [--name NAME]     boots N servers there, waits for ACTIVE
+#   cloud.sh prepare JSON                   servers in any state; client.py says what is in it
+#   cloud.sh endpoint URL                   where the catalog's internal interface finds Nova
+#   cloud.sh revoke TOKENFILE               revokes a token
 #   cloud.sh servers [H] | migrations [H] | service H | services | flavors
 #   cloud.sh forced-down H | forced-up H    forced-up: after the host's start; waits until Nova calls it up
 #   cloud.sh evacuate SERVER                one raw evacuate call
@@ -109,18 +113,37 @@ schemas() {
   touch "$ETC/.schemas"
 }
 
-control_plane() {
+# plane_service NAME: starts this part of the control plane, unless it runs.
+plane_service() {
   local nova=(--config-file "$ETC/nova/nova.conf")
-  api keystone "$P_KEYSTONE" keystone.wsgi.api "$WORKERS"
-  api placement "$P_PLACEMENT" placement.wsgi.api "$WORKERS"
-  api glance "$P_GLANCE" glance.wsgi.api 1
-  api nova-api "$P_NOVA" nova.wsgi.osapi_compute "$WORKERS"
-  service neutron "$PYTHON" "$CLOUD_SRC/neutron_stub.py" "$IP" "$P_NEUTRON"
+  case $1 in
+    keystone) api keystone "$P_KEYSTONE" keystone.wsgi.api "$WORKERS" ;;
+    placement) api placement "$P_PLACEMENT" placement.wsgi.api "$WORKERS" ;;
+    glance) api glance "$P_GLANCE" glance.wsgi.api 1 ;;
+    nova-api) api nova-api "$P_NOVA" nova.wsgi.osapi_compute "$WORKERS" ;;
+    neutron) service neutron "$PYTHON" "$CLOUD_SRC/neutron_stub.py" "$IP" "$P_NEUTRON" ;;
+    nova-conductor | nova-scheduler) service "$1" "$CLOUD_VENV/bin/$1" "${nova[@]}" ;;
+    *) die "the control plane has no $1" ;;
+  esac
+}
+
+control_plane() {
+  local name
+  for name in keystone placement glance nova-api neutron; do plane_service "$name"; done
   # Nova's workers log in to Keystone as they start, and end at once if they cannot.
   "$PYTHON" "$CLOUD_SRC/client.py" identities "compute=http://$IP:$P_NOVA/v2.1" "placement=http://$IP:$P_PLACEMENT" \
     "image=http://$IP:$P_GLANCE" "network=http://$IP:$P_NEUTRON" || die "the catalog could not be made; see $LOG"
-  service nova-conductor "$CLOUD_VENV/bin/nova-conductor" "${nova[@]}"
-  service nova-scheduler "$CLOUD_VENV/bin/nova-scheduler" "${nova[@]}"
+  for name in nova-conductor nova-scheduler; do plane_service "$name"; done
+}
+
+# plane stop|start NAME
+plane() {
+  case $1 in
+    start) plane_service "$2" ;;
+    stop) stop "$RUN/$2.pid" 5 ;;
+    *) die "usage: cloud.sh plane stop|start NAME" ;;
+  esac
+  printf '{"%s": "%s"}\n' "$1" "$2"
 }
 
 hosts() {
@@ -208,8 +231,9 @@ case $verb in
     "$PYTHON" "$CLOUD_SRC/describe.py"
     ;;
   host) host "$@" ;;
+  plane) plane "$@" ;;
   guests) "$PYTHON" "$CLOUD_SRC/guests.py" list "$CLOUD_DIR/hosts/${1:?which host?}" ;;
-  boot | servers | migrations | service | services | flavors | forced-down | forced-up | evacuate | delete | api | requests)
+  boot | servers | migrations | service | services | flavors | forced-down | forced-up | evacuate | delete | api | requests | prepare | endpoint | revoke)
     "$PYTHON" "$CLOUD_SRC/client.py" "$verb" "$@"
     ;;
   *)

@@ -94,6 +94,8 @@ state_path = $CLOUD_DIR/nova
 compute_driver = rekindle_fake.RekindleFakeDriver
 service_down_time = $SERVICE_DOWN_TIME
 report_interval = $REPORT_INTERVAL
+shelved_offload_time = -1
+resume_guests_state_on_host_boot = true
 [api_database]
 connection = $(database nova_api)
 [database]

@@ -1,7 +1,8 @@
 //! The daemons under test: the very `rekindled` of this build, one a compute host, spoken to by the command `rekindle`.
 
 use std::cell::RefCell;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,16 +17,21 @@ const ENTRY: &str = env!("CARGO_BIN_EXE_demo");
 /// How long the cluster may take for what needs no failure: forming, reading devices, hearing of guests.
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 
-/// The daemons; they are killed when this is dropped.
+/// Members without guests: they vote and hold the ledger, so that no host's death takes a vote, and whoever leads can die
+/// alone.
+const WITNESSES: [&str; 3] = ["wit1", "wit2", "wit3"];
+
+/// The daemons. Those of the hosts are the cloud's (they live and die with their host); the witnesses are killed when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Daemons {
     directory: PathBuf,
     hosts: Vec<String>,
-    children: RefCell<Vec<(String, Child)>>,
+    witnesses: RefCell<Vec<(String, Child)>>,
 }
 
 impl Daemons {
-    /// Certificates, configuration, one daemon a host.
+    /// Certificates, configuration, one daemon a host, each behind a boot gate from its next start on, and three witnesses.
     pub(crate) fn start(cloud: &Cloud) -> Self {
         let directory = cloud.directory().join("rekindle");
         // What an earlier run left is another cluster's.
@@ -33,15 +39,21 @@ impl Daemons {
             std::fs::remove_dir_all(&directory).expect("an earlier run's directory can be removed");
         }
         std::fs::create_dir_all(&directory).expect("a directory for the daemons");
-        let name = |host: &Value| host["host"].as_str().expect("a host has a name").to_owned();
-        let hosts: Vec<String> = cloud.hosts().iter().map(name).collect();
-        let daemons = Self { directory, hosts, children: RefCell::new(Vec::new()) };
+        let daemons = Self { directory, hosts: cloud.host_names(), witnesses: RefCell::new(Vec::new()) };
         daemons.certify();
+        daemons.clouds_file(cloud);
         for (number, host) in cloud.hosts().iter().enumerate() {
-            daemons.configure(cloud, host, number + 1);
+            let name = host["host"].as_str().unwrap_or_default();
+            let own = format!("system_uuid = {}\n", host["system_uuid"]);
+            let libvirt = format!("[libvirt]\nuri = {}\n", host["libvirt_uri"]);
+            daemons.configure(cloud, name, number + 1, &own, &libvirt);
+            daemons.make_the_hosts(host);
+            cloud.host("start", name);
         }
-        for host in daemons.hosts.clone() {
-            daemons.start_host(cloud, &host);
+        for (number, witness) in WITNESSES.iter().enumerate() {
+            let own = format!("role = \"witness\"\nsystem_uuid = \"00000000-0000-4000-8000-00000000000{number}\"\n");
+            daemons.configure(cloud, witness, daemons.hosts.len() + number + 1, &own, "");
+            daemons.start_witness(witness);
         }
         daemons
     }
@@ -50,27 +62,53 @@ impl Daemons {
         self.directory.join(file).display().to_string()
     }
 
+    fn members(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(String::as_str).chain(WITNESSES)
+    }
+
+    /// rekindle's entry, with the interface at which the relay stands.
+    fn clouds_file(&self, cloud: &Cloud) {
+        let own = cloud.status["rekindle"]["clouds_file"].as_str().unwrap_or_default();
+        let text = std::fs::read_to_string(own).expect("the cloud's file");
+        let text = text.replace("    region_name:", "    interface: internal\n    region_name:");
+        let file = self.path("clouds.yaml");
+        std::fs::write(&file, text).expect("a clouds.yaml");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a mode");
+    }
+
+    /// What the host starts when it boots.
+    fn make_the_hosts(&self, host: &Value) {
+        let name = host["host"].as_str().unwrap_or_default();
+        let knobs = Path::new(host["knobs"].as_str().unwrap_or_default());
+        let daemon = format!("exec '{ENTRY}' rekindled --config '{}'\n", self.path(&format!("{name}.toml")));
+        let gate = format!("exec '{ENTRY}' rekindle --socket '{}' gate wait\n", self.path(&format!("{name}.sock")));
+        std::fs::write(knobs.join("rekindled"), daemon).expect("a knob");
+        std::fs::write(knobs.join("gate"), gate).expect("a knob");
+    }
+
     fn certify(&self) {
         let (pki, tls) = (self.path("pki"), self.path("tls"));
         self.command(&["pki", "init", "--cluster", "cloudtest", "--dir", &pki]);
         for host in &self.hosts {
             self.command(&["pki", "issue", host, "--dir", &pki, "--out", &tls]);
         }
+        for witness in WITNESSES {
+            self.command(&["pki", "issue", "--role", "witness", witness, "--dir", &pki, "--out", &tls]);
+        }
         self.command(&["pki", "issue", "--role", "operator", "tester", "--dir", &pki, "--out", &tls]);
     }
 
-    fn configure(&self, cloud: &Cloud, host: &Value, number: usize) {
-        let name = host["host"].as_str().unwrap_or_default();
-        let seeds: Vec<String> = (1..=self.hosts.len()).map(|number| format!("\"127.0.71.{number}:7946\"")).collect();
-        let voters: Vec<String> = self.hosts.iter().map(|host| format!("\"{host}\"")).collect();
+    fn configure(&self, cloud: &Cloud, name: &str, number: usize, own: &str, libvirt: &str) {
+        let quoted = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+        let seeds = quoted(&mut (1..=self.members().count()).map(|number| format!("\"127.0.71.{number}:7946\"")));
+        let voters = quoted(&mut WITNESSES.iter().map(|name| format!("\"{name}\"")));
         let mut text = format!(
             r#"[member]
 host = "{name}"
 listen = "127.0.71.{number}:7946"
 state_dir = "{state}"
 admin_socket = "{socket}"
-system_uuid = {uuid}
-[cluster]
+{own}[cluster]
 name = "cloudtest"
 seeds = [{seeds}]
 voters = [{voters}]
@@ -79,23 +117,17 @@ tls = {{ ca = "{ca}", cert = "{tls}/{name}.pem", key = "{tls}/{name}.key" }}
 local_disk = "rebuild"
 [nova]
 cloud = {cloud_name}
-clouds_file = {clouds_file}
+clouds_file = "{clouds_file}"
 timeout = "30s"
-[libvirt]
-uri = {uri}
-[log]
+{libvirt}[log]
 target = "stderr"
 "#,
             state = self.path(&format!("{name}-state")),
             socket = self.path(&format!("{name}.sock")),
-            uuid = host["system_uuid"],
-            seeds = seeds.join(", "),
-            voters = voters.join(", "),
             ca = self.path("pki/ca.pem"),
             tls = self.path("tls"),
             cloud_name = cloud.status["rekindle"]["cloud"],
-            clouds_file = cloud.status["rekindle"]["clouds_file"],
-            uri = host["libvirt_uri"],
+            clouds_file = self.path("clouds.yaml"),
         );
         for other in cloud.hosts() {
             let bmc = &other["bmc"];
@@ -109,25 +141,37 @@ target = "stderr"
         std::fs::write(self.path(&format!("{name}.toml")), text).expect("a configuration file");
     }
 
-    /// Starts a host's daemon and makes it die with the host.
-    pub(crate) fn start_host(&self, cloud: &Cloud, host: &str) {
+    pub(crate) fn start_witness(&self, name: &str) {
         let log =
-            File::options().create(true).append(true).open(self.path(&format!("{host}.log"))).expect("a log file");
+            File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).expect("a log file");
         let child = Command::new(ENTRY)
-            .args(["rekindled", "--config", &self.path(&format!("{host}.toml"))])
+            .args(["rekindled", "--config", &self.path(&format!("{name}.toml"))])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("rekindled starts");
-        cloud.run(&["host", "adopt", host, "rekindled", &child.id().to_string()]);
-        let mut children = self.children.borrow_mut();
-        // The one before it died with its host.
-        for (_, dead) in children.iter_mut().filter(|(name, _)| name == host) {
-            let _status = dead.wait();
+        self.witnesses.borrow_mut().push((name.to_owned(), child));
+    }
+
+    pub(crate) fn start_dead_witnesses(&self) {
+        for name in WITNESSES {
+            if !self.witnesses.borrow().iter().any(|(alive, _)| alive == name) {
+                self.start_witness(name);
+            }
         }
-        children.retain(|(name, _)| name != host);
-        children.push((host.to_owned(), child));
+    }
+
+    /// Kills the daemon that leads; its name.
+    pub(crate) fn kill_leader(&self) -> String {
+        let leader =
+            self.wait("a leader", SETTLED_WITHIN, || Some(self.ask(&["status"])?["leader"].as_str()?.to_owned()));
+        let mut witnesses = self.witnesses.borrow_mut();
+        let at = witnesses.iter().position(|(name, _)| *name == leader);
+        let (name, mut child) = witnesses.remove(at.unwrap_or_else(|| panic!("{leader} leads, and is no witness")));
+        child.kill().expect("a daemon can be killed");
+        let _status = child.wait();
+        name
     }
 
     /// Runs the command; what it printed, or what it said and its exit code.
@@ -153,16 +197,15 @@ target = "stderr"
         self.attempt(arguments).unwrap_or_else(|words| panic!("rekindle {}: {words}", arguments.join(" ")))
     }
 
-    /// A member whose daemon lives.
+    /// A witness whose daemon lives.
     fn socket(&self) -> String {
-        let mut children = self.children.borrow_mut();
-        let mut newest_first = children.iter_mut().rev();
-        let alive = newest_first.find_map(|(host, child)| matches!(child.try_wait(), Ok(None)).then_some(host));
-        let host = alive.expect("a daemon lives");
-        self.path(&format!("{host}.sock"))
+        let mut witnesses = self.witnesses.borrow_mut();
+        let alive = witnesses.iter_mut().find_map(|(name, child)| matches!(child.try_wait(), Ok(None)).then_some(name));
+        let name = alive.expect("a witness lives");
+        self.path(&format!("{name}.sock"))
     }
 
-    fn ask(&self, arguments: &[&str]) -> Option<Value> {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Option<Value> {
         let socket = self.socket();
         let mut all = vec!["--socket", socket.as_str()];
         all.extend(arguments);
@@ -187,7 +230,8 @@ target = "stderr"
 
     /// Gives the roster, and arms: from here on the daemons act.
     pub(crate) fn arm(&self) {
-        let lines: Vec<String> = self.hosts.iter().map(|host| format!("[[host]]\nhost = \"{host}\"\n")).collect();
+        let mut lines: Vec<String> = self.hosts.iter().map(|host| format!("[[host]]\nhost = \"{host}\"\n")).collect();
+        lines.extend(WITNESSES.iter().map(|name| format!("[[host]]\nhost = \"{name}\"\nrole = \"witness\"\n")));
         let (roster, ca) = (self.path("roster.toml"), self.path("pki/ca.pem"));
         std::fs::write(&roster, lines.concat()).expect("a roster file");
         let seconds = SETTLED_WITHIN.as_secs();
@@ -196,7 +240,7 @@ target = "stderr"
         assert_eq!(self.order_refused(&["arm", "--reason", "cloud test"], seconds), None);
     }
 
-    fn wait<T>(&self, what: &str, within: Duration, look: impl Fn() -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, within: Duration, look: impl Fn() -> Option<T>) -> T {
         let deadline = Instant::now() + within;
         loop {
             if let Some(found) = look() {
@@ -216,7 +260,7 @@ target = "stderr"
     }
 
     fn print_logs(&self) {
-        for host in &self.hosts {
+        for host in WITNESSES {
             let log = std::fs::read_to_string(Path::new(&self.path(&format!("{host}.log")))).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             println!("--- {host} ---");
@@ -237,29 +281,50 @@ target = "stderr"
 
     /// Until `rekindle why` says that its servers would be recovered.
     pub(crate) fn wait_protected(&self, host: &str) {
-        self.wait(&format!("{host} to be protected"), SETTLED_WITHIN, || {
-            let why = self.ask(&["why", host])?;
-            (why["protected"] == true).then_some(())
-        });
+        self.wait(&format!("{host} to be protected"), SETTLED_WITHIN, || self.is_protected(host).then_some(()));
     }
 
-    /// Until the newest incident of that host is recovered; its story.
-    pub(crate) fn wait_recovered(&self, host: &str, within: Duration) -> Value {
+    pub(crate) fn is_protected(&self, host: &str) -> bool {
+        self.ask(&["why", host]).is_some_and(|why| why["protected"] == true)
+    }
+
+    /// The number of the newest incident, 0 if there was none.
+    pub(crate) fn newest_incident(&self) -> u64 {
+        self.wait("the list of incidents", SETTLED_WITHIN, || {
+            let lines = self.incidents()?;
+            Some(lines.iter().filter_map(|line| line["id"].as_u64()).max().unwrap_or(0))
+        })
+    }
+
+    /// The phase of that host's incident that is newer than `after`, if there is one.
+    pub(crate) fn phase(&self, host: &str, after: u64) -> Option<String> {
+        let lines = self.incidents()?;
+        let newer = |line: &&Value| line["host"] == host && line["id"].as_u64() > Some(after);
+        Some(lines.iter().find(newer)?["phase"].as_str()?.to_owned())
+    }
+
+    fn incidents(&self) -> Option<Vec<Value>> {
+        let incidents = self.ask(&["incident"])?;
+        incidents.as_array().or_else(|| incidents["incidents"].as_array()).cloned()
+    }
+
+    /// Until the incident of that host that is newer than `after` is recovered; its story.
+    pub(crate) fn wait_recovered(&self, host: &str, after: u64, within: Duration) -> Value {
         let id = self.wait(&format!("the recovery of {host}"), within, || {
-            let incidents = self.ask(&["incident"])?;
-            let lines = incidents.as_array().or_else(|| incidents["incidents"].as_array())?.clone();
-            let line = lines.iter().find(|line| line["host"] == host && line["phase"] == "recovered")?;
-            line["id"].as_u64()
+            let newer = |line: &&Value| line["host"] == host && line["id"].as_u64() > Some(after);
+            let lines = self.incidents()?;
+            lines.iter().filter(newer).find(|line| line["phase"] == "recovered")?["id"].as_u64()
         });
-        let doc = self.ask(&["incident", &id.to_string()]).expect("the incident's story");
-        if doc["story"].is_array() { doc } else { doc["incident"].clone() }
+        self.wait("the incident's story", SETTLED_WITHIN, || {
+            let doc = self.ask(&["incident", &id.to_string()])?;
+            Some(if doc["story"].is_array() { doc } else { doc["incident"].clone() })
+        })
     }
 }
 
 impl Drop for Daemons {
     fn drop(&mut self) {
-        for (_, child) in self.children.borrow_mut().iter_mut() {
-            // Those that died with their host are only waited for.
+        for (_, child) in self.witnesses.borrow_mut().iter_mut() {
             let _already_dead = child.kill();
             let _status = child.wait();
         }

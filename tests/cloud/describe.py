@@ -66,6 +66,7 @@ def cloud():
         'admin': {'clouds_file': str(CLOUD / 'clouds.yaml'), 'cloud': 'admin'},
         'rekindle': {'clouds_file': str(CLOUD / 'rekindle-clouds.yaml'), 'cloud': 'rekindle'},
         'auth_url': 'http://127.0.0.1:%s/v3' % os.environ['PORT_BASE'],
+        'nova': '127.0.0.1:%d' % (int(os.environ['PORT_BASE']) + 774),
         'seconds': json.loads(text(CLOUD / 'run' / 'stages.json') or '{}'),
         'processes': processes(CLOUD / 'run'),
         'hosts': [host(h) for h in HOSTS],

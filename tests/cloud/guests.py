@@ -5,10 +5,12 @@ and are shared by all its clients, while at least one is open). So:
 
 * what is on the host's disk, and outlives its death, is one file per guest, `guests/UUID.json`;
 * `guests.py keep HOST_DIR` runs beside libvirtd for as long as the host lives, holds the connection that keeps the
-  domains, and makes them from those files when the host starts, as libvirt's autostart would;
+  domains, and makes them from those files when the host starts: running, as libvirt's autostart would, or, on a host
+  with a boot gate (`knobs/gate`), defined only;
 * the compute driver (rekindle_fake.py) writes the files, and defines and destroys the domains.
 
 `guests.py list HOST_DIR` prints the domains as JSON, read from libvirtd as any other client would.
+`guests.py watch FILE HOST_DIR...` looks for guests that run on two hosts at once; each is a line in FILE.
 """
 import json
 import os
@@ -34,6 +36,8 @@ DOMAIN = """<domain type='test'>
 </domain>
 """
 DISK_BYTES = 1 << 20
+# Between two looks of the watcher: a moment in which a guest runs twice has to be longer than that to be seen.
+WATCH_SECONDS = 0.2
 # How long the keeper waits for its libvirtd.
 START_SECONDS = 60
 
@@ -115,11 +119,24 @@ class Guests:
             elif not running and domain.isActive():
                 domain.destroy()
 
-    def is_running(self, uuid):
-        """Whether libvirt runs it; None when libvirt does not know it."""
+    def set_paused(self, uuid, paused):
+        """Pauses a running guest, or lets it go on. A host that starts anew starts it running."""
+        with connected(self.host_dir) as conn:
+            domain = conn.lookupByUUIDString(uuid)
+            if paused:
+                domain.suspend()
+            else:
+                domain.resume()
+
+    def state(self, uuid):
+        """`running`, `paused` or `off`; None when libvirt does not know it."""
         with connected(self.host_dir) as conn:
             domain = lookup(conn, uuid)
-            return None if domain is None else bool(domain.isActive())
+            if domain is None:
+                return None
+            if not domain.isActive():
+                return 'off'
+            return 'paused' if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED else 'running'
 
 
 class connected:
@@ -167,9 +184,11 @@ def keep(host_dir):
     # The test driver starts with a running domain of its own.
     conn.lookupByName('test').destroy()
     conn.lookupByName('test').undefine()
+    # Behind a boot gate no guest starts by itself: nova-compute, when it has cleaned up, starts those that are still its.
+    gated = os.path.exists(os.path.join(host_dir, 'knobs', 'gate'))
     guests = Guests(host_dir)
     for uuid, guest in guests.on_disk().items():
-        guests.define(conn, uuid, guest)
+        guests.define(conn, uuid, {**guest, 'running': guest['running'] and not gated})
     with open(os.path.join(host_dir, 'libvirt', 'run', 'ready'), 'w'):
         pass
     # Ends when libvirtd does, and with it the host's namespace.
@@ -180,11 +199,42 @@ def keep(host_dir):
 
 def list_domains(host_dir):
     with connected(host_dir) as conn:
-        return [{'uuid': d.UUIDString(), 'name': d.name(), 'running': bool(d.isActive())}
-                for d in conn.listAllDomains()]
+        return [{'uuid': d.UUIDString(), 'name': d.name(), 'running': bool(d.isActive()),
+                 'paused': d.state()[0] == libvirt.VIR_DOMAIN_PAUSED} for d in conn.listAllDomains()]
+
+
+def running(host_dirs):
+    """Which hosts run each guest, by their libvirtds; a host that does not answer runs none."""
+    found = {}
+    for host_dir in host_dirs:
+        try:
+            for domain in list_domains(host_dir):
+                if domain['running'] and not domain['paused']:
+                    found.setdefault(domain['uuid'], set()).add(os.path.basename(host_dir))
+        except libvirt.libvirtError:
+            pass
+    return found
+
+
+def watch(path, host_dirs):
+    """The hosts are asked one after the other: a guest that moved between two answers is not there at a second look.
+    Ends when whoever started it has ended."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        first = {uuid: hosts for uuid, hosts in running(host_dirs).items() if len(hosts) > 1}
+        if first:
+            second = running(host_dirs)
+            for uuid, hosts in first.items():
+                both = hosts & second.get(uuid, set())
+                if len(both) > 1:
+                    with open(path, 'a') as f:
+                        f.write('%.1f %s runs on %s\n' % (time.time(), uuid, ' and '.join(sorted(both))))
+        time.sleep(WATCH_SECONDS)
 
 
 def main():
+    if sys.argv[1] == 'watch':
+        return watch(sys.argv[2], sys.argv[3:])
     verb, host_dir = sys.argv[1:3]
     if verb == 'keep':
         keep(host_dir)
@@ -195,7 +245,7 @@ def main():
             print(json.dumps({'error': 'no answer from libvirtd: %s' % e}))
             sys.exit(1)
     else:
-        sys.exit('usage: guests.py keep|list HOST_DIR')
+        sys.exit('usage: guests.py keep|list HOST_DIR, or watch FILE HOST_DIR...')
 
 
 if __name__ == '__main__':

@@ -7,6 +7,8 @@
 #   host.sh start HOST            power on if it is off; starts what a booting machine starts
 #   host.sh kill HOST             its kernel died: all its processes end at once; its BMC goes on saying "on"
 #   host.sh off HOST              power off, as its BMC does it: the same, and the BMC says "off"
+#                                 (knobs/rekindled and knobs/gate, if they are there: the commands of its daemon, and of a
+#                                 boot gate before guests and nova-compute)
 #   host.sh adopt HOST NAME PID   makes a running process one of the host's, so that it dies with it
 #
 # In $CLOUD_DIR/hosts/HOST: pids/NAME.pid; power ("on" or "off"); power.log, lines of "NANOSECONDS EVENT" (unix time),
@@ -85,6 +87,7 @@ start() {
   [[ $(<"$DIR/power") == on ]] || { echo on >"$DIR/power"; note "power on"; }
   if ! alive "$DIR/pids/libvirt.pid"; then
     note start
+    cat /proc/sys/kernel/random/uuid >"$DIR/boot_id"
     rm -rf "$DIR"/libvirt/run/*
     launch "$DIR/pids/libvirt.pid" "$LOG/libvirt-$HOST.log" \
       unshare --pid --fork --kill-child --mount --propagation private --mount-proc "$CLOUD_SRC/host.sh" inside "$HOST"
@@ -92,8 +95,32 @@ start() {
   local i
   for i in {1..300}; do [[ -e $DIR/libvirt/run/ready ]] && break; sleep 0.1; done
   [[ -e $DIR/libvirt/run/ready ]] || die "libvirtd of $HOST did not come up; see $LOG/libvirt-$HOST.log"
+  [[ ! -e $DIR/knobs/rekindled ]] || launch "$DIR/pids/rekindled.pid" "$LOG/rekindled-$HOST.log" "$CLOUD_SRC/host.sh" rekindled "$HOST"
+  if [[ ! -e $DIR/knobs/gate ]]; then
+    compute
+  elif ! alive "$DIR/pids/nova-compute.pid"; then
+    launch "$DIR/pids/gate.pid" "$LOG/gate-$HOST.log" "$CLOUD_SRC/host.sh" gate "$HOST"
+  fi
+}
+
+compute() {
   launch "$DIR/pids/nova-compute.pid" "$LOG/nova-compute-$HOST.log" \
     "$CLOUD_VENV/bin/nova-compute" --config-file "$ETC/nova/nova.conf" --config-file "$ETC/nova/$HOST.conf"
+}
+
+# The host as its own daemon sees it: its boot, and that systemd starts nova-compute behind rekindle's boot gate.
+as_the_host() {
+  mkdir -p "$DIR"/gate/{run,systemd/nova-compute.service.requires} /run/rekindle-gate /etc/systemd/system
+  touch "$DIR"/gate/systemd/{nova-compute.service,nova-compute.service.requires/rekindle-gate.service}
+  [[ -e $DIR/knobs/gate ]] && mount --bind "$DIR/gate/systemd" /etc/systemd/system
+  mount --bind "$DIR/gate/run" /run/rekindle-gate
+  mount --bind "$DIR/boot_id" /proc/sys/kernel/random/boot_id
+}
+
+# As systemd has it: what waits at the gate starts when the gate's command has ended well, and not before.
+gate() {
+  until bash "$DIR/knobs/gate"; do sleep 1; done
+  compute
 }
 
 kill_all() {
@@ -118,6 +145,13 @@ adopt() {
 
 case $VERB in
   inside) inside ;;
+  # In a mount namespace of their own.
+  rekindled | gate)
+    if [[ ${3:-} != within ]]; then exec unshare --mount --propagation private "$CLOUD_SRC/host.sh" "$VERB" "$HOST" within; fi
+    as_the_host
+    [[ $VERB == rekindled ]] && exec bash "$DIR/knobs/rekindled"
+    gate
+    ;;
   configure | bmc) "$VERB" ;;
   start | off | adopt | kill)
     # One at a time per host; whoever it starts does not inherit the lock.

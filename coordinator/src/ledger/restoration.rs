@@ -131,6 +131,12 @@ pub struct Restoration {
     pub refused_for_good: bool,
 }
 
+/// How Nova refuses an operation for a kind of server: a vTPM, encrypted memory, vDPA ports.
+const NOT_SUPPORTED_FOR: &str = "Operation 'evacuate' not supported for";
+
+/// How it refuses one for accelerators.
+const NOT_SUPPORTED_WITH: &str = "Feature not supported with instances that";
+
 /// What Nova's refusal of an evacuate call means for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -143,10 +149,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// By Nova's own words: `409: …`. A conflict that is about no state is about the server itself.
+    /// By Nova's own words: `409: …`. A conflict that is about no state is about the server itself; so is a bad request that
+    /// is not supported for servers of its kind (Nova 34 answers 400 for a vTPM: `Operation 'evacuate' not supported for
+    /// vTPM-enabled instance`).
     #[must_use]
     pub fn of(why: &Text) -> Self {
         let text = why.as_str();
+        if text.starts_with("400") && (text.contains(NOT_SUPPORTED_FOR) || text.contains(NOT_SUPPORTED_WITH)) {
+            return Self::ForGood;
+        }
         match (text.starts_with("409"), text.contains("task_state"), text.contains("vm_state")) {
             (true, true, _) => Self::Task,
             (true, false, false) => Self::ForGood,
@@ -256,4 +267,27 @@ pub enum RestoreCommand {
 #[must_use]
 pub fn lock_reason(cluster: &ClusterName, incident: IncidentId) -> Text {
     Text::new(format!("rekindle {cluster}: incident {incident}, being recovered"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn novas_refusals_are_told_apart_by_its_own_words() {
+        for (words, means) in [
+            (
+                "400: HTTP 400: Operation 'evacuate' not supported for vTPM-enabled instance (d70d6ea9).",
+                Refusal::ForGood,
+            ),
+            ("400: HTTP 400: Feature not supported with instances that have accelerators.", Refusal::ForGood),
+            ("400: HTTP 400: Compute service of cmp2 is still in use.", Refusal::MayPass),
+            ("409: HTTP 409: Feature not supported until computes have not been updated.", Refusal::ForGood),
+            ("409: HTTP 409: Cannot 'evacuate' instance d70d6ea9 while it is in task_state rebuilding", Refusal::Task),
+            ("409: HTTP 409: Cannot 'evacuate' instance d70d6ea9 while it is in vm_state paused", Refusal::MayPass),
+            ("500: HTTP 500: Unexpected API Error.", Refusal::MayPass),
+        ] {
+            assert_eq!(Refusal::of(&words.into()), means, "{words}");
+        }
+    }
 }

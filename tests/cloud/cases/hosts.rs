@@ -1,0 +1,100 @@
+//! Hosts that do not stay dead, and hosts that die in the middle of somebody else's recovery.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::relay::{Like, Side};
+use crate::rig::{RECOVERED_WITHIN, Rig, server};
+
+const SERVERS: usize = 5;
+
+/// A guest that takes so long to be rebuilt can be met under way.
+const SLOW_SPAWN: &str = "test:spawn-seconds=10";
+
+/// Somebody powers the dead host on in the middle: it is switched off again, its servers are recovered all the same.
+pub(super) fn powered_on_by_hand(rig: &Rig) {
+    let (victim, _) = rig.victim();
+    let ids = rig.active(SERVERS, &victim, &[]);
+    let hold = rig.relay.hold(Side::Call, Like::EVACUATE, 3);
+    let death = rig.kill(&victim);
+    rig.relay.wait_reached(hold, RECOVERED_WITHIN);
+    let first = rig.cloud.power_off_us(&victim).expect("it was fenced");
+    rig.cloud.host("start", &victim);
+    rig.cloud.wait("a second power off", Duration::from_secs(120), || {
+        rig.cloud.power_off_us(&victim).is_some_and(|off| off > first)
+    });
+    rig.relay.release(hold);
+    rig.recovered(&death);
+    rig.assert_active_elsewhere(&death, &ids);
+    rig.back(&victim);
+    rig.sweep();
+}
+
+/// A destination dies in the middle of its rebuilds: two incidents at once, and each server runs once in the end.
+pub(super) fn a_destination_dies(rig: &Rig) {
+    let (victim, others) = rig.victim();
+    let ids = rig.active(SERVERS, &victim, &[SLOW_SPAWN]);
+    let death = rig.kill(&victim);
+    let mut second = None;
+    rig.cloud.wait("a rebuild under way", RECOVERED_WITHIN, || {
+        let under_way = rig.cloud.migrations(&victim);
+        let to = under_way
+            .iter()
+            .filter(|one| one["status"] == "pre-migrating")
+            .find_map(|one| one["dest_compute"].as_str());
+        second = to.map(str::to_owned);
+        second.is_some()
+    });
+    let second = second.expect("a destination");
+    println!("    {second} dies as well");
+    let other_death = rig.kill_now(&second);
+    rig.recovered(&other_death);
+    rig.recovered(&crate::rig::Death { after: death.after, ..death.clone() });
+    rig.assert_active_elsewhere(&other_death, &ids);
+    rig.assert_active_elsewhere(&death, &ids);
+    let last = others.iter().find(|host| **host != second).expect("one is left");
+    assert!(ids.iter().all(|id| rig.cloud.server(id)["host"] == last.as_str()));
+    rig.back(&victim);
+    rig.back(&second);
+    rig.sweep();
+}
+
+/// Claims and spawns that fail on one host succeed on the other; what fits nowhere is left behind, and says why.
+pub(super) fn refusals(rig: &Rig) {
+    let (victim, others) = rig.victim();
+    let (bad, both) = (&others[0], others.join(" "));
+    let with = |name: &str, metadata: Value| {
+        let mut server = server(name, &victim, "active", json!([]));
+        server["metadata"] = metadata;
+        server
+    };
+    let mut servers = vec![
+        with("claim-fails-once", json!({ "test:fail-claim-on": bad })),
+        with("spawn-fails-once", json!({ "test:fail-spawn-on": bad })),
+        with("claim-fails-everywhere", json!({ "test:fail-claim-on": both })),
+    ];
+    for (name, host) in [("apart-1", &victim), ("apart-2", &others[0]), ("apart-3", &others[1])] {
+        let mut member = server(name, host, "active", json!([]));
+        member["apart"] = "apart".into();
+        servers.push(member);
+    }
+    let ids = rig.prepared(&victim, &servers);
+    let death = rig.kill(&victim);
+    let story = rig.recovered(&death);
+    for name in ["claim-fails-once", "spawn-fails-once"] {
+        let line = Rig::line(&story, &ids[name]);
+        println!("    {name}: {line}");
+        assert_eq!(line["state"], "recovered", "{line}");
+    }
+    rig.assert_active_elsewhere(&death, &[ids["claim-fails-once"].clone()]);
+    for name in ["claim-fails-everywhere", "apart-1"] {
+        let line = Rig::line(&story, &ids[name]);
+        println!("    {name}: {line}");
+        assert_eq!(line["state"], "left-behind", "{line}");
+        assert!(line["reason"].as_str().is_some_and(|why| !why.is_empty()), "{line}");
+    }
+    rig.assert_never_twice();
+    rig.back(&victim);
+    rig.sweep();
+}
