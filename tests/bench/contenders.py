@@ -191,8 +191,9 @@ class Masakari:
                 'name': host, 'type': 'COMPUTE', 'control_attributes': 'SSH'}})
 
     def call(self, method, path, body=None):
+        # 1.0: from 1.1 on, a look at a notification is a call to the engine, and waits for it.
         answer = self.rig.client.http(method, self.url + path, body, {
-            'X-Auth-Token': self.cloud.token, 'OpenStack-API-Version': 'instance-ha 1.3'})
+            'X-Auth-Token': self.cloud.token, 'OpenStack-API-Version': 'instance-ha 1.0'})
         if answer.code >= 400:
             raise self.rig.client.Failure('Masakari: %s %s: %d %s' % (method, path, answer.code, answer.body))
         return answer.body

@@ -32,6 +32,7 @@ def arguments():
     parser.add_argument('--binaries', default='release', help='of which build: release, debug')
     parser.add_argument('--json', default=str(REPO / 'target' / 'bench-recovery.json'))
     parser.add_argument('--append', action='store_true', help='add to the runs that the JSON holds')
+    parser.add_argument('--keep', action='store_true', help='use the cloud that an earlier --keep left running, and leave it so')
     parser.add_argument('--report', action='store_true', help='measure nothing: table, plot and targets from the JSON')
     return parser.parse_args()
 
@@ -116,11 +117,12 @@ def main():
             doc = json.load(f)
     if not args.report:
         rigs.settings(args.hosts)
-        rig = rigs.Rig(VICTIM)
+        rig = rigs.Rig(VICTIM, fresh=not args.keep)
         try:
             rounds(args, rig, doc)
         finally:
-            rig.verb('down')
+            if not args.keep:
+                rig.verb('down')
     report.write(doc, args.json)
     sys.exit(0 if report.show(doc) else 1)
 

@@ -48,9 +48,10 @@ def say(text):
 
 
 class Rig:
-    def __init__(self, victim):
+    def __init__(self, victim, fresh=True):
         self.victim, self.directory = victim, Path(os.environ['CLOUD_DIR'])
-        self.verb('down', '--wipe')
+        if fresh:
+            self.verb('down', '--wipe')
         self.status = self.verb('up')
         sys.path.insert(0, str(HERE.parent / 'cloud'))
         import client  # settles CLOUD_DIR when it is loaded
