@@ -3,34 +3,33 @@
 //! An act that changes the world (power off, force down, evacuate, stop, start) is an *order*: a type without public
 //! constructor, built only from the proofs it needs. What is merely read needs none.
 
-use std::collections::BTreeMap;
+mod event;
+mod nova;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
-use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaAggregate, NovaError,
-    NovaMigration, NovaServer, NovaService, StopReason, Text, Watchdog,
+    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, StopReason, Text,
+    Watchdog,
 };
-use rekindle_proto::id::{
-    BootId, CallId, HostName, Incarnation, IncidentId, LogIndex, MemberId, PathName, ServerId, Term,
-};
+use rekindle_proto::id::{BootId, CallId, HostName, Incarnation, LogIndex, MemberId, PathName, ServerId, Term};
 use rekindle_proto::message::Message;
 use rekindle_proto::notification::Notification;
-use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::CapacityQuestion;
 use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
     DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
 };
-use crate::recovery::Lookup;
 use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
+
+pub use event::Event;
+pub use nova::{NovaAnswer, NovaRead};
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -384,108 +383,4 @@ pub enum WatchdogOrder {
     Stop,
     /// Disarm it: the ledger no longer counts on it.
     Disarm,
-}
-
-/// A question to Nova that changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NovaRead {
-    /// The compute service of a host. Answered by [`NovaAnswer::Service`].
-    Service(HostName),
-    /// All servers of a host, all pages. Answered by [`NovaAnswer::Servers`].
-    Servers(HostName),
-    /// All migration records that name a host at either end, all pages. Answered by [`NovaAnswer::Migrations`].
-    Migrations(HostName),
-    /// All migration records of one server. Answered by [`NovaAnswer::Migrations`].
-    MigrationsOf(ServerId),
-    /// One server. Answered by [`NovaAnswer::Server`].
-    Server(ServerId),
-    /// What a rule of the selection needs. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
-    /// [`NovaAnswer::Aggregates`].
-    Look {
-        /// Whose servers are selected.
-        host: HostName,
-        /// What.
-        lookup: Lookup,
-    },
-    /// Placement, and what the loss of hosts would mean by it. The adapter reads, and answers by
-    /// [`crate::capacity::examine`], which may take seconds, beside the loop. Answered by [`NovaAnswer::Capacity`], within
-    /// [`crate::CAPACITY_WITHIN`].
-    Capacity(CapacityQuestion),
-}
-
-/// What Nova said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NovaAnswer {
-    /// The service; `None`: Nova has no compute service of that host. Also answers [`Output::ForceDown`].
-    Service(Option<NovaService>),
-    /// The servers.
-    Servers(Vec<NovaServer>),
-    /// The migration records.
-    Migrations(Vec<NovaMigration>),
-    /// The server; `None`: deleted.
-    Server(Option<NovaServer>),
-    /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.
-    Accepted,
-    /// The properties of an image, only keys that a rule names; `None`: there is no such image any more.
-    Image(Option<BTreeMap<String, Text>>),
-    /// The name of a project; `None`: there is no such project any more.
-    Project(Option<Text>),
-    /// The aggregates of the host.
-    Aggregates(Vec<NovaAggregate>),
-    /// The estimate, or why the question has no answer.
-    Capacity(Result<Box<CapacityDoc>, Text>),
-}
-
-/// A change worth a log line and a metric. One per change of phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// An incident (or a suspicion) changed phase.
-    Phase {
-        /// Its number, once the ledger has given one.
-        incident: Option<IncidentId>,
-        /// Which change of it, from 1; 0 before the ledger knows of it.
-        number: u32,
-        /// The host.
-        host: HostName,
-        /// The phase it is in now.
-        phase: Phase,
-        /// The evidence, or the reason.
-        text: Text,
-    },
-    /// A member's state in gossip changed.
-    Member {
-        /// Its name, if known.
-        host: Option<HostName>,
-        /// Its id.
-        member: MemberId,
-        /// `alive`, `suspect`, `down`.
-        state: &'static str,
-    },
-    /// We gained or lost leadership.
-    Leader {
-        /// The term.
-        term: Term,
-        /// Who leads.
-        leader: Option<HostName>,
-        /// Whether it is us.
-        us: bool,
-    },
-    /// A server moved, was given up, or an attempt failed.
-    Server {
-        /// The incident.
-        incident: IncidentId,
-        /// Which.
-        server: ServerId,
-        /// What.
-        text: Text,
-        /// Whether a person should look.
-        bad: bool,
-    },
-    /// A margin shrinks: something is refused, late, or held back.
-    Warning {
-        /// About which host, if one.
-        host: Option<HostName>,
-        /// What.
-        text: Text,
-    },
 }

@@ -1,0 +1,61 @@
+//! What Nova is asked that changes nothing, and what it says.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::capacity::CapacityDoc;
+use rekindle_proto::fact::{NovaAggregate, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::id::{HostName, ServerId};
+use serde::{Deserialize, Serialize};
+
+use crate::capacity::CapacityQuestion;
+use crate::recovery::Lookup;
+
+/// A question to Nova that changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NovaRead {
+    /// The compute service of a host. Answered by [`NovaAnswer::Service`].
+    Service(HostName),
+    /// All servers of a host, all pages. Answered by [`NovaAnswer::Servers`].
+    Servers(HostName),
+    /// All migration records that name a host at either end, all pages. Answered by [`NovaAnswer::Migrations`].
+    Migrations(HostName),
+    /// All migration records of one server. Answered by [`NovaAnswer::Migrations`].
+    MigrationsOf(ServerId),
+    /// One server. Answered by [`NovaAnswer::Server`].
+    Server(ServerId),
+    /// What a rule of the selection needs. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
+    /// [`NovaAnswer::Aggregates`].
+    Look {
+        /// Whose servers are selected.
+        host: HostName,
+        /// What.
+        lookup: Lookup,
+    },
+    /// Placement, and what the loss of hosts would mean by it. The adapter reads, and answers by
+    /// [`crate::capacity::examine`], which may take seconds, beside the loop. Answered by [`NovaAnswer::Capacity`], within
+    /// [`crate::CAPACITY_WITHIN`].
+    Capacity(CapacityQuestion),
+}
+
+/// What Nova said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NovaAnswer {
+    /// The service; `None`: Nova has no compute service of that host. Also answers [`crate::Output::ForceDown`].
+    Service(Option<NovaService>),
+    /// The servers.
+    Servers(Vec<NovaServer>),
+    /// The migration records.
+    Migrations(Vec<NovaMigration>),
+    /// The server; `None`: deleted.
+    Server(Option<NovaServer>),
+    /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.
+    Accepted,
+    /// The properties of an image, only keys that a rule names; `None`: there is no such image any more.
+    Image(Option<BTreeMap<String, Text>>),
+    /// The name of a project; `None`: there is no such project any more.
+    Project(Option<Text>),
+    /// The aggregates of the host.
+    Aggregates(Vec<NovaAggregate>),
+    /// The estimate, or why the question has no answer.
+    Capacity(Result<Box<CapacityDoc>, Text>),
+}
