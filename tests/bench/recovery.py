@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -111,6 +112,8 @@ def surroundings(args):
 
 def main():
     args = arguments()
+    # As Ctrl-C: what runs is stopped, the cloud as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     doc = {'runs': []}
     if args.append or args.report:
         with open(args.json) as f:
@@ -135,7 +138,13 @@ def rounds(args, rig, doc):
             for name in args.contenders.split(','):
                 if name == 'masakari-default' and count > args.defaults_up_to:
                     continue
-                run = measure(name, contender(name, rig, args, peak), rig, count)
+                try:
+                    run = measure(name, contender(name, rig, args, peak), rig, count)
+                except (RuntimeError, OSError, rig.client.Failure) as error:
+                    # The others are measured nevertheless, and the report says who is missing.
+                    doc.setdefault('failures', []).append('%s, %d servers: %s' % (name, count, error))
+                    say(doc['failures'][-1])
+                    continue
                 if name == 'rekindle':
                     # By hand as many are under way at a time as rekindle had at most.
                     peak = max(run['under_way_peak'], 1)

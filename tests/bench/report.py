@@ -112,7 +112,9 @@ def show(doc):
     rows = targets(doc)
     for what, value, holds in rows:
         print('%-6s  %8s  %s' % ('met' if holds else 'MISSED', value, what))
-    return all(holds for _, _, holds in rows)
+    for failure in doc.get('failures', []):
+        print('FAILED  ' + failure)
+    return all(holds for _, _, holds in rows) and not doc.get('failures')
 
 
 def write(doc, path):
