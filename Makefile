@@ -63,6 +63,7 @@ lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint
 	@scripts/check.sh format
 	@scripts/check.sh units
+	@scripts/check.sh suites
 	@scripts/check.sh docs
 	@scripts/check.sh lints
 	@scripts/check.sh deny

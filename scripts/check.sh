@@ -6,6 +6,7 @@
 #   check.sh deny      licences, bans and sources of all that is linked; known holes, where their database can be had
 #   check.sh purity    proto, coordinator and sim compile for a machine without an operating system
 #   check.sh units     systemd can read the units
+#   check.sh suites    no suite of tests is left out of test.sh
 #   check.sh docs      no dead link between the documents; each is within reach of README.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -68,6 +69,19 @@ units() {
   done
 }
 
+suites() {
+  local name bad=0
+  while IFS= read -r name; do
+    grep -qE -- "--test $name( |\$|\")" scripts/test.sh || { say "the suite $name is in no stage of scripts/test.sh"; bad=1; }
+  done < <(cargo metadata --no-deps --locked --format-version 1 | /usr/bin/python3 -c '
+import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    for target in package["targets"]:
+        if target["kind"] == ["test"]:
+            print(target["name"])')
+  return $bad
+}
+
 # Links to other files of ours in a document, without the part after #. A document without any is none the worse: grep
 # fails then, and says nothing else.
 links() { grep -oE '\]\([^)#: ]+[)#]' "$1" | sed 's/^](//; s/[)#]$//' || true; }
@@ -86,6 +100,6 @@ docs() {
 }
 
 case ${1:-} in
-  format | lints | deny | purity | units | docs) "$1" ;;
-  *) die "usage: check.sh format|lints|deny|purity|units|docs" ;;
+  format | lints | deny | purity | units | suites | docs) "$1" ;;
+  *) die "usage: check.sh format|lints|deny|purity|units|suites|docs" ;;
 esac

@@ -77,6 +77,7 @@ mkdir -p "$LOGS"
 stage setup 20 scripts/setup.sh test
 stage format 2 scripts/check.sh format
 stage units 1 scripts/check.sh units
+stage suites 1 scripts/check.sh suites
 stage docs 1 scripts/check.sh docs
 stage lints 20 scripts/check.sh lints
 stage deny 5 scripts/check.sh deny

@@ -117,6 +117,25 @@ fn a_leader_dies_in_the_middle_of_a_change() {
     }
 }
 
+/// The ledger only mirrors who votes. A leader that dies between the change and its mirror leaves voters there that are
+/// gone, and whoever follows must not wait for their word: another dies with it, so that of the five in the ledger only
+/// two are left, and of the five that vote three (seed 520706).
+#[test]
+fn a_leader_dies_before_the_ledger_mirrors_a_change() {
+    for seed in 0..4 {
+        let (mut world, dead) = in_the_middle(seed, 5);
+        let agreed = |world: &World| world.log().iter().rfind(|line| line.contains("agreed: ")).cloned();
+        let is_final = |world: &World| agreed(world).is_some_and(|line| line.ends_with(" vote"));
+        until(&mut world, Duration::from_secs(10), "the end of the change", is_final);
+        assert!(world.ledger().voters.voters.contains_key(&dead), "seed {seed}: mirrored already");
+        let (leader, second) = (world.leader().expect("it has changed the voters"), follower(&world));
+        world.kill_host(&second, false);
+        world.kill_host(&leader, false);
+        let known = |world: &World| world.ledger().incidents.values().any(|incident| incident.host == leader);
+        until(&mut world, Duration::from_secs(240), "an incident of the leader", known);
+    }
+}
+
 #[test]
 fn a_leader_restarts_or_is_deposed_in_the_middle_of_a_change() {
     for (seed, after) in (10..).zip(MOMENTS) {

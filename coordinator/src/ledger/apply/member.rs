@@ -101,6 +101,15 @@ impl Ledger {
         Ok(Outcome::Applied { incident: Some(id), text: format!("guest incident {id}").into() })
     }
 
+    /// A recovery left a server stopped on its new host: that is the last word on this guest, until the host's next list. One
+    /// that dies before it says so would be recovered by a list from when the server had just arrived there, running.
+    pub(super) fn mark_stopped(&mut self, host: &HostName, server: ServerId) {
+        let pulse = self.hosts.get_mut(host).and_then(|record| record.pulse.as_mut());
+        if let Some(guest) = pulse.and_then(|last| last.guests.guests.iter_mut().find(|guest| guest.server == server)) {
+            guest.running = false;
+        }
+    }
+
     /// The report is the host's last word on this guest, until its next list: that list is no second report.
     fn mark_died(&mut self, host: &HostName, boot: BootId, server: ServerId) {
         let pulse = self.hosts.get_mut(host).and_then(|record| record.pulse.as_mut()).filter(|last| last.boot == boot);

@@ -137,6 +137,7 @@ impl Ledger {
             return Err(Outcome::refused("it is locked by us: to be unlocked first"));
         }
         record.fate = Some(fate.clone());
+        let stays_off = !record.restore.plan.end.runs();
         let text = match fate {
             Fate::Recovered { to } => arrival_text(record, server, to),
             Fate::LeftBehind { why } if record.restore.reset => {
@@ -148,6 +149,11 @@ impl Ledger {
         };
         incident.tell(at, text, None);
         self.index_lock(id, server);
+        if let Fate::Recovered { to } = fate
+            && stays_off
+        {
+            self.mark_stopped(to, server);
+        }
         Ok(Outcome::done("server settled"))
     }
 
