@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -13,8 +13,11 @@ FIRST ?= 0
 HOSTS ?= 5..64
 THREADS ?= 2
 
+# Servers on the host that dies in `make bench-recovery`, one round each.
+SERVERS ?= 6,20
+
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build the daemon rekindled and the command rekindle
 	@scripts/setup.sh build
@@ -54,6 +57,11 @@ cloud-test: ## the tests against it: hosts die under a real Nova
 cloud-test-long: ## the same with all cases: every point at which a leader can die, outages, 200 servers over 10 hosts
 	@scripts/setup.sh test
 	cargo test --workspace --locked --test cloud -- --long
+
+bench-recovery: ## rekindle, Masakari and evacuating by hand on one real Nova: SERVERS=6,50,200 ARGS="--repeat 3"
+	@scripts/setup.sh build
+	cargo build --locked --release -p rekindle-agent --bins
+	tests/bench/recovery.py --servers $(SERVERS) $(ARGS)
 
 lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint

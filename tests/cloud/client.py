@@ -374,8 +374,8 @@ def requests(args):
     """From the access log of nova-api: {us: unix microseconds at its start, method, path, status}, in time order."""
     found = []
     for line in (CLOUD / 'log' / 'nova-api-requests.log').read_text(errors='replace').splitlines():
-        parts = line.split()
-        if len(parts) == 4 and parts[1] != 'GET' and args.substring in line:
+        parts = line.split(None, 4)
+        if len(parts) >= 4 and parts[1] != 'GET' and args.substring in line:
             found.append({'us': int(parts[0]), 'method': parts[1], 'path': parts[2], 'status': int(parts[3])})
     return sorted(found, key=lambda r: r['us'])
 

@@ -28,13 +28,13 @@ service() { launch "$RUN/$1.pid" "$LOG/$1.log" "${@:2}"; }
 # api NAME PORT MODULE PROCESSES
 api() {
   local name=$1 port=$2 module=$3 processes=$4
-  # One line per request in NAME-requests.log: unix microseconds at its start, method, path, answer.
+  # One line per request in NAME-requests.log: unix microseconds at its start, method, path, answer, user agent.
   service "$name" env OS_KEYSTONE_CONFIG_DIR="$ETC/keystone" OS_KEYSTONE_CONFIG_FILES=keystone.conf \
     OS_PLACEMENT_CONFIG_DIR="$ETC/placement" OS_GLANCE_CONFIG_DIR="$ETC/glance" OS_NOVA_CONFIG_DIR="$ETC/nova" \
     "$CLOUD_VENV/bin/uwsgi" --http-socket "$IP:$port" --module "$module:application" --virtualenv "$CLOUD_VENV" \
     --master --lazy-apps --need-app --die-on-term --processes "$processes" --threads 4 --enable-threads \
     --buffer-size 65535 --add-header 'Connection: close' --procname-prefix "$name " \
-    --log-format '%(tmicros) %(method) %(uri) %(status)' --req-logger "file:$LOG/$name-requests.log"
+    --log-format '%(tmicros) %(method) %(uri) %(status) %(uagent)' --req-logger "file:$LOG/$name-requests.log"
 }
 
 preflight() {
