@@ -6,12 +6,8 @@ mod member;
 mod operator;
 mod records;
 
-
 use rekindle_proto::admin::SignedOrder;
-use rekindle_proto::id::{
-    BootId, HostName, Term,
-    WallTime,
-};
+use rekindle_proto::id::{BootId, HostName, Term, WallTime};
 use serde::{Deserialize, Serialize};
 
 use super::LEDGER_FORMAT;

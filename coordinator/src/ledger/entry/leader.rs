@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use rekindle_proto::fact::{DeviceName, Text};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{
-    BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ProcessName, ServerId,
-    WallTime,
+    BootId, HostName, Incarnation, IncidentId, LeadershipId, MigrationId, ProcessName, ServerId, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
