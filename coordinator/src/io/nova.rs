@@ -46,7 +46,7 @@ pub enum NovaRead {
 /// What Nova said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NovaAnswer {
-    /// The service; `None`: Nova has no compute service of that host. Also answers [`crate::Output::ForceDown`].
+    /// The service; `None`: Nova has no compute service of that host. Also answers [`super::Output::ForceDown`].
     Service(Option<NovaService>),
     /// The servers.
     Servers(Vec<NovaServer>),

@@ -218,7 +218,7 @@ pub enum LeaderCommand {
     },
     /// Time has passed, on the leader's monotonic clock, while something waited for it.
     Elapse {
-        /// How much, in milliseconds; at most [`super::ELAPSE_MAX_MS`].
+        /// How much, in milliseconds; at most [`super::super::ELAPSE_MAX_MS`].
         ms: u32,
     },
     /// A new host was heard long enough: it counts from now on.
