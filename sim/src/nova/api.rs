@@ -110,7 +110,9 @@ impl Nova {
         if stop_on_arrival && self.is_old {
             return Err(refused(406, "Version 2.95 is not supported by the API."));
         }
-        let stops = stop_on_arrival || record.vm_state.as_str() == "stopped";
+        // Nova leaves stopped what it is asked to, but for a server in error (nova/compute/manager.py, `rebuild_instance`).
+        let leaves = stop_on_arrival && record.vm_state.as_str() != "error";
+        let stops = leaves || record.vm_state.as_str() == "stopped";
         if self.services.get(&source).is_some_and(|service| Self::is_up(service, now)) {
             return Err(refused(400, "Compute service is still in use."));
         }
