@@ -20,8 +20,9 @@ use crate::time::Moment;
 /// Between two questions while evacuations begin and end.
 const NEWS_FAST: Duration = Duration::from_millis(1_000);
 
-/// The longest between two while nothing changes: so late is the end of a rebuild noticed at worst.
-const NEWS_SLOW: Duration = Duration::from_secs(5);
+/// The longest between two while nothing changes: so late is the end of a rebuild noticed at worst, and its place given to
+/// the next server.
+const NEWS_SLOW: Duration = Duration::from_secs(2);
 
 /// Records asked for, of each evacuation under way: itself, and those that began or ended since, or before it.
 const ROWS_EACH: usize = 4;
