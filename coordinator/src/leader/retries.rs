@@ -11,7 +11,6 @@ use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 use super::Leader;
 use crate::context::Context;
 use crate::ledger::ServerRecord;
-use crate::time::Moment;
 
 /// Pause after a server's first failed attempt. Compute services report every 10 s: what Nova says of its hosts right after
 /// an outage is soon no longer so.
@@ -36,15 +35,15 @@ fn rest(failures: u32, dice: f64) -> Duration {
 }
 
 impl Leader {
-    /// Until when a server rests after a failed attempt; `None`: it may be tried, or will not be. The pause begins when this
-    /// leader first sees that the attempt is over.
-    pub(super) fn rests_until(
+    /// Why a server rests after a failed attempt; `None`: it may be tried, or will not be. The pause begins when this leader
+    /// first sees that the attempt is over. Of one whose last attempt was done it says nothing of use: that one is not tried.
+    pub(super) fn rest_after_failure(
         &mut self,
         cx: &Context<'_>,
         id: IncidentId,
         server: ServerId,
         record: &ServerRecord,
-    ) -> Option<Moment> {
+    ) -> Option<Text> {
         let now = cx.now.mono;
         let failures = record.attempts.saturating_sub(record.attempts_excused);
         if failures == 0 || failures >= cx.setup.policy.evacuate_tries {
@@ -65,10 +64,8 @@ impl Leader {
             return None;
         }
         let why = record.last_failure.as_ref().map_or("it failed", Text::as_str);
-        let text = Text::new(format!("attempt {} failed ({why}); the next one after a pause", record.attempts));
-        self.evacuations.get_mut(&id)?.waits.insert(server, (now, text));
         self.wake_at(until);
-        Some(until)
+        Some(Text::new(format!("attempt {} failed ({why}); the next one after a pause", record.attempts)))
     }
 
     pub(super) fn dead_ends_of(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> BTreeSet<MigrationId> {

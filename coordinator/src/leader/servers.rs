@@ -203,10 +203,10 @@ impl Leader {
         if self.is_undecided(cx, incident, server, record) {
             return;
         }
-        let rests = self.rests_until(cx, id, server, record).is_some();
+        let rests = self.rest_after_failure(cx, id, server, record);
         // What arrives stopped waits there, and not here.
         let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
-        let turn = self.group_wait(now, record).filter(|_| waits_here);
+        let turn = rests.or_else(|| self.group_wait(now, record).filter(|_| waits_here));
         let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
@@ -219,7 +219,6 @@ impl Leader {
         let Some(step) = self.by_method(cx, incident, (server, record), step) else { return };
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         match (step, turn) {
-            (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, _) if rests => {}
             (ServerStep::ReadServer { to_evacuate: true } | ServerStep::Evacuate { .. }, Some(why)) => {
                 evacuation.waits.insert(server, (now, why));
             }
