@@ -1,6 +1,6 @@
 //! What a recovery costs Nova and Keystone, in calls.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rekindle_tests::fake::cloud::Endpoint;
 use rekindle_tests::harness::{Fault, Isolated};
 
@@ -13,15 +13,15 @@ const SERVERS: usize = 60;
 /// else (the lists, the questions how far all of them are). The issue allows four.
 const CALLS_EACH: usize = 3;
 
-/// Requests for a token in all.
-const TOKENS: usize = 2;
+/// Requests for a token: each of the three voters fetches its own at its first question, and keeps it. Who leads, one.
+const TOKENS: usize = 3;
 
 pub(crate) async fn a_recovery_asks_little_of_nova(isolated: &Isolated) -> Result<()> {
     armed(isolated, patient().servers_per_host(SERVERS), async |cluster| {
         let victim = bystander(cluster)?;
         let servers = cluster.cloud().servers_of(victim.name());
         ensure!(servers.len() == SERVERS, "{} servers", servers.len());
-        let before = cluster.cloud().requests().last().context("nobody asked anything before")?.number;
+        let before = cluster.cloud().requests().last().map_or(0, |line| line.number);
         cluster.inflict(victim, Fault::Crash)?;
         recovered(cluster, victim.name(), &servers).await?;
         let requests = cluster.cloud().requests();
