@@ -103,7 +103,8 @@ stage systemd 4 tests/systemd/run.sh target/debug
 tests chaos 10 --test chaos
 tests libvirt 10 --test libvirt --test libvirt_cluster
 stage cloud-setup 15 tests/cloud/cloud.sh install
-tests cloud 15 --test cloud
+# One case of each kind; `make cloud-test` has more, `make cloud-test-long` all.
+tests cloud 15 --test cloud -- a_dead_host every_state killed_after_the_first_evacuate
 
 [[ ${#SUMMARY[@]} -gt 0 ]] || die "there is no stage $ONLY; there are:$STAGES"
 printf '\n'
