@@ -235,8 +235,15 @@ fn cleaned_up(
     if service.forced_down && before.is_some() && service.heartbeat.as_ref() == before {
         return Err("its nova-compute has not reported since it was fenced".into());
     }
+    // Nova never ends the record of a move that its host's death cut short, once the server was evacuated.
+    let is_overtaken = |cut: &NovaMigration| {
+        migrations.iter().any(|later| {
+            let is_cleaned = later.kind == MigrationKind::Evacuation && later.status == MigrationStatus::Completed;
+            is_cleaned && later.server == cut.server && later.source.as_ref() == Some(host) && later.id > cut.id
+        })
+    };
     let is_open = |migration: &&NovaMigration| match migration.status {
-        MigrationStatus::UnderWay => true,
+        MigrationStatus::UnderWay => migration.kind == MigrationKind::Evacuation || !is_overtaken(migration),
         MigrationStatus::Done => migration.kind == MigrationKind::Evacuation,
         MigrationStatus::Completed | MigrationStatus::Failed => false,
     };
@@ -259,8 +266,8 @@ mod tests {
         use MigrationKind::{Cold, Evacuation, LiveMigration};
         use MigrationStatus::{Completed, Done, Failed, UnderWay};
         let host = |name: &str| HostName::new(name).expect("legal");
-        let migration = |(source, kind, status): &(&str, MigrationKind, MigrationStatus)| NovaMigration {
-            id: MigrationId(1),
+        let migration = |(at, (source, kind, status)): (u64, &(&str, MigrationKind, MigrationStatus))| NovaMigration {
+            id: MigrationId(at),
             server: ServerId(Uuid::nil()),
             kind: *kind,
             status: *status,
@@ -295,11 +302,17 @@ mod tests {
             (Some((true, "11")), vec![("a", Evacuation, Done)], false),
             (Some((true, "11")), vec![("a", Evacuation, UnderWay)], false),
             (Some((true, "11")), vec![("a", LiveMigration, UnderWay)], false),
+            // Cut short by the death of the host, and evacuated since; begun after that; or not cleaned up yet.
+            (Some((true, "11")), vec![("a", LiveMigration, UnderWay), ("a", Evacuation, Completed)], true),
+            (Some((true, "11")), vec![("a", Cold, UnderWay), ("a", Evacuation, Completed)], true),
+            (Some((true, "11")), vec![("a", Evacuation, Completed), ("a", LiveMigration, UnderWay)], false),
+            (Some((true, "11")), vec![("a", LiveMigration, UnderWay), ("a", Evacuation, Done)], false),
+            (Some((true, "11")), vec![("a", LiveMigration, UnderWay), ("b", Evacuation, Completed)], false),
             // A resize that is confirmed or waits for it is no evacuation; and what comes here is no matter of ours.
             (Some((true, "11")), vec![("a", Cold, Done), ("b", Evacuation, UnderWay)], true),
         ];
         for (read, list, expected) in rows {
-            let migrations: Vec<NovaMigration> = list.iter().map(migration).collect();
+            let migrations: Vec<NovaMigration> = (1..).zip(&list).map(migration).collect();
             let read = read.map(service);
             let said = cleaned_up(&host("a"), Some(&incident), read.as_ref(), &migrations);
             assert_eq!(said.is_ok(), expected, "{read:?} {list:?}: {said:?}");
