@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use cases::{CASES, Case, Size};
+use rekindle_tests::harness::closing;
 use rig::Rig;
 
 fn main() -> ExitCode {
@@ -45,18 +46,7 @@ fn main() -> ExitCode {
             failures.extend(on_one_cloud(size, &of_size));
         }
     }
-    if !failures.is_empty() {
-        println!("\nfailures:\n    {}", failures.join("\n    "));
-    }
-    println!(
-        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
-        if failures.is_empty() { "ok" } else { "FAILED" },
-        chosen.len() - failures.len(),
-        failures.len(),
-        CASES.len() - chosen.len(),
-        began.elapsed().as_secs_f64()
-    );
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    closing(&failures, chosen.len(), CASES.len(), began.elapsed())
 }
 
 /// The names of those that failed. After one the cloud is mended; where that fails too, the rest have not passed either.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use rekindle_tests::harness::{Isolated, isolate};
+use rekindle_tests::harness::{Isolated, closing, isolate};
 
 /// No test comes near it; it only ends one that hangs.
 const TEST_WITHIN: Duration = Duration::from_secs(300);
@@ -67,18 +67,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let began = Instant::now();
     println!("\nrunning {} tests", chosen.len());
     let failures = all(&chosen, at_a_time, &isolated);
-    if !failures.is_empty() {
-        println!("\nfailures:\n    {}", failures.join("\n    "));
-    }
-    println!(
-        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
-        if failures.is_empty() { "ok" } else { "FAILED" },
-        chosen.len() - failures.len(),
-        failures.len(),
-        tests.len() - chosen.len(),
-        began.elapsed().as_secs_f64()
-    );
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    closing(&failures, chosen.len(), tests.len(), began.elapsed())
 }
 
 /// The names of those that failed.

@@ -246,61 +246,6 @@ impl Nova {
         }
     }
 
-    async fn set_forced_down(
-        &self,
-        host: &HostName,
-        forced_down: bool,
-        begin_before: Moment,
-    ) -> Result<NovaAnswer, NovaError> {
-        wire::still_permitted(begin_before)?;
-        let id = match self.remembered(host) {
-            Some(id) => id,
-            None => match self.find(host).await? {
-                Some(id) => id,
-                None => return Ok(NovaAnswer::Service(None)),
-            },
-        };
-        let put = self.put_forced_down(id, forced_down, begin_before).await;
-        if matches!(put, Err(NovaError::Refused { status: 404, .. })) {
-            // The record is another one by now: the next try looks for it.
-            self.remember(host, None);
-        }
-        put?;
-        // The change is made. Whatever the second reading says, nobody may conclude that it was not.
-        self.service(host).await.map(NovaAnswer::Service).map_err(|error| {
-            let done = if forced_down { "forced down" } else { "let back" };
-            NovaError::Unknown(Text::new(format!("{host} was {done}, but could not be read again: {error}")))
-        })
-    }
-
-    async fn find(&self, host: &HostName) -> Result<Option<ServiceId>, NovaError> {
-        let found = self.service(host).await.map_err(|error| match error {
-            NovaError::Refused { .. } | NovaError::NotSent(_) => error,
-            NovaError::Unknown(why) | NovaError::Malformed(why) => {
-                NovaError::NotSent(Text::new(format!("the compute service of {host} could not be found: {why}")))
-            }
-        })?;
-        Ok(found.map(|service| service.id))
-    }
-
-    async fn put_forced_down(
-        &self,
-        service: ServiceId,
-        forced_down: bool,
-        begin_before: Moment,
-    ) -> Result<(), NovaError> {
-        let id = service.to_string();
-        self.wire
-            .act(Act {
-                version: SERVICES,
-                method: Method::PUT,
-                path: &["os-services", &id],
-                body: json!({ "forced_down": forced_down }),
-                begin_before,
-            })
-            .await
-    }
-
     async fn send_evacuate(
         &self,
         server: ServerId,

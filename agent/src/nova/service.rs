@@ -1,12 +1,12 @@
-//! Compute services: enabled, and disabled with a reason.
+//! Changes of compute services: enabled, disabled with a reason, forced down, let back.
 
 use rekindle_coordinator::io::NovaAnswer;
 use rekindle_coordinator::order::{ServiceChange, ServiceOrder};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{NovaError, Text};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, ServiceId};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::wire::{self, Act};
 use super::{Nova, SERVICES};
@@ -27,6 +27,33 @@ impl Nova {
         change: &ServiceChange,
         begin_before: Moment,
     ) -> Result<NovaAnswer, NovaError> {
+        let (body, done) = match change {
+            ServiceChange::Enable => (json!({ "status": "enabled" }), "enabled"),
+            ServiceChange::Disable { reason } => {
+                (json!({ "status": "disabled", "disabled_reason": reason.as_str() }), "disabled")
+            }
+        };
+        self.put_service(host, body, done, begin_before).await
+    }
+
+    pub(super) async fn set_forced_down(
+        &self,
+        host: &HostName,
+        forced_down: bool,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let done = if forced_down { "forced down" } else { "let back" };
+        self.put_service(host, json!({ "forced_down": forced_down }), done, begin_before).await
+    }
+
+    /// Changes the record of a host's service, and reads it again. `done`: what the change was, for people.
+    async fn put_service(
+        &self,
+        host: &HostName,
+        body: Value,
+        done: &str,
+        begin_before: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
         wire::still_permitted(begin_before)?;
         let id = match self.remembered(host) {
             Some(id) => id,
@@ -34,12 +61,6 @@ impl Nova {
                 Some(id) => id,
                 None => return Ok(NovaAnswer::Service(None)),
             },
-        };
-        let (body, done) = match change {
-            ServiceChange::Enable => (json!({ "status": "enabled" }), "enabled"),
-            ServiceChange::Disable { reason } => {
-                (json!({ "status": "disabled", "disabled_reason": reason.as_str() }), "disabled")
-            }
         };
         let (version, id) = (SERVICES, id.to_string());
         let path = ["os-services", id.as_str()];
@@ -53,6 +74,16 @@ impl Nova {
         self.service(host).await.map(NovaAnswer::Service).map_err(|error| {
             NovaError::Unknown(Text::new(format!("{host} was {done}, but could not be read again: {error}")))
         })
+    }
+
+    async fn find(&self, host: &HostName) -> Result<Option<ServiceId>, NovaError> {
+        let found = self.service(host).await.map_err(|error| match error {
+            NovaError::Refused { .. } | NovaError::NotSent(_) => error,
+            NovaError::Unknown(why) | NovaError::Malformed(why) => {
+                NovaError::NotSent(Text::new(format!("the compute service of {host} could not be found: {why}")))
+            }
+        })?;
+        Ok(found.map(|service| service.id))
     }
 }
 
@@ -80,7 +111,7 @@ mod tests {
         let change = ServiceChange::Disable { reason: "rekindle: incident 7".into() };
         nova.change_service(&host, &change, soon()).await.expect("disabled");
         let (_, body) = fake.last("PUT /compute/v2.1/os-services/");
-        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body, json!({"status": "disabled", "disabled_reason": "rekindle: incident 7"}));
         assert_eq!(nova.change_service(&stranger, &change, soon()).await, Ok(NovaAnswer::Service(None)));
         assert_eq!(fake.count("PUT"), 2);

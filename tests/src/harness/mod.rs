@@ -29,6 +29,7 @@
 //! milliseconds, in place.
 
 mod builder;
+mod closing;
 mod cluster;
 mod daemon;
 mod disk;
@@ -40,6 +41,7 @@ mod namespace;
 mod orders;
 
 pub use builder::ClusterBuilder;
+pub use closing::closing;
 pub use cluster::Cluster;
 pub use disk::SmallDisk;
 pub use dispatch::dispatch;
