@@ -80,9 +80,10 @@ fn no_promise_is_broken_in_random_clusters() {
 
 /// Stories that once broke a promise: the seed, the hypervisors at most, and what was wrong then. A change of the dice
 /// changes them: the scenario files keep what could be told in words (`22-heard-while-an-order-is-agreed`).
-const ONCE_BROKEN: [(u64, usize, &str); 12] = [
+const ONCE_BROKEN: [(u64, usize, &str); 13] = [
     (323, 64, "disarmed for good, and judged as if somebody could act"),
     (345, 64, "a leader asked the ledger for ever to take back what another leader's order had made final"),
+    (403, 64, "a last question for news failed, none followed, and what its servers waited for was never over"),
     (
         614,
         64,

@@ -163,6 +163,8 @@ impl Evacuation {
                     list.keep_news_of(before);
                 }
                 self.migrations = Some(list);
+                // It tells all that news would have told. They may not be asked for again for long: nothing may be under way.
+                self.news_error = None;
             }
             (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
                 self.server_reads
@@ -197,6 +199,20 @@ mod tests {
             evacuation.note_refusal(&result);
             assert_eq!(evacuation.service.is_some(), stays, "{name}");
         }
+    }
+
+    /// News are only asked for while something is under way: their last error would stop every clock for good.
+    #[test]
+    fn a_full_list_ends_an_outage_of_the_news() {
+        let at = |seconds| Moment::ZERO + std::time::Duration::from_secs(seconds);
+        let server = ServerId(uuid::Uuid::nil());
+        let mut evacuation = Evacuation { news_error: Some("503".into()), ..Evacuation::default() };
+        evacuation.waits.insert(server, (at(0), "for b".into()));
+        evacuation.discount_outage(at(10));
+        evacuation.note(&Ask::Migrations(at(15)), NovaAnswer::Migrations(Vec::new()));
+        evacuation.discount_outage(at(15));
+        evacuation.discount_outage(at(100));
+        assert_eq!(at(100).since(evacuation.waits[&server].0).as_secs(), 95, "only ten to fifteen were an outage");
     }
 
     #[test]
