@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{DomainName, HostName, PathName, ServerId};
 
 pub use nova::{
-    MigrationKind, MigrationStatus, NovaAggregate, NovaError, NovaMigration, NovaServer, NovaService, ServerStanding,
-    ServerTraits,
+    GROUP_MEMBERS_MAX, GROUPS_OF_A_SERVER_MAX, GroupPolicy, MigrationKind, MigrationStatus, NovaAggregate, NovaError,
+    NovaMigration, NovaServer, NovaServerGroup, NovaService, ServerStanding, ServerTraits,
 };
 
 /// Longest free text we carry (reasons, error texts), in bytes: a screenful, so that one verbose BMC or HTML error page

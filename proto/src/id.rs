@@ -221,6 +221,10 @@ uuid_id!(
     ServerId
 );
 uuid_id!(
+    /// A Nova server group.
+    ServerGroupId
+);
+uuid_id!(
     /// A Nova compute service record (microversion ≥ 2.53).
     ServiceId
 );

@@ -29,8 +29,9 @@ pub enum NovaRead {
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
-    /// What a rule of the selection needs. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
-    /// [`NovaAnswer::Aggregates`].
+    /// What a rule of the selection needs, or what is told of a server for which Nova found no place. Answered by
+    /// [`NovaAnswer::Image`], [`NovaAnswer::Project`], [`NovaAnswer::Aggregates`], [`NovaAnswer::ServerGroup`], or, of another
+    /// member of a group, [`NovaAnswer::Server`].
     Look {
         /// Whose servers are selected.
         host: HostName,
@@ -62,6 +63,8 @@ pub enum NovaAnswer {
     Project(Option<Text>),
     /// The aggregates of the host.
     Aggregates(Vec<NovaAggregate>),
+    /// The server group; `None`: there is no such group any more.
+    ServerGroup(Option<NovaServerGroup>),
     /// The estimate, or why the question has no answer.
     Capacity(Result<Box<CapacityDoc>, Text>),
 }

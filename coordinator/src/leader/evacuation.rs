@@ -13,6 +13,7 @@ use super::denials::Denials;
 use super::fence::VOIDED_MAX;
 use super::lookups::Lookups;
 use super::proposals::Key;
+use super::server_groups::GroupWords;
 use super::servers::ServerRead;
 use super::turns::Estimate;
 use super::{Leader, NovaCall};
@@ -67,8 +68,10 @@ pub(super) struct Evacuation {
     pub(super) unproven_since: Option<Moment>,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
     pub(super) contradiction: Option<Text>,
-    /// What the selection needed to read.
+    /// What was read beyond the lists.
     pub(super) lookups: Lookups,
+    /// What is said of server groups.
+    pub(super) group_words: GroupWords,
     /// Servers that wait for nothing but their turn.
     pub(super) queued: BTreeSet<ServerId>,
     /// What remains is estimated from it.

@@ -1,4 +1,5 @@
-//! What the selection needs beyond Nova's list of servers: read once per incident, and waited for, visibly, while it cannot be.
+//! What has to be read beyond Nova's list of servers, once per incident. For what the selection needs a server waits, visibly,
+//! while it cannot be read; for what is only told of a server nobody does (see `server_groups`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +31,16 @@ pub(super) struct Lookups {
     /// When a server of which Nova left something out is read again.
     untold: BTreeMap<ServerId, Moment>,
     under_way: usize,
+}
+
+/// How far a lookup is.
+pub(super) enum Glance {
+    /// It was read.
+    Known,
+    /// It is being read, or will be when others have been.
+    UnderWay,
+    /// It could not be read, and is tried again when somebody asks after that moment.
+    Failed(Text, Moment),
 }
 
 impl Leader {
@@ -79,23 +90,37 @@ impl Leader {
 
     /// Asks, unless it is being asked, or has just failed. Gives back what to say meanwhile.
     fn look_up(&mut self, cx: &mut Context<'_>, id: IncidentId, host: &HostName, lookup: &Lookup, why: Text) -> Text {
-        let now = cx.now.mono;
-        let Some(lookups) = self.evacuations.get(&id).map(|evacuation| &evacuation.lookups) else { return why };
-        if let Some((backoff, error)) = lookups.failed.get(lookup) {
-            let (until, text) = (backoff.until, Text::new(format!("{why}, which cannot be read: {error}")));
-            if now < until {
-                self.wake_at(until);
-                return text;
+        match self.glance(cx, id, host, lookup) {
+            Glance::Known | Glance::UnderWay => why,
+            Glance::Failed(error, until) => {
+                if cx.now.mono < until {
+                    self.wake_at(until);
+                }
+                Text::new(format!("{why}, which cannot be read: {error}"))
             }
-            if lookups.under_way < LOOKUPS_AT_ONCE {
-                self.ask_lookup(cx, id, host, lookup);
-            }
-            return text;
         }
-        if lookups.under_way < LOOKUPS_AT_ONCE {
+    }
+
+    /// Asks, unless it is known, is being asked, or has just failed.
+    pub(super) fn glance(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: IncidentId,
+        host: &HostName,
+        lookup: &Lookup,
+    ) -> Glance {
+        let Some(lookups) = self.evacuations.get(&id).map(|evacuation| &evacuation.lookups) else {
+            return Glance::UnderWay;
+        };
+        if lookups.looked.has(lookup) {
+            return Glance::Known;
+        }
+        let failed = lookups.failed.get(lookup).map(|(backoff, error)| (error.clone(), backoff.until));
+        let is_due = failed.as_ref().is_none_or(|(_, until)| *until <= cx.now.mono);
+        if is_due && lookups.under_way < LOOKUPS_AT_ONCE {
             self.ask_lookup(cx, id, host, lookup);
         }
-        why
+        failed.map_or(Glance::UnderWay, |(error, until)| Glance::Failed(error, until))
     }
 
     fn ask_lookup(&mut self, cx: &mut Context<'_>, id: IncidentId, host: &HostName, lookup: &Lookup) {
@@ -107,7 +132,7 @@ impl Leader {
         }
     }
 
-    /// An answer to a lookup. Its failure holds only the servers that need it.
+    /// An answer to a lookup. Its failure holds only the servers whose selection needs it.
     pub(super) fn take_lookup(
         &mut self,
         cx: &mut Context<'_>,
@@ -122,14 +147,16 @@ impl Leader {
         match lookups.looked.take(&lookup, result) {
             Ok(is_there) => {
                 lookups.failed.remove(&lookup);
-                if !is_there {
+                if !is_there && is_for_rules(&lookup) {
                     cx.out
                         .warn(None, format!("incident {id}: {lookup}: there is none any more; no rule about it fits"));
                 }
             }
             Err(error) => {
                 let before = lookups.failed.get(&lookup).map(|(backoff, _)| *backoff);
-                if before.is_none() {
+                // The first of the groups says it for all: they fail together.
+                let is_first = lookups.failed.keys().all(|other| is_for_rules(other) != is_for_rules(&lookup));
+                if before.is_none() && (is_for_rules(&lookup) || is_first) {
                     cx.out.warn(None, format!("incident {id} needs {lookup}, which cannot be read: {error}"));
                 }
                 let backoff = Backoff::after(before, now, cx.setup.seed ^ id.0);
@@ -137,6 +164,14 @@ impl Leader {
                 self.wake_at(backoff.until);
             }
         }
+    }
+}
+
+/// Whether a server's fate may depend on it. Of a group, and of its members, it is only told.
+fn is_for_rules(lookup: &Lookup) -> bool {
+    match lookup {
+        Lookup::Image(_) | Lookup::Project(_) | Lookup::Aggregates => true,
+        Lookup::Group(_) | Lookup::Member(_) => false,
     }
 }
 
@@ -158,7 +193,17 @@ impl Looked {
                 self.aggregates = Some(aggregates);
                 Ok(true)
             }
-            (Lookup::Image(_) | Lookup::Project(_) | Lookup::Aggregates, _) => {
+            (Lookup::Group(id), NovaAnswer::ServerGroup(group)) => {
+                let is_there = group.is_some();
+                self.groups.insert(*id, group);
+                Ok(is_there)
+            }
+            (Lookup::Member(id), NovaAnswer::Server(member)) => {
+                let is_there = member.is_some();
+                self.members.insert(*id, member.map(|member| (member.name, member.host)));
+                Ok(is_there)
+            }
+            (Lookup::Image(_) | Lookup::Project(_) | Lookup::Aggregates | Lookup::Group(_) | Lookup::Member(_), _) => {
                 Err(NovaError::Malformed("an answer to another question".into()))
             }
         }

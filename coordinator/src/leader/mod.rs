@@ -43,6 +43,7 @@ mod reserve;
 mod restore;
 mod retries;
 mod roster;
+mod server_groups;
 mod server_words;
 mod servers;
 mod silence;

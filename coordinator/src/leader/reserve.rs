@@ -151,7 +151,7 @@ impl Leader {
                 self.command(cx, Key::Server(incident.id, server), LeaderCommand::Reserve(turn));
                 None
             }
-            (Whither::GiveUp(why), _) => Some(ServerStep::Settle(Fate::LeftBehind { why })),
+            (Whither::GiveUp(why), _) => Some(ServerStep::GiveUp(why)),
         }
     }
 

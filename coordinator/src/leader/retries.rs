@@ -10,7 +10,7 @@ use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 
 use super::Leader;
 use crate::context::Context;
-use crate::ledger::ServerRecord;
+use crate::ledger::{Incident, ServerRecord};
 
 /// Pause after a server's first failed attempt. Compute services report every 10 s: what Nova says of its hosts right after
 /// an outage is soon no longer so.
@@ -39,8 +39,8 @@ impl Leader {
     /// first sees that the attempt is over. Of one whose last attempt was done it says nothing of use: that one is not tried.
     pub(super) fn rest_after_failure(
         &mut self,
-        cx: &Context<'_>,
-        id: IncidentId,
+        cx: &mut Context<'_>,
+        incident: &Incident,
         server: ServerId,
         record: &ServerRecord,
     ) -> Option<Text> {
@@ -49,7 +49,7 @@ impl Leader {
         if failures == 0 || failures >= cx.setup.policy.evacuate_tries {
             return None;
         }
-        let rests = &mut self.evacuations.get_mut(&id)?.rests;
+        let rests = &mut self.evacuations.get_mut(&incident.id)?.rests;
         let until = match rests.get(&server) {
             Some((known, until)) if *known == failures => *until,
             Some(_) | None => {
@@ -65,7 +65,8 @@ impl Leader {
         }
         let why = record.last_failure.as_ref().map_or("it failed", Text::as_str);
         self.wake_at(until);
-        Some(Text::new(format!("attempt {} failed ({why}); the next one after a pause", record.attempts)))
+        let why = Text::new(format!("attempt {} failed ({why}); the next one after a pause", record.attempts));
+        Some(self.with_group_word(cx, incident, (server, record), &why))
     }
 
     pub(super) fn dead_ends_of(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> BTreeSet<MigrationId> {

@@ -203,7 +203,7 @@ impl Leader {
         if self.is_undecided(cx, incident, server, record) {
             return;
         }
-        let rests = self.rest_after_failure(cx, id, server, record);
+        let rests = self.rest_after_failure(cx, incident, server, record);
         // What arrives stopped waits there, and not here.
         let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
         let turn = rests.or_else(|| self.group_wait(now, record).filter(|_| waits_here));
@@ -236,9 +236,7 @@ impl Leader {
                 None => self.look_again_at(id, server),
             },
             (ServerStep::Settle(fate), _) => self.conclude(cx, incident, (server, record), fate, round),
-            (ServerStep::GiveUp(why), _) => {
-                self.conclude(cx, incident, (server, record), Fate::LeftBehind { why }, round)
-            }
+            (ServerStep::GiveUp(why), _) => self.leave_behind(cx, incident, (server, record), &why, round),
             (ServerStep::Evacuate { newest_migration, to }, None) => {
                 if let Some(fate) = hopeless(record) {
                     self.conclude(cx, incident, (server, record), fate, round);

@@ -122,6 +122,7 @@ mod tests {
             marked: false,
             undecided: None,
             leg: Default::default(),
+            unplaced: None,
         };
         let servers: BTreeMap<ServerId, ServerRecord> = servers
             .iter()

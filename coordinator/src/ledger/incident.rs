@@ -169,6 +169,18 @@ pub struct ServerRecord {
     /// Where it stands in its method.
     #[serde(default)]
     pub leg: Leg,
+    /// What kept its last closed attempt from a place, if it was that: its server group may be why.
+    #[serde(default)]
+    pub unplaced: Option<Unplaced>,
+}
+
+/// How an evacuation came to no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unplaced {
+    /// Nova's scheduler found no host, or no room on the one that was asked for.
+    NoHost,
+    /// It chose one, and that one failed it. Nova's late check of server groups is told like any other failure there.
+    AtDestination,
 }
 
 /// An evacuate intent that may still have an effect.

@@ -3,7 +3,9 @@
 
 mod elsewhere;
 mod glob;
+mod groups;
 mod intent;
+mod look;
 mod order;
 mod pace;
 mod plan;
@@ -14,7 +16,9 @@ mod step;
 
 pub use elsewhere::hosts_to_ask;
 pub use glob::fits as pattern_fits;
+pub use groups::{MEMBERS_NAMED_MAX, Whereabouts, conflict, is_binding};
 pub use intent::{CommittedIntent, IntentView, intent_end};
+pub use look::{Looked, Lookup};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use pace::{
     AT_ONCE_MAX, AT_ONCE_MIN, AT_ONCE_START, LATENCY_CALM, LATENCY_RISE, PER_DESTINATION_MAX, Pace, Sign, free_places,
@@ -24,7 +28,7 @@ pub use plan::{LOCAL_DISK_KEY, Lists, plan};
 pub use reserve::{Candidate, Service, Spare, Whither, spare, whither};
 pub use restore::{Arrival, act_after, act_before, hopeless, is_locked_by, restoration, shows};
 pub use select::{
-    About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, Looked, Lookup, MARK_DEFAULT, RULES_MAX, SelectAction,
-    SelectKeys, SelectMode, SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,
+    About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, MARK_DEFAULT, RULES_MAX, SelectAction, SelectKeys, SelectMode,
+    SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,
 };
 pub use step::{ServerStep, next_step};

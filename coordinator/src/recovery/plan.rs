@@ -7,7 +7,8 @@ use rekindle_proto::id::{HostName, ServerId};
 
 use super::order::priority_of;
 use super::restore::restoration;
-use super::select::{Choice, Looked, choose, imageless, misread};
+use super::look::Looked;
+use super::select::{Choice, choose, imageless, misread};
 use crate::ledger::{PlannedServer, RestorePlan};
 use crate::policy::{LocalDisk, Policy};
 

@@ -29,6 +29,7 @@ fn record(leg: Leg) -> ServerRecord {
         marked: false,
         undecided: None,
         leg,
+        unplaced: None,
     }
 }
 

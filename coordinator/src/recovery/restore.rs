@@ -182,7 +182,6 @@ mod tests {
     use super::*;
     use crate::ledger::Restoration;
     use rekindle_proto::fact::ServerStanding;
-    use std::collections::BTreeMap;
     use uuid::Uuid;
 
     fn server(vm_state: &str, task: &str, power: u8) -> NovaServer {
@@ -192,7 +191,7 @@ mod tests {
             host: None,
             vm_state: vm_state.into(),
             task_state: (!task.is_empty()).then(|| task.into()),
-            metadata: BTreeMap::new(),
+            metadata: Default::default(),
             traits: Default::default(),
             standing: ServerStanding { power_state: Some(power), ..ServerStanding::default() },
         }
@@ -212,6 +211,7 @@ mod tests {
             marked: false,
             undecided: None,
             leg: Default::default(),
+            unplaced: None,
         }
     }
 

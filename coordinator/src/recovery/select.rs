@@ -9,13 +9,14 @@
 //!
 //! What a rule needs and nobody has read yet makes a server *undecided*: it waits, and is never taken for "not excluded".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rekindle_proto::fact::{NovaAggregate, NovaServer, Text};
 use serde::{Deserialize, Serialize};
 
 use super::glob;
+use super::look::{Looked, Lookup};
 
 /// Metadata key by which the owner of a server keeps it from being recovered.
 pub const EXCLUDE_KEY: &str = "rekindle:exclude";
@@ -173,38 +174,6 @@ impl SelectPolicy {
     pub fn is_marked(&self, server: &NovaServer) -> bool {
         server.metadata.get(&self.mark).and_then(|word| truth(word.as_str())) == Some(true)
     }
-}
-
-/// Something that has to be read before a server is decided.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Lookup {
-    /// The properties of an image.
-    Image(Text),
-    /// The name of a project.
-    Project(Text),
-    /// The aggregates of the dead host.
-    Aggregates,
-}
-
-impl fmt::Display for Lookup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Image(id) => write!(f, "the properties of image {id}"),
-            Self::Project(id) => write!(f, "the name of project {id}"),
-            Self::Aggregates => f.write_str("the aggregates of its host"),
-        }
-    }
-}
-
-/// What was read for one dead host. What is not there has not been read.
-#[derive(Debug, Clone, Default)]
-pub struct Looked {
-    /// Properties of images; `None`: that image is gone, and nobody can say any more what it was.
-    pub images: BTreeMap<Text, Option<BTreeMap<String, Text>>>,
-    /// Names of projects; `None`: that project is gone.
-    pub projects: BTreeMap<Text, Option<Text>>,
-    /// The aggregates of the host.
-    pub aggregates: Option<Vec<NovaAggregate>>,
 }
 
 /// What is to become of a server, as far as it is a matter of choice.

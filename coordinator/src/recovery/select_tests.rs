@@ -1,5 +1,7 @@
 //! The table of rules: who is recovered, who is left behind and by which rule, and what has to be read first.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::ledger::PRIORITY_DEFAULT;
 use crate::recovery::{PRIORITY_KEY, priority_of};
@@ -21,6 +23,7 @@ fn server(name: &str, metadata: &[(&str, &str)]) -> NovaServer {
             image: Some("i1".into()),
             flavor: Some("m1.small".into()),
             extra_specs: Some(words(&[("evacuable", "True")])),
+            groups: None,
         },
         standing: Default::default(),
     }
@@ -45,6 +48,7 @@ fn looked() -> Looked {
         images: [("i1".into(), Some(words(&[("evacuable", "true")]))), ("gone".into(), None)].into(),
         projects: [("p1".into(), Some("Octavia".into())), ("gone".into(), None)].into(),
         aggregates: Some(vec![NovaAggregate { name: "gpu".into(), metadata: words(&[("evacuable", "true")]) }]),
+        ..Looked::default()
     }
 }
 

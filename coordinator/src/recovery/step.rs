@@ -141,6 +141,7 @@ mod tests {
             marked: false,
             undecided: None,
             leg: Default::default(),
+            unplaced: None,
         };
         let migration = |id: u64, kind, status| NovaMigration {
             id: MigrationId(id),

@@ -5,7 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
-use crate::id::{HostName, MigrationId, ServerId, ServiceId};
+use crate::id::{HostName, MigrationId, ServerGroupId, ServerId, ServiceId};
+
+/// Most server groups of one server that are kept. Nova knows one at most; a list all the same, and room for a Nova that knows
+/// more.
+pub const GROUPS_OF_A_SERVER_MAX: usize = 4;
+
+/// Most members of a server group that are kept. Nova's default quota (`quota.server_group_members`) is 10; of more than this
+/// only the number is told.
+pub const GROUP_MEMBERS_MAX: usize = 64;
 
 /// A Nova compute service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +71,39 @@ pub struct ServerTraits {
     /// The extra specs of its flavor, as they were then; only keys that a rule names. Nova tells them to those whom its
     /// policy `os_compute_api:os-flavor-extra-specs:index` allows.
     pub extra_specs: Option<BTreeMap<String, Text>>,
+    /// The server groups it is in, at most [`GROUPS_OF_A_SERVER_MAX`]. Nova tells it when one server is read (2.71), and never in
+    /// a list. No rule looks at it.
+    #[serde(default)]
+    pub groups: Option<Vec<ServerGroupId>>,
+}
+
+/// A server group: where Nova may put servers beside each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NovaServerGroup {
+    /// Its id.
+    pub id: ServerGroupId,
+    /// Its name; nothing makes it unique.
+    pub name: Text,
+    /// What it demands.
+    pub policy: GroupPolicy,
+    /// Its members that are not deleted, at most [`GROUP_MEMBERS_MAX`].
+    pub members: Vec<ServerId>,
+    /// How many members more it has.
+    pub more: u32,
+}
+
+/// What a server group demands of Nova's scheduler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupPolicy {
+    /// All on one host.
+    Affinity,
+    /// At most so many on one host (`max_server_per_host`); at least 1.
+    AntiAffinity {
+        /// How many.
+        most: u32,
+    },
+    /// What Nova only tries (`soft-affinity`, `soft-anti-affinity`), or a word that nobody knows: it keeps no server from a host.
+    Wish(Text),
 }
 
 /// A host aggregate.

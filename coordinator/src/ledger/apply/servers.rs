@@ -6,7 +6,7 @@ use rekindle_proto::status::Phase;
 
 use super::super::INCIDENT_SERVERS_MAX;
 use super::super::entry::{Fate, IntentEnd, PlannedServer};
-use super::super::incident::{Incident, OpenIntent, ServerRecord};
+use super::super::incident::{Incident, OpenIntent, ServerRecord, Unplaced};
 use super::super::restoration::{EndState, Restoration};
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
@@ -107,6 +107,7 @@ impl Ledger {
             return Err(Outcome::refused(format!("migration {id} is under way: the intent stays open")));
         }
         record.intent = None;
+        record.unplaced = unplaced(end);
         if let IntentEnd::Refused(why) = end {
             record.restore.refused(why);
         }
@@ -209,6 +210,7 @@ impl Incident {
                 marked: planned.marked,
                 undecided: planned.undecided.clone(),
                 leg: Default::default(),
+                unplaced: None,
             },
         );
     }
@@ -229,6 +231,18 @@ fn arrival_text(record: &ServerRecord, server: ServerId, to: &HostName) -> Strin
         text = format!("{text} ({lost})");
     }
     text
+}
+
+/// What kept a closed intent from a place, if it was that.
+fn unplaced(end: &IntentEnd) -> Option<Unplaced> {
+    match end {
+        // As the scheduler words it (nova/exception.py, `NoValidHost`), where the API passes it on.
+        IntentEnd::Refused(why) => why.as_str().contains("No valid host").then_some(Unplaced::NoHost),
+        IntentEnd::Migration { no_host: true, .. } => Some(Unplaced::NoHost),
+        IntentEnd::Migration { status: MigrationStatus::Failed, .. } => Some(Unplaced::AtDestination),
+        IntentEnd::Migration { .. } | IntentEnd::NotSent(_) => None,
+        IntentEnd::NoneAppeared | IntentEnd::DestinationOff { .. } => None,
+    }
 }
 
 /// Why a closed intent did not bring its server back; `None` if it did.
