@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::groups;
 use super::wire::Home;
 
 /// Longest excerpt of an answer that is not Nova's (a proxy's error page), in characters.
@@ -61,6 +62,7 @@ struct Server {
     /// An object with an id; an empty word for a server that boots from a volume.
     image: Option<Value>,
     flavor: Option<Flavor>,
+    server_groups: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +153,7 @@ pub(super) fn server_row(row: &Value, keys: &SelectKeys) -> Result<NovaServer, N
         image,
         extra_specs: specs.map(|specs| chosen(Some(specs), &keys.extra_specs)),
         flavor: server.flavor.and_then(|flavor| flavor.original_name).map(Text::new),
+        groups: groups::of_server(server.server_groups.as_ref()),
     };
     Ok(NovaServer {
         id,

@@ -1,4 +1,4 @@
-//! What rules of the selection need beyond the list of servers: from Nova, Glance and Keystone, and only the keys they name.
+//! What is needed beyond the list of servers: from Nova, Glance and Keystone, and only the keys that rules name.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use osauth::ApiVersion;
 use rekindle_coordinator::io::NovaAnswer;
 use rekindle_coordinator::recovery::{Lookup, SelectKeys};
 use rekindle_proto::fact::{NovaAggregate, NovaError, Text};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, ServerId};
 use serde_json::Value;
 
-use super::answer;
+use super::{SERVERS, answer, groups};
 use super::wire::{Get, Home, Wire};
 
 /// Aggregates. Name, hosts and metadata have been there since the first microversion.
@@ -43,6 +43,22 @@ pub(super) async fn look(
             let body = wire.get(Get { version: AGGREGATES, path: &["os-aggregates"], query: &[] }).await?;
             aggregates(&body, host, keys).map(NovaAnswer::Aggregates)
         }
+        Lookup::Group(id) => groups::read(wire, *id).await.map(NovaAnswer::ServerGroup),
+        Lookup::Member(id) => server(wire, *id, keys).await,
+    }
+}
+
+/// Reads one server.
+///
+/// # Errors
+/// [`NovaError`]; a server that cannot be read is never told as if it were deleted.
+pub(super) async fn server(wire: &Wire, server: ServerId, keys: &SelectKeys) -> Result<NovaAnswer, NovaError> {
+    let id = server.to_string();
+    match wire.get(Get { version: SERVERS, path: &["servers", &id], query: &[] }).await {
+        Ok(body) => answer::server(&body, keys).map(|server| NovaAnswer::Server(Some(server))),
+        Err(NovaError::Refused { status: 404, .. }) => Ok(NovaAnswer::Server(None)),
+        Err(error @ (NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_))) => Err(error),
+        Err(error @ NovaError::Malformed(_)) => Err(error),
     }
 }
 

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `clouds` | reads an entry of `clouds.yaml` |
 //! | `tls` | the HTTP clients: time-outs, trusted certificates |
-//! | `lookup` | what rules of the selection need from Nova, Glance and Keystone |
+//! | `lookup` | what rules of the selection need from Nova, Glance and Keystone, and one server |
+//! | `groups` | server groups |
 //! | `keystone` | one token, its catalog, and their renewal |
 //! | `wire` | one HTTP request: permit, token, send, classify |
 //! | `answer` | Nova's JSON, tolerantly, as our words |
@@ -23,6 +24,7 @@ mod check;
 mod clouds;
 #[cfg(test)]
 mod fake;
+mod groups;
 mod keystone;
 mod listing;
 mod lookup;
@@ -145,7 +147,7 @@ impl Nova {
             NovaRead::MigrationsOf(server) => {
                 listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
             }
-            NovaRead::Server(server) => self.server(server).await,
+            NovaRead::Server(server) => lookup::server(&self.wire, server, &self.keys).await,
             NovaRead::Look { host, lookup } => lookup::look(&self.wire, &host, &lookup, &self.keys).await,
             NovaRead::Capacity(question) => self.capacity(question).await.map(NovaAnswer::Capacity),
         }
@@ -234,16 +236,6 @@ impl Nova {
         tokio::task::spawn_blocking(move || examine(&reading, &question).map(Box::new))
             .await
             .map_err(|error| NovaError::Unknown(Text::new(format!("the estimate was not finished: {error}"))))
-    }
-
-    async fn server(&self, server: ServerId) -> Result<NovaAnswer, NovaError> {
-        let id = server.to_string();
-        match self.wire.get(Get { version: SERVERS, path: &["servers", &id], query: &[] }).await {
-            Ok(body) => answer::server(&body, &self.keys).map(|server| NovaAnswer::Server(Some(server))),
-            Err(NovaError::Refused { status: 404, .. }) => Ok(NovaAnswer::Server(None)),
-            Err(error @ (NovaError::Refused { .. } | NovaError::NotSent(_) | NovaError::Unknown(_))) => Err(error),
-            Err(error @ NovaError::Malformed(_)) => Err(error),
-        }
     }
 
     async fn send_evacuate(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_proto::capacity::CapacityDoc;
-use rekindle_proto::fact::{NovaAggregate, NovaMigration, NovaServer, NovaService, Text};
+use rekindle_proto::fact::{NovaAggregate, NovaMigration, NovaServer, NovaServerGroup, NovaService, Text};
 use rekindle_proto::id::{HostName, ServerId};
 use serde::{Deserialize, Serialize};
 

@@ -15,7 +15,7 @@ use super::proposals::Key;
 use super::{HOLD_RETRY, Leader, NovaCall};
 use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead, Output};
-use crate::ledger::{Fate, Incident, LeaderCommand, ReserveCommand, ServerRecord, Taken};
+use crate::ledger::{Incident, LeaderCommand, ReserveCommand, ServerRecord, Taken};
 use crate::order::{ServiceChange, ServiceOrder};
 use crate::recovery::{Candidate, ServerStep, Service, Spare, Whither, spare, whither};
 use crate::time::Moment;

@@ -173,8 +173,8 @@ fn told_by_ledger(ledger: &Ledger, incident: &Incident, member: ServerId) -> Opt
             Some(Fate::LeftBehind { .. }) | None => Whereabouts::OnTheDead,
         });
     }
-    let others = ledger.open_incidents().filter(|other| other.id != incident.id);
-    others.into_iter().find_map(|other| {
+    let mut others = ledger.open_incidents().filter(|other| other.id != incident.id);
+    others.find_map(|other| {
         let record = other.servers.get(&member).filter(|record| record.fate.is_none())?;
         Some(Whereabouts::On { name: record.name.clone(), host: other.host.clone() })
     })

@@ -45,7 +45,7 @@ pub use flap::{FLAP_TIMES, FLAP_WINDOW_MS, Flap, QUARANTINE_MAX_MS, QUARANTINE_M
 pub use gate::{GateAnswer, gate_of, unsettled};
 pub use hook::{HookEnd, HookRecord};
 pub use incident::{
-    FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, TURNS_MAX, Turn, may_follow,
+    FenceAttempt, GuestIncident, Incident, OpenIntent, Proof, ServerRecord, TURNS_MAX, Turn, Unplaced, may_follow,
 };
 pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;

@@ -31,11 +31,13 @@ impl Nova {
             NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
-            NovaRead::Server(server) => NovaAnswer::Server(self.servers.get(server).map(|server| self.shown(server))),
+            NovaRead::Server(server) => NovaAnswer::Server(self.shown_alone(*server)),
             NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
             // A project is called by its id.
             NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
             NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
+            NovaRead::Look { lookup: Lookup::Group(id), .. } => NovaAnswer::ServerGroup(self.group(*id)),
+            NovaRead::Look { lookup: Lookup::Member(id), .. } => NovaAnswer::Server(self.shown_alone(*id)),
             NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("this world has no Placement".into())),
         })
     }
@@ -120,7 +122,7 @@ impl Nova {
             return Err(refused(404, &format!("Compute host {wish} not found.")));
         }
         let mut candidates = self.candidates(&source, now);
-        candidates.retain(|host| wish.is_none_or(|wish| wish == host));
+        candidates.retain(|host| wish.is_none_or(|wish| wish == host) && self.group_lets(server, host));
         if candidates.is_empty() && !self.has_unusable(&source, now) {
             return Err(refused(400, "No valid host was found."));
         }

@@ -150,6 +150,18 @@ impl Nova {
                 }
                 None
             }
+            // Nothing catches it (`GroupAffinityViolation`), and its server is in error.
+            Cast::Rebuild(rebuild) if self.fails_late(&rebuild) => {
+                if let Some(record) = self.migration_mut(rebuild.migration) {
+                    record.status = MigrationStatus::Failed;
+                    record.status_text = "failed".into();
+                }
+                if let Some(server) = self.servers.get_mut(&rebuild.server) {
+                    server.vm_state = "error".into();
+                    server.task_state = None;
+                }
+                None
+            }
             Cast::Rebuild(rebuild) => {
                 if let Some(record) = self.migration_mut(rebuild.migration) {
                     record.status_text = "pre-migrating".into();

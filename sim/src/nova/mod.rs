@@ -6,6 +6,7 @@
 
 mod api;
 mod computes;
+mod groups;
 mod load;
 mod scheduler;
 mod service;
@@ -18,7 +19,7 @@ use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::recovery::Lookup;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{
-    MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, ServerTraits, Text,
+    GroupPolicy, MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, ServerTraits, Text,
 };
 use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
 use uuid::Uuid;
@@ -65,6 +66,7 @@ pub struct Nova {
     rooms: BTreeMap<HostName, usize>,
     /// Servers whose rebuilds fail, wherever.
     broken: BTreeSet<ServerId>,
+    groups: Vec<groups::Group>,
 }
 
 /// What load does to a Nova: it answers evacuate calls the slower the more evacuations are under way, and refuses them
@@ -174,6 +176,12 @@ impl Nova {
             let id = Text::new(format!("image of {}", dress.name));
             self.images.insert(id.clone(), words(&dress.image_property));
             record.traits.image = Some(id);
+        }
+        let policies = [(&dress.apart, GroupPolicy::AntiAffinity { most: 1 }), (&dress.together, GroupPolicy::Affinity)];
+        for (name, policy) in policies {
+            if let Some(name) = name {
+                self.join(server, name, policy);
+            }
         }
     }
 

@@ -69,6 +69,12 @@ pub struct Dress {
     /// Properties of the image they were made from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub image_property: BTreeMap<String, String>,
+    /// The server group of that name, with the policy anti-affinity, of which they are members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
+    /// The same with the policy affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<String>,
 }
 
 /// A segment of the cluster, and what its reserved hosts are like.
