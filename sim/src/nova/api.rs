@@ -6,7 +6,7 @@ impl Nova {
     /// Answers a question.
     ///
     /// # Errors
-    /// Never; the world adds outages.
+    /// Only about server groups, where its policy hides them; the world adds outages.
     pub fn read(&self, request: &NovaRead, now: Moment) -> Result<NovaAnswer, NovaError> {
         Ok(match request {
             NovaRead::Service(host) => NovaAnswer::Service(self.service(host, now)),
@@ -36,6 +36,10 @@ impl Nova {
             // A project is called by its id.
             NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
             NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
+            NovaRead::Look { lookup: Lookup::Group(_), .. } if self.hides_groups => {
+                let text = "Policy doesn't allow os_compute_api:os-server-groups:show to be performed.".into();
+                return Err(NovaError::Refused { status: 403, text });
+            }
             NovaRead::Look { lookup: Lookup::Group(id), .. } => NovaAnswer::ServerGroup(self.group(*id)),
             NovaRead::Look { lookup: Lookup::Member(id), .. } => NovaAnswer::Server(self.shown_alone(*id)),
             NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("this world has no Placement".into())),

@@ -67,6 +67,8 @@ pub struct Nova {
     /// Servers whose rebuilds fail, wherever.
     broken: BTreeSet<ServerId>,
     groups: Vec<groups::Group>,
+    /// Its policy does not let us read server groups.
+    pub hides_groups: bool,
 }
 
 /// What load does to a Nova: it answers evacuate calls the slower the more evacuations are under way, and refuses them

@@ -3,6 +3,7 @@
 use super::*;
 use crate::nova::{Cast, Rebuild};
 use rekindle_coordinator::order::DestroyOrder;
+use rekindle_coordinator::recovery::Lookup;
 
 /// What an evacuate call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,14 @@ impl World {
     pub(super) fn nova_read(&mut self, ix: Ix, start: u32, call: CallId, request: &NovaRead) {
         if !self.is_current(ix, start) {
             return;
+        }
+        match request {
+            NovaRead::Look { lookup: Lookup::Group(_), .. } => self.count("server groups asked for"),
+            NovaRead::Look { lookup: Lookup::Member(_), .. } => self.count("members of server groups asked for"),
+            NovaRead::Look { lookup: Lookup::Image(_) | Lookup::Project(_) | Lookup::Aggregates, .. } => {}
+            NovaRead::Server(_) => self.count("servers asked for one by one"),
+            NovaRead::Service(_) | NovaRead::Servers(_) | NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {}
+            NovaRead::NewestEvacuations { .. } | NovaRead::Capacity(_) => {}
         }
         let result = match self.nova_refuses(ix) {
             Some(error) => Err(error),
