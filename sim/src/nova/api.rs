@@ -36,7 +36,7 @@ impl Nova {
             // A project is called by its id.
             NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
             NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
-            NovaRead::Look { lookup: Lookup::Group(_), .. } if self.hides_groups => {
+            NovaRead::Look { lookup: Lookup::Group(_), .. } if self.about_groups == Openness::Refuses => {
                 let text = "Policy doesn't allow os_compute_api:os-server-groups:show to be performed.".into();
                 return Err(NovaError::Refused { status: 403, text });
             }

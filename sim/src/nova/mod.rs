@@ -67,8 +67,20 @@ pub struct Nova {
     /// Servers whose rebuilds fail, wherever.
     broken: BTreeSet<ServerId>,
     groups: Vec<groups::Group>,
-    /// Its policy does not let us read server groups.
-    pub hides_groups: bool,
+    /// How it takes questions about server groups.
+    pub about_groups: Openness,
+}
+
+/// How a Nova takes questions about server groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Openness {
+    /// It answers.
+    #[default]
+    Tells,
+    /// Its policy does not let us read them: 403.
+    Refuses,
+    /// It never answers, and nobody says so.
+    Hangs,
 }
 
 /// What load does to a Nova: it answers evacuate calls the slower the more evacuations are under way, and refuses them

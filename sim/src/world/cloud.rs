@@ -1,7 +1,7 @@
 //! Cloud calls: what the coordinators ask of Nova, and what becomes of it.
 
 use super::*;
-use crate::nova::{Cast, Rebuild};
+use crate::nova::{Cast, Openness, Rebuild};
 use rekindle_coordinator::order::DestroyOrder;
 use rekindle_coordinator::recovery::Lookup;
 
@@ -56,6 +56,10 @@ impl World {
             NovaRead::Server(_) => self.count("servers asked for one by one"),
             NovaRead::Service(_) | NovaRead::Servers(_) | NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {}
             NovaRead::NewestEvacuations { .. } | NovaRead::Capacity(_) => {}
+        }
+        let is_about_groups = matches!(request, NovaRead::Look { lookup: Lookup::Group(_), .. });
+        if is_about_groups && self.nova.about_groups == Openness::Hangs {
+            return;
         }
         let result = match self.nova_refuses(ix) {
             Some(error) => Err(error),

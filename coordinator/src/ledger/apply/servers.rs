@@ -269,3 +269,29 @@ fn intent_end_text(end: &IntentEnd) -> Option<Text> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After which ends of an attempt its server group is looked at.
+    #[test]
+    fn the_table_of_what_was_no_place() {
+        let migration = |status, no_host| IntentEnd::Migration { id: MigrationId(4), status, dest: None, no_host };
+        let dest = HostName::new("b").expect("legal");
+        let rows = [
+            (migration(MigrationStatus::Failed, true), Some(Unplaced::NoHost)),
+            (migration(MigrationStatus::Failed, false), Some(Unplaced::AtDestination)),
+            (migration(MigrationStatus::Done, false), None),
+            (migration(MigrationStatus::Completed, false), None),
+            (IntentEnd::Refused("400: No valid host was found.".into()), Some(Unplaced::NoHost)),
+            (IntentEnd::Refused("409: it is in vm_state paused".into()), None),
+            (IntentEnd::NotSent("No valid host has been asked".into()), None),
+            (IntentEnd::NoneAppeared, None),
+            (IntentEnd::DestinationOff { id: MigrationId(4), dest }, None),
+        ];
+        for (end, expected) in rows {
+            assert_eq!(unplaced(&end), expected, "{end:?}");
+        }
+    }
+}
