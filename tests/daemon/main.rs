@@ -7,6 +7,7 @@
 mod bmc;
 mod capacity;
 mod disk;
+mod groups;
 mod hooks;
 mod hosts;
 mod leader;
@@ -47,6 +48,7 @@ fn tests() -> Vec<Test> {
         test!(bmc::a_bmc_that_says_ok_and_stays_on_is_stuck_and_nothing_is_evacuated),
         test!(capacity::it_is_told_by_any_member_and_counts_who_is_closed),
         test!(capacity::a_cloud_without_placement_only_has_no_answer),
+        test!(groups::one_that_keeps_a_server_from_every_host_is_named),
         test!(hooks::each_is_run_once_and_none_keeps_the_servers_down),
         test!(hooks::one_that_holds_is_waited_for_until_an_operator_resumes),
         test!(hooks::one_whose_leader_died_is_not_run_again),

@@ -173,6 +173,7 @@ impl World {
                 && world.hosts.get(name).is_some_and(|host| !host.disabled)
                 && world.is_up(name, now)
                 && migration.chosen.as_ref().is_none_or(|chosen| chosen == name)
+                && !world.keeps_apart(migration.server, name)
         };
         let names: Vec<HostName> = self.hosts.keys().filter(|name| fits(self, name)).cloned().collect();
         let coming = self.coming();

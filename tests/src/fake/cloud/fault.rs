@@ -29,6 +29,8 @@ pub enum Endpoint {
     Migrations,
     /// `GET /os-hypervisors/detail`.
     Hypervisors,
+    /// `GET /os-server-groups/{id}`.
+    ServerGroup,
     /// Everything of Placement.
     Placement,
     /// A path nobody serves.

@@ -55,6 +55,7 @@ pub(super) enum ComputeRoute {
     Action(ServerId),
     Migrations,
     Hypervisors,
+    ServerGroup(Uuid),
 }
 
 /// What of Placement.
@@ -174,6 +175,7 @@ fn compute_route(method: &str, path: &[&str]) -> Option<ComputeRoute> {
         ("POST", ["servers", id, "action"]) => server(id).map(ComputeRoute::Action),
         ("GET", ["os-migrations"]) => Some(ComputeRoute::Migrations),
         ("GET", ["os-hypervisors", "detail"]) => Some(ComputeRoute::Hypervisors),
+        ("GET", ["os-server-groups", id]) => Uuid::parse_str(id).ok().map(ComputeRoute::ServerGroup),
         _ => None,
     }
 }
@@ -201,6 +203,7 @@ fn endpoint(route: &Route, body: &Value) -> Endpoint {
         Route::Compute(ComputeRoute::Action(_)) => Endpoint::Action,
         Route::Compute(ComputeRoute::Migrations) => Endpoint::Migrations,
         Route::Compute(ComputeRoute::Hypervisors) => Endpoint::Hypervisors,
+        Route::Compute(ComputeRoute::ServerGroup(_)) => Endpoint::ServerGroup,
         Route::Placement(_) => Endpoint::Placement,
         Route::Unknown => Endpoint::Unknown,
     }

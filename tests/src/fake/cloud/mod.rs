@@ -11,6 +11,7 @@ mod actions;
 mod builder;
 mod compute;
 mod fault;
+mod groups;
 mod http;
 mod keystone;
 mod lines;

@@ -62,7 +62,11 @@ pub(super) fn list(shared: &Shared, call: &Call, version: Microversion, detail: 
 
 /// `GET /servers/{id}`.
 pub(super) fn show(shared: &Shared, version: Microversion, id: ServerId) -> Answer {
-    let document = document(shared, &shared.world(), version, id).ok_or_else(|| missing(id))?;
+    let world = shared.world();
+    let mut document = document(shared, &world, version, id).ok_or_else(|| missing(id))?;
+    if version >= 71 {
+        document["server_groups"] = json!(world.groups_of(id));
+    }
     Ok(Json(json!({"server": document})).into_response())
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::builder::{Disks, ServerSpec, Settings};
 use super::fault::Faults;
+use super::groups::Group;
 use super::keystone::Tokens;
 use super::placement::{self, Inventory};
 use super::{EvacuateCall, GuestStart, PowerCall, PowerHook, RanTwice, RequestLine};
@@ -156,6 +157,7 @@ pub(super) struct World {
     pub(super) requests_begun: u64,
     pub(super) faults: Faults,
     pub(super) tokens: Tokens,
+    pub(super) groups: Vec<Group>,
 }
 
 impl World {
@@ -178,6 +180,7 @@ impl World {
             requests_begun: 0,
             faults: Faults::default(),
             tokens,
+            groups: Vec::new(),
             settings,
         };
         for name in hosts {
