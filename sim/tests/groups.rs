@@ -61,7 +61,8 @@ fn world_after(seed: u64, room: Option<usize>, dresses: Vec<Dress>, about_groups
 fn nothing_but_words_comes_of_a_group() {
     let groups = || vec![apart("vm-*-0", "galera"), apart("vm-*-1", "etcd"), apart("vm-*-2", "etcd")];
     for seed in 0..3 {
-        let calls = |world: &World| world.nova.accepted.iter().map(|(server, _)| *server).collect::<BTreeSet<_>>().len();
+        let calls =
+            |world: &World| world.nova.accepted.iter().map(|(server, _)| *server).collect::<BTreeSet<_>>().len();
         let told_by = |openness: Openness| {
             let world = world_after(seed, None, groups(), openness);
             assert_eq!((calls(&world), world.nova.accepted.len()), (4, 1 + 3 * 3), "as many tries as ever");

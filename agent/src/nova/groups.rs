@@ -57,7 +57,9 @@ fn parse(body: &Value, id: ServerGroupId) -> Result<NovaServerGroup, NovaError> 
         name: Text::new(group.get("name").and_then(Value::as_str).unwrap_or_default()),
         policy: match policy {
             "affinity" => GroupPolicy::Affinity,
-            "anti-affinity" => GroupPolicy::AntiAffinity { most: per_host(group.pointer("/rules/max_server_per_host")) },
+            "anti-affinity" => {
+                GroupPolicy::AntiAffinity { most: per_host(group.pointer("/rules/max_server_per_host")) }
+            }
             wish => GroupPolicy::Wish(Text::new(wish)),
         },
         members,

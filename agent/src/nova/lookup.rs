@@ -9,8 +9,8 @@ use rekindle_proto::fact::{NovaAggregate, NovaError, Text};
 use rekindle_proto::id::{HostName, ServerId};
 use serde_json::Value;
 
-use super::{SERVERS, answer, groups};
 use super::wire::{Get, Home, Wire};
+use super::{SERVERS, answer, groups};
 
 /// Aggregates. Name, hosts and metadata have been there since the first microversion.
 const AGGREGATES: ApiVersion = ApiVersion(2, 1);

@@ -102,13 +102,7 @@ impl Leader {
     }
 
     /// Asks, unless it is known, is being asked, or has just failed.
-    pub(super) fn glance(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: IncidentId,
-        host: &HostName,
-        lookup: &Lookup,
-    ) -> Glance {
+    pub(super) fn glance(&mut self, cx: &mut Context<'_>, id: IncidentId, host: &HostName, lookup: &Lookup) -> Glance {
         let Some(lookups) = self.evacuations.get(&id).map(|evacuation| &evacuation.lookups) else {
             return Glance::UnderWay;
         };

@@ -51,12 +51,7 @@ pub fn is_binding(group: &NovaServerGroup) -> bool {
 /// `others`: the other members, but for those that [`NovaServerGroup::more`] counts. It is not proven to be the reason: there
 /// may be no room either, and a destination fails for many reasons.
 #[must_use]
-pub fn conflict(
-    group: &NovaServerGroup,
-    dead: &HostName,
-    others: &[Whereabouts],
-    unplaced: Unplaced,
-) -> Option<Text> {
+pub fn conflict(group: &NovaServerGroup, dead: &HostName, others: &[Whereabouts], unplaced: Unplaced) -> Option<Text> {
     let count = |test: fn(&Whereabouts) -> bool| others.iter().filter(|other| test(other)).count();
     let more = usize::try_from(group.more).unwrap_or(usize::MAX);
     let unknown = count(|other| *other == Whereabouts::Unknown).saturating_add(more);

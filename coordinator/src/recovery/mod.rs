@@ -28,7 +28,7 @@ pub use plan::{LOCAL_DISK_KEY, Lists, plan};
 pub use reserve::{Candidate, Service, Spare, Whither, spare, whither};
 pub use restore::{Arrival, act_after, act_before, hopeless, is_locked_by, restoration, shows};
 pub use select::{
-    About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, MARK_DEFAULT, RULES_MAX, SelectAction, SelectKeys, SelectMode,
-    SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,
+    About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, MARK_DEFAULT, RULES_MAX, SelectAction, SelectKeys,
+    SelectMode, SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,
 };
 pub use step::{ServerStep, next_step};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use rekindle_proto::fact::{DiskPlacement, GuestList, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, ServerId};
 
+use super::look::Looked;
 use super::order::priority_of;
 use super::restore::restoration;
-use super::look::Looked;
 use super::select::{Choice, choose, imageless, misread};
 use crate::ledger::{PlannedServer, RestorePlan};
 use crate::policy::{LocalDisk, Policy};

@@ -74,7 +74,9 @@ impl Nova {
                 let here = self.members_on(group, &rebuild.dest).filter(others).count();
                 let comes = |record: &&NovaMigration| {
                     let is_member = others(&record.server) && group.members.contains(&record.server);
-                    is_member && record.status == MigrationStatus::UnderWay && record.dest.as_ref() == Some(&rebuild.dest)
+                    is_member
+                        && record.status == MigrationStatus::UnderWay
+                        && record.dest.as_ref() == Some(&rebuild.dest)
                 };
                 here + self.migrations.iter().filter(comes).count() >= most as usize
             }

@@ -191,7 +191,8 @@ impl Nova {
             self.images.insert(id.clone(), words(&dress.image_property));
             record.traits.image = Some(id);
         }
-        let policies = [(&dress.apart, GroupPolicy::AntiAffinity { most: 1 }), (&dress.together, GroupPolicy::Affinity)];
+        let policies =
+            [(&dress.apart, GroupPolicy::AntiAffinity { most: 1 }), (&dress.together, GroupPolicy::Affinity)];
         for (name, policy) in policies {
             if let Some(name) = name {
                 self.join(server, name, policy);

@@ -96,7 +96,9 @@ pub(super) fn refusals(rig: &Rig) {
     }
     // Every host that is left has a member of its group: Nova says "no valid host", and rekindle why.
     let why = Rig::line(&story, &ids["apart-1"])["reason"].as_str().unwrap_or_default().to_owned();
-    for words in ["server group \"apart\"", "anti-affinity: Nova builds it on no host that has 1", "apart-2 on", "apart-3 on"] {
+    for words in
+        ["server group \"apart\"", "anti-affinity: Nova builds it on no host that has 1", "apart-2 on", "apart-3 on"]
+    {
         assert!(why.contains(words), "{words:?} is not in {why:?}");
     }
     rig.assert_never_twice();
