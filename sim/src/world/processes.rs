@@ -109,7 +109,8 @@ impl World {
         let ledger = self.raft.ledger();
         for (ix, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.has_kernel() && host.running) {
             let name = &host.name;
-            let is_held = ledger.host(name).is_some_and(|record| record.quarantine.is_some() || record.absence.is_some());
+            let is_held =
+                ledger.host(name).is_some_and(|record| record.quarantine.is_some() || record.absence.is_some());
             if is_held || ledger.open_incident(name).is_some() || ledger.brakes_of(name).is_some() {
                 continue;
             }
