@@ -310,7 +310,7 @@ impl Dice {
     /// One segment of all hosts, of which a few are reserved.
     fn segments(&mut self, cluster: &Cluster) -> Vec<PlannedSegment> {
         let reserved = 1 + self.below(cluster.hosts / 4);
-        let all: Vec<HostName> = (1..=cluster.hosts).filter_map(|number| HostName::new(name(number)).ok()).collect();
+        let all: Vec<HostName> = (1..=cluster.hosts).filter_map(|number| HostName::new(&name(number)).ok()).collect();
         let (hosts, reserved) = all.split_at(cluster.hosts - reserved);
         let methods = [
             RecoveryMethod::Auto,

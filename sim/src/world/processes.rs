@@ -39,7 +39,7 @@ impl World {
         self.tell(format!("nova-compute of {host} fails"));
         self.count("process failed");
         self.processes.failed.insert(ix);
-        self.nova.set_compute(host, false);
+        self.nova.compute_fails(host);
         self.tell_process(ix);
     }
 
@@ -61,7 +61,8 @@ impl World {
         if self.processes.failed.remove(&ix) {
             self.processes.runs += 1;
             let host = self.hosts[ix].name.clone();
-            self.nova.set_compute(&host, true);
+            let queue = self.nova.compute_runs(&host);
+            self.replay(&host, queue);
             self.tell_process(ix);
         }
     }
