@@ -140,7 +140,7 @@ impl Leader {
                 self.drive_act(cx, incident, proof, (*server, record), open);
                 continue;
             }
-            match record.intent {
+            match &record.intent {
                 Some(open) if keeps(Guard::OneIntent) || !self.is_called(id, *server) => {
                     self.drive_intent(cx, incident, proof, *server, open, &mut round);
                 }

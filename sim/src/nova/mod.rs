@@ -65,6 +65,8 @@ pub struct Nova {
     rooms: BTreeMap<HostName, usize>,
     /// Servers whose rebuilds fail, wherever.
     broken: BTreeSet<ServerId>,
+    /// Hosts on which every rebuild fails.
+    failing: BTreeSet<HostName>,
 }
 
 /// What load does to a Nova: it answers evacuate calls the slower the more evacuations are under way, and refuses them

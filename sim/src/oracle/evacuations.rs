@@ -60,7 +60,7 @@ impl Oracle {
         self.intents.insert((*incident, *server, *attempt), now);
         let working = ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
         let open = working.flat_map(|incident| {
-            let open = incident.servers.iter().filter_map(|(server, record)| Some((server, record.intent?.attempt)));
+            let open = incident.servers.iter().filter_map(|(server, record)| Some((server, record.intent.as_ref()?.attempt)));
             open.map(|(server, attempt)| (incident.id, *server, attempt))
         });
         let is_young = |key: &(IncidentId, ServerId, u32)| {
