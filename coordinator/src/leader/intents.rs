@@ -199,7 +199,7 @@ impl Leader {
             evacuation.waits_for_turn(server, now);
             return;
         }
-        let Some(to) = self.destination_for(cx, incident, (server, record), to) else { return };
+        let Some(to) = self.destination_for(cx, incident, (server, record), to, round) else { return };
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
             evacuation.waits.remove(&server);
         }

@@ -1,8 +1,9 @@
 //! Which host the leader names for a server whose evacuation has failed on another: what it knows of each.
 
-use rekindle_proto::id::{IncidentId, ServerId};
+use rekindle_proto::id::{HostName, IncidentId, ServerId};
 
 use super::Leader;
+use super::servers::Round;
 use crate::context::Context;
 use crate::ledger::{Destination, Incident, ServerRecord};
 use crate::recovery::{Place, Second, second_host};
@@ -16,17 +17,20 @@ impl Leader {
         incident: &Incident,
         (server, record): (ServerId, &ServerRecord),
         to: Destination,
+        round: &mut Round,
     ) -> Option<Destination> {
         match to {
             Destination::Anywhere if record.leg.elsewhere => {}
             Destination::Anywhere | Destination::Reserved(_) | Destination::Named(_) => return Some(to),
         }
+        let is_allowed = |host: &&HostName| cx.ledger.may_be_named(&incident.host, host).is_ok();
+        let allowed = round.nameable.get_or_insert_with(|| cx.ledger.targets().filter(is_allowed).cloned().collect());
         let rebuilding = self.rebuilding(cx);
         let places = cx.ledger.targets().map(|host| Place {
             host,
             is_alive: cx.is_alive(host),
             is_suspected: self.suspects.contains_key(host),
-            is_allowed: cx.ledger.may_be_named(&incident.host, host).is_ok(),
+            is_allowed: allowed.contains(host),
             has_failed: record.leg.unfit.contains(host),
             rebuilding: rebuilding.get(host).copied().unwrap_or(0),
         });
