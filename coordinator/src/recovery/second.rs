@@ -47,8 +47,7 @@ pub fn second_host<'a>(server: ServerId, places: impl Iterator<Item = Place<'a>>
     if fewest >= PER_DESTINATION_MAX {
         return Second::Busy;
     }
-    let equal: Vec<&HostName> =
-        fit.iter().filter(|place| place.rebuilding == fewest).map(|place| place.host).collect();
+    let equal: Vec<&HostName> = fit.iter().filter(|place| place.rebuilding == fewest).map(|place| place.host).collect();
     let spread = server.0.as_u128() % (equal.len().max(1) as u128);
     let chosen = usize::try_from(spread).ok().and_then(|at| equal.get(at));
     chosen.map_or(Second::None, |host| Second::Host((*host).clone()))

@@ -94,7 +94,8 @@ impl Ledger {
         let Some(incident) = self.incidents.get(&id) else { return Ok(()) };
         match to {
             Destination::Anywhere => Ok(()),
-            Destination::Reserved(position) => match incident.reserve.at(*position).filter(|taken| taken.end.is_none()) {
+            Destination::Reserved(position) => match incident.reserve.at(*position).filter(|taken| taken.end.is_none())
+            {
                 Some(_) => Ok(()),
                 None => Err(Outcome::refused("no reserved host of this incident")),
             },

@@ -221,7 +221,14 @@ fn begin(servers: &[u128]) -> LeaderCommand {
 
 fn intend_in(incident: IncidentId, number: u128, attempt: u32) -> LeaderCommand {
     let server = server(number);
-    LeaderCommand::EvacuateIntent { incident, server, attempt, author: US, newest_migration: None, to: Destination::Anywhere }
+    LeaderCommand::EvacuateIntent {
+        incident,
+        server,
+        attempt,
+        author: US,
+        newest_migration: None,
+        to: Destination::Anywhere,
+    }
 }
 
 fn intend(number: u128, attempt: u32) -> LeaderCommand {
