@@ -125,7 +125,7 @@ impl EvacuateOrder {
         Self { call, incident: proof.incident(), server, attempt, begin_before, stop_on_arrival, dest }
     }
 
-    /// The reserved host where it is to be built; `None`: where Nova's scheduler wants.
+    /// The host where it is to be built, reserved or named by us; `None`: where Nova's scheduler wants.
     #[must_use]
     pub fn dest(&self) -> Option<&HostName> {
         self.dest.as_ref()

@@ -139,6 +139,7 @@ impl Dice {
             dresses: Vec::new(),
             room: None,
             segments: Vec::new(),
+            failing: Vec::new(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::mutant::{Guard, keeps};
 impl Leader {
     pub(super) fn drive_incidents(&mut self, cx: &mut Context<'_>) {
         let open: Vec<IncidentId> = cx.ledger.open_incidents().map(|incident| incident.id).collect();
-        self.intending.retain(|(id, server)| self.proposals.is_under_way(&Key::Server(*id, *server)));
+        self.intending.retain(|(id, server), _| self.proposals.is_under_way(&Key::Server(*id, *server)));
         self.forget_closed_intents(cx);
         self.forget_closed_acts(cx);
         self.forget_pace(cx);

@@ -12,7 +12,7 @@ use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::fencing::FenceProof;
 use crate::io::{NovaAnswer, Output};
-use crate::ledger::{Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
+use crate::ledger::{Destination, Incident, IntentEnd, LeaderCommand, OpenIntent, ServerRecord};
 use crate::mutant::{Guard, keeps};
 use crate::order::EvacuateOrder;
 use crate::recovery::{CommittedIntent, IntentView, Urgency, intent_end};
@@ -83,7 +83,7 @@ impl Leader {
     pub(super) fn forget_closed_intents(&mut self, cx: &Context<'_>) {
         self.intents.retain(|(id, server), state| {
             let record = cx.ledger.incidents.get(id).and_then(|incident| incident.servers.get(server));
-            record.and_then(|record| record.intent).is_some_and(|open| open.attempt == state.attempt)
+            record.and_then(|record| record.intent.as_ref()).is_some_and(|open| open.attempt == state.attempt)
         });
     }
 
@@ -94,7 +94,7 @@ impl Leader {
         incident: &Incident,
         proof: &FenceProof,
         server: ServerId,
-        open: OpenIntent,
+        open: &OpenIntent,
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
@@ -128,8 +128,8 @@ impl Leader {
             let none = Vec::new();
             let migrations = evacuation.migrations.as_ref().and_then(|list| list.of.get(&server)).unwrap_or(&none);
             let settle = cx.setup.policy.evacuate_settle;
-            end = intent_end(&open, &view, migrations, &dead_ends, settle);
-            let text = queued.unwrap_or_else(|| waiting_text(&open, migrations, calling, settle));
+            end = intent_end(open, &view, migrations, &dead_ends, settle);
+            let text = queued.unwrap_or_else(|| waiting_text(open, migrations, calling, settle));
             evacuation.waits.insert(server, (since, text));
         }
         if let Some(end) = end {
@@ -144,7 +144,11 @@ impl Leader {
     /// The one call of an intent.
     fn call(&mut self, cx: &mut Context<'_>, incident: &Incident, proof: &FenceProof, server: ServerId, attempt: u32) {
         let (id, now) = (incident.id, cx.now.mono);
-        let Some(mut intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else { return };
+        let Some(mut intent) = CommittedIntent::find(cx.ledger, id, server, self.author) else {
+            // Its host may not be used any more: it is closed unsent, and decided anew.
+            self.wake_at(now + CALL_WITHIN);
+            return;
+        };
         intent.stop_on_arrival &= !self.stops_unknown;
         match self.permit(cx, &incident.host) {
             Ok(permit) => {
@@ -167,7 +171,7 @@ impl Leader {
         cx: &mut Context<'_>,
         incident: &Incident,
         (server, record): (ServerId, &ServerRecord),
-        (newest_migration, to): (Option<MigrationId>, Option<u8>),
+        (newest_migration, to): (Option<MigrationId>, Destination),
         round: &mut Round,
     ) {
         let (id, now) = (incident.id, cx.now.mono);
@@ -195,12 +199,16 @@ impl Leader {
             evacuation.waits_for_turn(server, now);
             return;
         }
-        evacuation.waits.remove(&server);
+        let Some(to) = self.destination_for(cx, incident, (server, record), to, round) else { return };
+        if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.waits.remove(&server);
+        }
         round.room -= 1;
         let attempt = record.attempts.saturating_add(1);
+        let named = if let Destination::Named(host) = &to { Some(host.clone()) } else { None };
+        self.intending.insert((id, server), named);
         let command =
             LeaderCommand::EvacuateIntent { incident: id, server, attempt, author: self.author, newest_migration, to };
-        self.intending.insert((id, server));
         self.command(cx, Key::Server(id, server), command);
     }
 }

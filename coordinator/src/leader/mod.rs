@@ -43,6 +43,7 @@ mod reserve;
 mod restore;
 mod retries;
 mod roster;
+mod second;
 mod server_groups;
 mod server_words;
 mod servers;
@@ -54,7 +55,7 @@ mod voters;
 mod watchdog;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
@@ -122,7 +123,8 @@ pub(crate) struct Leader {
     own_examinations: Vec<OwnExamination>,
     own_guest_questions: Vec<(CallId, Vec<ServerId>)>,
     own_guest_notes: Vec<ServerId>,
-    intending: BTreeSet<(IncidentId, ServerId)>,
+    /// Intents that are being proposed, and the host that each names.
+    intending: BTreeMap<(IncidentId, ServerId), Option<HostName>>,
     /// What this leadership did about each open intent. Outlives a voided proof: an intent is called once, whatever becomes
     /// of the evacuation around it (I11).
     intents: BTreeMap<(IncidentId, ServerId), IntentState>,
@@ -222,7 +224,7 @@ impl Leader {
             own_examinations: Vec::new(),
             own_guest_questions: Vec::new(),
             own_guest_notes: Vec::new(),
-            intending: BTreeSet::new(),
+            intending: BTreeMap::new(),
             intents: BTreeMap::new(),
             devices: DeviceBook::default(),
             device_calls: DeviceCalls::new(cx.now.mono),

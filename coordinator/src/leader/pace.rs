@@ -9,7 +9,7 @@ use rekindle_proto::status::Phase;
 use super::Leader;
 use crate::context::Context;
 use crate::io::NovaAnswer;
-use crate::ledger::IntentEnd;
+use crate::ledger::{Destination, IntentEnd, OpenIntent};
 use crate::mutant::{Guard, keeps};
 use crate::recovery::{Pace, free_places, sign_of};
 use crate::time::Moment;
@@ -42,6 +42,23 @@ struct Load {
     rebuilding: BTreeMap<HostName, usize>,
     /// Evacuations whose destination is not known yet.
     unplaced: usize,
+}
+
+impl Load {
+    fn count_rebuild(&mut self, dest: Option<&HostName>) {
+        match dest {
+            Some(dest) => *self.rebuilding.entry(dest.clone()).or_default() += 1,
+            None => self.unplaced += 1,
+        }
+    }
+}
+
+/// The host that was named for it: there it goes, or nowhere.
+fn named(open: &OpenIntent) -> Option<&HostName> {
+    match &open.to {
+        Destination::Named(host) => Some(host),
+        Destination::Anywhere | Destination::Reserved(_) => None,
+    }
 }
 
 impl Leader {
@@ -100,23 +117,27 @@ impl Leader {
         self.pace.pace.as_ref().map(Pace::at_once)
     }
 
+    /// Rebuilds under way, by destination, as far as that is known.
+    pub(super) fn rebuilding(&self, cx: &Context<'_>) -> BTreeMap<HostName, usize> {
+        self.load(cx).rebuilding
+    }
+
     fn load(&self, cx: &Context<'_>) -> Load {
         let now = cx.now.mono;
         let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
-        let begun = self.intending.len();
-        let mut load = Load { under_way: begun, unplaced: begun, ..Load::default() };
+        let mut load = Load { under_way: self.intending.len(), ..Load::default() };
+        for named in self.intending.values() {
+            load.count_rebuild(named.as_ref());
+        }
         for incident in cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck) {
             for (server, record) in &incident.servers {
                 let before = record.restore.act.is_some_and(|open| open.act.is_before());
-                let moves = record.intent.is_some() && !stalled(&(incident.id, *server));
-                load.under_way += usize::from(before || moves);
+                let moves = record.intent.as_ref().filter(|_| !stalled(&(incident.id, *server)));
+                load.under_way += usize::from(before || moves.is_some());
                 load.acts += usize::from(record.restore.act.is_some() && !before);
                 load.waiting += usize::from(record.fate.is_none() && record.intent.is_none());
-                if moves {
-                    match self.destination(incident.id, *server) {
-                        Some(dest) => *load.rebuilding.entry(dest.clone()).or_default() += 1,
-                        None => load.unplaced += 1,
-                    }
+                if let Some(open) = moves {
+                    load.count_rebuild(self.destination(incident.id, *server).or_else(|| named(open)));
                 }
             }
         }

@@ -306,7 +306,7 @@ impl Leader {
             }
             evacuation.waits.remove(&server);
             round.room -= 1;
-            self.intending.insert((id, server));
+            self.intending.insert((id, server), None);
         } else if round.acts > 0 {
             round.acts -= 1;
         } else {

@@ -6,7 +6,7 @@ use rekindle_proto::fact::{NovaMigration, Text};
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 
 use super::servers::STALLED_AFTER;
-use crate::ledger::{Incident, OpenIntent};
+use crate::ledger::{Destination, Incident, OpenIntent};
 
 /// What an open intent waits for, for people.
 pub(super) fn waiting_text(open: &OpenIntent, migrations: &[NovaMigration], calling: bool, settle: Duration) -> Text {
@@ -16,12 +16,16 @@ pub(super) fn waiting_text(open: &OpenIntent, migrations: &[NovaMigration], call
             let dest = migration.dest.as_ref().map_or("a host not yet chosen", HostName::as_str);
             Text::new(format!("Nova's migration {} to {dest} is {}", migration.id, migration.status_text))
         }
-        None if calling => "Nova has not answered its evacuate call yet".into(),
         None => {
+            let call = match &open.to {
+                Destination::Named(host) => format!("its evacuate call to {host}"),
+                Destination::Anywhere | Destination::Reserved(_) => "its evacuate call".to_owned(),
+            };
+            if calling {
+                return Text::new(format!("Nova has not answered {call} yet"));
+            }
             let settle = settle.as_secs();
-            Text::new(format!(
-                "its evacuate call may be on the way: waiting for its migration record, at most {settle} s"
-            ))
+            Text::new(format!("{call} may be on the way: waiting for its migration record, at most {settle} s"))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Each server of a proven-off host: intent, call, record, fate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaServer, Text};
@@ -99,6 +99,8 @@ pub(super) struct Round {
     pub(super) stalled: Vec<ServerId>,
     /// Servers for which a stuck incident has an open intent, and which.
     pub(super) blocked: BTreeMap<ServerId, IncidentId>,
+    /// Hosts that the ledger lets be named for its servers, once one of them asks.
+    pub(super) nameable: Option<BTreeSet<HostName>>,
 }
 
 impl Round {
@@ -140,7 +142,7 @@ impl Leader {
                 self.drive_act(cx, incident, proof, (*server, record), open);
                 continue;
             }
-            match record.intent {
+            match &record.intent {
                 Some(open) if keeps(Guard::OneIntent) || !self.is_called(id, *server) => {
                     self.drive_intent(cx, incident, proof, *server, open, &mut round);
                 }

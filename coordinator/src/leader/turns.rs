@@ -144,7 +144,7 @@ impl Leader {
             }
             for (server, record) in &incident.servers {
                 let is_waiting = record.fate.is_none() && record.intent.is_none() && record.restore.act.is_none();
-                let has_turn = self.intending.contains(&(incident.id, *server));
+                let has_turn = self.intending.contains_key(&(incident.id, *server));
                 let is_ready = evacuation.queued.contains(server) || !evacuation.waits.contains_key(server);
                 if is_waiting && !has_turn && is_ready && self.group_wait(cx.now.mono, record).is_none() {
                     *ready.entry(Urgency::of(record)).or_default() += 1;

@@ -108,13 +108,13 @@ mod tests {
     }
 
     fn incident(id: u64, of: &str, phase: Phase, servers: &[(Option<Fate>, bool)]) -> Incident {
-        let intent = OpenIntent { attempt: 1, author: LeadershipId(1), newest_migration: None, to: None };
+        let intent = OpenIntent { attempt: 1, author: LeadershipId(1), newest_migration: None, to: Default::default() };
         let record = |(fate, open): &(Option<Fate>, bool)| ServerRecord {
             name: "web".into(),
             vm_state: "active".into(),
             attempts: 1,
             attempts_excused: 0,
-            intent: open.then_some(intent),
+            intent: open.then(|| intent.clone()),
             last_failure: None,
             fate: fate.clone(),
             restore: Default::default(),

@@ -9,6 +9,7 @@ use rekindle_proto::id::{
 use rekindle_proto::status::{Phase, StoryLine};
 use serde::{Deserialize, Serialize};
 
+use super::destination::Destination;
 use super::entry::{Fate, VerdictRecord};
 use super::evidence::Evidence;
 use super::hook::HookRecord;
@@ -145,7 +146,8 @@ pub struct ServerRecord {
     pub vm_state: Text,
     /// Evacuate intents so far.
     pub attempts: u32,
-    /// How many of them do not count against the limit: before the last resumption, or certainly not sent.
+    /// How many of them do not count against the limit: before the last resumption, certainly not sent, or to a host of our
+    /// own choice that Nova's scheduler refused.
     pub attempts_excused: u32,
     /// The open one, if any.
     pub intent: Option<OpenIntent>,
@@ -184,7 +186,7 @@ pub enum Unplaced {
 }
 
 /// An evacuate intent that may still have an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenIntent {
     /// Its number, from 1.
     pub attempt: u32,
@@ -192,9 +194,9 @@ pub struct OpenIntent {
     pub author: LeadershipId,
     /// The newest migration record before it.
     pub newest_migration: Option<MigrationId>,
-    /// The position of the reserved host it was to be built on; `None`: Nova's scheduler chose.
+    /// Where it was to be built.
     #[serde(default)]
-    pub to: Option<u8>,
+    pub to: Destination,
 }
 
 /// A guest that failed on a healthy host.

@@ -8,6 +8,7 @@ mod absence;
 mod apply;
 mod authority;
 mod clock;
+mod destination;
 mod entry;
 mod epoch;
 mod evidence;
@@ -35,6 +36,7 @@ pub use authority::{
     AuthorityError, CertIdentity, CertRole, CertificateOf, IdentityError, VerifiedOrder, verify_order,
 };
 pub use clock::{DisarmLimit, ELAPSE_MAX_MS, LedgerTime};
+pub use destination::Destination;
 pub use entry::{
     Entry, Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, QuorumRecovery, Statement, TestimonyRecord, VerdictRecord,
@@ -71,8 +73,9 @@ pub const LEDGER_FORMAT: u32 = 1;
 /// Closed incidents kept for the story, oldest forgotten first: some years of a large site.
 pub const CLOSED_INCIDENTS_MAX: usize = 500;
 
-/// Lines of one incident's story: a host of 100 servers with three attempts each, and room for a long fence.
-pub const STORY_LINES_MAX: usize = 500;
+/// Lines of one incident's story: a host of 100 servers with three attempts each, two of them to hosts that were named, and
+/// room for a long fence.
+pub const STORY_LINES_MAX: usize = 700;
 
 /// Operator orders remembered against repetition. Older ones are refused by age ([`ORDER_AGE_MAX_MS`]).
 pub const NONCES_MAX: usize = 1_000;

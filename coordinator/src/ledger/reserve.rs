@@ -10,12 +10,17 @@ use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::segment::RecoveryMethod;
 use serde::{Deserialize, Serialize};
 
+use super::destination::Destination;
 use super::entry::{Fate, IntentEnd};
 use super::incident::{Incident, OpenIntent};
 use super::state::Ledger;
 
 /// Reserved hosts that one incident may take: more than a segment keeps, and few enough for a server to remember each.
 pub const TAKEN_MAX: usize = 64;
+
+/// Hosts that a server remembers as unfit for it, the last ones: more than its tries in both halves of a method, at the most
+/// that can be configured, together with as many that were named in vain.
+const UNFIT_MAX: usize = 64;
 
 /// How an incident's servers find their hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,6 +68,12 @@ pub struct Leg {
     pub no_host: bool,
     /// Positions of taken hosts on which Nova's scheduler found no room for it.
     pub refused_by: Vec<u8>,
+    /// Hosts that are not named for it any more: its evacuation failed there, or Nova would not have it there. Each once.
+    #[serde(default)]
+    pub unfit: Vec<HostName>,
+    /// Its last try failed on the host where it was built: where Nova's scheduler would choose, the next one names another.
+    #[serde(default)]
+    pub elsewhere: bool,
 }
 
 /// What the leader writes of reserved hosts.
@@ -142,20 +153,54 @@ impl Reserve {
 }
 
 impl Leg {
-    /// An attempt is over. Gives back whether it is no try of the server's: there was no room where we wanted it.
+    /// An attempt is over. Gives back whether it is no try of the server's: where we wanted it, it could not be had.
     pub(super) fn closed(&mut self, open: &OpenIntent, end: &IntentEnd) -> bool {
         let no_host = matches!(end, IntentEnd::Migration { no_host: true, .. });
-        match open.to {
-            Some(position) if no_host => {
-                self.refused_by.push(position);
+        self.note_place(end);
+        match &open.to {
+            Destination::Reserved(position) if no_host => {
+                self.refused_by.push(*position);
                 true
             }
-            Some(_) => false,
-            None => {
+            Destination::Reserved(_) => false,
+            Destination::Anywhere => {
                 self.no_host |= no_host;
                 false
             }
+            // What Nova did not begin there was our own bad choice: the next try is its scheduler's, and none is lost. That it
+            // found no host says nothing of the others.
+            Destination::Named(host) => {
+                let not_begun = no_host || matches!(end, IntentEnd::Refused(_) | IntentEnd::NoneAppeared);
+                if not_begun {
+                    self.is_unfit(host);
+                    self.elsewhere = false;
+                }
+                not_begun
+            }
         }
+    }
+
+    /// Where it was built in vain; whether the next attempt is to name another host.
+    fn note_place(&mut self, end: &IntentEnd) {
+        match end {
+            IntentEnd::Migration { status: MigrationStatus::Failed, dest: Some(dest), no_host: false, .. } => {
+                self.is_unfit(dest);
+                self.elsewhere = true;
+            }
+            IntentEnd::Migration { .. } => self.elsewhere = false,
+            IntentEnd::DestinationOff { dest, .. } => self.is_unfit(dest),
+            IntentEnd::NotSent(_) | IntentEnd::Refused(_) | IntentEnd::NoneAppeared => {}
+        }
+    }
+
+    fn is_unfit(&mut self, host: &HostName) {
+        if self.unfit.contains(host) {
+            return;
+        }
+        if self.unfit.len() >= UNFIT_MAX {
+            self.unfit.remove(0);
+        }
+        self.unfit.push(host.clone());
     }
 }
 
@@ -165,7 +210,7 @@ impl Incident {
         let IntentEnd::Migration { status: MigrationStatus::Done | MigrationStatus::Completed, .. } = end else {
             return;
         };
-        let position = open.to.map(usize::from);
+        let position = open.to.reserved().map(usize::from);
         if let Some(taken) = position.and_then(|position| self.reserve.taken.get_mut(position)) {
             taken.received = taken.received.saturating_add(1);
         }
@@ -181,7 +226,7 @@ impl Incident {
     #[must_use]
     pub fn is_used(&self, position: u8) -> bool {
         let Some(taken) = self.reserve.at(position) else { return false };
-        let comes = |intent: &OpenIntent| intent.to == Some(position);
+        let comes = |intent: &OpenIntent| intent.to.reserved() == Some(position);
         taken.received > 0
             || self.servers.values().any(|record| {
                 record.intent.as_ref().is_some_and(comes)

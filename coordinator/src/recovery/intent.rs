@@ -7,7 +7,7 @@ use std::time::Duration;
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaMigration};
 use rekindle_proto::id::{HostName, IncidentId, LeadershipId, MigrationId, ServerId};
 
-use crate::ledger::{IntentEnd, Ledger, OpenIntent};
+use crate::ledger::{Destination, IntentEnd, Ledger, OpenIntent};
 use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
@@ -20,21 +20,28 @@ pub struct CommittedIntent {
     pub(crate) attempt: u32,
     /// Whether Nova is to leave it stopped where it arrives.
     pub(crate) stop_on_arrival: bool,
-    /// The reserved host it is to be built on.
+    /// The host it is to be built on, reserved or named; `None`: where Nova's scheduler wants.
     pub(crate) dest: Option<HostName>,
 }
 
 impl CommittedIntent {
     /// Finds the open intent of that server, if this very leadership wrote it. Another's is never acted upon, not even
-    /// one of the same term by the process before a restart: its call may be on the way.
+    /// one of the same term by the process before a restart: its call may be on the way. Nor is one to a host that may not
+    /// be used any more since.
     #[must_use]
     pub fn find(ledger: &Ledger, incident: IncidentId, server: ServerId, author: LeadershipId) -> Option<Self> {
         let incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
         let record = incident.servers.get(&server)?;
-        let open = record.intent.filter(|open| open.author == author || !keeps(Guard::IntentAuthor))?;
-        let dest = match open.to {
-            Some(to) => Some(incident.reserve.at(to).filter(|taken| taken.end.is_none())?.host.clone()),
-            None => None,
+        let open = record.intent.as_ref().filter(|open| open.author == author || !keeps(Guard::IntentAuthor))?;
+        let dest = match &open.to {
+            Destination::Anywhere => None,
+            Destination::Reserved(to) => {
+                Some(incident.reserve.at(*to).filter(|taken| taken.end.is_none())?.host.clone())
+            }
+            Destination::Named(host) => {
+                ledger.may_be_named(&incident.host, host).ok()?;
+                Some(host.clone())
+            }
         };
         Some(Self { server, attempt: open.attempt, stop_on_arrival: record.restore.plan.stop_on_arrival, dest })
     }
@@ -124,8 +131,8 @@ mod tests {
         let at = Moment::from_micros;
         let second = 1_000_000;
         let settle = Duration::from_secs(120);
-        let intent =
-            OpenIntent { attempt: 1, author: LeadershipId(4), newest_migration: Some(MigrationId(7)), to: None };
+        let to = Destination::Anywhere;
+        let intent = OpenIntent { attempt: 1, author: LeadershipId(4), newest_migration: Some(MigrationId(7)), to };
         let evacuation = |id, status| vec![migration(id, MigrationKind::Evacuation, status)];
         let evacuation_to = |id, status| {
             let dest = Some(HostName::new("b").expect("legal"));

@@ -11,6 +11,7 @@ mod pace;
 mod plan;
 mod reserve;
 mod restore;
+mod second;
 mod select;
 mod step;
 
@@ -27,6 +28,7 @@ pub use pace::{
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
 pub use reserve::{Candidate, Service, Spare, Whither, spare, whither};
 pub use restore::{Arrival, act_after, act_before, hopeless, is_locked_by, restoration, shows};
+pub use second::{Place, Second, second_host};
 pub use select::{
     About, CONDITIONS_MAX, Choice, Condition, EXCLUDE_KEY, MARK_DEFAULT, RULES_MAX, SelectAction, SelectKeys,
     SelectMode, SelectPolicy, SelectRule, WORD_CHARS_MAX, choose,

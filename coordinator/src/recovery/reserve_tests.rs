@@ -72,7 +72,7 @@ fn the_order_of_methods() {
     ];
     for (method, turned, no_host, tried, expected) in rows {
         let reserve = Reserve { method, taken: Vec::new() };
-        let record = record(Leg { turned, no_host, refused_by: Vec::new() });
+        let record = record(Leg { turned, no_host, ..Leg::default() });
         let why = Text::from("3 attempts failed");
         let exhausted = tried.then_some(&why);
         let said = spares.iter().map(|spare| word(&whither(&reserve, US, &record, spare, exhausted)).replace(' ', "-"));

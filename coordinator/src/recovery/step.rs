@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaMigration, NovaServer, Text};
 use rekindle_proto::id::{HostName, MigrationId};
 
-use crate::ledger::{Fate, ServerRecord};
+use crate::ledger::{Destination, Fate, ServerRecord};
 
 /// What is to be done with a server that has no open intent and no fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum ServerStep {
     Evacuate {
         /// Its newest migration record.
         newest_migration: Option<MigrationId>,
-        /// To a reserved host: its position. `None`: where Nova's scheduler wants.
-        to: Option<u8>,
+        /// Where to, by its method.
+        to: Destination,
     },
     /// It has used up its tries; why the last one failed.
     GiveUp(Text),
@@ -34,7 +34,9 @@ impl ServerStep {
     /// The same step, to a reserved host if it is an evacuation.
     pub(crate) fn at_reserved(self, position: u8) -> Self {
         match self {
-            Self::Evacuate { newest_migration, to: _ } => Self::Evacuate { newest_migration, to: Some(position) },
+            Self::Evacuate { newest_migration, to: _ } => {
+                Self::Evacuate { newest_migration, to: Destination::Reserved(position) }
+            }
             other @ (Self::ReadServer { .. } | Self::Wait(_) | Self::Settle(_) | Self::GiveUp(_)) => other,
         }
     }
@@ -109,7 +111,7 @@ fn arrived(host: &HostName, server: &NovaServer, record: &ServerRecord, evacuate
 
 fn evacuate_or_give_up(record: &ServerRecord, newest_migration: Option<MigrationId>, tries: u32) -> ServerStep {
     if record.attempts.saturating_sub(record.attempts_excused) < tries {
-        return ServerStep::Evacuate { newest_migration, to: None };
+        return ServerStep::Evacuate { newest_migration, to: Destination::Anywhere };
     }
     let last = record.last_failure.as_ref().map_or("no reason given", Text::as_str);
     ServerStep::GiveUp(Text::new(format!("{tries} attempts failed; the last: {last}")))

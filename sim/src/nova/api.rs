@@ -136,7 +136,9 @@ impl Nova {
             self.found_no_host(server, &source, wish);
             return Ok(None);
         }
-        let dest = candidates[pick(candidates.len())].clone();
+        // Where every rebuild fails nothing stays, and the weighers, none of which knows of failed rebuilds, take the emptiest.
+        let emptiest = candidates.iter().find(|host| self.is_failing(host));
+        let dest = emptiest.unwrap_or(&candidates[pick(candidates.len())]).clone();
         let migration = self.record(server, MigrationKind::Evacuation, "accepted", &source, &dest);
         if let Some(record) = self.servers.get_mut(&server) {
             record.task_state = Some("rebuilding".into());

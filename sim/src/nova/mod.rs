@@ -66,6 +66,8 @@ pub struct Nova {
     rooms: BTreeMap<HostName, usize>,
     /// Servers whose rebuilds fail, wherever.
     broken: BTreeSet<ServerId>,
+    /// Hosts on which every rebuild fails.
+    failing: BTreeSet<HostName>,
     groups: Vec<groups::Group>,
     /// How it takes questions about server groups.
     pub about_groups: Openness,

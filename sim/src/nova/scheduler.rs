@@ -21,6 +21,20 @@ impl Nova {
         self.broken.contains(&server)
     }
 
+    /// Every rebuild on that host fails from now on, or none does any more.
+    pub fn set_failing(&mut self, host: &HostName, fails: bool) {
+        match fails {
+            true => self.failing.insert(host.clone()),
+            false => self.failing.remove(host),
+        };
+    }
+
+    /// Whether every rebuild on that host fails.
+    #[must_use]
+    pub fn is_failing(&self, host: &HostName) -> bool {
+        self.failing.contains(host)
+    }
+
     /// Enables or disables a service: also one that is down.
     pub fn set_service(&mut self, host: &HostName, change: &ServiceChange, now: Moment) -> NovaAnswer {
         if let Some(service) = self.services.get_mut(host) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekindle_coordinator::ledger::{LeaderCommand, Ledger};
+use rekindle_coordinator::ledger::{LeaderCommand, Ledger, ServerRecord};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
@@ -60,7 +60,8 @@ impl Oracle {
         self.intents.insert((*incident, *server, *attempt), now);
         let working = ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck);
         let open = working.flat_map(|incident| {
-            let open = incident.servers.iter().filter_map(|(server, record)| Some((server, record.intent?.attempt)));
+            let attempt = |record: &ServerRecord| record.intent.as_ref().map(|open| open.attempt);
+            let open = incident.servers.iter().filter_map(move |(server, record)| Some((server, attempt(record)?)));
             open.map(|(server, attempt)| (incident.id, *server, attempt))
         });
         let is_young = |key: &(IncidentId, ServerId, u32)| {

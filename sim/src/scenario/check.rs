@@ -85,15 +85,16 @@ impl Scenario {
         must(cluster.servers <= SERVERS_MAX, "cluster.servers", cluster.servers, "at most 1000 on a hypervisor")
     }
 
-    /// Each host in one segment at most; the cluster's own names are looked at where they are used.
+    /// Each host in one segment at most, and none unknown; the cluster's own names are looked at where they are used.
     fn check_segments(&self) -> Result<(), ScenarioError> {
         let segments = &self.cluster.segments;
         let hosts: Vec<_> = segments.iter().flat_map(|segment| segment.hosts.iter().chain(&segment.reserved)).collect();
         let names: BTreeSet<_> = hosts.iter().collect();
         must(names.len() == hosts.len(), "cluster.segment", hosts.len(), "each host in one segment, once")?;
-        for host in hosts {
+        let of_segments = hosts.into_iter().map(|host| ("cluster.segment", host));
+        for (thing, host) in of_segments.chain(self.cluster.failing.iter().map(|host| ("cluster.failing", host))) {
             let known = Targets(vec![Target::Host(host.to_string())]);
-            self.check_targets("cluster.segment", &known)?;
+            self.check_targets(thing, &known)?;
         }
         Ok(())
     }

@@ -112,6 +112,10 @@ pub struct Cluster {
     /// Segments, their recovery methods, their hosts and reserved hosts.
     #[serde(rename = "segment", skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<PlannedSegment>,
+    /// Hosts on which every rebuild fails, and which Nova's scheduler takes before all others: nothing stays there, so they
+    /// are the emptiest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<HostName>,
 }
 
 /// One member by name.
@@ -157,6 +161,7 @@ impl Default for Cluster {
             dresses: Vec::new(),
             room: None,
             segments: Vec::new(),
+            failing: Vec::new(),
         }
     }
 }

@@ -28,7 +28,7 @@ impl Cluster {
         let Self {
             hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
         } = *self;
-        let Self { policy, members, dresses, room, segments, .. } = self;
+        let Self { policy, members, dresses, room, segments, failing, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -59,6 +59,7 @@ impl Cluster {
             standbys,
             room: *room,
             segments: segments.clone(),
+            failing: failing.clone(),
         }
     }
 }

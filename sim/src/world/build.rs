@@ -100,6 +100,7 @@ impl World {
         if entry.role == MemberRole::Member {
             self.nova.add_host(name.clone());
             let reserved = self.reserve(&name, plan);
+            self.nova.set_failing(&name, plan.failing.contains(&name));
             let servers = plan.members.get(ix).map_or(plan.servers, |member| member.servers);
             for server in 0..if reserved { 0 } else { servers } {
                 let id = ServerId(Uuid::from_u128((ix as u128 + 1) << 64 | (server as u128 + 1)));

@@ -234,7 +234,9 @@ impl World {
     }
 
     fn rebuilt(&mut self, rebuild: &Rebuild) {
-        let fails = self.percent(self.weather.failed_rebuilds_percent) || self.nova.is_broken(rebuild.server);
+        let fails = self.percent(self.weather.failed_rebuilds_percent)
+            || self.nova.is_broken(rebuild.server)
+            || self.nova.is_failing(&rebuild.dest);
         let leaves_copy = fails && self.percent(self.weather.leftover_percent);
         self.count(if fails { "failed rebuilds" } else { "rebuilds" });
         if leaves_copy {

@@ -49,6 +49,8 @@ pub struct Plan {
     pub room: Option<usize>,
     /// Segments, with their hosts.
     pub segments: Vec<PlannedSegment>,
+    /// Hosts on which every rebuild fails, and which Nova's scheduler takes before all others.
+    pub failing: Vec<HostName>,
 }
 
 /// What the servers of some names are like.
@@ -128,6 +130,7 @@ impl Default for Plan {
             standbys: 0,
             room: None,
             segments: Vec::new(),
+            failing: Vec::new(),
         }
     }
 }

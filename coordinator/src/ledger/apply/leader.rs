@@ -63,7 +63,7 @@ impl Ledger {
                 self.begin_evacuation(at, *incident, heartbeat.as_ref(), servers, remarks)
             }
             LeaderCommand::EvacuateIntent { incident, server, attempt, author, newest_migration, to } => {
-                self.evacuate_intent(*incident, *server, *attempt, *author, (*newest_migration, *to))
+                self.evacuate_intent(at, (*incident, *server), *attempt, *author, (*newest_migration, to))
             }
             LeaderCommand::CloseIntent { incident, server, attempt, end } => {
                 self.close_intent(at, *incident, *server, *attempt, end)

@@ -5,6 +5,7 @@ use rekindle_proto::id::{HostName, IncidentId, LeadershipId, MigrationId, Server
 use rekindle_proto::status::Phase;
 
 use super::super::INCIDENT_SERVERS_MAX;
+use super::super::destination::Destination;
 use super::super::entry::{Fate, IntentEnd, PlannedServer};
 use super::super::incident::{Incident, OpenIntent, ServerRecord, Unplaced};
 use super::super::restoration::{EndState, Restoration};
@@ -52,11 +53,11 @@ impl Ledger {
 
     pub(super) fn evacuate_intent(
         &mut self,
-        id: IncidentId,
-        server: ServerId,
+        at: WallTime,
+        (id, server): (IncidentId, ServerId),
         attempt: u32,
         author: LeadershipId,
-        (newest_migration, to): (Option<MigrationId>, Option<u8>),
+        (newest_migration, to): (Option<MigrationId>, &Destination),
     ) -> Applied {
         self.may_act_on(id)?;
         if let Some(other) = self.open_intent_elsewhere(id, server) {
@@ -67,11 +68,10 @@ impl Ledger {
         if incident.proof.is_none() {
             return Err(Outcome::refused("no valid proof that the host is off (I1)"));
         }
-        if to.is_some_and(|to| incident.reserve.at(to).is_none_or(|taken| taken.end.is_some())) {
-            return Err(Outcome::refused("no reserved host of this incident"));
-        }
+        self.may_go_to(id, to)?;
+        let incident = self.incident_mut(id)?;
         let record = incident.unsettled_mut(server)?;
-        if let Some(open) = record.intent.filter(|_| keeps(Guard::OneIntent)) {
+        if let Some(open) = record.intent.as_ref().filter(|_| keeps(Guard::OneIntent)) {
             return Err(Outcome::refused(format!("attempt {} of that server is open (I11)", open.attempt)));
         }
         if let Some(open) = record.restore.act {
@@ -81,8 +81,28 @@ impl Ledger {
             return Err(Outcome::refused(format!("attempt {attempt} does not follow {}", record.attempts)));
         }
         record.attempts = attempt;
-        record.intent = Some(OpenIntent { attempt, author, newest_migration, to });
+        record.intent = Some(OpenIntent { attempt, author, newest_migration, to: to.clone() });
+        if let Destination::Named(host) = to {
+            let text = format!("{} ({server}), attempt {attempt}: to {host}, if Nova's scheduler lets it", record.name);
+            incident.tell(at, text, None);
+        }
         Ok(Outcome::done(format!("evacuate attempt {attempt} committed")))
+    }
+
+    /// Whether a server of that incident may be sent there.
+    fn may_go_to(&self, id: IncidentId, to: &Destination) -> Result<(), Outcome> {
+        let Some(incident) = self.incidents.get(&id) else { return Ok(()) };
+        match to {
+            Destination::Anywhere => Ok(()),
+            Destination::Reserved(position) => match incident.reserve.at(*position).filter(|taken| taken.end.is_none())
+            {
+                Some(_) => Ok(()),
+                None => Err(Outcome::refused("no reserved host of this incident")),
+            },
+            Destination::Named(host) => self
+                .may_be_named(&incident.host, host)
+                .map_err(|why| Outcome::refused(format!("{host} cannot be named: {why}"))),
+        }
     }
 
     pub(super) fn close_intent(
@@ -100,7 +120,7 @@ impl Ledger {
         }
         let incident = self.incident_mut(id)?;
         let record = incident.unsettled_mut(server)?;
-        let Some(open) = record.intent.filter(|open| open.attempt == attempt) else {
+        let Some(open) = record.intent.clone().filter(|open| open.attempt == attempt) else {
             return Err(Outcome::refused(format!("attempt {attempt} of that server is not open")));
         };
         if let IntentEnd::Migration { status: MigrationStatus::UnderWay, id, .. } = end {
@@ -112,13 +132,16 @@ impl Ledger {
             record.restore.refused(why);
         }
         // What was certainly not sent is no try: an outage of Nova must not use them up (I10). Nor is the death of a
-        // destination, of which there are no more than hosts.
-        let no_room = record.leg.closed(&open, end);
-        let is_excused = no_room || matches!(end, IntentEnd::NotSent(_) | IntentEnd::DestinationOff { .. });
+        // destination, of which there are no more than hosts; nor a place of our own choice that was not to be had.
+        let no_place = record.leg.closed(&open, end);
+        let is_excused = no_place || matches!(end, IntentEnd::NotSent(_) | IntentEnd::DestinationOff { .. });
         record.attempts_excused = record.attempts_excused.saturating_add(u32::from(is_excused));
         if let Some(why) = intent_end_text(end) {
             let is_news = !is_excused || record.last_failure.as_ref() != Some(&why);
-            let text = format!("{} ({server}), attempt {attempt}: {why}", record.name);
+            let mut text = format!("{} ({server}), attempt {attempt}: {why}", record.name);
+            if no_place && matches!(open.to, Destination::Named(_)) {
+                text.push_str("; next it goes where the scheduler wants");
+            }
             record.last_failure = Some(why);
             if is_news {
                 incident.tell(at, text, None);

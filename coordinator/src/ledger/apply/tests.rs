@@ -6,6 +6,7 @@ mod leader_acts;
 mod processes;
 mod proofs;
 mod reserve;
+mod second;
 mod segments;
 mod sequences;
 mod standing;
@@ -21,6 +22,7 @@ use rekindle_proto::id::{BootId, ClusterName, LeadershipId, MigrationId, Operato
 use uuid::Uuid;
 
 use super::super::authority::VerifiedOrder;
+use super::super::destination::Destination;
 use super::super::entry::{
     Fate, IntentEnd, LeaderCommand, MemberStatement, OffReads, OperatorCommand, OperatorOrder, PlannedServer,
     ProofRecord, TestimonyRecord, VerdictRecord,
@@ -219,7 +221,14 @@ fn begin(servers: &[u128]) -> LeaderCommand {
 
 fn intend_in(incident: IncidentId, number: u128, attempt: u32) -> LeaderCommand {
     let server = server(number);
-    LeaderCommand::EvacuateIntent { incident, server, attempt, author: US, newest_migration: None, to: None }
+    LeaderCommand::EvacuateIntent {
+        incident,
+        server,
+        attempt,
+        author: US,
+        newest_migration: None,
+        to: Destination::Anywhere,
+    }
 }
 
 fn intend(number: u128, attempt: u32) -> LeaderCommand {

@@ -9,6 +9,7 @@ use rekindle_proto::id::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::super::destination::Destination;
 use super::super::epoch::VoterBoot;
 use super::super::evidence::WatchdogEvidence;
 use super::super::hook::HookEnd;
@@ -107,9 +108,9 @@ pub enum LeaderCommand {
         author: LeadershipId,
         /// The server's newest migration record before this intent: only a newer one is this intent's.
         newest_migration: Option<MigrationId>,
-        /// Where to: the position of a reserved host that the incident has taken; `None`: where Nova's scheduler wants.
+        /// Where to.
         #[serde(default)]
-        to: Option<u8>,
+        to: Destination,
     },
     /// The intent is final: nothing will come of it any more.
     CloseIntent {

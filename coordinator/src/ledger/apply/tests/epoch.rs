@@ -98,7 +98,7 @@ fn a_loss_of_power_voids_proofs_and_leaves_intents_to_nobody() {
     assert_eq!(incident.phase, Phase::Fencing);
     assert_eq!((incident.proof.clone(), incident.heartbeat.clone(), incident.voided), (None, None, 0));
     assert_eq!(incident.servers.len(), 2, "what was planned and moved stays so");
-    let open = incident.servers[&server(1)].intent.expect("open under I11");
+    let open = incident.servers[&server(1)].intent.as_ref().expect("open under I11");
     assert_ne!(open.author, US, "nobody's to call");
     let last = incident.story.last().map(|line| line.text.to_string());
     assert_eq!(last.as_deref(), Some("epoch 1 begins: power was lost"));

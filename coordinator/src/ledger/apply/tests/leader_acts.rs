@@ -230,7 +230,8 @@ fn an_intent_ends_by_its_destinations_death_only_when_that_is_proven() {
     log.ledger.incidents.get_mut(&IncidentId(2)).expect("just inserted").proof = proof;
     log.leader(gone()).expect("proven off");
     let record = &log.ledger.incidents[&ONE].servers[&server(1)];
-    assert_eq!((record.intent, record.attempts - record.attempts_excused), (None, 0), "no try was used up");
+    assert_eq!((&record.intent, record.attempts - record.attempts_excused), (&None, 0), "no try was used up");
+    assert_eq!(record.leg.unfit, [host("b")], "it is not named for this server any more");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn turn(number: u128) -> LeaderCommand {
 }
 
 fn intend_to(number: u128, attempt: u32, to: Option<u8>) -> LeaderCommand {
-    let server = server(number);
+    let (server, to) = (server(number), to.map_or(Destination::Anywhere, Destination::Reserved));
     LeaderCommand::EvacuateIntent { incident: ONE, server, attempt, author: US, newest_migration: None, to }
 }
 
