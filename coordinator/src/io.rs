@@ -25,7 +25,7 @@ use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
-    DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
     ServiceOrder,
 };
 use crate::process::{ProcessSeen, RestartOrder};
@@ -311,9 +311,7 @@ pub enum Output {
     },
     /// Mark a host's compute service forced-down. [`Input::Nova`] follows.
     ForceDown(ForceDownOrder),
-    /// Take that mark away. [`Input::Nova`] follows, with the service read again.
-    ForceUp(ForceUpOrder),
-    /// Enable or disable a host's compute service. [`Input::Nova`] follows, with the service read again.
+    /// Enable or disable a host's compute service, or take that mark away. [`Input::Nova`] follows, with the service read again.
     SetService(ServiceOrder),
     /// Rebuild a server elsewhere. [`Input::Nova`] follows.
     Evacuate(EvacuateOrder),

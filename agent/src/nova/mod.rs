@@ -15,7 +15,7 @@
 //! | `answer` | Nova's JSON, tolerantly, as our words |
 //! | `listing` | pages |
 //! | `masakari` | the segments of a Masakari in the same catalog |
-//! | `service` | compute services: enabled, and disabled with a reason |
+//! | `service` | compute services: enabled, disabled with a reason, forced down, let back |
 //! | `placement` | what each compute node has, and who holds it |
 
 mod answer;
@@ -44,9 +44,7 @@ use osauth::ApiVersion;
 use rekindle_coordinator::capacity::{CapacityQuestion, examine};
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::ServerAct;
-use rekindle_coordinator::order::{
-    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, ServerActOrder,
-};
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, ServerActOrder};
 use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::capacity::CapacityDoc;
@@ -157,16 +155,7 @@ impl Nova {
     /// # Errors
     /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
     pub async fn force_down(&self, order: &ForceDownOrder) -> Result<NovaAnswer, NovaError> {
-        self.set_forced_down(order.host(), true, order.begin_before()).await
-    }
-
-    /// Takes the forced-down mark from the compute service of a host and answers that service, read again afterwards. Nova
-    /// refuses (400) while evacuations from it are `done` and not cleaned up (nova/api/openstack/compute/services.py).
-    ///
-    /// # Errors
-    /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
-    pub async fn force_up(&self, order: &ForceUpOrder) -> Result<NovaAnswer, NovaError> {
-        self.set_forced_down(order.host(), false, order.begin_before()).await
+        self.mark_forced_down(order.host(), order.begin_before()).await
     }
 
     /// Asks Nova to rebuild a server elsewhere. Sent at most once: only a 401, by which Nova says that it did nothing, is

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 
+use rekindle_coordinator::order::ServiceChange;
 use rekindle_coordinator::recovery::Lookup;
 use rekindle_proto::fact::{MigrationStatus, NovaAggregate};
 use tokio::io::AsyncReadExt;
@@ -178,7 +179,7 @@ async fn an_expired_permit_sends_nothing_not_even_for_a_token() {
     let now = clock::moment();
     for answer in [
         nova.send_evacuate(server_id(1), None, false, now).await,
-        nova.set_forced_down(&host(), true, now).await,
+        nova.mark_forced_down(&host(), now).await,
         nova.send_guest_power(server_id(1), GuestPower::Stop, now).await,
     ] {
         assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
@@ -273,7 +274,7 @@ async fn a_server_that_nova_does_not_have_is_deleted_but_a_page_of_a_proxy_is_no
 async fn a_host_is_forced_down_and_read_again() {
     let fake = Fake::start().await;
     let nova = fake.nova(TIMEOUT, "");
-    let Ok(NovaAnswer::Service(Some(service))) = nova.set_forced_down(&host(), true, soon()).await else {
+    let Ok(NovaAnswer::Service(Some(service))) = nova.mark_forced_down(&host(), soon()).await else {
         panic!("no")
     };
     assert!(service.forced_down && !service.up);
@@ -283,9 +284,9 @@ async fn a_host_is_forced_down_and_read_again() {
         (&br#"{"forced_down":true}"#[..], &b"compute 2.53"[..])
     );
     let stranger = HostName::new("cmp-9").expect("legal");
-    assert_eq!(nova.set_forced_down(&stranger, true, soon()).await, Ok(NovaAnswer::Service(None)));
+    assert_eq!(nova.mark_forced_down(&stranger, soon()).await, Ok(NovaAnswer::Service(None)));
     assert_eq!(fake.count("PUT"), 1);
-    nova.set_forced_down(&host(), false, soon()).await.expect("let back");
+    nova.change_service(&host(), &ServiceChange::LetBack, soon()).await.expect("let back");
     assert_eq!(&fake.last("PUT /compute/v2.1/os-services/").1[..], br#"{"forced_down":false}"#);
 }
 

@@ -54,9 +54,6 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::ForceDown(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.force_down(&order).await });
         }
-        Output::ForceUp(order) => {
-            shell.with_nova(order.call(), move |nova| async move { nova.force_up(&order).await });
-        }
         Output::SetService(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.set_service(&order).await });
         }

@@ -1,5 +1,7 @@
 //! What is asked of the API, and what it does at once.
 
+use rekindle_coordinator::order::ServiceChange;
+
 use super::*;
 
 impl Nova {
@@ -65,26 +67,9 @@ impl Nova {
         NovaAnswer::Service(self.service(host, now))
     }
 
-    /// Clears the mark.
-    ///
-    /// # Errors
-    /// Nova refuses while evacuations from there are `done` and not cleaned up; not while they are under way.
-    pub fn force_up(&mut self, host: &HostName, now: Moment) -> Result<NovaAnswer, NovaError> {
-        let waits =
-            |record: &NovaMigration| record.source.as_ref() == Some(host) && record.status == MigrationStatus::Done;
-        if self.migrations.iter().any(waits) {
-            let text = "`done` evacuation migration records remain associated with the host.".into();
-            return Err(NovaError::Refused { status: 400, text });
-        }
-        if let Some(service) = self.services.get_mut(host) {
-            service.forced_down = false;
-        }
-        Ok(NovaAnswer::Service(self.service(host, now)))
-    }
-
     /// Somebody clears it by hand, and does not look at what Nova answers.
     pub fn clear_forced_down(&mut self, host: &HostName, now: Moment) {
-        let _ = self.force_up(host, now);
+        let _ = self.set_service(host, &ServiceChange::LetBack, now);
     }
 
     /// Takes an evacuate call. Whatever task is under way, it is accepted, if the service is down. `None`: and the scheduler

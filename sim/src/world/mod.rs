@@ -12,8 +12,7 @@ use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
-    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
-    ServiceOrder,
+    EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder, ServiceOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
@@ -109,7 +108,6 @@ enum Happening {
     ReadDevice { asker: u32, start: u32, call: CallId, host: HostName, guid: bool },
     NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
-    ForceUp { asker: u32, start: u32, order: Box<ForceUpOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
     ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
@@ -275,7 +273,6 @@ impl World {
                 self.nova_read(asker as Ix, start, call, &request);
             }
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
-            Happening::ForceUp { asker, start, order } => self.force_up(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
             Happening::ServerAct { asker, start, order } => self.server_act(asker as Ix, start, &order),
