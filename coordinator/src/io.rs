@@ -25,7 +25,7 @@ use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
-    DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    AggregateOrder, DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
     ServiceOrder,
 };
 use crate::process::{ProcessSeen, RestartOrder};
@@ -313,6 +313,8 @@ pub enum Output {
     ForceDown(ForceDownOrder),
     /// Enable or disable a host's compute service, or take that mark away. [`Input::Nova`] follows, with the service read again.
     SetService(ServiceOrder),
+    /// Add a reserved host to an aggregate, or take it out. [`Input::Nova`] follows, with [`NovaAnswer::Membership`].
+    SetAggregate(AggregateOrder),
     /// Rebuild a server elsewhere. [`Input::Nova`] follows.
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.

@@ -126,6 +126,7 @@ impl Dice {
             dresses: Vec::new(),
             room: None,
             segments: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 

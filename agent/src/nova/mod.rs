@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `clouds` | reads an entry of `clouds.yaml` |
 //! | `tls` | the HTTP clients: time-outs, trusted certificates |
+//! | `aggregate` | a host added to an aggregate, or taken out |
 //! | `lookup` | what rules of the selection need from Nova, Glance and Keystone |
 //! | `keystone` | one token, its catalog, and their renewal |
 //! | `wire` | one HTTP request: permit, token, send, classify |
@@ -18,6 +19,7 @@
 //! | `service` | compute services: enabled, disabled with a reason, forced down, let back |
 //! | `placement` | what each compute node has, and who holds it |
 
+mod aggregate;
 mod answer;
 mod check;
 mod clouds;

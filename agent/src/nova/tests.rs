@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 use rekindle_coordinator::order::ServiceChange;
 use rekindle_coordinator::recovery::Lookup;
 use rekindle_proto::fact::{MigrationStatus, NovaAggregate};
+use rekindle_proto::id::AggregateId;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -349,8 +350,8 @@ async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
     found("/identity/v3/projects/gone", 404, json!({ "error": { "code": 404, "title": "Not Found", "message": "x" } }));
     found("/identity/v3/projects/proxy", 404, json!({ "message": "no Route" }));
     let aggregate =
-        |name: &str, on: &str| json!({ "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
-    let rows = json!({ "aggregates": [aggregate("gpu", "cmp-1"), aggregate("ssd", "cmp-2")] });
+        |id: u64, name: &str, on: &str| json!({ "id": id, "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
+    let rows = json!({ "aggregates": [aggregate(3, "gpu", "cmp-1"), aggregate(4, "ssd", "cmp-2")] });
     found("/compute/v2.1/os-aggregates", 200, rows);
     let nova = fake.nova(TIMEOUT, "");
     let words = |key: &str, word: &str| BTreeMap::from([(key.to_owned(), Text::from(word))]);
@@ -366,6 +367,7 @@ async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
         (
             Lookup::Aggregates,
             Some(NovaAnswer::Aggregates(vec![NovaAggregate {
+                id: AggregateId(3),
                 name: "gpu".into(),
                 metadata: words("evacuable", "true"),
             }])),

@@ -7,7 +7,7 @@ use rekindle_proto::id::IncidentId;
 
 use super::Coordinator;
 use crate::io::{Event, Output};
-use crate::ledger::{Entry, Fate, LeaderCommand, ReserveCommand, RestoreCommand, Statement};
+use crate::ledger::{Entry, Fate, JoinState, JoinStep, LeaderCommand, ReserveCommand, RestoreCommand, Statement};
 use crate::notice::{notification, subjects};
 use crate::policy::Setup;
 
@@ -73,6 +73,19 @@ impl Coordinator {
             }
             LeaderCommand::Reserve(ReserveCommand::Lose { host, why, .. }) => {
                 let text = Text::new(format!("reserved host is used no more, nor reserved: {why}"));
+                return self.out.warn(Some(host), text);
+            }
+            LeaderCommand::Reserve(ReserveCommand::Aggregate { host, step, .. }) => {
+                let text = match step {
+                    JoinStep::GiveUp { why } => format!("reserved host joins no more aggregates: {why}"),
+                    JoinStep::End { aggregate, state: JoinState::Refused(why) } => {
+                        format!("reserved host does not join aggregate {aggregate}: {why}")
+                    }
+                    JoinStep::End { aggregate, state: JoinState::Stays(why) } => {
+                        format!("reserved host stays in aggregate {aggregate}, take it out by hand: {why}")
+                    }
+                    JoinStep::Intend { .. } | JoinStep::End { .. } => return,
+                };
                 return self.out.warn(Some(host), text);
             }
             LeaderCommand::Restore(RestoreCommand::Close { .. } | RestoreCommand::LockGone { .. }) => return,

@@ -29,10 +29,10 @@ pub enum NovaRead {
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
-    /// What a rule of the selection needs. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
+    /// What a rule of the selection needs, or a reserved host that joins aggregates. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`] or
     /// [`NovaAnswer::Aggregates`].
     Look {
-        /// Whose servers are selected.
+        /// Whose servers are selected; whose aggregates.
         host: HostName,
         /// What.
         lookup: Lookup,
@@ -62,6 +62,11 @@ pub enum NovaAnswer {
     Project(Option<Text>),
     /// The aggregates of the host.
     Aggregates(Vec<NovaAggregate>),
+    /// The host is in the aggregate, or is not, as was ordered.
+    Membership {
+        /// By this very call; `false`: it was so by then.
+        changed: bool,
+    },
     /// The estimate, or why the question has no answer.
     Capacity(Result<Box<CapacityDoc>, Text>),
 }

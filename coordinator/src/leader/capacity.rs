@@ -104,6 +104,7 @@ impl Leader {
                 | NovaAnswer::Image(_)
                 | NovaAnswer::Project(_)
                 | NovaAnswer::Aggregates(_)
+                | NovaAnswer::Membership { .. }
                 | NovaAnswer::Accepted,
             ) => Err("the answer was to another question".into()),
             Err(error) => Err(Text::new(error.to_string())),

@@ -6,6 +6,7 @@
 
 mod absence;
 mod absent;
+mod aggregates;
 mod ahead;
 mod backoff;
 mod capacity;
@@ -65,6 +66,7 @@ use crate::time::Moment;
 use crate::voter::Ailment;
 
 use absent::AbsentWatch;
+use aggregates::AggregateDesk;
 use ahead::Ahead;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
@@ -171,6 +173,7 @@ pub(crate) struct Leader {
     notices: NoticeDesk,
     processes: ProcessDesk,
     reserves: ReserveDesk,
+    aggregates: AggregateDesk,
     /// How many evacuations at once.
     pace: PaceDesk,
     /// How far Nova is.
@@ -201,6 +204,8 @@ enum NovaCall {
     Service(HostName),
     /// A reserved host.
     Reserve(HostName),
+    /// The aggregates of one.
+    Aggregate(IncidentId, HostName),
     /// How far all evacuations are.
     Moves,
     /// Servers of a host that reads off, for an attempt.
@@ -259,6 +264,7 @@ impl Leader {
             notices: NoticeDesk::default(),
             processes: ProcessDesk::default(),
             reserves: ReserveDesk::default(),
+            aggregates: AggregateDesk::default(),
             pace: PaceDesk::default(),
             moves: MovesDesk::default(),
             ahead: BTreeMap::new(),

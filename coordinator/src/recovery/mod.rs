@@ -4,6 +4,7 @@
 mod elsewhere;
 mod glob;
 mod intent;
+mod membership;
 mod order;
 mod pace;
 mod plan;
@@ -15,6 +16,7 @@ mod step;
 pub use elsewhere::hosts_to_ask;
 pub use glob::fits as pattern_fits;
 pub use intent::{CommittedIntent, IntentView, intent_end};
+pub use membership::{NextJoin, next_join, next_leave};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use pace::{
     AT_ONCE_MAX, AT_ONCE_MIN, AT_ONCE_START, LATENCY_CALM, LATENCY_RISE, PER_DESTINATION_MAX, Pace, Sign, free_places,

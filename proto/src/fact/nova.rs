@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
-use crate::id::{HostName, MigrationId, ServerId, ServiceId};
+use crate::id::{AggregateId, HostName, MigrationId, ServerId, ServiceId};
 
 /// A Nova compute service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,8 @@ pub struct ServerTraits {
 /// A host aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NovaAggregate {
+    /// By which Nova is asked to change it; its name may change.
+    pub id: AggregateId,
     /// Its name.
     pub name: Text,
     /// Its metadata; only keys that a rule names.

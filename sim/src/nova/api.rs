@@ -37,7 +37,7 @@ impl Nova {
             NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
             // A project is called by its id.
             NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
-            NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
+            NovaRead::Look { lookup: Lookup::Aggregates, host } => NovaAnswer::Aggregates(self.aggregates_of(host)),
             NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("this world has no Placement".into())),
         })
     }
@@ -104,7 +104,7 @@ impl Nova {
         if let Some(wish) = wish.filter(|wish| !self.services.contains_key(*wish)) {
             return Err(refused(404, &format!("Compute host {wish} not found.")));
         }
-        let mut candidates = self.candidates(&source, now);
+        let mut candidates = self.candidates(server, &source, now);
         candidates.retain(|host| wish.is_none_or(|wish| wish == host));
         if candidates.is_empty() && !self.has_unusable(&source, now) {
             return Err(refused(400, "No valid host was found."));

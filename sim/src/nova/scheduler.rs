@@ -65,9 +65,10 @@ impl Nova {
     }
 
     /// The hosts that the scheduler may choose from for a server of that source, by name.
-    pub(super) fn candidates(&self, source: &HostName, now: Moment) -> Vec<HostName> {
+    pub(super) fn candidates(&self, server: ServerId, source: &HostName, now: Moment) -> Vec<HostName> {
         let fits = |(host, service): &(&HostName, &Service)| {
-            Self::is_up(service, now) && service.disabled.is_none() && *host != source && self.has_room(host)
+            let is_free = *host != source && self.has_room(host);
+            Self::is_up(service, now) && service.disabled.is_none() && is_free && self.passes_filters(server, host)
         };
         self.services.iter().filter(fits).map(|(host, _)| host.clone()).collect()
     }

@@ -23,7 +23,7 @@ pub use watch::Watch;
 
 /// Nothing goes wrong by itself.
 pub use crate::world::Weather;
-pub use crate::world::{Dress, PlannedSegment};
+pub use crate::world::{Dress, PlannedAggregate, PlannedSegment};
 /// Nothing goes wrong by itself.
 pub const CALM: Weather = Weather::CALM;
 
@@ -112,6 +112,9 @@ pub struct Cluster {
     /// Segments, their recovery methods, their hosts and reserved hosts.
     #[serde(rename = "segment", skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<PlannedSegment>,
+    /// Host aggregates of Nova. Servers can be bound to one.
+    #[serde(rename = "aggregate", skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<PlannedAggregate>,
 }
 
 /// One member by name.
@@ -157,6 +160,7 @@ impl Default for Cluster {
             dresses: Vec::new(),
             room: None,
             segments: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 }
@@ -213,6 +217,9 @@ pub struct PolicyWords {
     /// The site has a hook at every point of an incident, and a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<bool>,
+    /// A reserved host joins the dead host's aggregates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_reserved_host_to_aggregate: Option<bool>,
 }
 
 impl PolicyWords {

@@ -12,7 +12,7 @@ use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
-    EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder, ServiceOrder,
+    AggregateOrder, EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder, ServiceOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
@@ -61,7 +61,7 @@ mod watchdog;
 pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
-pub use plan::{Dress, Plan, PlannedMember, PlannedSegment, Weather};
+pub use plan::{Dress, Plan, PlannedAggregate, PlannedMember, PlannedSegment, Weather};
 
 use queue::{Clock, Queue};
 use tape::Tape;
@@ -113,6 +113,7 @@ enum Happening {
     ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
     LateAct { server: ServerId, act: ServerAct, reason: Box<str> },
     SetService { asker: u32, start: u32, order: Box<ServiceOrder> },
+    SetAggregate { asker: u32, start: u32, order: Box<AggregateOrder> },
     LateEvacuate { server: ServerId, how: Box<cloud::How>, answer: Option<(u32, u32, CallId)> },
     Nova(Box<Stage>),
     PressPower(u32),
@@ -281,6 +282,7 @@ impl World {
                 drop(self.server_act_arrives(server, act, &Text::new(reason)));
             }
             Happening::SetService { asker, start, order } => self.set_service(asker as Ix, start, &order),
+            Happening::SetAggregate { asker, start, order } => self.set_aggregate(asker as Ix, start, &order),
             Happening::LateEvacuate { server, how, answer } => self.evacuate_arrives(server, &how, answer),
             Happening::Nova(stage) => self.nova_stage(*stage),
             Happening::PressPower(host) => {

@@ -49,6 +49,8 @@ pub struct Plan {
     pub room: Option<usize>,
     /// Segments, with their hosts.
     pub segments: Vec<PlannedSegment>,
+    /// Host aggregates of Nova.
+    pub aggregates: Vec<PlannedAggregate>,
 }
 
 /// What the servers of some names are like.
@@ -69,6 +71,22 @@ pub struct Dress {
     /// Properties of the image they were made from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub image_property: BTreeMap<String, String>,
+    /// Nova's scheduler lets only hosts of that aggregate run them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<String>,
+}
+
+/// A host aggregate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedAggregate {
+    /// Its name.
+    pub name: String,
+    /// Its hosts.
+    pub hosts: Vec<HostName>,
+    /// The availability zone that it makes of them: a host can be in one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// A segment of the cluster, and what its reserved hosts are like.
@@ -122,6 +140,7 @@ impl Default for Plan {
             standbys: 0,
             room: None,
             segments: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 }
