@@ -13,6 +13,9 @@ const LATE: Duration = Duration::from_millis(1_500);
 /// How slowly the BMC obeys, where the leader is to die meanwhile, in seconds.
 const SLOW_BMC: &str = "3";
 
+/// How long servers are built, where the leader is to die after that, in seconds.
+const SLOW_SPAWN: &str = "6";
+
 /// Servers to be evacuated.
 const SERVERS: usize = 5;
 
@@ -44,8 +47,14 @@ pub(super) enum At {
 /// Each server runs once, by one evacuate call, as it was, unlocked; the host comes back.
 pub(super) fn killed_at(rig: &Rig, at: At) {
     let (victim, _) = rig.victim();
-    let mut servers: Vec<Value> =
-        (1..SERVERS).map(|number| server(&format!("plain-{number}"), &victim, "active", json!([]))).collect();
+    let plain = |number| {
+        let mut plain = server(&format!("plain-{number}"), &victim, "active", json!([]));
+        if at == At::Closing {
+            plain["metadata"] = json!({ "test:spawn-seconds": SLOW_SPAWN });
+        }
+        plain
+    };
+    let mut servers: Vec<Value> = (1..SERVERS).map(plain).collect();
     servers.push(server("paused", &victim, "paused", json!([{ "pause": null }])));
     let mut ids = rig.prepared(&victim, &servers);
     let paused = ids.remove("paused").expect("a paused server");
@@ -57,7 +66,7 @@ pub(super) fn killed_at(rig: &Rig, at: At) {
         std::fs::write(&slow, SLOW_BMC).expect("a knob");
     }
     let death = rig.kill(&victim);
-    reach(rig, at, hold, &death, &[&active[..], std::slice::from_ref(&paused)].concat());
+    let hold = reach(rig, at, hold, &death, &[&active[..], std::slice::from_ref(&paused)].concat());
     let leader = rig.daemons.kill_leader();
     println!("    {leader} led, and is dead");
     if let Some(hold) = hold {
@@ -81,19 +90,20 @@ pub(super) fn killed_at(rig: &Rig, at: At) {
 /// What has to be held for the leader to be met there.
 fn hold(rig: &Rig, at: At) -> Option<usize> {
     match at {
-        At::Suspect | At::Unclean | At::OffOrdered => None,
+        // Before the evacuations begin, the migrations are read: they are held when all have begun.
+        At::Suspect | At::Unclean | At::OffOrdered | At::Closing => None,
         At::BeforeForceDown => Some(rig.relay.hold(Side::Call, Like::SERVICE, 1)),
         At::ForceDownUnanswered => Some(rig.relay.hold(Side::Answer, Like::SERVICE, 1)),
         At::FirstEvacuate => Some(rig.relay.hold(Side::Answer, Like::EVACUATE, 1)),
         At::Middle => Some(rig.relay.hold(Side::Answer, Like::EVACUATE, 3)),
         At::LastEvacuate => Some(rig.relay.hold(Side::Call, Like::EVACUATE, SERVERS)),
         At::Unlock => Some(rig.relay.hold(Side::Call, Like::UNLOCK, 1)),
-        At::Closing => Some(rig.relay.hold_all(Side::Answer, Like::MIGRATIONS)),
     }
 }
 
-/// Waits until the leader is there. The first phases may last but milliseconds: then it dies in a later one.
-fn reach(rig: &Rig, at: At, hold: Option<usize>, death: &Death, servers: &[String]) {
+/// Waits until the leader is there, and gives back what is held. The first phases may last but milliseconds: then it dies in
+/// a later one.
+fn reach(rig: &Rig, at: At, hold: Option<usize>, death: &Death, servers: &[String]) -> Option<usize> {
     let is_told = |what: &str, look: &dyn Fn() -> bool| {
         rig.daemons.wait(what, RECOVERED_WITHIN, || look().then_some(()));
     };
@@ -114,17 +124,28 @@ fn reach(rig: &Rig, at: At, hold: Option<usize>, death: &Death, servers: &[Strin
             };
             lines.lines().filter(since).any(|line| line.contains(" set "))
         }),
-        (At::Closing, _) => rig.cloud.wait("all servers to be moved", RECOVERED_WITHIN, || {
-            let all = rig.cloud.servers();
-            servers.iter().all(|id| {
-                all.iter().any(|server| {
-                    server["id"] == id.as_str()
-                        && server["host"] != death.host.as_str()
-                        && server["task_state"].is_null()
-                })
-            })
-        }),
+        (At::Closing, _) => return Some(reach_closing(rig, death, servers)),
         (_, Some(hold)) => rig.relay.wait_reached(hold, RECOVERED_WITHIN),
         (_, None) => {}
     }
+    hold
+}
+
+/// Waits until all servers run elsewhere, of which the leader hears nothing.
+fn reach_closing(rig: &Rig, death: &Death, servers: &[String]) -> usize {
+    rig.cloud.wait("the last evacuate", RECOVERED_WITHIN, || {
+        rig.relay.seen(Like::EVACUATE, death.us).iter().filter(|seen| seen.status.is_some()).count() == SERVERS
+    });
+    let hold = rig.relay.hold_all(Side::Answer, Like::MIGRATIONS);
+    rig.cloud.wait("all servers to be moved", RECOVERED_WITHIN, || {
+        let all = rig.cloud.servers();
+        servers.iter().all(|id| {
+            all.iter().any(|server| {
+                server["id"] == id.as_str()
+                    && server["host"] != death.host.as_str()
+                    && server["task_state"].is_null()
+            })
+        })
+    });
+    hold
 }
