@@ -5,6 +5,7 @@
 
 mod event;
 mod nova;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::voters::{ChangeVotersOrder, VotersView};
 
 pub use event::Event;
 pub use nova::{NovaAnswer, NovaRead};
+pub use watchdog::WatchdogOrder;
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -392,15 +394,4 @@ pub enum Output {
     Candidacy(bool),
     /// Feed the host's watchdog, or no longer. Ignored where none is configured.
     Watchdog(WatchdogOrder),
-}
-
-/// What is to become of the host's watchdog. Given only by a member that asked for leases ([`Input::Watchdog`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchdogOrder {
-    /// Feed it now; the first time, arm it.
-    Feed,
-    /// Feed it no more: the host will be reset. Only told; not feeding is what does it.
-    Stop,
-    /// Disarm it: the ledger no longer counts on it.
-    Disarm,
 }

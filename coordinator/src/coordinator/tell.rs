@@ -76,16 +76,7 @@ impl Coordinator {
                 return self.out.warn(Some(host), text);
             }
             LeaderCommand::Reserve(ReserveCommand::Aggregate { host, step, .. }) => {
-                let text = match step {
-                    JoinStep::GiveUp { why } => format!("reserved host joins no more aggregates: {why}"),
-                    JoinStep::End { aggregate, state: JoinState::Refused(why) } => {
-                        format!("reserved host does not join aggregate {aggregate}: {why}")
-                    }
-                    JoinStep::End { aggregate, state: JoinState::Stays(why) } => {
-                        format!("reserved host stays in aggregate {aggregate}, take it out by hand: {why}")
-                    }
-                    JoinStep::Intend { .. } | JoinStep::End { .. } => return,
-                };
+                let Some(text) = not_joined(step) else { return };
                 return self.out.warn(Some(host), text);
             }
             LeaderCommand::Restore(RestoreCommand::Close { .. } | RestoreCommand::LockGone { .. }) => return,
@@ -128,5 +119,19 @@ impl Coordinator {
             | LeaderCommand::ServiceBack { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
+    }
+}
+
+/// What went wrong with an aggregate, if anything.
+fn not_joined(step: &JoinStep) -> Option<String> {
+    match step {
+        JoinStep::GiveUp { why } => Some(format!("reserved host joins no more aggregates: {why}")),
+        JoinStep::End { aggregate, state: JoinState::Refused(why) } => {
+            Some(format!("reserved host does not join aggregate {aggregate}: {why}"))
+        }
+        JoinStep::End { aggregate, state: JoinState::Stays(why) } => {
+            Some(format!("reserved host stays in aggregate {aggregate}, take it out by hand: {why}"))
+        }
+        JoinStep::Intend { .. } | JoinStep::End { .. } => None,
     }
 }

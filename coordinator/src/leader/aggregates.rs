@@ -193,6 +193,12 @@ impl Leader {
                 Err("Nova is asked about aggregates".into())
             }
             (NextJoin::Record(next), Ok(_)) => {
+                // Nothing is written down that cannot be done now.
+                if let Err(hold) = self.permit(cx, &incident.host) {
+                    self.hold(cx.now.mono, incident.id, hold.to_string());
+                    return Err(Text::new(hold.to_string()));
+                }
+                let case = self.aggregates.cases.entry((incident.id, taken.host.clone())).or_default();
                 case.fresh = Some(next.id);
                 let (aggregate, name) = (next.id, next.name.clone());
                 let text = Text::new(format!("it is to join aggregate {name}"));
