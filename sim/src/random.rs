@@ -4,10 +4,12 @@ use std::ops::RangeInclusive;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rekindle_proto::id::HostName;
+use rekindle_proto::segment::{RecoveryMethod, SegmentWord};
 use rekindle_proto::status::Phase;
 
 use crate::deed::{BmcWord, Deed, DiskWord, OrderWord, PathWord, Span, Target, Targets, WeatherWords};
-use crate::scenario::{Cluster, Event, Phases, PolicyWords, Scenario, Trigger, WhenPhase};
+use crate::scenario::{Cluster, Event, Phases, PlannedSegment, PolicyWords, Scenario, Trigger, WhenPhase};
 
 /// Virtual time of one run: as long as the issue asks for.
 const LENGTH: Span = Span::from_secs(1_800);
@@ -25,6 +27,11 @@ const PATHS_ONE_IN: usize = 8;
 /// One seed in so many has standbys.
 const STANDBYS_ONE_IN: u64 = 5;
 
+/// One seed in so many has hosts whose nova-compute fails; and one in so many a segment with reserved hosts. Both with dice of
+/// their own, so that the others tell the stories they told before.
+const COMPUTES_ONE_IN: u64 = 5;
+const SEGMENTS_ONE_IN: u64 = 7;
+
 /// The scenario of a seed, with so many hypervisors.
 #[must_use]
 pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
@@ -39,10 +46,16 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
         let left = (cluster.hosts + cluster.witnesses).saturating_sub(cluster.voters);
         cluster.standbys = left.min(if (seed / STANDBYS_ONE_IN).is_multiple_of(2) { 1 } else { 2 });
     }
+    if seed % SEGMENTS_ONE_IN == 4 {
+        cluster.segments = Dice(StdRng::seed_from_u64(!seed)).segments(&cluster);
+    }
     let mut weather = dice.weather(gates);
     let mut events = Vec::new();
     for _ in 0..1 + dice.below(EVENTS_MOST) {
         dice.bundle(&cluster, &mut events);
+    }
+    if seed % COMPUTES_ONE_IN == 3 {
+        Dice(StdRng::seed_from_u64(!seed)).computes(&cluster, &mut events);
     }
     // A person at the button of a host without a gate is outside of what is promised (docs/safety.md) beside a copy that a
     // failed rebuild left (seed 614 of an earlier run; `tests/gate.rs` has it on purpose), or an evacuate call that arrives
@@ -276,6 +289,45 @@ impl Dice {
                 Deed::Order { order, hosts: order.is_about_a_host().then_some(hosts) }
             }
         }
+    }
+
+    /// Computes that fail, mostly not for good: before a death, in the middle of a recovery, on its destination.
+    fn computes(&mut self, cluster: &Cluster, events: &mut Vec<Event>) {
+        for _ in 0..1 + self.below(3) {
+            let at = Trigger::At { at: self.millis(FORMING_MS, CHAOS_ENDS_MS) };
+            let trigger = if self.one_in(2) {
+                at
+            } else {
+                let phase = self.of(&[Phase::Unclean, Phase::Evacuating, Phase::Recovered]);
+                let after = Some(self.millis(1, 4_000));
+                Trigger::When(WhenPhase { when: Phases::One(phase), of: None, after, every: false })
+            };
+            let hosts = Targets::host(name(1 + self.below(cluster.hosts)));
+            let lasts = if self.one_in(4) { None } else { Some(self.millis(1_000, 180_000)) };
+            events.push(Event { trigger, lasts, deed: Deed::ComputeFails { hosts } });
+        }
+    }
+
+    /// One segment of all hosts, of which a few are reserved.
+    fn segments(&mut self, cluster: &Cluster) -> Vec<PlannedSegment> {
+        let reserved = 1 + self.below(cluster.hosts / 4);
+        let all: Vec<HostName> = (1..=cluster.hosts).filter_map(|number| HostName::new(&name(number)).ok()).collect();
+        let (hosts, reserved) = all.split_at(cluster.hosts - reserved);
+        let methods = [
+            RecoveryMethod::Auto,
+            RecoveryMethod::ReservedHost,
+            RecoveryMethod::AutoPriority,
+            RecoveryMethod::RhPriority,
+        ];
+        let recovery_method = self.of(&methods);
+        let segment = |name| PlannedSegment {
+            name,
+            recovery_method,
+            hosts: hosts.to_vec(),
+            reserved: reserved.to_vec(),
+            room: None,
+        };
+        SegmentWord::new("all").ok().map(segment).into_iter().collect()
     }
 
     fn path(&mut self, cluster: &Cluster) -> PathWord {

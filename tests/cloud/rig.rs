@@ -19,6 +19,9 @@ pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_secs(600);
 /// A host's way back: boot, gate, nova-compute, Nova's clean-up, readmission.
 const BACK_WITHIN: Duration = Duration::from_secs(480);
 
+/// The one segment that cases make.
+pub(crate) const SEGMENT: &str = "spare";
+
 /// One cloud, brought up once for all cases of its size.
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -200,6 +203,8 @@ impl Rig {
             self.cloud.host("start", &host);
             self.daemons.order_refused(&["release", &host, "--reason", "the case before failed"], 0);
         }
+        // There may be none.
+        self.daemons.order_refused(&["segment", "delete", SEGMENT, "--with-hosts", "--reason", "the case failed"], 0);
         for host in self.cloud.host_names() {
             self.cloud.run(&["forced-up", &host]);
         }

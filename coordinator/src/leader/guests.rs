@@ -6,6 +6,7 @@ use rekindle_proto::fact::{GuestEvent, NovaError, NovaServer, NovaService, Text}
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::message::Message;
 
+use super::backoff::Backoff;
 use super::proposals::Key;
 use super::{Leader, NovaCall};
 use crate::context::Context;
@@ -17,7 +18,7 @@ use crate::time::Moment;
 /// Between two looks at a server that Nova is stopping or starting.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Pause after a Nova error.
+/// Pause after a stop or start that Nova did not take.
 const NOVA_PAUSE: Duration = Duration::from_secs(3);
 
 /// Stops and starts of one guest incident: the planned two, and one repetition of each after a lost call.
@@ -33,7 +34,7 @@ const STEP_PATIENCE: Duration = Duration::from_secs(150);
 /// How old Nova's word on the compute service may be when a stop or start is sent.
 const SERVICE_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// How long a guest incident is worked on before a person is called.
+/// How long a guest incident is worked on before a person is called. Time in which Nova answers no question is not counted.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One guest incident, as this leader follows it.
@@ -51,6 +52,17 @@ pub(super) struct GuestCase {
     ordered: u32,
     /// When it was sent.
     ordered_at: Option<Moment>,
+    /// Since when Nova has answered no question, and when it is asked again.
+    silent: Option<(Moment, Backoff)>,
+}
+
+impl GuestCase {
+    /// Nova has answered: while it did not, nothing could be done for the guest.
+    fn heard(&mut self, now: Moment) {
+        if let Some((silent, _)) = self.silent.take() {
+            self.since = self.since.map(|since| now.min(since + now.since(silent)));
+        }
+    }
 }
 
 /// What is asked of Nova for a guest incident.
@@ -104,6 +116,7 @@ impl Leader {
         let (id, now) = (guest.id, cx.now.mono);
         let case = self.guests.entry(id).or_default();
         let since = *case.since.get_or_insert(now);
+        let is_over = case.silent.is_none() && now.since(since) > PATIENCE;
         if case.asking || self.is_proposing(&Key::Guest(id)) {
             return;
         }
@@ -128,7 +141,7 @@ impl Leader {
             self.settle_guest(cx, id, true, "it runs already, started by somebody else".to_owned());
             return;
         }
-        if now.since(since) > PATIENCE {
+        if is_over {
             self.settle_guest(cx, id, false, "it does not run after ten minutes of trying: look at it".to_owned());
             return;
         }
@@ -229,20 +242,33 @@ impl Leader {
         ask: Ask,
         result: Result<NovaAnswer, NovaError>,
     ) {
+        let now = cx.now.mono;
         let Some(case) = self.guests.get_mut(&id) else { return };
         case.asking = false;
         match (ask, result) {
             (Ask::Service, Ok(NovaAnswer::Service(service))) => {
+                case.heard(now);
                 case.service = Some(service);
-                case.service_at = Some(cx.now.mono);
+                case.service_at = Some(now);
             }
-            (Ask::Server, Ok(NovaAnswer::Server(server))) => case.server = Some(server),
-            (Ask::Power, Ok(_)) => self.look_again(cx.now.mono, id, LOOK_EVERY),
-            (Ask::Service | Ask::Server | Ask::Power, Err(error)) => {
-                cx.out.warn(None, format!("guest incident {id} waits for Nova: {error}"));
-                self.look_again(cx.now.mono, id, NOVA_PAUSE);
+            (Ask::Server, Ok(NovaAnswer::Server(server))) => {
+                case.heard(now);
+                case.server = Some(server);
             }
-            (Ask::Service | Ask::Server, Ok(_)) => self.look_again(cx.now.mono, id, NOVA_PAUSE),
+            (Ask::Power, Ok(_)) => self.look_again(now, id, LOOK_EVERY),
+            (Ask::Power, Err(error)) => {
+                cx.out.warn(None, format!("guest incident {id}: Nova did not do it: {error}"));
+                self.look_again(now, id, NOVA_PAUSE);
+            }
+            (Ask::Service | Ask::Server, Err(error)) => {
+                if case.silent.is_none() {
+                    cx.out.warn(None, format!("guest incident {id} waits for Nova: {error}"));
+                }
+                let backoff = Backoff::after(case.silent.map(|(_, last)| last), now, cx.setup.seed ^ id.0);
+                case.silent = Some((case.silent.map_or(now, |(since, _)| since), backoff));
+                self.look_again(now, id, backoff.until.since(now));
+            }
+            (Ask::Service | Ask::Server, Ok(_)) => self.look_again(now, id, NOVA_PAUSE),
         }
     }
 }

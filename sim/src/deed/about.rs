@@ -47,6 +47,8 @@ impl Deed {
             Self::NobodyAnswers {} => "nobody-answers",
             Self::ShutDown { .. } => "shut-down",
             Self::BootEmpty { .. } => "boot-empty",
+            Self::ComputeFails { .. } => "compute-fails",
+            Self::ComputeMends { .. } => "compute-mends",
             Self::Heal {} => "heal",
         }
     }
@@ -66,6 +68,7 @@ impl Deed {
             }
             Self::NovaDown {} => Some(Self::NovaUp {}),
             Self::Hang { hosts } => Some(Self::Unhang { hosts: hosts.clone() }),
+            Self::ComputeFails { hosts } => Some(Self::ComputeMends { hosts: hosts.clone() }),
             Self::AnswerForTheDead {} => Some(Self::NobodyAnswers {}),
             Self::Disk { hosts, is: DiskWord::Slow | DiskWord::Full } => {
                 Some(Self::Disk { hosts: hosts.clone(), is: DiskWord::Good })
@@ -115,6 +118,7 @@ impl Deed {
             | Self::NobodyAnswers {}
             | Self::ShutDown { .. }
             | Self::BootEmpty { .. }
+            | Self::ComputeMends { .. }
             | Self::Heal {} => None,
         }
     }
@@ -150,7 +154,9 @@ impl Deed {
             | Self::Hang { hosts }
             | Self::Unhang { hosts }
             | Self::ShutDown { hosts, .. }
-            | Self::BootEmpty { hosts } => vec![("hosts", hosts)],
+            | Self::BootEmpty { hosts }
+            | Self::ComputeFails { hosts }
+            | Self::ComputeMends { hosts } => vec![("hosts", hosts)],
             Self::CrossBmcs { hosts, with } => vec![("hosts", hosts), ("with", with)],
             Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![("hosts", hosts), ("to", to)],
             Self::Split { hosts, from, .. } => {
@@ -198,7 +204,9 @@ impl Deed {
             | Self::Hang { hosts }
             | Self::Unhang { hosts }
             | Self::ShutDown { hosts, .. }
-            | Self::BootEmpty { hosts } => vec![hosts],
+            | Self::BootEmpty { hosts }
+            | Self::ComputeFails { hosts }
+            | Self::ComputeMends { hosts } => vec![hosts],
             Self::CrossBmcs { hosts, with } => vec![hosts, with],
             Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![hosts, to],
             Self::Split { hosts, from, .. } => std::iter::once(hosts).chain(from.as_mut()).collect(),
@@ -262,6 +270,8 @@ impl Deed {
             | Self::NobodyAnswers {}
             | Self::ShutDown { .. }
             | Self::BootEmpty { .. }
+            | Self::ComputeFails { .. }
+            | Self::ComputeMends { .. }
             | Self::Heal {} => None,
         }
     }

@@ -101,6 +101,8 @@ impl Deed {
             Self::BootEmpty { hosts } => {
                 some(world, hosts, it, World::is_dead, |world, host| world.boot_without_guests(host))
             }
+            Self::ComputeFails { hosts } => living(world, hosts, it, World::fail_process),
+            Self::ComputeMends { hosts } => living(world, hosts, it, World::mend_process),
             Self::Heal {} => once(world, World::heal),
         }
     }

@@ -246,6 +246,16 @@ pub enum Deed {
         /// Whose.
         hosts: Targets,
     },
+    /// nova-compute fails on a host that lives, and no restart helps.
+    ComputeFails {
+        /// On which.
+        hosts: Targets,
+    },
+    /// It is repaired, and runs.
+    ComputeMends {
+        /// On which.
+        hosts: Targets,
+    },
     /// Everything mends that can mend without a person. What is dead stays dead.
     Heal {},
 }

@@ -4,7 +4,7 @@ use rekindle_coordinator::order::ServiceChange;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::HostName;
 
-use super::{Moment, Nova};
+use super::{Cast, Moment, Nova};
 
 impl Nova {
     /// Whether Nova, told so, asks a compute that is dead and that it holds for up, and waits for it
@@ -27,10 +27,18 @@ impl Nova {
         self.services.get(host).and_then(|service| service.disabled.as_ref())
     }
 
-    /// Only its nova-compute dies, or is there again: guests run on, and what is cast to it waits.
-    pub fn set_compute(&mut self, host: &HostName, alive: bool) {
+    /// Only its nova-compute dies: guests run on, and what is cast to it waits.
+    pub fn compute_fails(&mut self, host: &HostName) {
         if let Some(service) = self.services.get_mut(host) {
-            service.alive = alive;
+            service.alive = false;
         }
+    }
+
+    /// It is there again. Gives back what it finds in its queue.
+    #[must_use]
+    pub fn compute_runs(&mut self, host: &HostName) -> Vec<Cast> {
+        let Some(service) = self.services.get_mut(host) else { return Vec::new() };
+        service.alive = true;
+        std::mem::take(&mut service.queue)
     }
 }

@@ -20,7 +20,7 @@
 //! | I9 | [`Violation::Panicked`] |
 //! | I10 and liveness | [`Violation::NeverEnds`], [`Violation::NeverNoticed`], [`Violation::Lost`], [`Violation::StuckWithoutCause`], [`Violation::NotReplaced`] |
 //! | I11 | [`Violation::CalledTwice`] |
-//! | state (section 5, I6) | [`Violation::LockLeft`], [`Violation::OwnersLock`], [`Violation::ActedBeforeArrival`], [`Violation::NotRestored`] |
+//! | state (section 5, I6) | [`Violation::LockLeft`], [`Violation::OwnersLock`], [`Violation::ActedBeforeArrival`], [`Violation::NotRestored`], [`Violation::LeftDisabled`] |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

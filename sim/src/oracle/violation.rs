@@ -266,11 +266,19 @@ pub enum Violation {
         /// Which.
         host: HostName,
     },
+    /// A compute service is disabled by us, and nobody of us will enable it.
+    #[error("the compute service of {host} is still disabled: {why}")]
+    LeftDisabled {
+        /// Whose.
+        host: HostName,
+        /// The reason that Nova has.
+        why: String,
+    },
 }
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 33] = [
+    pub const KINDS: [(&'static str, &'static str); 34] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -304,6 +312,7 @@ impl Violation {
         ("I3", "two-elected"),
         ("I5", "voters-worse"),
         ("liveness", "not-replaced"),
+        ("state", "left-disabled"),
     ];
 
     fn place(&self) -> usize {
@@ -341,6 +350,7 @@ impl Violation {
             Self::TwoElected { .. } => 30,
             Self::VotersWorse { .. } => 31,
             Self::NotReplaced { .. } => 32,
+            Self::LeftDisabled { .. } => 33,
         }
     }
 

@@ -228,14 +228,20 @@ impl World {
     /// The compute service of a host that has booted.
     pub(super) fn start_compute(&mut self, ix: Ix) {
         let name = self.hosts[ix].name.clone();
+        let queue = self.nova.host_returned(&name, self.now);
+        self.replay(&name, queue);
         self.process_runs(ix);
-        for cast in self.nova.host_returned(&name, self.now) {
-            self.count("casts replayed");
-            let after = self.millis(100, 2_000);
-            self.schedule(after, Happening::Nova(Box::new(Stage::Cast(name.clone(), cast))));
-        }
         if self.hosts[ix].gate {
             self.oracle_guests_start(ix);
+        }
+    }
+
+    /// What a compute service finds in its queue when it starts.
+    pub(super) fn replay(&mut self, host: &HostName, queue: Vec<Cast>) {
+        for cast in queue {
+            self.count("casts replayed");
+            let after = self.millis(100, 2_000);
+            self.schedule(after, Happening::Nova(Box::new(Stage::Cast(host.clone(), cast))));
         }
     }
 

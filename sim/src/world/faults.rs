@@ -352,6 +352,9 @@ impl World {
             if self.hosts[ix].disk != Disk::Good {
                 self.set_disk(&name, Disk::Good);
             }
+            if self.hosts[ix].has_kernel() {
+                self.mend_process(&name);
+            }
             if self.hosts[ix].has_kernel() && !self.hosts[ix].running {
                 self.start_daemon(ix);
             }

@@ -158,7 +158,8 @@ impl World {
         oracle::stuck_for_a_cause(&self.oracle, self.raft.ledger())?;
         self.judge_replacement()?;
         self.all_noticed()?;
-        self.all_restored()
+        self.all_restored()?;
+        self.all_enabled()
     }
 
     /// The same in the middle of a story: incidents may be open, and nobody may be forgotten.

@@ -13,6 +13,9 @@ use super::*;
 /// waits for Nova (`nova.timeout`): so long.
 const CALLER_WAITS: Duration = Duration::from_secs(30);
 
+/// How the reason begins that rekindle gives for it.
+const DOWN_FOR_GOOD: &str = "rekindle: nova-compute is down for good";
+
 /// nova-compute on every host, so far as it ever failed: of one that never did nothing is said.
 #[derive(Debug, Default)]
 pub(super) struct ProcessBook {
@@ -36,7 +39,7 @@ impl World {
         self.tell(format!("nova-compute of {host} fails"));
         self.count("process failed");
         self.processes.failed.insert(ix);
-        self.nova.set_compute(host, false);
+        self.nova.compute_fails(host);
         self.tell_process(ix);
     }
 
@@ -58,7 +61,8 @@ impl World {
         if self.processes.failed.remove(&ix) {
             self.processes.runs += 1;
             let host = self.hosts[ix].name.clone();
-            self.nova.set_compute(&host, true);
+            let queue = self.nova.compute_runs(&host);
+            self.replay(&host, queue);
             self.tell_process(ix);
         }
     }
@@ -99,6 +103,24 @@ impl World {
         if let Some(seen) = self.process_seen(ix) {
             self.later(ix, start, Duration::from_secs(1), seen);
         }
+    }
+
+    /// No compute service of a host that is well is disabled for a process that is long back.
+    pub(super) fn all_enabled(&self) -> Result<(), Violation> {
+        let ledger = self.raft.ledger();
+        for (ix, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.has_kernel() && host.running) {
+            let name = &host.name;
+            let is_held =
+                ledger.host(name).is_some_and(|record| record.quarantine.is_some() || record.absence.is_some());
+            if is_held || ledger.open_incident(name).is_some() || ledger.brakes_of(name).is_some() {
+                continue;
+            }
+            let reason = self.nova.disabled_reason(name).filter(|why| why.as_str().starts_with(DOWN_FOR_GOOD));
+            if let Some(why) = reason.filter(|_| !self.processes.failed.contains(&ix)) {
+                return Err(Violation::LeftDisabled { host: name.clone(), why: why.to_string() });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn set_service(&mut self, ix: Ix, start: u32, order: &ServiceOrder) {

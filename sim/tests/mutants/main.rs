@@ -18,10 +18,11 @@ use stories::{COVERED, Seen, Story, aimed};
 const SEEDS: u64 = 6;
 
 /// Kinds of violation that no switched guard can trip, and why they are there.
-const NO_GUARD: [(&str, &str); 4] = [
+const NO_GUARD: [(&str, &str); 5] = [
     ("two-elected", RAFT),
     ("voters-worse", VOTERS),
     ("not-replaced", VOTERS),
+    ("left-disabled", "the rules about processes have no guard to be switched off; broken by hand, the oracle saw it"),
     (
         "panicked",
         "nothing of ours stands between a panic and its process: the lints do (no unwrap, no index), and the fuzz targets. That \

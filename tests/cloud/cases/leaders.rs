@@ -141,9 +141,7 @@ fn reach_closing(rig: &Rig, death: &Death, servers: &[String]) -> usize {
         let all = rig.cloud.servers();
         servers.iter().all(|id| {
             all.iter().any(|server| {
-                server["id"] == id.as_str()
-                    && server["host"] != death.host.as_str()
-                    && server["task_state"].is_null()
+                server["id"] == id.as_str() && server["host"] != death.host.as_str() && server["task_state"].is_null()
             })
         })
     });

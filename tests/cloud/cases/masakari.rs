@@ -1,5 +1,5 @@
 //! The five faults that were demonstrated on Masakari 22.0.0, each as a test that rekindle passes. The fourth (one server
-//! that cannot be evacuated uses up every reserved host) is scenario 114 of the simulator.
+//! that cannot be evacuated uses up every reserved host) is in `reserved.rs`, and scenario 114 of the simulator.
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ mod leaders;
 mod many;
 mod masakari;
 mod outages;
+mod reserved;
 mod states;
 
 use crate::rig::Rig;
@@ -64,6 +65,8 @@ pub(crate) const CASES: &[Case] = &[
     long("leader_killed_before_closing", |rig| leaders::killed_at(rig, leaders::At::Closing)),
     case("an_evacuate_call_hangs_while_the_leader_changes", outages::a_call_hangs),
     case("claims_and_spawns_that_fail_are_tried_elsewhere", hosts::refusals),
+    case("a_reserved_host_takes_over", reserved::a_reserved_host_takes_over),
+    long("masakari_d_a_reserved_host_that_got_nothing_goes_back", reserved::a_reserved_host_that_got_nothing_goes_back),
     long("nova_api_is_restarted_in_the_middle", outages::nova_restarted),
     long("the_token_is_revoked_in_the_middle", outages::token_revoked),
     long("keystone_is_down_at_the_start", outages::keystone_down),
