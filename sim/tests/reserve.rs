@@ -195,7 +195,8 @@ fn a_deleted_aggregate_holds_nothing() {
     let red = world.nova.aggregate(RED).expect("there");
     world.nova.delete_aggregate(red);
     run_until(&mut world, Duration::from_millis(100), is_over);
-    let told = world.log().iter().filter(|line| line.contains("warning: reserved host does not join aggregate")).count();
+    let told =
+        world.log().iter().filter(|line| line.contains("warning: reserved host does not join aggregate")).count();
     assert_eq!(told, 1, "{}", world.log().join("\n"));
     assert!(matches!(&memberships(&world)[..], [(_, JoinState::Refused(_))]), "{:?}", memberships(&world));
 }

@@ -275,9 +275,7 @@ async fn a_server_that_nova_does_not_have_is_deleted_but_a_page_of_a_proxy_is_no
 async fn a_host_is_forced_down_and_read_again() {
     let fake = Fake::start().await;
     let nova = fake.nova(TIMEOUT, "");
-    let Ok(NovaAnswer::Service(Some(service))) = nova.mark_forced_down(&host(), soon()).await else {
-        panic!("no")
-    };
+    let Ok(NovaAnswer::Service(Some(service))) = nova.mark_forced_down(&host(), soon()).await else { panic!("no") };
     assert!(service.forced_down && !service.up);
     let (headers, body) = fake.last("PUT /compute/v2.1/os-services/");
     assert_eq!(
@@ -349,8 +347,7 @@ async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
     found("/identity/v3/projects/p1", 200, json!({ "project": { "id": "p1", "name": "octavia" } }));
     found("/identity/v3/projects/gone", 404, json!({ "error": { "code": 404, "title": "Not Found", "message": "x" } }));
     found("/identity/v3/projects/proxy", 404, json!({ "message": "no Route" }));
-    let aggregate =
-        |id: u64, name: &str, on: &str| json!({ "id": id, "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
+    let aggregate = |id: u64, name: &str, on: &str| json!({ "id": id, "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
     let rows = json!({ "aggregates": [aggregate(3, "gpu", "cmp-1"), aggregate(4, "ssd", "cmp-2")] });
     found("/compute/v2.1/os-aggregates", 200, rows);
     let nova = fake.nova(TIMEOUT, "");

@@ -187,7 +187,8 @@ impl Leader {
                 Err(Text::new(format!("it joins aggregate {name}")))
             }
             (NextJoin::Record(_) | NextJoin::Full | NextJoin::Nothing, Err((ask, host))) => {
-                let (call, request) = (cx.out.call(), NovaRead::Look { host: host.clone(), lookup: Lookup::Aggregates });
+                let (call, request) =
+                    (cx.out.call(), NovaRead::Look { host: host.clone(), lookup: Lookup::Aggregates });
                 cx.out.push(Output::Nova { call, request });
                 self.expect_of_aggregates(cx, incident, &taken.host, call, ask);
                 Err("Nova is asked about aggregates".into())
@@ -280,14 +281,7 @@ impl Leader {
         self.expect_of_aggregates(cx, incident, &taken.host, call, ask);
     }
 
-    fn expect_of_aggregates(
-        &mut self,
-        cx: &Context<'_>,
-        incident: &Incident,
-        host: &HostName,
-        call: CallId,
-        ask: Ask,
-    ) {
+    fn expect_of_aggregates(&mut self, cx: &Context<'_>, incident: &Incident, host: &HostName, call: CallId, ask: Ask) {
         let key = (incident.id, host.clone());
         self.aggregates.cases.entry(key).or_default().asked = Some((call, ask, cx.now.mono));
         self.nova.insert(call, NovaCall::Aggregate(incident.id, host.clone()));

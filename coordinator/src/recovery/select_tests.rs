@@ -44,7 +44,11 @@ fn looked() -> Looked {
     Looked {
         images: [("i1".into(), Some(words(&[("evacuable", "true")]))), ("gone".into(), None)].into(),
         projects: [("p1".into(), Some("Octavia".into())), ("gone".into(), None)].into(),
-        aggregates: Some(vec![NovaAggregate { id: AggregateId(3), name: "gpu".into(), metadata: words(&[("evacuable", "true")]) }]),
+        aggregates: Some(vec![NovaAggregate {
+            id: AggregateId(3),
+            name: "gpu".into(),
+            metadata: words(&[("evacuable", "true")]),
+        }]),
     }
 }
 

@@ -4,7 +4,8 @@ use rekindle_proto::brake::BrakeLine;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{HostName, SegmentId};
 use rekindle_proto::segment::{
-    JoinedAggregateDoc, RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc,
+    JoinedAggregateDoc, RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord,
+    SegmentsDoc,
 };
 use rekindle_proto::status::GuardLine;
 

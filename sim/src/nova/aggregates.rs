@@ -53,7 +53,10 @@ impl Nova {
         let found = self.aggregates.get_mut(&id);
         let changed = match (change, found, other_zone) {
             (AggregateChange::Join, None, _) => {
-                return Err(NovaError::Refused { status: 404, text: format!("Aggregate {id} could not be found.").into() });
+                return Err(NovaError::Refused {
+                    status: 404,
+                    text: format!("Aggregate {id} could not be found.").into(),
+                });
             }
             (AggregateChange::Leave, None, _) => false,
             (AggregateChange::Join, Some(found), _) if found.hosts.contains(host) => false,

@@ -12,7 +12,8 @@ use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
-    AggregateOrder, EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder, ServiceOrder,
+    AggregateOrder, EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    ServiceOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};

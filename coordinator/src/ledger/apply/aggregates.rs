@@ -36,13 +36,14 @@ impl Ledger {
         if let Some(why) = &taken.joins.given_up {
             return Err(Outcome::refused(format!("{host} joins no more: {why}")));
         }
+        let count = taken.joins.memberships.len();
         let known = taken.joins.memberships.iter_mut().find(|membership| membership.id == aggregate);
         match known {
             Some(known) if known.state.may_become(&JoinState::Intended) => known.state = JoinState::Intended,
             Some(known) => {
                 return Err(Outcome::refused(format!("aggregate {name} is {} already", word(&known.state))));
             }
-            None if taken.joins.memberships.len() >= JOINS_MAX => {
+            None if count >= JOINS_MAX => {
                 return Err(Outcome::refused(format!("{host} has joined {JOINS_MAX} aggregates")));
             }
             None => {
@@ -97,7 +98,11 @@ impl Ledger {
             return Err(Outcome::refused(format!("{host} joins no more already")));
         }
         taken.joins.given_up = Some(why.clone());
-        self.tell_join(at, id, format!("reserved host {host} joins no more aggregates, and is used all the same: {why}"))
+        self.tell_join(
+            at,
+            id,
+            format!("reserved host {host} joins no more aggregates, and is used all the same: {why}"),
+        )
     }
 
     fn tell_join(&mut self, at: WallTime, id: IncidentId, text: String) -> Applied {
