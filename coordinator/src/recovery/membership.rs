@@ -52,6 +52,8 @@ mod tests {
     use rekindle_proto::id::AggregateId;
     use std::collections::BTreeMap;
 
+    type Recorded = Vec<(u64, JoinState)>;
+
     fn aggregates(ids: &[u64]) -> Vec<NovaAggregate> {
         let row = |id: &u64| NovaAggregate { id: AggregateId(*id), name: "a".into(), metadata: BTreeMap::new() };
         ids.iter().map(row).collect()
@@ -71,7 +73,7 @@ mod tests {
         use JoinState::{Intended, Joined, Left, NotOurs, Refused, Stays};
         let why = || "x".into();
         // The dead host's, the reserved host's, what is recorded; r: to be written down, a: Nova is asked.
-        let rows: Vec<(&[u64], &[u64], Vec<(u64, JoinState)>, &str)> = vec![
+        let rows: Vec<(&[u64], &[u64], Recorded, &str)> = vec![
             (&[], &[], vec![], "nothing"),
             (&[], &[1, 2], vec![], "nothing"),
             (&[2, 1], &[], vec![], "r1"),
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn only_what_is_ours_is_left_and_the_last_first() {
         use JoinState::{Intended, Joined, Left, NotOurs, Refused, Stays};
-        let rows: Vec<(Vec<(u64, JoinState)>, Option<u64>)> = vec![
+        let rows: Vec<(Recorded, Option<u64>)> = vec![
             (vec![], None),
             (vec![(1, Joined), (2, Joined)], Some(2)),
             (vec![(1, Joined), (2, Left)], Some(1)),
