@@ -113,7 +113,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 75] = [
+const KEYS: [(&str, &str); 76] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
