@@ -115,10 +115,7 @@ mod tests {
         for (change, status, text, read, expected) in rows {
             fake.set_act(FakeAct::Answer(status, "application/json", text));
             let path = "/compute/v2.1/os-aggregates/7".to_owned();
-            let mut others = fake.others.lock().expect("lock");
-            others.clear();
-            others.extend(read.map(|read| (path, read)));
-            drop(others);
+            *fake.others.lock().expect("lock") = read.map(|read| (path, read)).into_iter().collect();
             let said = match nova.change_membership(AggregateId(7), &host, change, soon()).await {
                 Ok(NovaAnswer::Membership { changed }) => Ok(changed),
                 Err(NovaError::Refused { status, .. }) => Err(Some(status)),
