@@ -5,6 +5,7 @@
 
 mod event;
 mod nova;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
-    DestroyOrder, EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    AggregateOrder, DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
     ServiceOrder,
 };
 use crate::process::{ProcessSeen, RestartOrder};
@@ -34,6 +35,7 @@ use crate::voters::{ChangeVotersOrder, VotersView};
 
 pub use event::Event;
 pub use nova::{NovaAnswer, NovaRead};
+pub use watchdog::WatchdogOrder;
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,10 +313,10 @@ pub enum Output {
     },
     /// Mark a host's compute service forced-down. [`Input::Nova`] follows.
     ForceDown(ForceDownOrder),
-    /// Take that mark away. [`Input::Nova`] follows, with the service read again.
-    ForceUp(ForceUpOrder),
-    /// Enable or disable a host's compute service. [`Input::Nova`] follows, with the service read again.
+    /// Enable or disable a host's compute service, or take that mark away. [`Input::Nova`] follows, with the service read again.
     SetService(ServiceOrder),
+    /// Add a reserved host to an aggregate, or take it out. [`Input::Nova`] follows, with [`NovaAnswer::Membership`].
+    SetAggregate(AggregateOrder),
     /// Rebuild a server elsewhere. [`Input::Nova`] follows.
     Evacuate(EvacuateOrder),
     /// Stop or start a server in place. [`Input::Nova`] follows.
@@ -392,15 +394,4 @@ pub enum Output {
     Candidacy(bool),
     /// Feed the host's watchdog, or no longer. Ignored where none is configured.
     Watchdog(WatchdogOrder),
-}
-
-/// What is to become of the host's watchdog. Given only by a member that asked for leases ([`Input::Watchdog`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchdogOrder {
-    /// Feed it now; the first time, arm it.
-    Feed,
-    /// Feed it no more: the host will be reset. Only told; not feeding is what does it.
-    Stop,
-    /// Disarm it: the ledger no longer counts on it.
-    Disarm,
 }

@@ -18,6 +18,7 @@
 //! }
 //! ```
 
+mod aggregate;
 mod service;
 
 use std::time::Duration;
@@ -33,7 +34,8 @@ use crate::permit::Permit;
 use crate::recovery::{Arrival, CommittedIntent};
 use crate::time::Moment;
 
-pub use service::{ForceDownOrder, ForceUpOrder, ServiceChange, ServiceOrder};
+pub use aggregate::{AggregateChange, AggregateOrder};
+pub use service::{ForceDownOrder, ServiceChange, ServiceOrder};
 
 /// What an order that never ends is given beyond its end, where a mutant gives one: longer than any story.
 const LATE_MUTANT: Duration = Duration::from_secs(86_400);

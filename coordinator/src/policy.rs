@@ -128,6 +128,9 @@ pub struct Policy {
     /// Processes of this host that are watched; at most [`rekindle_proto::process::PROCESSES_MAX`].
     #[serde(default)]
     pub processes: Vec<ProcessRule>,
+    /// A reserved host that is taken joins the aggregates of the dead host first.
+    #[serde(default)]
+    pub add_reserved_host_to_aggregate: bool,
 }
 
 impl Default for Policy {
@@ -157,6 +160,7 @@ impl Default for Policy {
             hooks: Vec::new(),
             webhook: false,
             processes: Vec::new(),
+            add_reserved_host_to_aggregate: false,
         }
     }
 }

@@ -177,6 +177,10 @@ number!(
     MigrationId
 );
 number!(
+    /// A host aggregate of Nova.
+    AggregateId
+);
+number!(
     /// One process' leadership of one term. A process that restarts may find itself leading the same term again (openraft
     /// resumes a leader whose vote is on disk): what its predecessor began is not its own.
     LeadershipId

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{TEXT_BYTES_MAX, Text};
-use crate::id::{HostName, IncidentId, SegmentHostId, SegmentId};
+use crate::id::{AggregateId, HostName, IncidentId, SegmentHostId, SegmentId};
 
 /// Longest name, in characters: Masakari's own.
 pub const SEGMENT_WORD_CHARS_MAX: usize = 255;
@@ -187,6 +187,22 @@ pub struct ReservedHostDoc {
     /// Whether its compute service was enabled by us.
     pub enabled_by_us: bool,
     /// Why it was lost; else empty.
+    pub text: Text,
+    /// Aggregates of the dead host that it was to join; empty, unless that is configured.
+    #[serde(default)]
+    pub aggregates: Vec<JoinedAggregateDoc>,
+}
+
+/// An aggregate of Nova that a reserved host was to join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinedAggregateDoc {
+    /// Nova's number of it.
+    pub id: AggregateId,
+    /// Its name then.
+    pub name: Text,
+    /// `adding`, `added`, `not ours` (somebody else had added it by then), `refused`, `left`, `stays` (Nova did not take it out).
+    pub state: Text,
+    /// Why it was refused, or stays; else empty.
     pub text: Text,
 }
 

@@ -140,6 +140,7 @@ impl Dice {
             room: None,
             segments: Vec::new(),
             failing: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 

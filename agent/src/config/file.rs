@@ -163,6 +163,7 @@ pub(super) struct RecoveryTable {
     pub(super) on_shutdown: Option<String>,
     pub(super) readmission: Option<ReadmissionWord>,
     pub(super) lock: Option<LockWord>,
+    pub(super) add_reserved_host_to_aggregate: Option<bool>,
     #[serde(default)]
     pub(super) select: SelectTable,
     #[serde(default)]

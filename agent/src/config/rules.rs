@@ -310,6 +310,9 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         on_shutdown: on_shutdown(on, recovery.on_shutdown.as_deref(), default.on_shutdown),
         select: select::select(on, &recovery.select),
         order: select::order(on, &recovery.order),
+        add_reserved_host_to_aggregate: recovery
+            .add_reserved_host_to_aggregate
+            .unwrap_or(default.add_reserved_host_to_aggregate),
     }
 }
 

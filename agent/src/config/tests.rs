@@ -113,7 +113,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 75] = [
+const KEYS: [(&str, &str); 76] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -152,6 +152,7 @@ const KEYS: [(&str, &str); 75] = [
     ("lock", "recovery"),
     ("on_shutdown", "recovery"),
     ("readmission", "recovery"),
+    ("add_reserved_host_to_aggregate", "recovery"),
     ("mode", "recovery.select"),
     ("metadata_key", "recovery.select"),
     ("error_servers", "recovery.select"),
@@ -234,7 +235,7 @@ fn signs_of_life_and_path_rules() {
 fn values_arrive_where_they_belong() {
     let text = edit(
         "[nova]\ncloud",
-        "[recovery]\nlocal_disk = \"rebuild\"\nlock = \"always\"\non_shutdown = \"ignore\"\nreadmission = \"manual\"\nevacuate_tries = 5\n[nova]\ntimeout = \"10s\"\ncloud",
+        "[recovery]\nlocal_disk = \"rebuild\"\nlock = \"always\"\non_shutdown = \"ignore\"\nreadmission = \"manual\"\nevacuate_tries = 5\nadd_reserved_host_to_aggregate = true\n[nova]\ntimeout = \"10s\"\ncloud",
     ) + "[libvirt]\nuri = \"guests+unix:///run/guests.sock\"\n[log]\ntarget = \"stderr\"\nformat = \"json\"\n";
     let config = parse(&text).expect("taken");
     assert_eq!(config.policy.on_shutdown, rekindle_coordinator::ledger::OnShutdown::Ignore);
@@ -243,6 +244,8 @@ fn values_arrive_where_they_belong() {
     assert_eq!(config.policy.lock, rekindle_coordinator::policy::LockServers::Always);
     assert_eq!(config.policy.evacuate_tries, 5);
     assert!(!config.policy.self_fence, "only where it is asked for");
+    assert!(!parse(GOOD).expect("taken").policy.add_reserved_host_to_aggregate, "as in Masakari");
+    assert!(config.policy.add_reserved_host_to_aggregate);
     assert!(parse(&format!("{GOOD}[fencing]\nself_fence = true\n")).expect("taken").policy.self_fence);
     assert_eq!(config.policy.probe_period.as_millis(), 1_000);
     assert_eq!(config.nova.as_ref().expect("nova").timeout.as_secs(), 10);

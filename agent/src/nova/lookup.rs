@@ -6,14 +6,14 @@ use osauth::ApiVersion;
 use rekindle_coordinator::io::NovaAnswer;
 use rekindle_coordinator::recovery::{Lookup, SelectKeys};
 use rekindle_proto::fact::{NovaAggregate, NovaError, Text};
-use rekindle_proto::id::{HostName, ServerId};
+use rekindle_proto::id::{AggregateId, HostName, ServerId};
 use serde_json::Value;
 
 use super::wire::{Get, Home, Wire};
 use super::{SERVERS, answer, groups};
 
-/// Aggregates. Name, hosts and metadata have been there since the first microversion.
-const AGGREGATES: ApiVersion = ApiVersion(2, 1);
+/// Aggregates. Id, name, hosts and metadata have been there since the first microversion, and so have the actions.
+pub(super) const AGGREGATES: ApiVersion = ApiVersion(2, 1);
 
 /// Answers one lookup for the servers of a host.
 ///
@@ -68,15 +68,21 @@ fn aggregates(body: &Value, host: &HostName, keys: &SelectKeys) -> Result<Vec<No
     let rows = body.get("aggregates").and_then(Value::as_array).ok_or_else(|| wrong("no \"aggregates\""))?;
     let mut found = Vec::new();
     for row in rows {
+        let id = row.get("id").and_then(Value::as_u64).ok_or_else(|| wrong("a row without an id"))?;
         let name = row.get("name").and_then(Value::as_str).ok_or_else(|| wrong("a row without a name"))?;
-        let hosts = row.get("hosts").and_then(Value::as_array).ok_or_else(|| wrong("a row without hosts"))?;
-        if hosts.iter().any(|other| other.as_str() == Some(host.as_str())) {
+        if has_host(row, host).ok_or_else(|| wrong("a row without hosts"))? {
             let metadata: BTreeMap<String, Text> =
                 answer::chosen(row.get("metadata").and_then(Value::as_object), &keys.aggregate);
-            found.push(NovaAggregate { name: Text::new(name), metadata });
+            found.push(NovaAggregate { id: AggregateId(id), name: Text::new(name), metadata });
         }
     }
     Ok(found)
+}
+
+/// Whether a host is in an aggregate; `None`: Nova does not say.
+pub(super) fn has_host(aggregate: &Value, host: &HostName) -> Option<bool> {
+    let hosts = aggregate.get("hosts").and_then(Value::as_array)?;
+    Some(hosts.iter().any(|other| other.as_str() == Some(host.as_str())))
 }
 
 /// Says whose answer it was: errors are told as Nova's otherwise.

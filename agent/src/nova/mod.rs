@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `clouds` | reads an entry of `clouds.yaml` |
 //! | `tls` | the HTTP clients: time-outs, trusted certificates |
+//! | `aggregate` | a host added to an aggregate, or taken out |
 //! | `lookup` | what rules of the selection need from Nova, Glance and Keystone, and one server |
 //! | `groups` | server groups |
 //! | `keystone` | one token, its catalog, and their renewal |
@@ -16,9 +17,10 @@
 //! | `answer` | Nova's JSON, tolerantly, as our words |
 //! | `listing` | pages |
 //! | `masakari` | the segments of a Masakari in the same catalog |
-//! | `service` | compute services: enabled, and disabled with a reason |
+//! | `service` | compute services: enabled, disabled with a reason, forced down, let back |
 //! | `placement` | what each compute node has, and who holds it |
 
+mod aggregate;
 mod answer;
 mod check;
 mod clouds;
@@ -46,9 +48,7 @@ use osauth::ApiVersion;
 use rekindle_coordinator::capacity::{CapacityQuestion, examine};
 use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::ServerAct;
-use rekindle_coordinator::order::{
-    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, ServerActOrder,
-};
+use rekindle_coordinator::order::{EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, ServerActOrder};
 use rekindle_coordinator::recovery::SelectKeys;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::capacity::CapacityDoc;
@@ -159,16 +159,7 @@ impl Nova {
     /// # Errors
     /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
     pub async fn force_down(&self, order: &ForceDownOrder) -> Result<NovaAnswer, NovaError> {
-        self.set_forced_down(order.host(), true, order.begin_before()).await
-    }
-
-    /// Takes the forced-down mark from the compute service of a host and answers that service, read again afterwards. Nova
-    /// refuses (400) while evacuations from it are `done` and not cleaned up (nova/api/openstack/compute/services.py).
-    ///
-    /// # Errors
-    /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
-    pub async fn force_up(&self, order: &ForceUpOrder) -> Result<NovaAnswer, NovaError> {
-        self.set_forced_down(order.host(), false, order.begin_before()).await
+        self.mark_forced_down(order.host(), order.begin_before()).await
     }
 
     /// Asks Nova to rebuild a server elsewhere. Sent at most once: only a 401, by which Nova says that it did nothing, is

@@ -12,8 +12,9 @@ use super::wire::{self, Act};
 use super::{Nova, SERVICES};
 
 impl Nova {
-    /// Enables or disables the compute service of a host and answers that service, read again afterwards;
-    /// `NovaAnswer::Service(None)`: Nova has none of that host, and nothing was sent.
+    /// Enables or disables the compute service of a host, or takes its forced-down mark away, and answers that service, read
+    /// again afterwards; `NovaAnswer::Service(None)`: Nova has none of that host, and nothing was sent. Nova refuses (400) to
+    /// let a host back while evacuations from it are `done` and not cleaned up (nova/api/openstack/compute/services.py).
     ///
     /// # Errors
     /// [`NovaError`], exact about whether the change may have been made. Repeating it does no harm.
@@ -32,18 +33,17 @@ impl Nova {
             ServiceChange::Disable { reason } => {
                 (json!({ "status": "disabled", "disabled_reason": reason.as_str() }), "disabled")
             }
+            ServiceChange::LetBack => (json!({ "forced_down": false }), "let back"),
         };
         self.put_service(host, body, done, begin_before).await
     }
 
-    pub(super) async fn set_forced_down(
+    pub(super) async fn mark_forced_down(
         &self,
         host: &HostName,
-        forced_down: bool,
         begin_before: Moment,
     ) -> Result<NovaAnswer, NovaError> {
-        let done = if forced_down { "forced down" } else { "let back" };
-        self.put_service(host, json!({ "forced_down": forced_down }), done, begin_before).await
+        self.put_service(host, json!({ "forced_down": true }), "forced down", begin_before).await
     }
 
     /// Changes the record of a host's service, and reads it again. `done`: what the change was, for people.

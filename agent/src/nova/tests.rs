@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 
+use rekindle_coordinator::order::ServiceChange;
 use rekindle_coordinator::recovery::Lookup;
 use rekindle_proto::fact::{MigrationStatus, NovaAggregate};
+use rekindle_proto::id::AggregateId;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -178,7 +180,7 @@ async fn an_expired_permit_sends_nothing_not_even_for_a_token() {
     let now = clock::moment();
     for answer in [
         nova.send_evacuate(server_id(1), None, false, now).await,
-        nova.set_forced_down(&host(), true, now).await,
+        nova.mark_forced_down(&host(), now).await,
         nova.send_guest_power(server_id(1), GuestPower::Stop, now).await,
     ] {
         assert!(matches!(answer, Err(NovaError::NotSent(_))), "{answer:?}");
@@ -273,9 +275,7 @@ async fn a_server_that_nova_does_not_have_is_deleted_but_a_page_of_a_proxy_is_no
 async fn a_host_is_forced_down_and_read_again() {
     let fake = Fake::start().await;
     let nova = fake.nova(TIMEOUT, "");
-    let Ok(NovaAnswer::Service(Some(service))) = nova.set_forced_down(&host(), true, soon()).await else {
-        panic!("no")
-    };
+    let Ok(NovaAnswer::Service(Some(service))) = nova.mark_forced_down(&host(), soon()).await else { panic!("no") };
     assert!(service.forced_down && !service.up);
     let (headers, body) = fake.last("PUT /compute/v2.1/os-services/");
     assert_eq!(
@@ -283,9 +283,9 @@ async fn a_host_is_forced_down_and_read_again() {
         (&br#"{"forced_down":true}"#[..], &b"compute 2.53"[..])
     );
     let stranger = HostName::new("cmp-9").expect("legal");
-    assert_eq!(nova.set_forced_down(&stranger, true, soon()).await, Ok(NovaAnswer::Service(None)));
+    assert_eq!(nova.mark_forced_down(&stranger, soon()).await, Ok(NovaAnswer::Service(None)));
     assert_eq!(fake.count("PUT"), 1);
-    nova.set_forced_down(&host(), false, soon()).await.expect("let back");
+    nova.change_service(&host(), &ServiceChange::LetBack, soon()).await.expect("let back");
     assert_eq!(&fake.last("PUT /compute/v2.1/os-services/").1[..], br#"{"forced_down":false}"#);
 }
 
@@ -347,9 +347,8 @@ async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
     found("/identity/v3/projects/p1", 200, json!({ "project": { "id": "p1", "name": "octavia" } }));
     found("/identity/v3/projects/gone", 404, json!({ "error": { "code": 404, "title": "Not Found", "message": "x" } }));
     found("/identity/v3/projects/proxy", 404, json!({ "message": "no Route" }));
-    let aggregate =
-        |name: &str, on: &str| json!({ "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
-    let rows = json!({ "aggregates": [aggregate("gpu", "cmp-1"), aggregate("ssd", "cmp-2")] });
+    let aggregate = |id: u64, name: &str, on: &str| json!({ "id": id, "name": name, "hosts": [on], "metadata": { "evacuable": "true", "x": "y" } });
+    let rows = json!({ "aggregates": [aggregate(3, "gpu", "cmp-1"), aggregate(4, "ssd", "cmp-2")] });
     found("/compute/v2.1/os-aggregates", 200, rows);
     let nova = fake.nova(TIMEOUT, "");
     let words = |key: &str, word: &str| BTreeMap::from([(key.to_owned(), Text::from(word))]);
@@ -365,6 +364,7 @@ async fn what_rules_need_is_looked_up_and_silence_is_never_none_such() {
         (
             Lookup::Aggregates,
             Some(NovaAnswer::Aggregates(vec![NovaAggregate {
+                id: AggregateId(3),
                 name: "gpu".into(),
                 metadata: words("evacuable", "true"),
             }])),

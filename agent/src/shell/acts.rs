@@ -54,11 +54,13 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::ForceDown(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.force_down(&order).await });
         }
-        Output::ForceUp(order) => {
-            shell.with_nova(order.call(), move |nova| async move { nova.force_up(&order).await });
-        }
         Output::SetService(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.set_service(&order).await });
+        }
+        Output::SetAggregate(order) => {
+            let (host, aggregate, change) = (order.host(), order.aggregate(), order.change());
+            tracing::info!(target: "rekindle::event::aggregate", %host, %aggregate, ?change, "a membership is changed");
+            shell.with_nova(order.call(), move |nova| async move { nova.set_aggregate(&order).await });
         }
         Output::Evacuate(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.evacuate(&order).await });

@@ -7,7 +7,7 @@ use rekindle_proto::id::IncidentId;
 
 use super::Coordinator;
 use crate::io::{Event, Output};
-use crate::ledger::{Entry, Fate, LeaderCommand, ReserveCommand, RestoreCommand, Statement};
+use crate::ledger::{Entry, Fate, JoinState, JoinStep, LeaderCommand, ReserveCommand, RestoreCommand, Statement};
 use crate::notice::{notification, subjects};
 use crate::policy::Setup;
 
@@ -75,6 +75,10 @@ impl Coordinator {
                 let text = Text::new(format!("reserved host is used no more, nor reserved: {why}"));
                 return self.out.warn(Some(host), text);
             }
+            LeaderCommand::Reserve(ReserveCommand::Aggregate { host, step, .. }) => {
+                let Some(text) = not_joined(step) else { return };
+                return self.out.warn(Some(host), text);
+            }
             LeaderCommand::Restore(RestoreCommand::Close { .. } | RestoreCommand::LockGone { .. }) => return,
             LeaderCommand::OpenIncident { .. }
             | LeaderCommand::OpenStuck { .. }
@@ -115,5 +119,19 @@ impl Coordinator {
             | LeaderCommand::ServiceBack { .. } => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
+    }
+}
+
+/// What went wrong with an aggregate, if anything.
+fn not_joined(step: &JoinStep) -> Option<String> {
+    match step {
+        JoinStep::GiveUp { why } => Some(format!("reserved host joins no more aggregates: {why}")),
+        JoinStep::End { aggregate, state: JoinState::Refused(why) } => {
+            Some(format!("reserved host does not join aggregate {aggregate}: {why}"))
+        }
+        JoinStep::End { aggregate, state: JoinState::Stays(why) } => {
+            Some(format!("reserved host stays in aggregate {aggregate}, take it out by hand: {why}"))
+        }
+        JoinStep::Intend { .. } | JoinStep::End { .. } => None,
     }
 }

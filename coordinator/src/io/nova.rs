@@ -29,11 +29,11 @@ pub enum NovaRead {
     MigrationsOf(ServerId),
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
-    /// What a rule of the selection needs, or what is told of a server for which Nova found no place. Answered by
-    /// [`NovaAnswer::Image`], [`NovaAnswer::Project`], [`NovaAnswer::Aggregates`], [`NovaAnswer::ServerGroup`], or, of another
-    /// member of a group, [`NovaAnswer::Server`].
+    /// What a rule of the selection needs, or a reserved host that joins aggregates, or what is told of a server for which Nova
+    /// found no place. Answered by [`NovaAnswer::Image`], [`NovaAnswer::Project`], [`NovaAnswer::Aggregates`],
+    /// [`NovaAnswer::ServerGroup`], or, of another member of a group, [`NovaAnswer::Server`].
     Look {
-        /// Whose servers are selected.
+        /// Whose servers are selected; whose aggregates.
         host: HostName,
         /// What.
         lookup: Lookup,
@@ -65,6 +65,11 @@ pub enum NovaAnswer {
     Aggregates(Vec<NovaAggregate>),
     /// The server group; `None`: there is no such group any more.
     ServerGroup(Option<NovaServerGroup>),
+    /// The host is in the aggregate, or is not, as was ordered.
+    Membership {
+        /// By this very call; `false`: it was so by then.
+        changed: bool,
+    },
     /// The estimate, or why the question has no answer.
     Capacity(Result<Box<CapacityDoc>, Text>),
 }

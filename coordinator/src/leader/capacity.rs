@@ -105,6 +105,7 @@ impl Leader {
                 | NovaAnswer::Project(_)
                 | NovaAnswer::Aggregates(_)
                 | NovaAnswer::ServerGroup(_)
+                | NovaAnswer::Membership { .. }
                 | NovaAnswer::Accepted,
             ) => Err("the answer was to another question".into()),
             Err(error) => Err(Text::new(error.to_string())),

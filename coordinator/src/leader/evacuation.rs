@@ -207,6 +207,7 @@ impl Leader {
                 | NovaCall::Ahead(..)
                 | NovaCall::Return(_)
                 | NovaCall::Reserve(_)
+                | NovaCall::Aggregate(..)
                 | NovaCall::Forecast(_)
                 | NovaCall::Act(..)
                 | NovaCall::Lock(..) => true,

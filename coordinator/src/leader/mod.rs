@@ -6,6 +6,7 @@
 
 mod absence;
 mod absent;
+mod aggregates;
 mod ahead;
 mod backoff;
 mod capacity;
@@ -67,6 +68,7 @@ use crate::time::Moment;
 use crate::voter::Ailment;
 
 use absent::AbsentWatch;
+use aggregates::AggregateDesk;
 use ahead::Ahead;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
@@ -174,6 +176,7 @@ pub(crate) struct Leader {
     notices: NoticeDesk,
     processes: ProcessDesk,
     reserves: ReserveDesk,
+    aggregates: AggregateDesk,
     /// How many evacuations at once.
     pace: PaceDesk,
     /// How far Nova is.
@@ -204,6 +207,8 @@ enum NovaCall {
     Service(HostName),
     /// A reserved host.
     Reserve(HostName),
+    /// The aggregates of one.
+    Aggregate(IncidentId, HostName),
     /// How far all evacuations are.
     Moves,
     /// Servers of a host that reads off, for an attempt.
@@ -262,6 +267,7 @@ impl Leader {
             notices: NoticeDesk::default(),
             processes: ProcessDesk::default(),
             reserves: ReserveDesk::default(),
+            aggregates: AggregateDesk::default(),
             pace: PaceDesk::default(),
             moves: MovesDesk::default(),
             ahead: BTreeMap::new(),

@@ -11,7 +11,7 @@ use super::{Leader, NovaCall};
 use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{HostRecord, Incident, LeaderCommand};
-use crate::order::ForceUpOrder;
+use crate::order::{ServiceChange, ServiceOrder};
 use crate::policy::Readmission;
 use crate::time::Moment;
 
@@ -41,7 +41,7 @@ pub(super) struct ReturnCase {
 enum Ask {
     Service,
     Migrations,
-    ForceUp,
+    LetBack,
 }
 
 impl Leader {
@@ -123,7 +123,7 @@ impl Leader {
         if let Some((_, ask, asked)) = case.asked
             && now < asked + ANSWER_WAIT
         {
-            let text = if ask == Ask::ForceUp { "Nova is told that it is back" } else { "Nova is asked" };
+            let text = if ask == Ask::LetBack { "Nova is told that it is back" } else { "Nova is asked" };
             self.wake_at(asked + ANSWER_WAIT);
             return Err(text.into());
         }
@@ -162,8 +162,9 @@ impl Leader {
         match self.permit(cx, host) {
             Ok(permit) => {
                 let call = cx.out.call();
-                cx.out.push(Output::ForceUp(ForceUpOrder::new(call, permit, host.clone())));
-                self.expect_of_return(cx, host, call, Ask::ForceUp);
+                let order = ServiceOrder::new(call, permit, host.clone(), ServiceChange::LetBack);
+                cx.out.push(Output::SetService(order));
+                self.expect_of_return(cx, host, call, Ask::LetBack);
             }
             Err(hold) => {
                 if let Some(case) = self.returns.get_mut(host) {
@@ -206,10 +207,10 @@ impl Leader {
         let Some(case) = self.returns.get_mut(host) else { return };
         let Some((_, ask, asked)) = case.asked.take_if(|(expected, ..)| *expected == call) else { return };
         match (ask, result) {
-            (Ask::Service | Ask::ForceUp, Ok(NovaAnswer::Service(service))) => case.service = Some((asked, service)),
+            (Ask::Service | Ask::LetBack, Ok(NovaAnswer::Service(service))) => case.service = Some((asked, service)),
             (Ask::Migrations, Ok(NovaAnswer::Migrations(list))) => case.migrations = Some((asked, list)),
-            (Ask::Service | Ask::Migrations | Ask::ForceUp, Ok(_)) => self.look_at_return_again(now, host),
-            (Ask::Service | Ask::Migrations | Ask::ForceUp, Err(error)) => {
+            (Ask::Service | Ask::Migrations | Ask::LetBack, Ok(_)) => self.look_at_return_again(now, host),
+            (Ask::Service | Ask::Migrations | Ask::LetBack, Err(error)) => {
                 case.text = Text::new(format!("waiting for Nova: {error}"));
                 self.look_at_return_again(now, host);
             }

@@ -1,4 +1,4 @@
-//! Reserved hosts: chosen, taken in the ledger, enabled in Nova, and given back if nothing came to them.
+//! Reserved hosts: chosen, taken in the ledger, put into aggregates and enabled in Nova, and given back if nothing came to them.
 //!
 //! The choice is [`crate::recovery::whither`]'s and [`crate::recovery::spare`]'s; it is in the ledger before anything is done
 //! about it, so that a new leader goes on with the same host. Nothing but the ledger's word and Nova's is needed for that:
@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Incident, LeaderCommand, ReserveCommand, ServerRecord, Taken};
 use crate::order::{ServiceChange, ServiceOrder};
-use crate::recovery::{Candidate, ServerStep, Service, Spare, Whither, spare, whither};
+use crate::recovery::{Candidate, ServerStep, Service, Spare, Whither, next_leave, spare, whither};
 use crate::time::Moment;
 
 /// How old Nova's word on a compute service may be when a host is taken, used or given back by it.
@@ -85,6 +85,7 @@ impl Leader {
                 }
             }
         }
+        self.aggregates.keep_held(ledger);
         let now = cx.now.mono;
         let is_recent = |case: &ReserveCase| case.asked.is_some() || case.young(now).is_some() || case.error.is_some();
         self.reserves.cases.retain(|host, case| held.contains(host) || is_recent(case));
@@ -233,21 +234,27 @@ impl Leader {
         None
     }
 
-    /// Whether servers may be sent to a taken host: it lives, and Nova has said that its service is up and enabled. Enables
-    /// it, if it was disabled when it was taken.
+    /// Whether servers may be sent to a taken host: it lives, it is in the dead host's aggregates if it is to be, and Nova has
+    /// said that its service is up and enabled. Has it join them, and enables it, if it was disabled when it was taken.
     fn reserve_is_ready(&mut self, cx: &mut Context<'_>, incident: &Incident, position: u8) -> Result<(), Unready> {
         let Some(taken) = incident.reserve.at(position) else { return Err(Unready::Soon(Text::default())) };
         let host = &taken.host;
         if !cx.is_alive(host) || self.suspects.contains_key(host) {
             return Err(Unready::Silent(Text::new(format!("reserved host {host} is not heard"))));
         }
+        let has_joined = self.has_joined(cx, incident, taken);
         let case = self.reserves.cases.entry(host.clone()).or_default();
-        if case.ready {
+        if case.ready && has_joined {
             return Ok(());
         }
-        match case.service(cx.now.mono) {
+        let service = case.service(cx.now.mono);
+        if matches!(service, Service::Up { enabled } if enabled || taken.enables) {
+            let joined = self.join_aggregates(cx, incident, taken);
+            joined.map_err(|what| Unready::Soon(self.reserve_text(host, what.as_str())))?;
+        }
+        match service {
             Service::Up { enabled: true } => {
-                case.ready = true;
+                self.reserves.cases.entry(host.clone()).or_default().ready = true;
                 Ok(())
             }
             Service::Unknown => {
@@ -277,14 +284,15 @@ impl Leader {
         }
     }
 
-    /// One step of giving a host back that has received nothing: its service as it was, then the ledger.
+    /// One step of giving a host back that has received nothing: out of what it joined, its service as it was, then the ledger.
     fn give_back(&mut self, cx: &mut Context<'_>, incident: &Incident, taken: &Taken) {
         let host = &taken.host;
         if let Err(why) = cx.ledger.is_usable(host) {
             return self.lose_reserved(cx, incident.id, host, why);
         }
         let back = ReserveCommand::Return { incident: incident.id, host: host.clone() };
-        if !taken.enables || cx.ledger.held_elsewhere(host, incident.id).is_some() {
+        let is_as_it_was = !taken.enables && next_leave(&taken.joins).is_none();
+        if is_as_it_was || cx.ledger.held_elsewhere(host, incident.id).is_some() {
             return self.command(cx, Key::Reserve(incident.id), LeaderCommand::Reserve(back));
         }
         // One that is silent is soon heard, or has an incident of its own: Nova would ask it, and wait for a minute.
@@ -295,8 +303,13 @@ impl Leader {
         }
         let case = self.reserves.cases.entry(host.clone()).or_default();
         case.ready = false;
-        match case.young(cx.now.mono) {
+        let word = case.young(cx.now.mono).cloned();
+        if word.is_some() && !self.leave_aggregates(cx, incident, taken) {
+            return;
+        }
+        match word {
             None => self.ask_about_reserve(cx, host),
+            Some(_) if !taken.enables => self.command(cx, Key::Reserve(incident.id), LeaderCommand::Reserve(back)),
             Some(Some(service)) if service.enabled && (!service.up || service.forced_down) => {
                 self.lose_reserved(cx, incident.id, host, "Nova has its compute service down");
             }

@@ -98,6 +98,9 @@ impl Leader {
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),
             Some(NovaCall::Service(host)) => self.take_service_nova(cx, &host, call, result),
             Some(NovaCall::Reserve(host)) => self.take_reserve_nova(cx, &host, call, result),
+            Some(NovaCall::Aggregate(incident, host)) => {
+                self.take_aggregate_nova(cx, (incident, host), call, result);
+            }
             Some(NovaCall::Forecast(query)) => return self.take_forecast(cx, query, result),
         }
         self.touch();

@@ -5,6 +5,7 @@
 //! decided it. An entry that is refused changes nothing and says why.
 
 mod absence;
+mod aggregates;
 mod apply;
 mod authority;
 mod clock;
@@ -31,6 +32,7 @@ mod voters;
 mod watchdog;
 
 pub use absence::{ABSENCE_ALARM_MS, Absence, KernelLife, OnShutdown, Silence, silence};
+pub use aggregates::{JOINS_MAX, JoinState, JoinStep, Joins, Membership};
 pub use apply::{Outcome, Position};
 pub use authority::{
     AuthorityError, CertIdentity, CertRole, CertificateOf, IdentityError, VerifiedOrder, verify_order,

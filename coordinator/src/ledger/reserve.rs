@@ -10,6 +10,7 @@ use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::segment::RecoveryMethod;
 use serde::{Deserialize, Serialize};
 
+use super::aggregates::{JoinStep, Joins};
 use super::destination::Destination;
 use super::entry::{Fate, IntentEnd};
 use super::incident::{Incident, OpenIntent};
@@ -48,6 +49,9 @@ pub struct Taken {
     pub excused: bool,
     /// `Some`: it is not to be used by this incident any more.
     pub end: Option<TakenEnd>,
+    /// Aggregates that it has joined for this incident.
+    #[serde(default)]
+    pub joins: Joins,
 }
 
 /// How the use of a reserved host ended, where it did not simply receive servers.
@@ -115,6 +119,15 @@ pub enum ReserveCommand {
         /// Why.
         why: Text,
     },
+    /// About an aggregate that a taken host joins, or leaves.
+    Aggregate {
+        /// Of which incident.
+        incident: IncidentId,
+        /// Which host.
+        host: HostName,
+        /// What.
+        step: JoinStep,
+    },
 }
 
 impl Reserve {
@@ -133,10 +146,11 @@ impl Reserve {
         self.taken.iter().filter(counts).count()
     }
 
-    /// Another incident leaves a shared host to this one, and with it that its service was disabled before.
-    pub(super) fn inherit(&mut self, host: &HostName, enables: bool) {
-        for taken in self.taken.iter_mut().filter(|taken| taken.host == *host && taken.end.is_none()) {
-            taken.enables |= enables;
+    /// Another incident leaves a shared host to this one, and with it that its service was disabled before, and what it joined.
+    pub(super) fn inherit(&mut self, left: &Taken) {
+        for taken in self.taken.iter_mut().filter(|taken| taken.host == left.host && taken.end.is_none()) {
+            taken.enables |= left.enables;
+            taken.joins.inherit(&left.joins);
         }
     }
 

@@ -38,36 +38,6 @@ impl ForceDownOrder {
     }
 }
 
-/// Take the forced-down mark, which we set, from the compute service of a host that came back.
-#[derive(Debug)]
-pub struct ForceUpOrder {
-    call: CallId,
-    host: HostName,
-    begin_before: Moment,
-}
-
-impl ForceUpOrder {
-    pub(crate) fn new(call: CallId, permit: Permit, host: HostName) -> Self {
-        Self { call, host, begin_before: permit.begin_before() }
-    }
-
-    /// To be repeated in [`crate::io::Input::Nova`].
-    #[must_use]
-    pub fn call(&self) -> CallId {
-        self.call
-    }
-    /// Whose service.
-    #[must_use]
-    pub fn host(&self) -> &HostName {
-        &self.host
-    }
-    /// Not to be begun at or after this moment.
-    #[must_use]
-    pub fn begin_before(&self) -> Moment {
-        self.begin_before
-    }
-}
-
 /// What becomes of a compute service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceChange {
@@ -78,9 +48,11 @@ pub enum ServiceChange {
         /// Why, in Nova's `disabled_reason`.
         reason: Text,
     },
+    /// The forced-down mark, which we set, is taken away: its host came back.
+    LetBack,
 }
 
-/// Enable or disable the compute service of a host.
+/// Enable or disable the compute service of a host, or take its forced-down mark away.
 #[derive(Debug)]
 pub struct ServiceOrder {
     call: CallId,

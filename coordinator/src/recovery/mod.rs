@@ -6,6 +6,7 @@ mod glob;
 mod groups;
 mod intent;
 mod look;
+mod membership;
 mod order;
 mod pace;
 mod plan;
@@ -20,6 +21,7 @@ pub use glob::fits as pattern_fits;
 pub use groups::{MEMBERS_NAMED_MAX, Whereabouts, conflict, is_binding};
 pub use intent::{CommittedIntent, IntentView, intent_end};
 pub use look::{Looked, Lookup};
+pub use membership::{NextJoin, next_join, next_leave};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use pace::{
     AT_ONCE_MAX, AT_ONCE_MIN, AT_ONCE_START, LATENCY_CALM, LATENCY_RISE, PER_DESTINATION_MAX, Pace, Sign, free_places,

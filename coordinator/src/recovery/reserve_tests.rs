@@ -12,7 +12,8 @@ fn host(name: &str) -> HostName {
 }
 
 fn taken(name: &str, server: ServerId, end: Option<TakenEnd>) -> Taken {
-    Taken { host: host(name), server, enables: true, shared: false, received: 0, excused: false, end }
+    let joins = Default::default();
+    Taken { host: host(name), server, enables: true, shared: false, received: 0, excused: false, end, joins }
 }
 
 fn record(leg: Leg) -> ServerRecord {

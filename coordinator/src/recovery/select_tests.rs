@@ -6,7 +6,7 @@ use super::*;
 use crate::ledger::PRIORITY_DEFAULT;
 use crate::recovery::{PRIORITY_KEY, priority_of};
 use rekindle_proto::fact::ServerTraits;
-use rekindle_proto::id::ServerId;
+use rekindle_proto::id::{AggregateId, ServerId};
 use uuid::Uuid;
 
 /// An active server of the project `p1`, made from the image `i1`, with a flavor `m1.small`.
@@ -47,7 +47,11 @@ fn looked() -> Looked {
     Looked {
         images: [("i1".into(), Some(words(&[("evacuable", "true")]))), ("gone".into(), None)].into(),
         projects: [("p1".into(), Some("Octavia".into())), ("gone".into(), None)].into(),
-        aggregates: Some(vec![NovaAggregate { name: "gpu".into(), metadata: words(&[("evacuable", "true")]) }]),
+        aggregates: Some(vec![NovaAggregate {
+            id: AggregateId(3),
+            name: "gpu".into(),
+            metadata: words(&[("evacuable", "true")]),
+        }]),
         ..Looked::default()
     }
 }

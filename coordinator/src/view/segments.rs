@@ -4,14 +4,15 @@ use rekindle_proto::brake::BrakeLine;
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{HostName, SegmentId};
 use rekindle_proto::segment::{
-    RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc,
+    JoinedAggregateDoc, RecoveryMethod, ReserveDoc, ReservedHostDoc, SegmentDoc, SegmentHostDoc, SegmentWord,
+    SegmentsDoc,
 };
 use rekindle_proto::status::GuardLine;
 
 use crate::brake;
 use crate::context::Context;
 use crate::leader::Leader;
-use crate::ledger::{Incident, Ledger, Segment, Taken, TakenEnd};
+use crate::ledger::{Incident, JoinState, Ledger, Membership, Segment, Taken, TakenEnd};
 use crate::recovery::Spare;
 
 pub(crate) fn segments(cx: &Context<'_>) -> SegmentsDoc {
@@ -87,9 +88,22 @@ pub(super) fn reserve(incident: &Incident) -> Option<ReserveDoc> {
             received: taken.received,
             enabled_by_us: taken.enables,
             text,
+            aggregates: taken.joins.memberships.iter().map(aggregate).collect(),
         }
     };
     Some(ReserveDoc { recovery_method: reserve.method, hosts: reserve.taken.iter().map(host).collect() })
+}
+
+fn aggregate(membership: &Membership) -> JoinedAggregateDoc {
+    let (state, text) = match &membership.state {
+        JoinState::Intended => ("adding", Text::default()),
+        JoinState::Joined => ("added", Text::default()),
+        JoinState::NotOurs => ("not ours", Text::default()),
+        JoinState::Refused(why) => ("refused", why.clone()),
+        JoinState::Left => ("left", Text::default()),
+        JoinState::Stays(why) => ("stays", why.clone()),
+    };
+    JoinedAggregateDoc { id: membership.id, name: membership.name.clone(), state: state.into(), text }
 }
 
 /// What `brake` says of it.

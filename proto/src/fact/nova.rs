@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
-use crate::id::{HostName, MigrationId, ServerGroupId, ServerId, ServiceId};
+use crate::id::{AggregateId, HostName, MigrationId, ServerGroupId, ServerId, ServiceId};
 
 /// Most server groups of one server that are kept. Nova knows one at most; a list all the same, and room for a Nova that knows
 /// more.
@@ -109,6 +109,8 @@ pub enum GroupPolicy {
 /// A host aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NovaAggregate {
+    /// By which Nova is asked to change it; its name may change.
+    pub id: AggregateId,
     /// Its name.
     pub name: Text,
     /// Its metadata; only keys that a rule names.

@@ -1,5 +1,7 @@
 //! What is asked of the API, and what it does at once.
 
+use rekindle_coordinator::order::ServiceChange;
+
 use super::*;
 
 impl Nova {
@@ -35,7 +37,7 @@ impl Nova {
             NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
             // A project is called by its id.
             NovaRead::Look { lookup: Lookup::Project(id), .. } => NovaAnswer::Project(Some(id.clone())),
-            NovaRead::Look { lookup: Lookup::Aggregates, .. } => NovaAnswer::Aggregates(Vec::new()),
+            NovaRead::Look { lookup: Lookup::Aggregates, host } => NovaAnswer::Aggregates(self.aggregates_of(host)),
             NovaRead::Look { lookup: Lookup::Group(_), .. } if self.about_groups == Openness::Refuses => {
                 let text = "Policy doesn't allow os_compute_api:os-server-groups:show to be performed.".into();
                 return Err(NovaError::Refused { status: 403, text });
@@ -71,26 +73,9 @@ impl Nova {
         NovaAnswer::Service(self.service(host, now))
     }
 
-    /// Clears the mark.
-    ///
-    /// # Errors
-    /// Nova refuses while evacuations from there are `done` and not cleaned up; not while they are under way.
-    pub fn force_up(&mut self, host: &HostName, now: Moment) -> Result<NovaAnswer, NovaError> {
-        let waits =
-            |record: &NovaMigration| record.source.as_ref() == Some(host) && record.status == MigrationStatus::Done;
-        if self.migrations.iter().any(waits) {
-            let text = "`done` evacuation migration records remain associated with the host.".into();
-            return Err(NovaError::Refused { status: 400, text });
-        }
-        if let Some(service) = self.services.get_mut(host) {
-            service.forced_down = false;
-        }
-        Ok(NovaAnswer::Service(self.service(host, now)))
-    }
-
     /// Somebody clears it by hand, and does not look at what Nova answers.
     pub fn clear_forced_down(&mut self, host: &HostName, now: Moment) {
-        let _ = self.force_up(host, now);
+        let _ = self.set_service(host, &ServiceChange::LetBack, now);
     }
 
     /// Takes an evacuate call. Whatever task is under way, it is accepted, if the service is down. `None`: and the scheduler
@@ -125,7 +110,7 @@ impl Nova {
         if let Some(wish) = wish.filter(|wish| !self.services.contains_key(*wish)) {
             return Err(refused(404, &format!("Compute host {wish} not found.")));
         }
-        let mut candidates = self.candidates(&source, now);
+        let mut candidates = self.candidates(server, &source, now);
         candidates.retain(|host| wish.is_none_or(|wish| wish == host) && self.group_lets(server, host));
         if candidates.is_empty() && !self.has_unusable(&source, now) {
             return Err(refused(400, "No valid host was found."));

@@ -4,6 +4,7 @@
 //! It holds a ground truth beside its own beliefs: on which hosts a copy of each server runs, and so writes to its disk. Two
 //! at once is a corruption, and is recorded.
 
+mod aggregates;
 mod api;
 mod computes;
 mod groups;
@@ -21,7 +22,7 @@ use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{
     GroupPolicy, MigrationKind, MigrationStatus, NovaError, NovaMigration, NovaServer, NovaService, ServerTraits, Text,
 };
-use rekindle_proto::id::{HostName, MigrationId, ServerId, ServiceId};
+use rekindle_proto::id::{AggregateId, HostName, MigrationId, ServerId, ServiceId};
 use uuid::Uuid;
 
 use crate::world::Dress;
@@ -71,6 +72,9 @@ pub struct Nova {
     groups: Vec<groups::Group>,
     /// How it takes questions about server groups.
     pub about_groups: Openness,
+    aggregates: BTreeMap<AggregateId, aggregates::Aggregate>,
+    /// Servers that only hosts of one aggregate may run, by its name.
+    bound: BTreeMap<ServerId, Text>,
 }
 
 /// How a Nova takes questions about server groups.
@@ -184,6 +188,9 @@ impl Nova {
         record.metadata.extend(words(&dress.metadata));
         if dress.broken {
             self.broken.insert(server);
+        }
+        if let Some(aggregate) = &dress.aggregate {
+            self.bound.insert(server, Text::from(aggregate.as_str()));
         }
         if let Some(project) = &dress.project {
             record.traits.project = Some(Text::from(project.as_str()));

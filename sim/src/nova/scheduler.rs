@@ -35,15 +35,30 @@ impl Nova {
         self.failing.contains(host)
     }
 
-    /// Enables or disables a service: also one that is down.
-    pub fn set_service(&mut self, host: &HostName, change: &ServiceChange, now: Moment) -> NovaAnswer {
-        if let Some(service) = self.services.get_mut(host) {
-            service.disabled = match change {
-                ServiceChange::Enable => None,
-                ServiceChange::Disable { reason } => Some(reason.clone()),
-            };
+    /// Enables or disables a service, also one that is down, or takes its forced-down mark away.
+    ///
+    /// # Errors
+    /// Nova lets no host back while evacuations from there are `done` and not cleaned up; it does while they are under way.
+    pub fn set_service(
+        &mut self,
+        host: &HostName,
+        change: &ServiceChange,
+        now: Moment,
+    ) -> Result<NovaAnswer, NovaError> {
+        let waits =
+            |record: &NovaMigration| record.source.as_ref() == Some(host) && record.status == MigrationStatus::Done;
+        if *change == ServiceChange::LetBack && self.migrations.iter().any(waits) {
+            let text = "`done` evacuation migration records remain associated with the host.".into();
+            return Err(NovaError::Refused { status: 400, text });
         }
-        NovaAnswer::Service(self.service(host, now))
+        if let Some(service) = self.services.get_mut(host) {
+            match change {
+                ServiceChange::Enable => service.disabled = None,
+                ServiceChange::Disable { reason } => service.disabled = Some(reason.clone()),
+                ServiceChange::LetBack => service.forced_down = false,
+            }
+        }
+        Ok(NovaAnswer::Service(self.service(host, now)))
     }
 
     /// Hosts whose service is disabled.
@@ -64,9 +79,10 @@ impl Nova {
     }
 
     /// The hosts that the scheduler may choose from for a server of that source, by name.
-    pub(super) fn candidates(&self, source: &HostName, now: Moment) -> Vec<HostName> {
+    pub(super) fn candidates(&self, server: ServerId, source: &HostName, now: Moment) -> Vec<HostName> {
         let fits = |(host, service): &(&HostName, &Service)| {
-            Self::is_up(service, now) && service.disabled.is_none() && *host != source && self.has_room(host)
+            let is_free = *host != source && self.has_room(host);
+            Self::is_up(service, now) && service.disabled.is_none() && is_free && self.passes_filters(server, host)
         };
         self.services.iter().filter(fits).map(|(host, _)| host.clone()).collect()
     }

@@ -12,7 +12,12 @@ impl Nova {
     #[must_use]
     pub fn asks_the_dead(&self, host: &HostName, change: &ServiceChange, now: Moment) -> bool {
         let Some(service) = self.services.get(host) else { return false };
-        let changes = service.disabled.is_some() != matches!(change, ServiceChange::Disable { .. });
+        let changes = match change {
+            ServiceChange::Enable => service.disabled.is_some(),
+            ServiceChange::Disable { .. } => service.disabled.is_none(),
+            // A forced-down service is not asked: it is not up.
+            ServiceChange::LetBack => false,
+        };
         changes && !service.alive && Self::is_up(service, now)
     }
 

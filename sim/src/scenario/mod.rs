@@ -23,7 +23,7 @@ pub use watch::Watch;
 
 /// Nothing goes wrong by itself.
 pub use crate::world::Weather;
-pub use crate::world::{Dress, PlannedSegment};
+pub use crate::world::{Dress, PlannedAggregate, PlannedSegment};
 /// Nothing goes wrong by itself.
 pub const CALM: Weather = Weather::CALM;
 
@@ -116,6 +116,9 @@ pub struct Cluster {
     /// are the emptiest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<HostName>,
+    /// Host aggregates of Nova. Servers can be bound to one.
+    #[serde(rename = "aggregate", skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<PlannedAggregate>,
 }
 
 /// One member by name.
@@ -162,6 +165,7 @@ impl Default for Cluster {
             room: None,
             segments: Vec::new(),
             failing: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 }
@@ -218,6 +222,9 @@ pub struct PolicyWords {
     /// The site has a hook at every point of an incident, and a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<bool>,
+    /// A reserved host joins the dead host's aggregates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_reserved_host_to_aggregate: Option<bool>,
 }
 
 impl PolicyWords {

@@ -28,7 +28,7 @@ impl Cluster {
         let Self {
             hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
         } = *self;
-        let Self { policy, members, dresses, room, segments, failing, .. } = self;
+        let Self { policy, members, dresses, room, segments, failing, aggregates, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
             entry: RosterEntry {
                 host: member.host.clone(),
@@ -60,6 +60,7 @@ impl Cluster {
             room: *room,
             segments: segments.clone(),
             failing: failing.clone(),
+            aggregates: aggregates.clone(),
         }
     }
 }
@@ -84,6 +85,7 @@ impl PolicyWords {
             wait_for_previous,
             group_timeout,
             hooks,
+            add_reserved_host_to_aggregate,
         } = self;
         policy.probe_period = probe_period.map_or(policy.probe_period, crate::deed::Span::duration);
         policy.device_timeout = device_timeout.map_or(policy.device_timeout, crate::deed::Span::duration);
@@ -111,6 +113,7 @@ impl PolicyWords {
             up: BTreeSet::new(),
             action: PathAction::Recover,
         }));
+        policy.add_reserved_host_to_aggregate = add_reserved_host_to_aggregate.unwrap_or_default();
         if hooks.unwrap_or_default() {
             policy.hooks = HOOK_POINTS.map(hook).to_vec();
             policy.webhook = true;

@@ -39,13 +39,13 @@ impl World {
                 let delay = self.millis(12, 36);
                 self.schedule(delay, Happening::ForceDown { asker: host, start, order: Box::new(order) });
             }
-            Output::ForceUp(order) => {
-                let delay = self.millis(12, 36);
-                self.schedule(delay, Happening::ForceUp { asker: host, start, order: Box::new(order) });
-            }
             Output::SetService(order) => {
                 let delay = self.millis(12, 36);
                 self.schedule(delay, Happening::SetService { asker: host, start, order: Box::new(order) });
+            }
+            Output::SetAggregate(order) => {
+                let delay = self.millis(12, 36);
+                self.schedule(delay, Happening::SetAggregate { asker: host, start, order: Box::new(order) });
             }
             Output::RestartProcess(order) => self.restart_process(ix, start, &order),
             Output::Evacuate(order) => {

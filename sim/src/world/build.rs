@@ -81,6 +81,9 @@ impl World {
         for (ix, entry) in roster.iter().enumerate() {
             world.add_host(ix, entry, plan, &config);
         }
+        for aggregate in &plan.aggregates {
+            world.nova.add_aggregate(&aggregate.name, aggregate.zone.as_deref(), &aggregate.hosts);
+        }
         world.put_in_states(plan.odd_servers, plan.seed);
         let known = plan.formed.then(|| world.form());
         for ix in 0..roster.len() {

@@ -98,21 +98,6 @@ impl World {
         self.later(ix, start, Duration::from_millis(10), Input::Nova { call: order.call(), result });
     }
 
-    pub(super) fn force_up(&mut self, ix: Ix, start: u32, order: &ForceUpOrder) {
-        if !self.in_time(ix, start, order.call(), order.begin_before()) {
-            return;
-        }
-        let result = match self.nova_refuses(ix) {
-            Some(error) => Err(error),
-            None => self.nova.force_up(order.host(), self.now),
-        };
-        if result.is_ok() {
-            self.tell(format!("Nova may use {} again", order.host()));
-            self.count("services let back");
-        }
-        self.later(ix, start, Duration::from_millis(10), Input::Nova { call: order.call(), result });
-    }
-
     pub(super) fn guest_power(&mut self, ix: Ix, start: u32, order: &GuestPowerOrder) {
         if !self.in_time(ix, start, order.call(), order.begin_before()) {
             return;

@@ -12,7 +12,7 @@ use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
-    EvacuateOrder, ForceDownOrder, ForceUpOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
+    AggregateOrder, EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
     ServiceOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
@@ -62,7 +62,7 @@ mod watchdog;
 pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
-pub use plan::{Dress, Plan, PlannedMember, PlannedSegment, Weather};
+pub use plan::{Dress, Plan, PlannedAggregate, PlannedMember, PlannedSegment, Weather};
 
 use queue::{Clock, Queue};
 use tape::Tape;
@@ -109,12 +109,12 @@ enum Happening {
     ReadDevice { asker: u32, start: u32, call: CallId, host: HostName, guid: bool },
     NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
-    ForceUp { asker: u32, start: u32, order: Box<ForceUpOrder> },
     Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
     GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
     ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
     LateAct { server: ServerId, act: ServerAct, reason: Box<str> },
     SetService { asker: u32, start: u32, order: Box<ServiceOrder> },
+    SetAggregate { asker: u32, start: u32, order: Box<AggregateOrder> },
     LateEvacuate { server: ServerId, how: Box<cloud::How>, answer: Option<(u32, u32, CallId)> },
     Nova(Box<Stage>),
     PressPower(u32),
@@ -275,7 +275,6 @@ impl World {
                 self.nova_read(asker as Ix, start, call, &request);
             }
             Happening::ForceDown { asker, start, order } => self.force_down(asker as Ix, start, &order),
-            Happening::ForceUp { asker, start, order } => self.force_up(asker as Ix, start, &order),
             Happening::Evacuate { asker, start, order } => self.evacuate(asker as Ix, start, order),
             Happening::GuestPower { asker, start, order } => self.guest_power(asker as Ix, start, &order),
             Happening::ServerAct { asker, start, order } => self.server_act(asker as Ix, start, &order),
@@ -284,6 +283,7 @@ impl World {
                 drop(self.server_act_arrives(server, act, &Text::new(reason)));
             }
             Happening::SetService { asker, start, order } => self.set_service(asker as Ix, start, &order),
+            Happening::SetAggregate { asker, start, order } => self.set_aggregate(asker as Ix, start, &order),
             Happening::LateEvacuate { server, how, answer } => self.evacuate_arrives(server, &how, answer),
             Happening::Nova(stage) => self.nova_stage(*stage),
             Happening::PressPower(host) => {

@@ -51,6 +51,8 @@ pub struct Plan {
     pub segments: Vec<PlannedSegment>,
     /// Hosts on which every rebuild fails, and which Nova's scheduler takes before all others.
     pub failing: Vec<HostName>,
+    /// Host aggregates of Nova.
+    pub aggregates: Vec<PlannedAggregate>,
 }
 
 /// What the servers of some names are like.
@@ -77,6 +79,22 @@ pub struct Dress {
     /// The same with the policy affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub together: Option<String>,
+    /// Nova's scheduler lets only hosts of that aggregate run them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<String>,
+}
+
+/// A host aggregate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedAggregate {
+    /// Its name.
+    pub name: String,
+    /// Its hosts.
+    pub hosts: Vec<HostName>,
+    /// The availability zone that it makes of them: a host can be in one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// A segment of the cluster, and what its reserved hosts are like.
@@ -131,6 +149,7 @@ impl Default for Plan {
             room: None,
             segments: Vec::new(),
             failing: Vec::new(),
+            aggregates: Vec::new(),
         }
     }
 }

@@ -133,14 +133,23 @@ impl World {
         }
         let host = order.host().clone();
         let is_dead = self.is_dead(&host);
-        self.tell(format!("the compute service of {host}: {:?}", order.change()));
-        self.count(if is_dead { "services set on dead hosts" } else { "services set" });
         let waits = self.nova.asks_the_dead(&host, order.change(), self.now);
-        let answer = self.nova.set_service(&host, order.change(), self.now);
+        let result = self.nova.set_service(&host, order.change(), self.now);
+        match order.change() {
+            ServiceChange::LetBack if result.is_ok() => {
+                self.tell(format!("Nova may use {host} again"));
+                self.count("services let back");
+            }
+            ServiceChange::LetBack => {}
+            change @ (ServiceChange::Enable | ServiceChange::Disable { .. }) => {
+                self.tell(format!("the compute service of {host}: {change:?}"));
+                self.count(if is_dead { "services set on dead hosts" } else { "services set" });
+            }
+        }
         let (after, result) = if waits {
             (CALLER_WAITS, Err(NovaError::Unknown("no answer in time".into())))
         } else {
-            (Duration::from_millis(10), Ok(answer))
+            (Duration::from_millis(10), result)
         };
         self.later(ix, start, after, Input::Nova { call: order.call(), result });
     }

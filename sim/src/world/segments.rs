@@ -1,7 +1,7 @@
 //! Segments and reserved hosts, as an operator has made them before the world begins.
 
 use rekindle_coordinator::ledger::{Segment, SegmentHost};
-use rekindle_coordinator::order::ServiceChange;
+use rekindle_coordinator::order::{AggregateOrder, ServiceChange};
 use rekindle_proto::id::{SegmentHostId, SegmentId};
 use rekindle_proto::segment::{SERVICE_TYPE_DEFAULT, SegmentWord};
 
@@ -54,5 +54,24 @@ impl World {
             let _ = self.nova.set_service(host, &change, self.now);
         }
         segment.is_some()
+    }
+
+    /// An order about a membership reaches Nova; its answer may be lost on the way back.
+    pub(super) fn set_aggregate(&mut self, ix: Ix, start: u32, order: &AggregateOrder) {
+        if !self.in_time(ix, start, order.call(), order.begin_before()) {
+            return;
+        }
+        let mut result = match self.nova_refuses(ix) {
+            Some(error) => Err(error),
+            None => self.nova.set_membership(order.aggregate(), order.host(), order.change()),
+        };
+        let (host, aggregate, change) = (order.host(), order.aggregate(), order.change());
+        self.tell(format!("aggregate {aggregate}, {host}: {change:?}: {result:?}"));
+        self.count("memberships changed");
+        if result.is_ok() && self.percent(self.weather.lost_answers_percent) {
+            self.count("lost answers");
+            result = Err(NovaError::Unknown("the answer was lost".into()));
+        }
+        self.later(ix, start, Duration::from_millis(10), Input::Nova { call: order.call(), result });
     }
 }

@@ -91,6 +91,14 @@ fn reserve(reserve: &ReserveDoc) -> String {
             text.push_str(&format!(": {}", plain(taken.text.as_str())));
         }
         text.push('\n');
+        for aggregate in &taken.aggregates {
+            let (name, state) = (plain(aggregate.name.as_str()), plain(aggregate.state.as_str()));
+            text.push_str(&format!("    aggregate {name}: {state}"));
+            if !aggregate.text.as_str().is_empty() {
+                text.push_str(&format!(": {}", plain(aggregate.text.as_str())));
+            }
+            text.push('\n');
+        }
     }
     text
 }

@@ -10,6 +10,7 @@
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
 //! | `readmission` | the leader may write of a fenced host that comes back |
+//! | `aggregates` | the leader may write of aggregates that reserved hosts join |
 //! | `reserve` | the leader may write of reserved hosts, and of servers that turn to them |
 //! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
@@ -18,6 +19,7 @@
 //! | `operator` | an operator has signed: roster, arming, maintenance, resumption, release |
 
 mod absence;
+mod aggregates;
 mod clock;
 mod epoch;
 mod evidence_words;

@@ -5,6 +5,7 @@ use rekindle_proto::id::{HostName, IncidentId, ServerId, WallTime};
 use rekindle_proto::segment::RecoveryMethod;
 use rekindle_proto::status::Phase;
 
+use super::super::aggregates::Joins;
 use super::super::reserve::{ReserveCommand, TAKEN_MAX, Taken, TakenEnd};
 use super::super::state::Ledger;
 use super::{Applied, Outcome};
@@ -18,6 +19,7 @@ impl Ledger {
             ReserveCommand::Return { incident, host } => self.return_reserved(at, *incident, host),
             ReserveCommand::Lose { incident, host, why } => self.lose_reserved(at, *incident, host, why),
             ReserveCommand::Turn { incident, server, why } => self.turn_server(at, *incident, *server, why),
+            ReserveCommand::Aggregate { incident, host, step } => self.apply_join(at, *incident, host, step),
         }
     }
 
@@ -82,6 +84,7 @@ impl Ledger {
             received: 0,
             excused: false,
             end: None,
+            joins: Joins::default(),
         });
         Ok(Outcome::done(text))
     }
@@ -98,21 +101,26 @@ impl Ledger {
         if incident.is_used(position) {
             return Err(Outcome::refused(format!("{host} has servers of incident {id}, or may get one")));
         }
-        if let Some(taken) = incident.reserve.taken.get_mut(usize::from(position)) {
-            taken.end = Some(TakenEnd::Returned);
-        }
-        let enables = incident.reserve.at(position).is_some_and(|taken| taken.enables);
+        let Some(left) = incident.reserve.at(position).cloned() else {
+            return Err(Outcome::refused(format!("incident {id} does not hold {host}")));
+        };
         let other = self.held_elsewhere(host, id);
+        if let (None, Some(ours)) = (other, left.joins.ours().next()) {
+            return Err(Outcome::refused(format!("{host} is in aggregate {} by us: it leaves it first", ours.name)));
+        }
         let text = match other {
             Some(other) => format!("reserved host {host} has received nothing: left to incident {other}"),
             None => format!("reserved host {host} has received nothing: it is reserved again"),
         };
         if let Some(other) = other.and_then(|other| self.incidents.get_mut(&other)) {
-            other.reserve.inherit(host, enables);
+            other.reserve.inherit(&left);
         } else if let Some(place) = self.segments.hosts.get_mut(host) {
             place.reserved = true;
         }
         if let Some(incident) = self.incidents.get_mut(&id) {
+            if let Some(taken) = incident.reserve.taken.get_mut(usize::from(position)) {
+                taken.end = Some(TakenEnd::Returned);
+            }
             incident.tell(at, text.clone(), None);
         }
         Ok(Outcome::done(text))
@@ -127,7 +135,12 @@ impl Ledger {
             return Err(Outcome::refused(format!("incident {id} does not hold {host}")));
         };
         taken.end = Some(TakenEnd::Lost(why.clone()));
-        let text = format!("reserved host {host} is used no more, nor reserved: {why}");
+        let names: Vec<&str> = taken.joins.ours().map(|membership| membership.name.as_str()).collect();
+        let stays = match names.is_empty() {
+            true => String::new(),
+            false => format!("; it stays in what it joined: {}", names.join(", ")),
+        };
+        let text = format!("reserved host {host} is used no more, nor reserved: {why}{stays}");
         incident.tell(at, text.clone(), None);
         Ok(Outcome::done(text))
     }

@@ -1,5 +1,6 @@
 //! Every rule by its refusal, and that the same entries give the same ledger.
 
+mod aggregates;
 mod epoch;
 mod hooks;
 mod leader_acts;

@@ -8,16 +8,16 @@ use crate::ledger::{ReserveCommand, SegmentFields, SegmentHostFields, SegmentOrd
 
 const RACK: SegmentId = SegmentId(Uuid::from_u128(1));
 
-fn take(name: &str, number: u128) -> LeaderCommand {
+pub(super) fn take(name: &str, number: u128) -> LeaderCommand {
     let host = host(name);
     LeaderCommand::Reserve(ReserveCommand::Take { incident: ONE, host, server: server(number), enables: true })
 }
 
-fn give_back(name: &str) -> LeaderCommand {
+pub(super) fn give_back(name: &str) -> LeaderCommand {
     LeaderCommand::Reserve(ReserveCommand::Return { incident: ONE, host: host(name) })
 }
 
-fn lose(name: &str) -> LeaderCommand {
+pub(super) fn lose(name: &str) -> LeaderCommand {
     LeaderCommand::Reserve(ReserveCommand::Lose { incident: ONE, host: host(name), why: "it died".into() })
 }
 
@@ -25,7 +25,7 @@ fn turn(number: u128) -> LeaderCommand {
     LeaderCommand::Reserve(ReserveCommand::Turn { incident: ONE, server: server(number), why: "no host".into() })
 }
 
-fn intend_to(number: u128, attempt: u32, to: Option<u8>) -> LeaderCommand {
+pub(super) fn intend_to(number: u128, attempt: u32, to: Option<u8>) -> LeaderCommand {
     let (server, to) = (server(number), to.map_or(Destination::Anywhere, Destination::Reserved));
     LeaderCommand::EvacuateIntent { incident: ONE, server, attempt, author: US, newest_migration: None, to }
 }
@@ -34,12 +34,12 @@ fn no_room() -> IntentEnd {
     IntentEnd::Migration { id: MigrationId(4), status: MigrationStatus::Failed, dest: Some(host("b")), no_host: true }
 }
 
-fn done() -> IntentEnd {
+pub(super) fn done() -> IntentEnd {
     IntentEnd::Migration { id: MigrationId(5), status: MigrationStatus::Done, dest: Some(host("b")), no_host: false }
 }
 
 /// The dead host is x, with servers 1 and 2; b and c are reserved in its segment, a is not, d is in another.
-fn evacuating(method: RecoveryMethod) -> Log {
+pub(super) fn evacuating(method: RecoveryMethod) -> Log {
     let mut log = Log::armed();
     let mut segment = |order| log.order(OperatorCommand::Segment(order)).expect("ordered");
     let fields = SegmentFields { method: Some(method), ..SegmentFields::default() };
