@@ -74,8 +74,12 @@ pub(super) enum Ask {
 }
 
 impl Leader {
-    /// A member says that a guest of its failed.
+    /// A member says that a guest of its failed. While an incident of that guest is open, the report is left with the member: it
+    /// forgets it when it sees the guest run, and repeats it if the guest has died again meanwhile.
     pub(crate) fn guest_failed(&mut self, cx: &mut Context<'_>, from: &Peer, server: ServerId, event: GuestEvent) {
+        if cx.ledger.open_guest_incidents().any(|open| open.host == from.host && open.server == server) {
+            return;
+        }
         let statement = MemberStatement::GuestFailed { server, event };
         let statement = Statement::Member { host: from.host.clone(), boot: from.boot, statement };
         let key = Key::GuestFailed(from.host.clone(), server);
