@@ -1,6 +1,6 @@
 //! What a member has done about its own watchdog.
 
-/// What is to become of the host's watchdog. Given only by a member that asked for leases ([`Input::Watchdog`]).
+/// What is to become of the host's watchdog. Given only by a member that asked for leases ([`super::Input::Watchdog`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchdogOrder {
     /// Feed it now; the first time, arm it.
