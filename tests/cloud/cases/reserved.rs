@@ -23,9 +23,10 @@ pub(super) fn a_reserved_host_takes_over(rig: &Rig) {
     let service = rig.cloud.run(&["service", reserved]);
     assert_eq!(service["status"], "enabled", "{service}");
     assert_eq!(is_reserved(rig, reserved), Some(false), "a host that was used is an ordinary one");
+    // While its segment has no reserved host left, no host of it is protected.
+    no_segment(rig);
     rig.back(&victim);
     rig.sweep();
-    no_segment(rig);
 }
 
 /// Masakari's fault D: its one server cannot be built on the reserved host, which goes back as it was.
@@ -48,9 +49,9 @@ pub(super) fn a_reserved_host_that_got_nothing_goes_back(rig: &Rig) {
     assert_eq!(is_reserved(rig, reserved), Some(true));
     rig.assert_never_twice();
     set_service(rig, reserved, &json!({ "status": "enabled" }));
+    no_segment(rig);
     rig.back(&victim);
     rig.sweep();
-    no_segment(rig);
 }
 
 /// One segment of all hosts, one of them kept free.
