@@ -41,7 +41,7 @@ pub(crate) async fn one_that_keeps_a_server_from_every_host_is_named(isolated: &
         println!("{why}");
         ensure!(why.contains("found no host; it is in server group \"galera\""), "{why}");
         for host in cloud.hosts().iter().filter(|host| *host != victim.name()) {
-            ensure!(why.contains(&format!("-vm-0 on {host}")), "{host} is not in {why}");
+            ensure!(why.contains(&format!(" on {host}")), "{host} is not in {why}");
         }
         ensure!(story.story.iter().any(|line| line.text.as_str().contains("\"galera\"")), "{:?}", story.story);
         let asked = cloud.requests().iter().filter(|line| line.endpoint == Endpoint::ServerGroup).count();
