@@ -77,7 +77,12 @@ class Rekindle:
         def ready():
             lines = [line for line in self.ask('status').get('hosts', []) if line['host'] == victim]
             return lines and lines[0].get('guests') == len(ids) and self.ask('why', victim).get('protected')
-        self.rig.client.until('%s protected' % victim, SETTLE_SECONDS, ready)
+        try:
+            self.rig.client.until('%s protected' % victim, SETTLE_SECONDS, ready)
+        except self.rig.client.Failure as failure:
+            # Which of its conditions did not hold is the reader's first question.
+            raise self.rig.client.Failure('%s; status: %s; why: %s' % (
+                failure, json.dumps(self.ask('status').get('hosts')), json.dumps(self.ask('why', victim)))) from failure
 
     def configuration(self, number, host):
         quoted = json.dumps

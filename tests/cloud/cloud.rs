@@ -36,7 +36,9 @@ impl Cloud {
         let names = (1..=hosts).map(|number| format!("cmp{number}")).collect::<Vec<_>>().join(" ");
         let mut cloud = Self { script, directory, names, status: Value::Null };
         let kept = is_kept() && cloud.directory.join("hosts").exists();
-        if !kept {
+        if kept {
+            cloud.take_knobs(&cloud.hosts_made());
+        } else {
             cloud.run(&["down", "--wipe"]);
         }
         cloud.status = cloud.run(&["up"]);
@@ -47,13 +49,25 @@ impl Cloud {
         cloud
     }
 
-    /// Takes what an earlier run left in a cloud that was kept: its daemons, gates and servers.
-    fn empty(&self) {
-        for host in self.host_names() {
+    /// Takes what an earlier run gave these hosts: its daemons and gates. A host that starts would wait at such a gate
+    /// for a cluster that is gone.
+    fn take_knobs(&self, hosts: &[String]) {
+        for host in hosts {
             for knob in ["rekindled", "gate"] {
                 // Most often it is there.
-                let _absent = std::fs::remove_file(self.directory.join("hosts").join(&host).join("knobs").join(knob));
+                let _absent = std::fs::remove_file(self.directory.join("hosts").join(host).join("knobs").join(knob));
             }
+        }
+    }
+
+    fn hosts_made(&self) -> Vec<String> {
+        let hosts = std::fs::read_dir(self.directory.join("hosts")).expect("the hosts of a kept cloud");
+        hosts.filter_map(|host| host.ok()?.file_name().into_string().ok()).collect()
+    }
+
+    /// Ends what runs in a cloud that was kept, and begins anew without servers.
+    fn empty(&self) {
+        for host in self.host_names() {
             self.host("kill", &host);
             self.host("start", &host);
         }

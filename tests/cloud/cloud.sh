@@ -19,6 +19,7 @@
 #   cloud.sh evacuate SERVER                one raw evacuate call
 #   cloud.sh delete [SERVER...]             deletes these servers, or all; waits
 #   cloud.sh api METHOD PATH [JSON]         any call of Nova; {"status": CODE, "body": ...}
+#   cloud.sh compute-version H N            the version of nova-compute there as Nova has it; {"was": N}. Its restart sets it right
 #   cloud.sh requests [SUBSTRING]           the writing calls that Nova has had, with the microsecond of each
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -213,6 +214,14 @@ host() {
   "$PYTHON" "$CLOUD_SRC/describe.py" "$2"
 }
 
+compute_version() {
+  [[ $# == 2 && $2 =~ ^[0-9]+$ && $1 =~ ^[a-z0-9]+$ ]] || die "usage: cloud.sh compute-version HOST N"
+  local where="where host='$1' and \`binary\`='nova-compute' and deleted=0" was
+  was=$(mariadb --defaults-file="$ETC/my.cnf" -N -B nova -e "select version from services $where; update services set version=$2 $where")
+  [[ -n $was ]] || die "Nova has no nova-compute on $1"
+  echo "{\"was\": $was}"
+}
+
 verb=${1:-}
 [[ $# == 0 ]] || shift
 case $verb in
@@ -232,6 +241,7 @@ case $verb in
     ;;
   host) host "$@" ;;
   plane) plane "$@" ;;
+  compute-version) compute_version "$@" ;;
   guests) "$PYTHON" "$CLOUD_SRC/guests.py" list "$CLOUD_DIR/hosts/${1:?which host?}" ;;
   boot | servers | migrations | service | services | flavors | forced-down | forced-up | evacuate | delete | api | requests | prepare | endpoint | revoke)
     "$PYTHON" "$CLOUD_SRC/client.py" "$verb" "$@"

@@ -115,6 +115,9 @@ voters = [{voters}]
 tls = {{ ca = "{ca}", cert = "{tls}/{name}.pem", key = "{tls}/{name}.key" }}
 [recovery]
 local_disk = "rebuild"
+add_reserved_host_to_aggregate = true
+[recovery.order]
+wait_for_previous = true
 [nova]
 cloud = {cloud_name}
 clouds_file = "{clouds_file}"

@@ -32,10 +32,14 @@ pub(crate) struct Like {
 impl Like {
     /// Evacuate calls.
     pub(crate) const EVACUATE: Self = Self { method: "POST", path: "/action", body: "\"evacuate\"" };
+    /// Calls that start a server.
+    pub(crate) const START: Self = Self { method: "POST", path: "/action", body: "\"os-start\"" };
     /// Calls that unlock a server.
     pub(crate) const UNLOCK: Self = Self { method: "POST", path: "/action", body: "\"unlock\"" };
     /// What is written about a compute service.
     pub(crate) const SERVICE: Self = Self { method: "PUT", path: "/os-services/", body: "forced_down" };
+    /// Calls that make a host a member of an aggregate.
+    pub(crate) const JOIN: Self = Self { method: "POST", path: "/os-aggregates/", body: "add_host" };
     /// Looks at the list of migrations.
     pub(crate) const MIGRATIONS: Self = Self { method: "GET", path: "/os-migrations", body: "" };
 

@@ -5,6 +5,7 @@ mod hosts;
 mod leaders;
 mod many;
 mod masakari;
+mod order;
 mod outages;
 mod reserved;
 mod states;
@@ -65,6 +66,8 @@ pub(crate) const CASES: &[Case] = &[
     long("leader_killed_before_closing", |rig| leaders::killed_at(rig, leaders::At::Closing)),
     case("an_evacuate_call_hangs_while_the_leader_changes", outages::a_call_hangs),
     case("claims_and_spawns_that_fail_are_tried_elsewhere", hosts::refusals),
+    long("servers_run_in_their_order", order::servers_run_in_their_order),
+    long("servers_wait_for_their_turn_with_an_old_compute", order::servers_wait_for_their_turn_with_an_old_compute),
     case("a_reserved_host_takes_over", reserved::a_reserved_host_takes_over),
     long("masakari_d_a_reserved_host_that_got_nothing_goes_back", reserved::a_reserved_host_that_got_nothing_goes_back),
     long("nova_api_is_restarted_in_the_middle", outages::nova_restarted),

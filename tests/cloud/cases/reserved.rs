@@ -4,15 +4,18 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::relay::Like;
 use crate::rig::{Rig, SEGMENT, server};
 
 const SERVERS: usize = 4;
 
-/// All servers go to the reserved host, though another has room, and its service is enabled for it.
+/// All servers go to the reserved host, though another has room; its service is enabled for it, and it joins the aggregate
+/// of the dead host.
 pub(super) fn a_reserved_host_takes_over(rig: &Rig) {
     let (victim, others) = rig.victim();
     let reserved = &others[1];
     reserve(rig, &[&victim, &others[0]], reserved);
+    let aggregate = aggregate_of(rig, &victim);
     let ids = rig.active(SERVERS, &victim, &[]);
     let death = rig.kill(&victim);
     let story = rig.recovered(&death);
@@ -23,13 +26,16 @@ pub(super) fn a_reserved_host_takes_over(rig: &Rig) {
     let service = rig.cloud.run(&["service", reserved]);
     assert_eq!(service["status"], "enabled", "{service}");
     assert_eq!(is_reserved(rig, reserved), Some(false), "a host that was used is an ordinary one");
+    assert_eq!(members(rig, aggregate), [victim.as_str(), reserved.as_str()]);
+    no_aggregate(rig, aggregate);
     // While its segment has no reserved host left, no host of it is protected.
     no_segment(rig);
     rig.back(&victim);
     rig.sweep();
 }
 
-/// Masakari's fault D: its one server cannot be built on the reserved host, which goes back as it was.
+/// Masakari's fault D: its one server cannot be built on the reserved host, which goes back as it was: disabled, and out of
+/// the aggregate it had joined.
 pub(super) fn a_reserved_host_that_got_nothing_goes_back(rig: &Rig) {
     let (victim, others) = rig.victim();
     let reserved = &others[1];
@@ -37,6 +43,7 @@ pub(super) fn a_reserved_host_that_got_nothing_goes_back(rig: &Rig) {
     let mut broken = server("broken", &victim, "active", json!([]));
     broken["metadata"] = json!({ "test:fail-spawn-on": reserved });
     let ids = rig.prepared(&victim, &[broken]);
+    let aggregate = aggregate_of(rig, &victim);
     let death = rig.kill(&victim);
     let story = rig.recovered(&death);
     let line = Rig::line(&story, &ids["broken"]);
@@ -47,6 +54,10 @@ pub(super) fn a_reserved_host_that_got_nothing_goes_back(rig: &Rig) {
     assert_eq!(service["status"], "disabled", "{service}");
     assert!(reason.starts_with("rekindle: "), "{service}");
     assert_eq!(is_reserved(rig, reserved), Some(true));
+    assert_eq!(members(rig, aggregate), [victim.as_str()], "{story}");
+    let joined = rig.relay.seen(Like::JOIN, death.us);
+    assert!(joined.iter().any(|call| call.body.contains(reserved)), "it has never been in the aggregate: {joined:?}");
+    no_aggregate(rig, aggregate);
     rig.assert_never_twice();
     set_service(rig, reserved, &json!({ "status": "enabled" }));
     no_segment(rig);
@@ -68,6 +79,33 @@ fn reserve(rig: &Rig, hosts: &[&String], reserved: &String) {
     let refused = rig.daemons.order_refused(&["apply", &file, "--yes", "--reason", "cloud test"], 60);
     assert_eq!(refused, None);
     assert_eq!(is_reserved(rig, reserved), Some(true));
+}
+
+/// A new aggregate with that host in it.
+fn aggregate_of(rig: &Rig, host: &str) -> u64 {
+    let made =
+        rig.cloud.run(&["api", "POST", "/os-aggregates", &json!({ "aggregate": { "name": "rack" } }).to_string()]);
+    let id = made["body"]["aggregate"]["id"].as_u64().unwrap_or_else(|| panic!("an aggregate was not made: {made}"));
+    change_aggregate(rig, id, "add_host", host);
+    id
+}
+
+fn members(rig: &Rig, aggregate: u64) -> Vec<String> {
+    let shown = rig.cloud.run(&["api", "GET", &format!("/os-aggregates/{aggregate}")]);
+    let hosts = shown["body"]["aggregate"]["hosts"].as_array().cloned().unwrap_or_default();
+    hosts.iter().filter_map(|host| host.as_str().map(str::to_owned)).collect()
+}
+
+fn no_aggregate(rig: &Rig, aggregate: u64) {
+    for host in members(rig, aggregate) {
+        change_aggregate(rig, aggregate, "remove_host", &host);
+    }
+    rig.cloud.run(&["api", "DELETE", &format!("/os-aggregates/{aggregate}")]);
+}
+
+fn change_aggregate(rig: &Rig, aggregate: u64, action: &str, host: &str) {
+    let body = json!({ action: { "host": host } }).to_string();
+    rig.cloud.run(&["api", "POST", &format!("/os-aggregates/{aggregate}/action"), &body]);
 }
 
 fn no_segment(rig: &Rig) {
