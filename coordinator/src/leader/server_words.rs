@@ -13,7 +13,8 @@ pub(super) fn waiting_text(open: &OpenIntent, migrations: &[NovaMigration], call
     let newer = migrations.iter().filter(|migration| Some(migration.id) > open.newest_migration);
     match newer.max_by_key(|migration| migration.id) {
         Some(migration) => {
-            let dest = migration.dest.as_ref().map_or("a host not yet chosen", HostName::as_str);
+            // Nova names a destination when that host has begun: until then its call is in a queue.
+            let dest = migration.dest.as_ref().map_or("a host that has not begun", HostName::as_str);
             Text::new(format!("Nova's migration {} to {dest} is {}", migration.id, migration.status_text))
         }
         None => {
@@ -34,8 +35,8 @@ pub(super) fn stalled_text(incident: &Incident, stalled: &[ServerId]) -> Text {
     let first =
         stalled.first().and_then(|server| incident.servers.get(server)).map_or("?", |record| record.name.as_str());
     Text::new(format!(
-        "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations (a destination may \
-         have died, and have no boot gate to keep its queue unread), then resume",
+        "Nova has not finished {} evacuations, {first} first, for {} minutes: look at their migrations; a host that died \
+         before it had read its queue goes on with them when nova-compute runs there again; then resume",
         stalled.len(),
         STALLED_AFTER.as_secs() / 60
     ))
