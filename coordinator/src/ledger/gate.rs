@@ -10,7 +10,7 @@
 use rekindle_proto::fact::{MemberRole, Text};
 use rekindle_proto::id::{BootId, HostName};
 
-use super::incident::Incident;
+use super::incident::{Incident, ServerRecord};
 use super::state::Ledger;
 use crate::mutant::{Guard, keeps};
 
@@ -63,12 +63,26 @@ pub fn gate_of(ledger: &Ledger, host: &HostName, boot: BootId) -> GateAnswer {
 
 /// Why this host's last failure is not settled; `None`: it is. *Settled* = its incident is closed, and each of its servers
 /// done, deleted or given up, with its intents final (I7). Until then nobody powers it on, and nobody readmits it.
+///
+/// A host that died as the destination of another's servers has their orders in its queue, perhaps, and they are being built
+/// elsewhere: its nova-compute must not read that queue before they have arrived there, as Nova refuses the late order only
+/// then (nova/compute/manager.py, `_do_rebuild_instance`: it goes on while the task is `rebuilding`).
 #[must_use]
 pub fn unsettled(ledger: &Ledger, host: &HostName) -> Option<Text> {
     if let Some(open) = ledger.open_incident(host) {
         let left = open.servers.values().filter(|record| record.fate.is_none()).count();
         let servers = if open.servers.is_empty() { String::new() } else { format!(", {left} servers not settled") };
         return Some(Text::new(format!("incident {} of {host} is open, {}{servers}", open.id, open.phase)));
+    }
+    let queued = ledger.open_incidents().find_map(|incident| {
+        let is_queued = |record: &&ServerRecord| record.fate.is_none() && record.leg.queued_on.contains(host);
+        Some((incident, incident.servers.values().find(is_queued)?))
+    });
+    if let Some((incident, record)) = queued {
+        return Some(Text::new(format!(
+            "{} of incident {} was being moved to {host} when it died, and is not settled elsewhere yet",
+            record.name, incident.id
+        )));
     }
     // A closed incident has none; but what is not so must not open a gate.
     let of_host = |incident: &&Incident| incident.host == *host;
@@ -91,7 +105,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::super::entry::{Fate, VerdictRecord};
-    use super::super::incident::{OpenIntent, ServerRecord};
+    use super::super::incident::OpenIntent;
     use super::*;
 
     fn host(name: &str) -> HostName {
@@ -191,6 +205,21 @@ mod tests {
             ledger.incidents = incidents.into_iter().map(|incident| (incident.id, incident)).collect();
             let said = said(&ledger, of);
             assert!(said.starts_with(expected), "{of} {:?}: {said}, not {expected}", ledger.incidents);
+        }
+    }
+
+    #[test]
+    fn a_dead_destination_reads_its_queue_when_what_it_was_given_is_settled() {
+        for (given_to, fate, expected) in [
+            ("b", None, "closed: web of incident 1 was being moved to b when it died"),
+            ("w", None, "open"),
+            ("b", Some(Fate::Recovered { to: host("c") }), "open"),
+        ] {
+            let mut ledger = ledger();
+            let mut open = incident(1, "a", Phase::Evacuating, &[(fate, true)]);
+            open.servers.values_mut().for_each(|record| record.leg.queued_on.push(host(given_to)));
+            ledger.incidents.insert(open.id, open);
+            assert!(said(&ledger, "b").starts_with(expected), "{given_to}: {}", said(&ledger, "b"));
         }
     }
 

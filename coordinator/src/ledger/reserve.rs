@@ -78,6 +78,9 @@ pub struct Leg {
     /// Its last try failed on the host where it was built: where Nova's scheduler would choose, the next one names another.
     #[serde(default)]
     pub elsewhere: bool,
+    /// Hosts that were proven off while Nova had given it to them: the order may still be in their queues. Each once.
+    #[serde(default)]
+    pub queued_on: Vec<HostName>,
 }
 
 /// What the leader writes of reserved hosts.
@@ -202,20 +205,28 @@ impl Leg {
                 self.elsewhere = true;
             }
             IntentEnd::Migration { .. } => self.elsewhere = false,
-            IntentEnd::DestinationOff { dest, .. } => self.is_unfit(dest),
+            IntentEnd::DestinationOff { dest, .. } => {
+                self.is_unfit(dest);
+                note_once(&mut self.queued_on, dest);
+            }
             IntentEnd::NotSent(_) | IntentEnd::Refused(_) | IntentEnd::NoneAppeared => {}
         }
     }
 
     fn is_unfit(&mut self, host: &HostName) {
-        if self.unfit.contains(host) {
-            return;
-        }
-        if self.unfit.len() >= UNFIT_MAX {
-            self.unfit.remove(0);
-        }
-        self.unfit.push(host.clone());
+        note_once(&mut self.unfit, host);
     }
+}
+
+/// At most [`UNFIT_MAX`], the newest.
+fn note_once(hosts: &mut Vec<HostName>, host: &HostName) {
+    if hosts.contains(host) {
+        return;
+    }
+    if hosts.len() >= UNFIT_MAX {
+        hosts.remove(0);
+    }
+    hosts.push(host.clone());
 }
 
 impl Incident {

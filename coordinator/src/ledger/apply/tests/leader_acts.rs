@@ -232,6 +232,7 @@ fn an_intent_ends_by_its_destinations_death_only_when_that_is_proven() {
     let record = &log.ledger.incidents[&ONE].servers[&server(1)];
     assert_eq!((&record.intent, record.attempts - record.attempts_excused), (&None, 0), "no try was used up");
     assert_eq!(record.leg.unfit, [host("b")], "it is not named for this server any more");
+    assert_eq!(record.leg.queued_on, [host("b")], "and its gate waits for this server");
 }
 
 #[test]
