@@ -199,14 +199,15 @@ impl Rig {
             self.cloud.run(&["plane", "start", service]);
         }
         self.daemons.start_dead_witnesses();
-        for host in self.cloud.host_names() {
-            self.cloud.host("start", &host);
-            self.daemons.order_refused(&["release", &host, "--reason", "the case before failed"], 0);
-        }
         // There may be none.
         self.daemons.order_refused(&["segment", "delete", SEGMENT, "--with-hosts", "--reason", "the case failed"], 0);
         for host in self.cloud.host_names() {
-            self.cloud.run(&["forced-up", &host]);
+            // Again and again: while its incident is open, a host that somebody starts is switched off.
+            self.cloud.wait(&format!("{host} to be mended"), BACK_WITHIN, || {
+                self.cloud.host("start", &host);
+                self.daemons.order_refused(&["release", &host, "--reason", "the case before failed"], 0);
+                self.cloud.attempt(&["forced-up", &host, "--timeout", "20"]).is_some()
+            });
         }
         self.sweep();
         for host in self.cloud.host_names() {
