@@ -6,6 +6,7 @@ use rekindle_coordinator::ledger::{ActEnd, Fate, LeaderCommand, OperatorCommand}
 use rekindle_coordinator::ledger::{Incident, RestoreCommand, ServerAct, ServerRecord};
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
+use rekindle_sim::nova::Stops;
 use rekindle_sim::world::{Plan, World};
 
 /// Short against every step.
@@ -19,8 +20,8 @@ const ACTS: [ServerAct; 6] =
 fn world(seed: u64) -> (World, HostName) {
     let plan = Plan { seed, hosts: 6, voters: 5, servers: 20, odd_servers: 100, ..Plan::default() };
     let mut world = World::build(&plan);
-    // So that all acts are seen in every seed.
-    world.nova.is_old = true;
+    // Either is old: so all acts are seen in every seed.
+    world.nova.stops = if seed.is_multiple_of(2) { Stops::OldApi } else { Stops::OldCompute };
     let host = HostName::new("cmp-06").expect("legal");
     run(&mut world, Duration::from_secs(40));
     world.kill_host(&host, false);

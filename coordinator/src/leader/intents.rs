@@ -5,6 +5,7 @@ use rekindle_proto::id::{IncidentId, MigrationId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::evacuation::Ask;
+use super::evacuation_answers::tells_old_compute;
 use super::proposals::Key;
 use super::server_words::{blocked_text, waiting_text};
 use super::servers::{ASK_AGAIN_AFTER, CALL_WITHIN, Round, STALLED_AFTER};
@@ -57,7 +58,7 @@ impl IntentState {
                 self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: {status}: {text}"))));
                 false
             }
-            Err(NovaError::Refused { status: 400, text }) if text.as_str().contains("microversion") => {
+            Err(NovaError::Refused { status: 400, text }) if tells_old_compute(text) => {
                 self.end = Some(IntentEnd::NotSent(Text::new(format!("Nova did not take it: 400: {text}"))));
                 true
             }

@@ -98,8 +98,12 @@ impl Nova {
             let text = format!("Cannot 'evacuate' instance {server} while it is in vm_state {}", record.vm_state);
             return Err(refused(409, &text));
         }
-        if stop_on_arrival && self.is_old {
-            return Err(refused(406, "Version 2.95 is not supported by the API."));
+        match self.stops {
+            Stops::OldApi if stop_on_arrival => {
+                return Err(refused(406, "Version 2.95 is not supported by the API."));
+            }
+            Stops::OldCompute if stop_on_arrival => return Err(refused(400, "{'currently': 61, 'expected': 62}")),
+            Stops::OldApi | Stops::OldCompute | Stops::Known => {}
         }
         // Nova leaves stopped what it is asked to, but for a server in error (nova/compute/manager.py, `rebuild_instance`).
         let leaves = stop_on_arrival && record.vm_state.as_str() != "error";

@@ -55,8 +55,8 @@ pub struct Nova {
     pub refused: usize,
     /// Most evacuations that were under way at once.
     pub peak: usize,
-    /// It does not know microversion 2.95.
-    pub is_old: bool,
+    /// Whether it can leave a server stopped where it arrives.
+    pub stops: Stops,
     /// In which state each server was put, whether it ran, and whether its owner had locked it.
     found: BTreeMap<ServerId, (String, bool, bool)>,
     /// Properties of the images that servers were made from.
@@ -75,6 +75,18 @@ pub struct Nova {
     aggregates: BTreeMap<AggregateId, aggregates::Aggregate>,
     /// Servers that only hosts of one aggregate may run, by its name.
     bound: BTreeMap<ServerId, Text>,
+}
+
+/// Whether Nova can leave a server stopped where it arrives (microversion 2.95).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stops {
+    /// It can.
+    #[default]
+    Known,
+    /// Its API is older: it does not know the microversion.
+    OldApi,
+    /// A compute is older: its API refuses, in the words of Nova 34.
+    OldCompute,
 }
 
 /// How a Nova takes questions about server groups.

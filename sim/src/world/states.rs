@@ -1,7 +1,7 @@
 //! States of servers in the world: in which they are found, what is done to them, and what has become of them.
 
 use super::*;
-use crate::nova::{Cast, found, wanted};
+use crate::nova::{Cast, Stops, found, wanted};
 use rekindle_coordinator::ledger::{EndState, Fate, ServerAct};
 use rekindle_coordinator::order::ServerActOrder;
 
@@ -16,7 +16,11 @@ impl World {
     /// them.
     pub(super) fn put_in_states(&mut self, percent: u8, seed: u64) {
         let mut dice = StdRng::seed_from_u64(seed ^ 0x5747_a7e5);
-        self.nova.is_old = dice.random_range(0..2) == 0;
+        self.nova.stops = match dice.random_range(0..4) {
+            0 => Stops::OldApi,
+            1 => Stops::OldCompute,
+            _ => Stops::Known,
+        };
         let servers: Vec<ServerId> = self.nova.servers().map(|server| server.id).collect();
         for server in servers {
             if dice.random_range(0..100) >= percent {
