@@ -6,7 +6,7 @@
 #   cloud.sh up                             brings everything up (installing first); prints what status prints
 #   cloud.sh down [--wipe]                  stops everything; --wipe forgets databases, guests, logs
 #   cloud.sh status                         addresses, files, hosts, what runs
-#   cloud.sh host kill|start|off|status H   host.sh says what these do
+#   cloud.sh host kill|start|off|status|restart-compute H   host.sh says what these do
 #   cloud.sh host adopt H NAME PID          makes a process (rekindled) die with the host
 #   cloud.sh plane stop|start NAME          a service of the control plane: keystone, nova-api, ...
 #   cloud.sh guests H                       the domains in the host's libvirtd
@@ -19,7 +19,7 @@
 #   cloud.sh evacuate SERVER                one raw evacuate call
 #   cloud.sh delete [SERVER...]             deletes these servers, or all; waits
 #   cloud.sh api METHOD PATH [JSON]         any call of Nova; {"status": CODE, "body": ...}
-#   cloud.sh compute-version H N            the version of nova-compute there as Nova has it; {"was": N}. Its restart sets it right
+#   cloud.sh compute-version H N            the version of nova-compute there as Nova has it; {"was": N}. Only its restart sets it right
 #   cloud.sh requests [SUBSTRING]           the writing calls that Nova has had, with the microsecond of each
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -209,7 +209,7 @@ down() {
 }
 
 host() {
-  [[ $# -ge 2 ]] || die "usage: cloud.sh host kill|start|off|status|adopt HOST"
+  [[ $# -ge 2 ]] || die "usage: cloud.sh host kill|start|off|status|adopt|restart-compute HOST"
   [[ $1 == status ]] || "$CLOUD_SRC/host.sh" "$@" >&2
   "$PYTHON" "$CLOUD_SRC/describe.py" "$2"
 }

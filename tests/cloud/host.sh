@@ -10,13 +10,14 @@
 #                                 (knobs/rekindled and knobs/gate, if they are there: the commands of its daemon, and of a
 #                                 boot gate before guests and nova-compute)
 #   host.sh adopt HOST NAME PID   makes a running process one of the host's, so that it dies with it
+#   host.sh restart-compute HOST  its nova-compute alone is killed, and starts again
 #
 # In $CLOUD_DIR/hosts/HOST: pids/NAME.pid; power ("on" or "off"); power.log, lines of "NANOSECONDS EVENT" (unix time),
 # the events being "power on", "power off" (written when the last process is dead), "start" and "crash".
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-[[ $# -ge 2 ]] || die "usage: host.sh configure|bmc|start|kill|off|adopt HOST"
+[[ $# -ge 2 ]] || die "usage: host.sh configure|bmc|start|kill|off|adopt|restart-compute HOST"
 VERB=$1 HOST=$2 DIR=$CLOUD_DIR/hosts/$2
 [[ " $CLOUD_HOSTS " == *" $HOST "* ]] || die "$HOST is none of this cloud's hosts ($CLOUD_HOSTS)"
 NUMBER=${HOST##*[!0-9]}
@@ -138,6 +139,12 @@ off() {
   [[ $(<"$DIR/power") == off ]] || { echo off >"$DIR/power"; note "power off"; }
 }
 
+restart_compute() {
+  signal "$DIR/pids/nova-compute.pid" KILL
+  gone "$DIR/pids/nova-compute.pid" 10 || die "nova-compute of $HOST does not die"
+  compute
+}
+
 adopt() {
   [[ $(<"$DIR/power") == on ]] || die "$HOST is off: nothing runs on it"
   record "$DIR/pids/$1.pid" "$2" || die "no process $2"
@@ -153,13 +160,14 @@ case $VERB in
     gate
     ;;
   configure | bmc) "$VERB" ;;
-  start | off | adopt | kill)
+  start | off | adopt | kill | restart-compute)
     # One at a time per host; whoever it starts does not inherit the lock.
     exec 7>"$DIR/lock"
     flock 7
     shift 2
     case $VERB in
       kill) kill_all; note crash ;;
+      restart-compute) restart_compute ;;
       *) "$VERB" "$@" ;;
     esac
     ;;

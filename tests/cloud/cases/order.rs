@@ -36,6 +36,11 @@ pub(super) fn servers_wait_for_their_turn_with_an_old_compute(rig: &Rig) {
     rig.assert_active_elsewhere(&death, &ids.values().cloned().collect::<Vec<_>>());
     assert!(rig.relay.seen(Like::START, death.us).is_empty(), "started what was not left stopped");
     rig.cloud.run(&["compute-version", &others[0], &was]);
+    // It has seen itself as an old one, and reports no more.
+    rig.cloud.host("restart-compute", &others[0]);
+    rig.cloud.wait("the compute that was old", RECOVERED_WITHIN, || {
+        rig.cloud.run(&["service", &others[0]])["state"] == "up"
+    });
     rig.back(&victim);
     rig.sweep();
 }
