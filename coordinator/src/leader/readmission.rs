@@ -236,7 +236,8 @@ fn cleaned_up(
     if service.forced_down && before.is_some() && service.heartbeat.as_ref() == before {
         return Err("its nova-compute has not reported since it was fenced".into());
     }
-    // Nova never ends the record of a move that its host's death cut short, once the server was evacuated.
+    // Nova never ends the record of a move that was cut short by the death of this host, nor that of an evacuation which its
+    // destination's death cut short. A later evacuation that is completed is the word that this host was cleaned of the guest.
     let is_overtaken = |cut: &NovaMigration| {
         migrations.iter().any(|later| {
             let is_cleaned = later.kind == MigrationKind::Evacuation && later.status == MigrationStatus::Completed;
@@ -244,7 +245,7 @@ fn cleaned_up(
         })
     };
     let is_open = |migration: &&NovaMigration| match migration.status {
-        MigrationStatus::UnderWay => migration.kind == MigrationKind::Evacuation || !is_overtaken(migration),
+        MigrationStatus::UnderWay => !is_overtaken(migration),
         MigrationStatus::Done => migration.kind == MigrationKind::Evacuation,
         MigrationStatus::Completed | MigrationStatus::Failed => false,
     };
@@ -303,6 +304,10 @@ mod tests {
             (Some((true, "11")), vec![("a", Evacuation, Done)], false),
             (Some((true, "11")), vec![("a", Evacuation, UnderWay)], false),
             (Some((true, "11")), vec![("a", LiveMigration, UnderWay)], false),
+            // Its destination died, and it was evacuated elsewhere; the other way round; or not cleaned up yet.
+            (Some((true, "11")), vec![("a", Evacuation, UnderWay), ("a", Evacuation, Completed)], true),
+            (Some((true, "11")), vec![("a", Evacuation, Completed), ("a", Evacuation, UnderWay)], false),
+            (Some((true, "11")), vec![("a", Evacuation, UnderWay), ("a", Evacuation, Done)], false),
             // Cut short by the death of the host, and evacuated since; begun after that; or not cleaned up yet.
             (Some((true, "11")), vec![("a", LiveMigration, UnderWay), ("a", Evacuation, Completed)], true),
             (Some((true, "11")), vec![("a", Cold, UnderWay), ("a", Evacuation, Completed)], true),
