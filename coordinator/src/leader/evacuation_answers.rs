@@ -191,7 +191,6 @@ impl Evacuation {
 mod tests {
     use super::*;
 
-    /// Which answers to an evacuate call cast doubt on the mark of the compute service.
     #[test]
     fn what_says_that_a_compute_is_too_old() {
         for (text, expected) in [
@@ -205,6 +204,7 @@ mod tests {
         }
     }
 
+    /// Which answers to an evacuate call cast doubt on the mark of the compute service.
     #[test]
     fn the_mark_is_ordered_again_after_a_400_only() {
         let refused = |status| Err(NovaError::Refused { status, text: "Compute service is still in use.".into() });
