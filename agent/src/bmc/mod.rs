@@ -31,6 +31,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 pub use self::agent::SHOWS_SECRETS;
+pub(crate) use self::agent::{WHOLE, arrives_whole};
 pub use self::secret::{SecretError, SecretSource};
 pub use self::settings::{
     AgentSettings, DeviceAccess, DeviceSettings, Endpoint, IpmiSettings, IpmiToolSettings, Privilege, RedfishAuth,
