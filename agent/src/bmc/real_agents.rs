@@ -64,7 +64,7 @@ fn times(within: Duration) -> Times {
 
 fn ipmilan(sim: &Sim, password: &str, change: &[(&'static str, &'static str)]) -> DeviceAccess {
     let port = sim.port.to_string();
-    let usual = [("ip", "127.0.77.1"), ("ipport", &port), ("username", "admin"), ("power_wait", "0")];
+    let usual = [("ip", "127.0.77.1"), ("ipport", port.as_str()), ("username", "admin"), ("power_wait", "0")];
     let mut options = usual.to_vec();
     options.extend([("lanplus", "1"), ("cipher", "3"), ("power_timeout", "3")]);
     options.extend(change);

@@ -1,5 +1,6 @@
 //! OpenIPMI's `ipmi_sim` (package openipmi): a BMC on a socket, cipher suite 3.
 
+use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,20 @@ fi
 exit 0
 "#;
 
+/// A file. A program is written by another process: one that we write ourselves cannot be run as long as a child of some
+/// other thread, on its way to its own program, has it open too (ETXTBSY).
 pub(super) fn write(path: &Path, text: &str, mode: u32) {
-    std::fs::write(path, text).expect("written");
+    if mode & 0o111 == 0 {
+        std::fs::write(path, text).expect("written");
+    } else {
+        let mut writer = Command::new("/bin/sh")
+            .args(["-c", "cat > \"$0\""])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        writer.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
+        assert!(writer.wait().expect("ended").success());
+    }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
 }

@@ -236,22 +236,11 @@ fn what_cannot_be_used_is_refused_before_it_is_needed() {
     Bmc::open(vec![access("10.0.0.1", &dir.path().join("{host}"), 17)]).expect("taken");
     let mut exact = access("10.0.0.1", &dir.path().join("{host}"), 17);
     exact.rule.hosts = "cmp-1".to_owned();
-    let mut redfish = access("10.0.0.1", &good, 17);
-    redfish.rule.driver = "redfish".to_owned();
-    redfish.settings = DeviceSettings::Redfish(RedfishSettings {
-        endpoint: Endpoint::parse("10.0.0.1", 443).expect("an address"),
-        username: "admin".to_owned(),
-        password: SecretSource::File(good),
-        system: None,
-        trust: RedfishTrust::Pin([0; 32]),
-        auth: RedfishAuth::Session,
-    });
     for (access, says) in [
         (access("10.0.0.1", &open_to_all, 17), "has mode 0640"),
         (access("10.0.0.1", &long, 17), "it has 21"),
         (access("10.0.0.1", &dir.path().join("none"), 17), "cannot be read"),
         (exact, "/cmp-1 cannot be read"),
-        (redfish, "driver = \"redfish\" is not in this build"),
     ] {
         let error = Bmc::open(vec![access]).expect_err(says);
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();

@@ -133,7 +133,7 @@ pub(super) fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (agent("ip = \"{host}\", hexadecimal-kg = \"hunter2\""), "fence_device[2].options.hexadecimal-kg must", "0600"),
         (agent("ip = \"{host}\", community = \"hunter2\""), "fence_device[2].options.community must not be in", "0600"),
         (agent("ip = \"{host} \""), "fence_device[2].options.ip = \"{host} \" must not begin or end", "one line"),
-        (agent("ip = \"{host}\", x = \"a\\nb\""), "fence_device[2].options.x = ", "one line"),
+        (agent("ip = \"{host}\", x = \"a\\tb\""), "fence_device[2].options.x = ", "one line"),
         (
             agent("ip = \"{host}\", \"a=b\" = \"hunter2\""),
             "fence_device[2].options.a=b must be an option",
