@@ -4,6 +4,7 @@
 //! state is reported only in the driver's exact words for it, and everything else is an error that says nothing about
 //! the machine's power.
 
+pub mod ipmi;
 mod ipmitool;
 pub(crate) mod process;
 #[cfg(test)]
