@@ -10,10 +10,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState, Text};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::driver::FenceDriver;
+use super::left;
 use super::process::{self, Output};
+use crate::clock;
 
 /// What to do where the program is not there.
 pub(super) const MISSING: &str = "ipmitool is not on PATH: install the package ipmitool";
@@ -37,6 +41,50 @@ pub(super) struct Target {
     pub(super) cipher_suite: u8,
 }
 
+/// The driver of one device.
+#[derive(Debug)]
+pub(super) struct IpmiTool {
+    target: Target,
+}
+
+impl IpmiTool {
+    /// For that device. Nothing is sent.
+    pub(super) fn new(target: Target) -> Self {
+        Self { target }
+    }
+
+    async fn ask(&self, ask: Ask, end: Moment) -> Result<Output, DeviceError> {
+        prepare(&self.target, ask)?.run(left(end)).await
+    }
+
+    /// The moment is looked at right before the program is started.
+    async fn switch(&self, ask: Ask, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        let command = prepare(&self.target, ask)?;
+        if clock::moment() >= begin_before.min(end) {
+            return Err(DeviceError::TooLate);
+        }
+        accepted(&command.run(left(end)).await?, ask)
+    }
+}
+
+impl FenceDriver for IpmiTool {
+    async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
+        power_state(&self.ask(Ask::Power, end).await?)
+    }
+
+    async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
+        guid(&self.ask(Ask::Guid, end).await?)
+    }
+
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        self.switch(Ask::Off, begin_before, end).await
+    }
+
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        self.switch(Ask::On, begin_before, end).await
+    }
+}
+
 /// What to ask it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -44,6 +92,8 @@ pub(super) enum Ask {
     Power,
     /// Chassis Control: power down, at once.
     Off,
+    /// Chassis Control: power up.
+    On,
     /// Get System GUID (`IPMI` 2.0, section 22.14), bytes as they come over the wire.
     Guid,
 }
@@ -91,6 +141,7 @@ pub(super) fn prepare(target: &Target, ask: Ask) -> Result<Prepared, DeviceError
     let words: &[&str] = match ask {
         Ask::Power => &["chassis", "power", "status"],
         Ask::Off => &["chassis", "power", "off"],
+        Ask::On => &["chassis", "power", "on"],
         Ask::Guid => &["raw", "0x06", "0x37"],
     };
     arguments.extend(words.iter().map(|&word| word.to_owned()));
@@ -166,9 +217,14 @@ pub(super) fn power_state(output: &Output) -> Result<PowerState, DeviceError> {
     }
 }
 
-/// Whether it said that it would cut the power.
-pub(super) fn off_accepted(output: &Output) -> Result<(), DeviceError> {
-    if output.stdout.trim_end() == "Chassis Power Control: Down/Off" {
+/// Whether it said that it would do what was asked.
+pub(super) fn accepted(output: &Output, ask: Ask) -> Result<(), DeviceError> {
+    let words = match ask {
+        Ask::Off => "Chassis Power Control: Down/Off",
+        Ask::On => "Chassis Power Control: Up/On",
+        Ask::Power | Ask::Guid => return Ok(()),
+    };
+    if output.stdout.trim_end() == words {
         Ok(())
     } else {
         Err(DeviceError::Unusable(told("an answer that is no acceptance", output)))

@@ -175,6 +175,8 @@ async fn power_is_read_cut_and_read_again() {
     assert_eq!(sim.power().trim(), "0");
     assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::Off));
     assert_eq!(sim.offs(), 1);
+    bmc.send_on(&host, &device, times(ENOUGH)).await.expect("accepted");
+    assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::On));
 }
 
 #[tokio::test]
@@ -382,7 +384,9 @@ async fn only_exact_words_are_a_power_state() {
         let state = ipmitool::power_state(&run(says).await);
         assert!(matches!(state, Err(DeviceError::Unusable(_))), "{says:?}: {state:?}");
     }
-    assert!(ipmitool::off_accepted(&run("Chassis Power Control: Up/On").await).is_err());
+    let up = run("Chassis Power Control: Up/On\\n").await;
+    assert!(ipmitool::accepted(&up, ipmitool::Ask::Off).is_err());
+    assert!(ipmitool::accepted(&up, ipmitool::Ask::On).is_ok());
     assert!(ipmitool::guid(&run(" 01 02 03").await).is_err());
 }
 

@@ -42,6 +42,7 @@ pub use self::console::{Console, Entropy, Step};
 pub use self::error::{Completion, IpmiError, Status};
 pub use self::login::{IpmiTarget, KEY_BYTES_MAX, Login, USERNAME_BYTES_MAX};
 pub use self::suite::CipherSuite;
+use super::driver::FenceDriver;
 use crate::clock;
 
 /// Longest wait for a name's address. It counts against the call's time.
@@ -193,6 +194,24 @@ impl NativeIpmi {
             Err(_) => "no name server answered".to_owned(),
         };
         known.ok_or_else(|| unreachable("the name server", format!("{address}: {why}")))
+    }
+}
+
+impl FenceDriver for NativeIpmi {
+    async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
+        Self::power_state(self, end).await
+    }
+
+    async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
+        Self::guid(self, end).await
+    }
+
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        Self::power_off(self, begin_before, end).await
+    }
+
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        Self::power_on(self, begin_before, end).await
     }
 }
 
