@@ -1,9 +1,10 @@
 //! The handshake: RMCP+ Open Session and RAKP messages 1 to 4 (IPMI 2.0, sections 13.17 to 13.24), without clock or I/O.
 //!
 //! Each question may be sent again, and each copy's answer is as good as another's: the tag, the session id and the
-//! random numbers stay. A BMC that makes a new random number for a repeated RAKP message 1 is followed: the session is
+//! random numbers stay, and the kind of an answer says what it answers. A BMC that makes a new random number for a repeated RAKP message 1 is followed: the session is
 //! made with the latest one that is signed with our password.
 
+use super::command::OPERATOR;
 use super::error::{IpmiError, Status, StatusMeaning};
 use super::login::Login;
 use super::packet::{Kind, Packet, bare, u32_le};
@@ -12,10 +13,7 @@ use super::suite::{CipherSuite, SessionKeys, same};
 
 /// Find the user by name alone, at most as operator (section 13.20): the level that is asked for stands in the lower
 /// half, and anything more is never needed.
-const ROLE: u8 = 0x10 | super::command::OPERATOR;
-
-/// "The highest level that the suites allow" (section 13.17): the level itself is named in RAKP message 1.
-const HIGHEST: u8 = 0x00;
+const ROLE: u8 = 0x10 | OPERATOR;
 
 /// Our word for "your message 2 was not signed right": the BMC then frees the session (section 13.22).
 const INVALID_CHECK_VALUE: u8 = 0x0F;
@@ -89,7 +87,7 @@ impl Handshake {
     pub(super) fn question(&self, login: &Login) -> Option<Vec<u8>> {
         match &self.stage {
             Stage::Opening => {
-                let mut payload = vec![self.tag, HIGHEST, 0, 0];
+                let mut payload = vec![self.tag, OPERATOR, 0, 0];
                 payload.extend(self.console.to_le_bytes());
                 for (kind, algorithm) in (0_u8..).zip(self.suite.algorithms()) {
                     payload.extend([kind, 0, 0, 8, algorithm, 0, 0, 0]);
@@ -97,7 +95,7 @@ impl Handshake {
                 bare(Kind::OpenSession, &payload)
             }
             Stage::Naming { bmc } => {
-                let mut payload = vec![self.tag.wrapping_add(1), 0, 0, 0];
+                let mut payload = vec![self.tag, 0, 0, 0];
                 payload.extend(bmc.to_le_bytes());
                 payload.extend(self.random);
                 payload.extend([ROLE, 0, 0, login.name_len()]);
@@ -125,7 +123,7 @@ impl Handshake {
     }
 
     fn rakp3(&self, bmc: u32, status: u8, code: &[u8]) -> Option<Vec<u8>> {
-        let mut payload = vec![self.tag.wrapping_add(2), status, 0, 0];
+        let mut payload = vec![self.tag, status, 0, 0];
         payload.extend(bmc.to_le_bytes());
         payload.extend_from_slice(code);
         bare(Kind::Rakp3, &payload)
@@ -162,23 +160,23 @@ impl Handshake {
     }
 
     /// What follows tag, status, two reserved bytes and our session id. `Err`: it is not ours, or a refusal.
-    fn body<'a>(&self, step: u8, payload: &'a [u8]) -> Result<&'a [u8], Progress> {
+    fn body<'a>(&self, payload: &'a [u8]) -> Result<&'a [u8], Progress> {
         let &[tag, status, ..] = payload else { return Err(Progress::Nothing) };
         // A refusal may end before our session id, or name none.
         let is_ours = match u32_le(payload, 4) {
             Some(console) => console == self.console || (console == 0 && status != 0),
             None => status != 0,
         };
-        if tag != self.tag.wrapping_add(step) || !is_ours {
+        if tag != self.tag || !is_ours {
             return Err(Progress::Nothing);
         }
         if status == 0 {
             return payload.get(8..).ok_or(Progress::Nothing);
         }
         let status = Status(status);
-        let meaning = match (status.meaning(), step) {
+        let meaning = match (status.meaning(), &self.stage) {
             // It has signed message 2 with our password, so the password is not what is wrong with message 3.
-            (StatusMeaning::Credentials, 2) if status.0 == INVALID_CHECK_VALUE => StatusMeaning::Lost,
+            (StatusMeaning::Credentials, Stage::Proving(_)) if status.0 == INVALID_CHECK_VALUE => StatusMeaning::Lost,
             (meaning, _) => meaning,
         };
         let error = match meaning {
@@ -191,7 +189,7 @@ impl Handshake {
     }
 
     fn opened(&mut self, payload: &[u8]) -> Progress {
-        let body = match self.body(0, payload) {
+        let body = match self.body(payload) {
             Ok(body) => body,
             Err(progress) => return progress,
         };
@@ -210,11 +208,11 @@ impl Handshake {
     }
 
     fn named(&mut self, login: &Login, bmc: u32, payload: &[u8]) -> Progress {
-        let body = match self.body(1, payload) {
+        let body = match self.body(payload) {
             Ok(body) => body,
             Err(progress) => return progress,
         };
-        if body.len() < 2 * RANDOM {
+        if body.len() < 2 * RANDOM + self.suite.hmac_len() {
             return Progress::Nothing;
         }
         match self.proof(login, bmc, body) {
@@ -228,7 +226,7 @@ impl Handshake {
 
     /// A second message 2 counts only if it is signed and not the one we know.
     fn named_again(&mut self, login: &Login, bmc: u32, known: [u8; RANDOM], payload: &[u8]) -> Progress {
-        let Ok(body) = self.body(1, payload) else { return Progress::Nothing };
+        let Ok(body) = self.body(payload) else { return Progress::Nothing };
         match self.proof(login, bmc, body) {
             Some(proof) if proof.bmc_random != known => {
                 self.stage = Stage::Proving(Box::new(proof));
@@ -257,7 +255,7 @@ impl Handshake {
     }
 
     fn proven(&mut self, payload: &[u8]) -> Progress {
-        let body = match self.body(2, payload) {
+        let body = match self.body(payload) {
             Ok(body) => body,
             Err(progress) => return progress,
         };
