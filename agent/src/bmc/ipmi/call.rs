@@ -14,18 +14,19 @@ use super::error::IpmiError;
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_DOUBLINGS: u32 = 2;
 
+/// Slowest answer that patience takes its measure from. Callers wait for less.
+pub(super) const SLOWEST_MAX: Duration = Duration::from_secs(10);
+
 /// Least patience with a session of an earlier call: the BMC may have dropped it, as some do when their host loses power,
 /// and then it stays silent. A new session costs four round trips.
 const KEPT_PATIENCE: Duration = Duration::from_millis(800);
 
-/// A question is sent again after twice the slowest answer of late, within these bounds, and then ever more slowly.
-const RESEND_MIN: Duration = Duration::from_millis(300);
-const RESEND_MAX: Duration = Duration::from_secs(1);
+/// The same for a power order, whose permit lasts half a second: a new session and a copy must find room in it.
+const KEPT_ORDER_PATIENCE: Duration = Duration::from_millis(150);
 
-/// The same for a power order. BMCs take their time with these, and each copy may be carried out: no harm with "off" and
-/// "off", but no use either.
-const RESEND_ORDER_MIN: Duration = Duration::from_secs(1);
-const RESEND_ORDER_MAX: Duration = Duration::from_secs(2);
+/// A question is sent again after twice the slowest answer of late, within these bounds, and then ever more slowly.
+const RESEND_MIN: Duration = Duration::from_millis(250);
+const RESEND_MAX: Duration = Duration::from_secs(1);
 
 /// Pause after "busy", doubled each time up to the second value.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -70,6 +71,17 @@ pub struct Times {
     pub end: Moment,
 }
 
+/// What a session is to the question that is asked in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionAge {
+    /// Not open yet, or heard in just now.
+    Fresh,
+    /// Of an earlier call: it may be gone.
+    Kept,
+    /// The same, and the question is a power order.
+    KeptForOrder,
+}
+
 /// A call under way.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -107,10 +119,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// `slowest`: the slowest answer of late.
     pub(super) fn new(now: Moment, command: Option<(Command, u8)>, slowest: Duration, patience: Duration) -> Self {
-        let interval = match command {
-            Some((Command::Control(_), _)) => (slowest * 4).clamp(RESEND_ORDER_MIN, RESEND_ORDER_MAX),
-            Some(_) | None => (slowest * 2).clamp(RESEND_MIN, RESEND_MAX),
-        };
+        let interval = (slowest * 2).clamp(RESEND_MIN, RESEND_MAX);
         Self { command, asked: now, resend_at: now + interval, give_up_at: now + patience, interval }
     }
 
@@ -120,9 +129,15 @@ impl Waiting {
         self.resend_at = now + self.interval;
     }
 
-    /// It must not be sent again; its answer is waited for to the end of the call.
-    pub(super) fn only_wait(&mut self, end: Moment) {
-        (self.resend_at, self.give_up_at) = (end, end);
+    /// It must not be sent again: its answer is all that is waited for.
+    pub(super) fn only_wait(&mut self) {
+        self.give_up_at = self.asked + PATIENCE;
+        self.resend_at = self.give_up_at;
+    }
+
+    /// Whether it is a power order.
+    pub(super) fn is_order(&self) -> bool {
+        matches!(self.command, Some((Command::Control(_), _)))
     }
 }
 
@@ -149,11 +164,18 @@ impl Call {
         !matches!(command, Command::Control(_)) || now < self.times.begin_before
     }
 
-    /// How long the next answer is waited for. `kept`: in a session of an earlier call, with this slowest answer.
-    pub(super) fn patience(&self, kept: Option<Duration>) -> Duration {
-        match kept {
-            Some(slowest) => (slowest * 4).clamp(KEPT_PATIENCE, PATIENCE),
-            None => PATIENCE * 2_u32.pow(self.restarts.min(PATIENCE_DOUBLINGS)),
+    /// Whether it is a power order that can no longer be sent, and nothing is on its way that would tell how it went.
+    pub(super) fn is_too_late(&self, now: Moment) -> bool {
+        let is_answer_due = self.verify || self.waiting.as_ref().is_some_and(Waiting::is_order);
+        matches!(self.ask, Ask::Order(_)) && now >= self.times.begin_before && !is_answer_due
+    }
+
+    /// How long the next answer is waited for, with this slowest answer of late.
+    pub(super) fn patience(&self, in_session: SessionAge, slowest: Duration) -> Duration {
+        match in_session {
+            SessionAge::Fresh => (slowest * 2).max(PATIENCE * 2_u32.pow(self.restarts.min(PATIENCE_DOUBLINGS))),
+            SessionAge::Kept => (slowest * 4).max(KEPT_PATIENCE),
+            SessionAge::KeptForOrder => (slowest * 4).max(KEPT_ORDER_PATIENCE),
         }
     }
 
@@ -170,12 +192,12 @@ impl Call {
     }
 
     /// When something is to be done at the latest.
-    pub(super) fn next(&self) -> Moment {
+    pub(super) fn next(&self, now: Moment) -> Moment {
         let limits = [
             Some(self.times.end),
             self.pause,
             self.waiting.as_ref().map(|waiting| waiting.resend_at.min(waiting.give_up_at)),
-            matches!(self.ask, Ask::Order(_)).then_some(self.times.begin_before).filter(|_| self.ordered == 0),
+            matches!(self.ask, Ask::Order(_)).then_some(self.times.begin_before).filter(|begin_before| now < *begin_before),
         ];
         limits.into_iter().flatten().min().unwrap_or(self.times.end)
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
 
-use super::call::{Answer, Ask, Call, PATIENCE, Times, Waiting};
+use super::call::{Answer, Ask, Call, SessionAge, Times, Waiting};
 use super::command::Command;
 use super::error::IpmiError;
 use super::login::Login;
@@ -25,8 +25,13 @@ use super::suite::BLOCK;
 /// A session unused for longer is opened anew instead: BMCs end it after 60 s ± 3 s (IPMI 2.0, section 6.12.15).
 const IDLE_MAX: Duration = Duration::from_secs(45);
 
-/// A session heard in so lately is taken as alive: a power order in it is given a whole [`PATIENCE`].
-const WARM: Duration = Duration::from_secs(10);
+/// A handshake not heard of for longer is begun anew by the next call. It outlives a call: a BMC that is too slow for one
+/// gets on in the next.
+const OPENING_MAX: Duration = Duration::from_secs(10);
+
+/// A session heard in so lately is taken as alive: a power order in it is given a whole [`PATIENCE`](super::call), and
+/// opening it ahead once more is nothing.
+const WARM: Duration = Duration::from_secs(3);
 
 /// Fills with random bytes that nobody can guess; false where it cannot.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
@@ -108,7 +113,7 @@ impl Console {
         let unheard = now.since(self.last_heard);
         let is_stale = match self.state {
             State::Closed => false,
-            State::Opening(_) => unheard > PATIENCE,
+            State::Opening(_) => unheard > OPENING_MAX,
             State::Open(_) => unheard > IDLE_MAX,
         };
         if is_stale {
@@ -140,7 +145,7 @@ impl Console {
                     self.call = None;
                     Step::Done(result)
                 }
-                None => Step::Wait(call.next()),
+                None => Step::Wait(call.next(now)),
             },
         }
     }
@@ -179,8 +184,7 @@ impl Console {
 
     fn turn(&mut self, now: Moment) {
         let Some(call) = self.call.as_mut().filter(|call| call.result.is_none()) else { return };
-        let is_unsent_order = matches!(call.ask, Ask::Order(_)) && call.ordered == 0;
-        if now >= call.times.end || (is_unsent_order && now >= call.times.begin_before) {
+        if now >= call.times.end || call.is_too_late(now) {
             return self.overdue();
         }
         if call.is_resting(now) {
@@ -239,10 +243,15 @@ impl Console {
     /// Sends a question for the first time and waits for its answer.
     fn wait(&mut self, now: Moment, command: Option<(Command, u8)>) {
         let Some(call) = &mut self.call else { return };
-        let is_warm_order =
-            matches!(command, Some((Command::Control(_), _))) && now.since(self.last_heard) <= WARM;
-        let is_kept = command.is_some() && !call.is_fresh && !is_warm_order;
-        let patience = call.patience(is_kept.then_some(self.slowest));
+        let is_warm = now.since(self.last_heard) <= WARM;
+        let age = match command {
+            None => SessionAge::Fresh,
+            Some(_) if call.is_fresh => SessionAge::Fresh,
+            Some((Command::Control(_), _)) if is_warm => SessionAge::Fresh,
+            Some((Command::Control(_), _)) => SessionAge::KeptForOrder,
+            Some(_) => SessionAge::Kept,
+        };
+        let patience = call.patience(age, self.slowest);
         call.waiting = Some(Waiting::new(now, command, self.slowest, patience));
         self.send();
     }
@@ -271,9 +280,8 @@ impl Console {
     fn resend(&mut self, now: Moment) {
         let Some(call) = &mut self.call else { return };
         let Some(waiting) = &mut call.waiting else { return };
-        let is_order = matches!(waiting.command, Some((Command::Control(_), _)));
-        if is_order && now >= call.times.begin_before {
-            waiting.only_wait(call.times.end);
+        if waiting.is_order() && now >= call.times.begin_before {
+            waiting.only_wait();
         } else {
             waiting.resent(now);
             self.send();
@@ -284,10 +292,13 @@ impl Console {
     fn give_up(&mut self, now: Moment) {
         let Some(call) = &mut self.call else { return };
         let Some(waiting) = &mut call.waiting else { return };
-        let is_order = matches!(waiting.command, Some((Command::Control(_), _)));
-        if is_order && now >= call.times.begin_before {
-            // It cannot be ordered again, so all that is left is its late answer.
-            return waiting.only_wait(call.times.end);
+        if waiting.is_order() && now >= call.times.begin_before {
+            // It cannot be ordered again, so all that is left is its late answer; and the lane is needed for readings.
+            waiting.only_wait();
+            if now >= waiting.give_up_at {
+                self.overdue();
+            }
+            return;
         }
         // What a dead session of an earlier call says nothing of is this BMC's pace.
         call.restarts += u32::from(waiting.command.is_none() || call.is_fresh);

@@ -2,7 +2,7 @@
 
 use rekindle_coordinator::time::Moment;
 
-use super::super::call::{Answer, Ask, PATIENCE};
+use super::super::call::{Answer, Ask, SLOWEST_MAX};
 use super::super::command::{self, Command, OPERATOR, Reply};
 use super::super::error::{IpmiError, Meaning, StatusMeaning};
 use super::super::rakp::Progress;
@@ -22,7 +22,8 @@ impl Console {
             Progress::Refused(StatusMeaning::Full | StatusMeaning::Lost, error) => {
                 call.busy = Some(error);
                 call.rest(now);
-                self.state = State::Closed;
+                // Message 4 may have been lost on its way, and the session be open there.
+                self.let_go();
             }
             Progress::Refused(StatusMeaning::Suite, error) => {
                 self.state = State::Closed;
@@ -102,7 +103,7 @@ impl Console {
         let Some(call) = &mut self.call else { return };
         call.heard = true;
         if let Some(waiting) = &call.waiting {
-            self.slowest = now.since(waiting.asked).max(self.slowest / 2).min(PATIENCE);
+            self.slowest = now.since(waiting.asked).max(self.slowest / 2).min(SLOWEST_MAX);
         }
     }
 
@@ -120,10 +121,7 @@ impl Console {
         } else {
             call.overdue(asked, self.trouble.take())
         };
-        // An answer that comes after this must find nothing that it could be the answer to.
-        if call.waiting.is_some() {
-            self.let_go();
-        }
+        // What is open or opening stays: an answer that comes later has the number of a question nobody waits for.
         self.finish(Err(error));
     }
 }
