@@ -1,10 +1,7 @@
 //! The whole driver, with its socket and its clock.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +9,13 @@ use rekindle_agent::bmc::ipmi::{CipherSuite, IpmiTarget, NativeIpmi};
 use rekindle_agent::clock::moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
 use rekindle_tests::fake::bmc::{Behaviour, Bmc, BmcRecordKind, BmcSettings, GuidByteOrder, Power, PowerHook};
-use tempfile::TempDir;
+use rekindle_tests::fake::ipmi_sim::IpmiSim;
 use uuid::Uuid;
 
-const USER: &str = "admin";
-const PASSWORD: &str = "Bmc-Pa55w0rd";
+const USER: &str = IpmiSim::USER;
+const PASSWORD: &str = IpmiSim::PASSWORD;
 const KG: &str = "a-key-of-the-BMC";
-const GUID: [u8; 16] = *b"\xa1\x23\x45\x67\x89\xab\xcd\xef\xa1\x23\x45\x67\x89\xab\xcd\xef";
+const GUID: [u8; 16] = IpmiSim::GUID;
 /// A deadline no honest run comes near; it only ends a run that hangs.
 const ENOUGH: Duration = Duration::from_secs(30);
 /// `ipmi_sim` answers within milliseconds, once it listens.
@@ -37,133 +34,53 @@ fn target(address: SocketAddr, dir: &Path, suites: &[CipherSuite]) -> IpmiTarget
 
 fn written(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
-    let mut file = std::fs::File::create(&path).expect("created");
-    file.set_permissions(PermissionsExt::from_mode(0o700)).expect("mode");
-    file.write_all(text.as_bytes()).expect("written");
+    std::fs::write(&path, text).expect("written");
     path
 }
 
-/// OpenIPMI's simulator (package openipmi): cipher suite 3 only. Its machine's power is the file `power`.
-struct Sim {
-    child: Child,
-    dir: TempDir,
-    address: SocketAddr,
-}
-
-impl Sim {
-    fn start(address: Ipv4Addr, kg: Option<&str>) -> Self {
-        let dir = tempfile::tempdir().expect("dir");
-        let port = UdpSocket::bind((address, 0)).expect("socket").local_addr().expect("address").port();
-        written(dir.path(), "power", "1");
-        let control = written(dir.path(), "control", &CONTROL.replace("DIR", dir.path().to_str().expect("UTF-8")));
-        let lan = LAN
-            .replace("ADDRESS", &format!("{address} {port}"))
-            .replace("CONTROL", control.to_str().expect("UTF-8"))
-            .replace("PASSWORD", PASSWORD)
-            .replace("KG", &kg.map(|kg| format!("bmc_key \"{kg}\"")).unwrap_or_default());
-        written(dir.path(), "lan.conf", &lan);
-        written(dir.path(), "emu", EMU);
-        std::fs::create_dir(dir.path().join("state")).expect("state");
-        let child = Command::new("ipmi_sim")
-            .current_dir(dir.path())
-            .args(["-n", "-c", "lan.conf", "-f", "emu", "-s", "state"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ipmi_sim: install the package openipmi");
-        Self { child, dir, address: SocketAddr::from((address, port)) }
-    }
-
-    fn target(&self) -> IpmiTarget {
-        target(self.address, self.dir.path(), &[CipherSuite::Sha1])
-    }
-
-    fn power(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("power")).expect("power").trim().to_owned()
-    }
-
-    /// Waits until it answers.
-    async fn ready(self) -> Self {
-        let began = moment();
-        loop {
-            let driver = NativeIpmi::new(IpmiTarget { kg_file: self.kg(), ..self.target() });
-            match driver.open_ahead(moment() + SOON).await {
-                Ok(()) => return self,
-                Err(error) => assert!(moment().since(began) < ENOUGH, "ipmi_sim does not answer: {error}"),
-            }
-        }
-    }
-
-    fn kg(&self) -> Option<PathBuf> {
-        let lan = std::fs::read_to_string(self.dir.path().join("lan.conf")).expect("lan.conf");
-        lan.contains("bmc_key").then(|| written(self.dir.path(), "kg", KG))
+fn sim_target(sim: &IpmiSim) -> IpmiTarget {
+    IpmiTarget {
+        password_file: sim.password_file(),
+        kg_file: sim.kg_file(),
+        ..target(sim.address(), sim.dir(), &[CipherSuite::Sha1])
     }
 }
 
-impl Drop for Sim {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A simulator that answers.
+async fn sim(last: u8, kg: Option<&str>) -> IpmiSim {
+    let sim = IpmiSim::start(Ipv4Addr::new(127, 0, 77, last), kg).expect("starts");
+    let began = moment();
+    while let Err(error) = NativeIpmi::new(sim_target(&sim)).open_ahead(moment() + SOON).await {
+        assert!(moment().since(began) < ENOUGH, "ipmi_sim does not answer: {error}");
     }
+    sim
 }
-
-const LAN: &str = r#"name "bmc"
-set_working_mc 0x20
-  startlan 1
-    addr ADDRESS
-    priv_limit admin
-    allowed_auths_callback none md2 md5 straight
-    allowed_auths_user none md2 md5 straight
-    allowed_auths_operator none md2 md5 straight
-    allowed_auths_admin none md2 md5 straight
-    guid a123456789abcdefa123456789abcdef
-    KG
-  endlan
-  chassis_control "CONTROL"
-  user 1 true  ""      "test" user     10       none md2 md5 straight
-  user 2 true  "admin" "PASSWORD"   admin    10       none md2 md5 straight
-"#;
-
-const EMU: &str = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
-
-/// The simulator calls it with an MC address, a verb, and names (and values).
-const CONTROL: &str = r#"#!/bin/sh
-case "$1" in get|set|check) ;; *) shift ;; esac
-verb=$1; shift
-if [ "$verb" = get ]; then
-  for name; do [ "$name" = power ] && echo "power:$(cat DIR/power)" || echo "$name:0"; done
-elif [ "$verb" = set ]; then
-  while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" > DIR/power; shift 2 || break; done
-fi
-exit 0
-"#;
 
 #[tokio::test]
 async fn openipmis_bmc_is_read_switched_off_and_on() {
-    for (kg, address) in [(None, Ipv4Addr::new(127, 0, 77, 3)), (Some(KG), Ipv4Addr::new(127, 0, 77, 4))] {
-        let sim = Sim::start(address, kg).ready().await;
-        let driver = NativeIpmi::new(IpmiTarget { kg_file: sim.kg(), ..sim.target() });
+    for (last, kg) in [(3, None), (4, Some(KG))] {
+        let sim = sim(last, kg).await;
+        let driver = NativeIpmi::new(sim_target(&sim));
         let end = moment() + ENOUGH;
         assert_eq!(driver.guid(end).await, Ok(DeviceGuid(GUID)));
         assert_eq!(driver.power_state(end).await, Ok(PowerState::On));
         let id = driver.device_id(end).await.expect("told");
         assert_eq!((id.ipmi, id.manufacturer), ((2, 0), 0x1291));
         assert_eq!(driver.power_off(moment(), end).await, Err(DeviceError::TooLate));
-        assert_eq!(sim.power(), "1");
+        assert!(sim.is_on());
         driver.power_off(end, end).await.expect("accepted");
-        assert_eq!((sim.power().as_str(), driver.power_state(end).await), ("0", Ok(PowerState::Off)));
+        assert_eq!((sim.is_on(), driver.power_state(end).await), (false, Ok(PowerState::Off)));
         driver.power_off(end, end).await.expect("off is off");
         driver.power_on(end, end).await.expect("accepted");
-        assert_eq!((sim.power().as_str(), driver.power_state(end).await), ("1", Ok(PowerState::On)));
+        assert_eq!((sim.is_on(), driver.power_state(end).await), (true, Ok(PowerState::On)));
     }
 }
 
 #[tokio::test]
 async fn openipmis_bmc_refuses_what_it_should_and_by_name() {
-    let sim = Sim::start(Ipv4Addr::new(127, 0, 77, 5), Some(KG)).ready().await;
-    let good = IpmiTarget { kg_file: sim.kg(), ..sim.target() };
-    let dir = sim.dir.path();
+    let sim = sim(5, Some(KG)).await;
+    let good = sim_target(&sim);
+    let dir = sim.dir();
     for (target, says) in [
         (IpmiTarget { password_file: written(dir, "other", "another"), ..good.clone() }, "password is not"),
         (IpmiTarget { username: "nobody".to_owned(), ..good.clone() }, "RAKP message 1"),
@@ -181,21 +98,13 @@ async fn openipmis_bmc_refuses_what_it_should_and_by_name() {
 /// The simulator is killed and started again: the session is gone with it.
 #[tokio::test]
 async fn a_session_that_the_bmc_forgot_is_opened_anew() {
-    let mut sim = Sim::start(Ipv4Addr::new(127, 0, 77, 6), None).ready().await;
-    let driver = NativeIpmi::new(sim.target());
+    let mut sim = sim(6, None).await;
+    let driver = NativeIpmi::new(sim_target(&sim));
     assert_eq!(driver.power_state(moment() + ENOUGH).await, Ok(PowerState::On));
-    sim.child.kill().expect("killed");
-    sim.child.wait().expect("reaped");
+    sim.kill().expect("killed");
     let error = driver.power_state(moment() + SOON / 2).await.expect_err("nobody there");
     assert!(matches!(error, DeviceError::Silent(_)), "{error}");
-    sim.child = Command::new("ipmi_sim")
-        .current_dir(sim.dir.path())
-        .args(["-n", "-c", "lan.conf", "-f", "emu", "-s", "state"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started again");
+    sim.restart().expect("started again");
     assert_eq!(driver.power_state(moment() + ENOUGH).await, Ok(PowerState::On));
 }
 

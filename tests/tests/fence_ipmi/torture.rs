@@ -57,7 +57,9 @@ fn a_session_is_four_round_trips_and_a_reading_one_more() {
     assert_eq!((world.bmc.packets(), world.bmc.sessions(), world.bmc.orders().len()), (4, 1, 0));
     assert_eq!(world.power(), Ok(Answer::Power(PowerState::On)));
     assert_eq!(world.call(Ask::Guid, Duration::ZERO, DEVICE_TIMEOUT), Ok(Answer::Guid(GUID)));
-    assert!(matches!(world.call(Ask::DeviceId, Duration::ZERO, DEVICE_TIMEOUT), Ok(Answer::DeviceId(id)) if id.ipmi == (2, 0)));
+    assert!(
+        matches!(world.call(Ask::DeviceId, Duration::ZERO, DEVICE_TIMEOUT), Ok(Answer::DeviceId(id)) if id.ipmi == (2, 0))
+    );
     assert_eq!(world.order(PowerState::Off), Ok(Answer::Accepted));
     assert_eq!(world.bmc.packets(), 8);
     assert_eq!(world.call(Ask::Open, Duration::ZERO, DEVICE_TIMEOUT), Ok(Answer::Opened));
@@ -106,7 +108,8 @@ fn slow() {
         assert!((1..=4).contains(&orders), "{millis} ms: ordered {orders} times");
     }
     // Nine tenths of a call for each answer: a handshake is carried from call to call.
-    let mut world = World::new(1, Net::default(), Faults { answers_after: Duration::from_millis(4_500), ..Faults::default() });
+    let mut world =
+        World::new(1, Net::default(), Faults { answers_after: Duration::from_millis(4_500), ..Faults::default() });
     let opened = (0..12).position(|_| {
         let power = world.power();
         world.sleep(Duration::from_secs(1));
@@ -341,7 +344,10 @@ fn silence_ends_at_the_end_of_the_call() {
     let mut world = World::new(1, Net { loss: 1.0, ..Net::default() }, Faults::default());
     let began = world.now;
     let error = world.power().expect_err("no answer");
-    assert_eq!((error.clone(), world.now - began), (IpmiError::Silent { asked: "RMCP+ Open Session Request", ordered: false }, DEVICE_TIMEOUT));
+    assert_eq!(
+        (error.clone(), world.now - began),
+        (IpmiError::Silent { asked: "RMCP+ Open Session Request", ordered: false }, DEVICE_TIMEOUT)
+    );
     assert!(matches!(DeviceError::from(error), DeviceError::Silent(_)));
     assert!(matches!(world.order(PowerState::Off), Err(IpmiError::Silent { ordered: false, .. })));
     assert_eq!(fence(&mut world), Outcome::Unknown);

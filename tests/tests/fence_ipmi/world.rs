@@ -157,7 +157,9 @@ impl World {
                 self.log.push(format!("{:?} read: {reading:?}", self.now - BOOTED));
                 match (reading, first) {
                     (Some(PowerState::On), _) => (outcome, first) = (Outcome::StillOn, None),
-                    (Some(PowerState::Off), Some(first)) if accepted => return Outcome::ConfirmedOff([first, self.now]),
+                    (Some(PowerState::Off), Some(first)) if accepted => {
+                        return Outcome::ConfirmedOff([first, self.now]);
+                    }
                     (Some(PowerState::Off), _) => (outcome, first) = (Outcome::Unknown, Some(self.now)),
                     (None, _) => (outcome, first) = (Outcome::Unknown, None),
                 }

@@ -197,7 +197,9 @@ impl Call {
             Some(self.times.end),
             self.pause,
             self.waiting.as_ref().map(|waiting| waiting.resend_at.min(waiting.give_up_at)),
-            matches!(self.ask, Ask::Order(_)).then_some(self.times.begin_before).filter(|begin_before| now < *begin_before),
+            matches!(self.ask, Ask::Order(_))
+                .then_some(self.times.begin_before)
+                .filter(|begin_before| now < *begin_before),
         ];
         limits.into_iter().flatten().min().unwrap_or(self.times.end)
     }

@@ -50,12 +50,7 @@ impl Login {
     ///
     /// # Errors
     /// What IPMI does not allow, without saying a secret.
-    pub fn new(
-        name: &str,
-        password: Vec<u8>,
-        kg: Option<Vec<u8>>,
-        suites: &[CipherSuite],
-    ) -> Result<Self, IpmiError> {
+    pub fn new(name: &str, password: Vec<u8>, kg: Option<Vec<u8>>, suites: &[CipherSuite]) -> Result<Self, IpmiError> {
         let unusable = |what: &str| Err(IpmiError::Unusable(what.to_owned()));
         let name_len = u8::try_from(name.len()).ok().filter(|_| (1..=USERNAME_BYTES_MAX).contains(&name.len()));
         let Some(name_len) = name_len else { return unusable("the user name must have 1 to 16 bytes (IPMI 2.0)") };
@@ -85,7 +80,10 @@ impl Login {
         let password = read(&target.password_file)?;
         let kg = match &target.kg_file {
             Some(path) => Some(binary(read(path)?).ok_or_else(|| {
-                IpmiError::Unusable(format!("{}: after 0x an even number of hexadecimal digits must follow", path.display()))
+                IpmiError::Unusable(format!(
+                    "{}: after 0x an even number of hexadecimal digits must follow",
+                    path.display()
+                ))
             })?),
             None => None,
         };

@@ -243,10 +243,9 @@ impl Handshake {
         let code = body.get(2 * RANDOM..2 * RANDOM + self.suite.hmac_len())?;
         let named = [ROLE, login.name_len()];
         let (console_id, bmc_id) = (self.console.to_le_bytes(), bmc.to_le_bytes());
-        let wanted = self.suite.hmac(
-            login.user_key(),
-            &[&console_id, &bmc_id, &self.random, &bmc_random, &guid, &named, login.name()],
-        );
+        let wanted = self
+            .suite
+            .hmac(login.user_key(), &[&console_id, &bmc_id, &self.random, &bmc_random, &guid, &named, login.name()]);
         if !same(&wanted, code) {
             return None;
         }

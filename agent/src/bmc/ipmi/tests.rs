@@ -248,10 +248,14 @@ fn no_bytes_make_it_panic_or_open() {
         assert!(!is_open || pairs.iter().any(|pair| means(&bytes, &pair.answer)), "round {round}");
         if round % 50 == 0 {
             let mut session = opened(*suite, pairs);
-            assert!(parse(&bytes).and_then(|packet| session.receive(&packet)).is_none_or(|reply| reply.data.len() < 256));
+            assert!(
+                parse(&bytes).and_then(|packet| session.receive(&packet)).is_none_or(|reply| reply.data.len() < 256)
+            );
         }
         let _ = Reply::parse(&bytes);
-        for read in [command::power_state(&bytes).is_ok(), command::guid(&bytes).is_ok(), command::device_id(&bytes).is_ok()] {
+        for read in
+            [command::power_state(&bytes).is_ok(), command::guid(&bytes).is_ok(), command::device_id(&bytes).is_ok()]
+        {
             assert!(!read || bytes.len() >= 3);
         }
     }

@@ -166,12 +166,8 @@ impl Model {
         if self.faults.other_password {
             password.insert(0, b'!');
         }
-        let user = User {
-            name: self.username.as_bytes(),
-            key: &password,
-            kg: self.faults.kg.as_deref(),
-            guid: &self.guid,
-        };
+        let user =
+            User { name: self.username.as_bytes(), key: &password, kg: self.faults.kg.as_deref(), guid: &self.guid };
         let (now, request) = (self.began + now, packet.payload);
         let (kind, payload) = match packet.kind {
             PayloadType::OpenSession => {
@@ -215,7 +211,8 @@ impl Model {
         let mut closes = None;
         let (code, data) = match command::within(&command, level, &self.guid) {
             Effect::Reply(answer) => answer,
-            Effect::Raise(wanted) => match self.faults.raise_code.map_or(command::raise(wanted, level, level_max), Err) {
+            Effect::Raise(wanted) => match self.faults.raise_code.map_or(command::raise(wanted, level, level_max), Err)
+            {
                 Ok(level) => {
                     session.privilege = level;
                     (command::OK, vec![level])
