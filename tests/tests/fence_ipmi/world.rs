@@ -32,7 +32,7 @@ pub struct Net {
     pub twice: f64,
     /// How much later than others a datagram can be: more than the time between two, and they are reordered.
     pub late: Duration,
-    /// The part beside which a damaged copy, rubbish, or a datagram of 1400 bytes arrives, before it.
+    /// The part before which rubbish arrives: some bytes, 1400 of them, or a damaged copy.
     pub garbage: f64,
 }
 
@@ -183,19 +183,8 @@ impl World {
 
     fn transmit(&mut self, to_bmc: bool, datagram: Vec<u8>) {
         if self.random.random_bool(self.net.garbage) {
-            let mut noise = match self.random.random_range(0..3) {
-                0 => vec![0; 1400],
-                1 => vec![0; self.random.random_range(0..100)],
-                _ => datagram.clone(),
-            };
-            if noise == datagram {
-                let at = self.random.random_range(0..noise.len());
-                noise[at] ^= self.random.random_range(1..=255_u8);
-            } else {
-                self.random.fill_bytes(&mut noise);
-            }
-            let at = self.now;
-            self.flights.push(Flight { at, to_bmc, datagram: noise });
+            let (at, datagram) = (self.now, self.noise(&datagram));
+            self.flights.push(Flight { at, to_bmc, datagram });
         }
         let copies = 1 + usize::from(self.random.random_bool(self.net.twice));
         for _ in 0..copies {
@@ -205,6 +194,27 @@ impl World {
                 self.flights.push(Flight { at, to_bmc, datagram: datagram.clone() });
             }
         }
+    }
+
+    /// Rubbish, long or short, or a damaged copy. One of the handshake is cut only: a changed one may be a refusal, as these
+    /// are not signed (a network that makes such ends a call with an error; that is the fuzz tests' matter).
+    fn noise(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut noise = match self.random.random_range(0..3) {
+            0 => vec![0; 1400],
+            1 => vec![0; self.random.random_range(0..100)],
+            _ => {
+                let mut copy = datagram.to_vec();
+                let at = self.random.random_range(0..copy.len());
+                if copy[6..10] == [0; 4] {
+                    copy.truncate(at)
+                } else {
+                    copy[at] ^= self.random.random_range(1..=255_u8)
+                }
+                return copy;
+            }
+        };
+        self.random.fill_bytes(&mut noise);
+        noise
     }
 
     /// Delivers the next datagram that arrives by then, to whom it is for.

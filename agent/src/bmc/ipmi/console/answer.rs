@@ -87,13 +87,12 @@ impl Console {
     }
 
     fn raised(&mut self, level: Result<u8, IpmiError>) {
-        match (level, &mut self.state) {
-            (Ok(OPERATOR), State::Open(session)) => session.raised = true,
-            (level, _) => {
-                self.let_go();
-                self.finish(level.and_then(|level| Err(IpmiError::Level { level })));
-            }
+        if let (Ok(OPERATOR), State::Open(session)) = (&level, &mut self.state) {
+            session.raised = true;
+            return;
         }
+        self.let_go();
+        self.finish(level.and_then(|level| Err(IpmiError::Level { level })));
     }
 
     /// The BMC has answered what was asked.
