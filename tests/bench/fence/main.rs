@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use rekindle_agent::bmc::ipmi::{CipherSuite, IpmiTarget, NativeIpmi};
+use rekindle_agent::bmc::ipmi::NativeIpmi;
+use rekindle_agent::bmc::{Endpoint, IpmiSettings, Privilege, SecretSource};
 use rekindle_agent::clock::moment;
 use rekindle_proto::fact::PowerState;
+use rekindle_proto::id::HostName;
 use rekindle_tests::fake::ipmi_sim::IpmiSim;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -165,14 +167,15 @@ async fn round(contender: Contender, sims: &[IpmiSim]) -> anyhow::Result<Vec<Fen
 }
 
 fn native(sim: &IpmiSim) -> NativeIpmi {
-    NativeIpmi::new(IpmiTarget {
-        address: sim.address().ip().to_string(),
-        port: sim.address().port(),
+    let settings = IpmiSettings {
+        endpoint: Endpoint::parse(&sim.address().to_string(), 623).expect("an address"),
         username: IpmiSim::USER.to_owned(),
-        password_file: sim.password_file(),
-        kg_file: None,
-        suites: vec![CipherSuite::Sha1],
-    })
+        password: SecretSource::File(sim.password_file()),
+        k_g: None,
+        cipher_suites: vec![3],
+        privilege: Privilege::Operator,
+    };
+    NativeIpmi::new(&settings, &HostName::new("cmp-1").expect("a name"))
 }
 
 async fn by_driver(driver: &NativeIpmi, began: Instant) -> anyhow::Result<Fenced> {

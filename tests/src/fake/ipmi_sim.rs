@@ -36,6 +36,7 @@ impl IpmiSim {
         let port = UdpSocket::bind((address, 0))?.local_addr()?.port();
         let path = dir.path();
         let control = write(path, "control", &CONTROL.replace("DIR", &path.display().to_string()))?;
+        std::fs::set_permissions(&control, PermissionsExt::from_mode(0o700))?;
         write(path, "power", "1")?;
         write(path, "password", Self::PASSWORD)?;
         let kg_file = kg.map(|kg| write(path, "kg", kg)).transpose()?;
@@ -130,7 +131,7 @@ fn run(dir: &Path) -> io::Result<Child> {
 fn write(dir: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     let path = dir.join(name);
     let mut file = std::fs::File::create(&path)?;
-    file.set_permissions(PermissionsExt::from_mode(0o700))?;
+    file.set_permissions(PermissionsExt::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;
     Ok(path)
 }

@@ -1,13 +1,16 @@
 //! The whole driver, with its socket and its clock.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekindle_agent::bmc::ipmi::{CipherSuite, IpmiTarget, NativeIpmi};
+use rekindle_agent::bmc::ipmi::NativeIpmi;
+use rekindle_agent::bmc::{Endpoint, IpmiSettings, Privilege, SecretSource};
 use rekindle_agent::clock::moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::id::HostName;
 use rekindle_tests::fake::bmc::{Behaviour, Bmc, BmcRecordKind, BmcSettings, GuidByteOrder, Power, PowerHook};
 use rekindle_tests::fake::ipmi_sim::IpmiSim;
 use uuid::Uuid;
@@ -21,28 +24,33 @@ const ENOUGH: Duration = Duration::from_secs(30);
 /// `ipmi_sim` answers within milliseconds, once it listens.
 const SOON: Duration = Duration::from_secs(2);
 
-fn target(address: SocketAddr, dir: &Path, suites: &[CipherSuite]) -> IpmiTarget {
-    IpmiTarget {
-        address: address.ip().to_string(),
-        port: address.port(),
+fn settings(address: SocketAddr, dir: &Path, suite: u8) -> IpmiSettings {
+    IpmiSettings {
+        endpoint: Endpoint::parse(&address.to_string(), 623).expect("legal"),
         username: USER.to_owned(),
-        password_file: written(dir, "password", PASSWORD),
-        kg_file: None,
-        suites: suites.to_vec(),
+        password: written(dir, "password", PASSWORD),
+        k_g: None,
+        cipher_suites: vec![suite],
+        privilege: Privilege::Operator,
     }
 }
 
-fn written(dir: &Path, name: &str, text: &str) -> PathBuf {
+fn written(dir: &Path, name: &str, text: &str) -> SecretSource {
     let path = dir.join(name);
     std::fs::write(&path, text).expect("written");
-    path
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("mode");
+    SecretSource::File(path)
 }
 
-fn sim_target(sim: &IpmiSim) -> IpmiTarget {
-    IpmiTarget {
-        password_file: sim.password_file(),
-        kg_file: sim.kg_file(),
-        ..target(sim.address(), sim.dir(), &[CipherSuite::Sha1])
+fn driver(settings: &IpmiSettings) -> NativeIpmi {
+    NativeIpmi::new(settings, &HostName::new("cmp-1").expect("legal"))
+}
+
+fn sim_settings(sim: &IpmiSim) -> IpmiSettings {
+    IpmiSettings {
+        password: SecretSource::File(sim.password_file()),
+        k_g: sim.kg_file().map(SecretSource::File),
+        ..settings(sim.address(), sim.dir(), 3)
     }
 }
 
@@ -50,7 +58,7 @@ fn sim_target(sim: &IpmiSim) -> IpmiTarget {
 async fn sim(last: u8, kg: Option<&str>) -> IpmiSim {
     let sim = IpmiSim::start(Ipv4Addr::new(127, 0, 77, last), kg).expect("starts");
     let began = moment();
-    while let Err(error) = NativeIpmi::new(sim_target(&sim)).open_ahead(moment() + SOON).await {
+    while let Err(error) = driver(&sim_settings(&sim)).open_ahead(moment() + SOON).await {
         assert!(moment().since(began) < ENOUGH, "ipmi_sim does not answer: {error}");
     }
     sim
@@ -60,7 +68,7 @@ async fn sim(last: u8, kg: Option<&str>) -> IpmiSim {
 async fn openipmis_bmc_is_read_switched_off_and_on() {
     for (last, kg) in [(3, None), (4, Some(KG))] {
         let sim = sim(last, kg).await;
-        let driver = NativeIpmi::new(sim_target(&sim));
+        let driver = driver(&sim_settings(&sim));
         let end = moment() + ENOUGH;
         assert_eq!(driver.guid(end).await, Ok(DeviceGuid(GUID)));
         assert_eq!(driver.power_state(end).await, Ok(PowerState::On));
@@ -79,27 +87,27 @@ async fn openipmis_bmc_is_read_switched_off_and_on() {
 #[tokio::test]
 async fn openipmis_bmc_refuses_what_it_should_and_by_name() {
     let sim = sim(5, Some(KG)).await;
-    let good = sim_target(&sim);
+    let good = sim_settings(&sim);
     let dir = sim.dir();
-    for (target, says) in [
-        (IpmiTarget { password_file: written(dir, "other", "another"), ..good.clone() }, "password is not"),
-        (IpmiTarget { username: "nobody".to_owned(), ..good.clone() }, "RAKP message 1"),
-        (IpmiTarget { kg_file: None, ..good.clone() }, "K_g is not"),
-        (IpmiTarget { suites: vec![CipherSuite::Sha256], ..good.clone() }, "cipher suite 17"),
+    for (settings, says) in [
+        (IpmiSettings { password: written(dir, "other", "another"), ..good.clone() }, "password is not"),
+        (IpmiSettings { username: "nobody".to_owned(), ..good.clone() }, "RAKP message 1"),
+        (IpmiSettings { k_g: None, ..good.clone() }, "K_g is not"),
+        (IpmiSettings { cipher_suites: vec![17], ..good.clone() }, "cipher suite 17"),
     ] {
-        let error = NativeIpmi::new(target).power_state(moment() + ENOUGH).await.expect_err("refused");
+        let error = driver(&settings).power_state(moment() + ENOUGH).await.expect_err("refused");
         assert!(matches!(error, DeviceError::Credentials(_)) && error.to_string().contains(says), "{says:?}: {error}");
         assert!(!error.to_string().contains("another"), "{error}");
     }
-    let both = IpmiTarget { suites: CipherSuite::PREFERENCE.to_vec(), ..good };
-    assert_eq!(NativeIpmi::new(both).power_state(moment() + ENOUGH).await, Ok(PowerState::On), "17 refused, then 3");
+    let both = IpmiSettings { cipher_suites: vec![17, 3], ..good };
+    assert_eq!(driver(&both).power_state(moment() + ENOUGH).await, Ok(PowerState::On), "17 refused, then 3");
 }
 
 /// The simulator is killed and started again: the session is gone with it.
 #[tokio::test]
 async fn a_session_that_the_bmc_forgot_is_opened_anew() {
     let mut sim = sim(6, None).await;
-    let driver = NativeIpmi::new(sim_target(&sim));
+    let driver = driver(&sim_settings(&sim));
     assert_eq!(driver.power_state(moment() + ENOUGH).await, Ok(PowerState::On));
     sim.kill().expect("killed");
     let error = driver.power_state(moment() + SOON / 2).await.expect_err("nobody there");
@@ -123,9 +131,9 @@ async fn ours(number: u8) -> Bmc {
 #[tokio::test]
 async fn our_own_bmc_in_both_suites_and_its_sessions_are_given_back() {
     let dir = tempfile::tempdir().expect("dir");
-    for suite in CipherSuite::PREFERENCE {
+    for suite in [17, 3] {
         let bmc = ours(1).await;
-        let driver = NativeIpmi::new(target(bmc.address(), dir.path(), &[suite]));
+        let driver = driver(&settings(bmc.address(), dir.path(), suite));
         let end = moment() + ENOUGH;
         driver.open_ahead(end).await.expect("opens");
         assert_eq!(bmc.record().iter().map(|line| line.kind).collect::<Vec<_>>(), [BmcRecordKind::SessionOpened]);
@@ -148,7 +156,7 @@ async fn our_own_bmc_in_both_suites_and_its_sessions_are_given_back() {
 async fn a_dropped_call_does_no_harm_to_the_next() {
     let dir = tempfile::tempdir().expect("dir");
     let bmc = ours(2).await;
-    let driver = NativeIpmi::new(target(bmc.address(), dir.path(), &[CipherSuite::Sha256]));
+    let driver = driver(&settings(bmc.address(), dir.path(), 17));
     let end = moment() + ENOUGH;
     for polls in 0..30 {
         let mut call = Box::pin(driver.power_state(end));
@@ -173,7 +181,7 @@ async fn one_of_64_that_hangs_delays_nobody() {
     let mut fences: Vec<_> = bmcs
         .iter()
         .map(|bmc| {
-            let driver = NativeIpmi::new(target(bmc.address(), dir.path(), &[CipherSuite::Sha256]));
+            let driver = driver(&settings(bmc.address(), dir.path(), 17));
             tokio::spawn(async move {
                 driver.power_off(end, end).await?;
                 let first = driver.power_state(end).await?;
@@ -193,17 +201,18 @@ async fn one_of_64_that_hangs_delays_nobody() {
 #[tokio::test]
 async fn nobody_there_and_no_such_name_are_silence_and_end_in_time() {
     let dir = tempfile::tempdir().expect("dir");
-    let nobody = target(SocketAddr::from((Ipv4Addr::new(127, 0, 77, 9), 1)), dir.path(), &[CipherSuite::Sha256]);
-    let nowhere = IpmiTarget { address: "no-such-bmc.invalid".to_owned(), ..nobody.clone() };
-    for target in [nobody.clone(), nowhere] {
-        let driver = NativeIpmi::new(target);
+    let nobody = settings(SocketAddr::from((Ipv4Addr::new(127, 0, 77, 9), 1)), dir.path(), 17);
+    let nowhere =
+        IpmiSettings { endpoint: Endpoint::parse("no-such-bmc.invalid", 623).expect("legal"), ..nobody.clone() };
+    for settings in [&nobody, &nowhere] {
+        let driver = driver(settings);
         let end = moment() + Duration::from_millis(700);
         let error = driver.power_state(end).await.expect_err("nobody answers");
         assert!(matches!(error, DeviceError::Silent(_)), "{error}");
         let error = driver.power_off(end, end).await.expect_err("nobody answers");
         assert!(matches!(error, DeviceError::TooLate | DeviceError::Silent(_)), "{error}");
     }
-    let unreadable = IpmiTarget { password_file: dir.path().join("none"), ..nobody };
-    let error = NativeIpmi::new(unreadable).power_state(moment() + ENOUGH).await.expect_err("no password");
+    let unreadable = IpmiSettings { password: SecretSource::File(dir.path().join("none")), ..nobody };
+    let error = driver(&unreadable).power_state(moment() + ENOUGH).await.expect_err("no password");
     assert!(matches!(error, DeviceError::Unusable(_)) && error.to_string().contains("none cannot be read"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use rekindle_agent::bmc::Privilege;
 use rekindle_agent::bmc::ipmi::{Answer, Ask, CipherSuite, Console, IpmiError, Login, Step, Times};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::PowerState;
@@ -65,7 +66,7 @@ pub struct World {
 }
 
 pub fn login(password: &str, kg: Option<&[u8]>, suites: &[CipherSuite]) -> Login {
-    Login::new(USER, password.as_bytes().to_vec(), kg.map(<[u8]>::to_vec), suites).expect("legal")
+    Login::new(USER, password.as_bytes().to_vec(), kg.map(<[u8]>::to_vec), suites, Privilege::Operator).expect("legal")
 }
 
 impl World {

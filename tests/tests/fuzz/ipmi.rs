@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bolero::check;
+use rekindle_agent::bmc::Privilege;
 use rekindle_agent::bmc::ipmi::{Answer, Ask, CipherSuite, Console, Login, Step, Times};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::PowerState;
@@ -15,7 +16,7 @@ const END: Moment = Moment::from_micros(5_000_000);
 
 /// A console that asks for the power of a machine that is on. `between` may put something before each answer.
 fn asked(suite: CipherSuite, mut between: impl FnMut(&[u8]) -> Vec<Vec<u8>>) -> Option<Answer> {
-    let login = Login::new("admin", b"secret".to_vec(), None, &[suite]).expect("legal");
+    let login = Login::new("admin", b"secret".to_vec(), None, &[suite], Privilege::Operator).expect("legal");
     let mut next = 0_u8;
     let entropy = Box::new(move |bytes: &mut [u8]| {
         for byte in bytes {

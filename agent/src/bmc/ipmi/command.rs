@@ -12,14 +12,11 @@ const APP: u8 = 0x06;
 const BMC: u8 = 0x20;
 const CONSOLE: u8 = 0x81;
 
-/// The privilege level that chassis control needs, and the highest we ever take (table 6-2).
-pub(super) const OPERATOR: u8 = 0x03;
-
 /// What is asked of a BMC in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
-    /// Set Session Privilege Level, to operator (section 22.18).
-    Raise,
+    /// Set Session Privilege Level, to that level (section 22.18).
+    Raise(u8),
     /// Get Chassis Status (section 28.2).
     Status,
     /// Chassis Control (section 28.3): cut the power at once, or switch it on.
@@ -36,7 +33,7 @@ impl Command {
     /// What it is called in the specification.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Raise => "Set Session Privilege Level",
+            Self::Raise(_) => "Set Session Privilege Level",
             Self::Status => "Get Chassis Status",
             Self::Control(PowerState::Off) => "Chassis Control (power down)",
             Self::Control(PowerState::On) => "Chassis Control (power up)",
@@ -49,13 +46,13 @@ impl Command {
     fn function(self) -> u8 {
         match self {
             Self::Status | Self::Control(_) => CHASSIS,
-            Self::Raise | Self::Guid | Self::DeviceId | Self::Close(_) => APP,
+            Self::Raise(_) | Self::Guid | Self::DeviceId | Self::Close(_) => APP,
         }
     }
 
     fn number(self) -> u8 {
         match self {
-            Self::Raise => 0x3B,
+            Self::Raise(_) => 0x3B,
             Self::Status => 0x01,
             Self::Control(_) => 0x02,
             Self::Guid => 0x37,
@@ -70,7 +67,7 @@ impl Command {
         message.push(checksum(&message));
         let mut body = vec![CONSOLE, rq_seq << 2, self.number()];
         match self {
-            Self::Raise => body.push(OPERATOR),
+            Self::Raise(level) => body.push(level),
             Self::Control(PowerState::Off) => body.push(0x00),
             Self::Control(PowerState::On) => body.push(0x01),
             Self::Close(session) => body.extend(session.to_le_bytes()),
@@ -155,7 +152,9 @@ pub(super) fn device_id(data: &[u8]) -> Result<DeviceId, IpmiError> {
 
 /// The privilege level that the session has now.
 pub(super) fn privilege(data: &[u8]) -> Result<u8, IpmiError> {
-    data.first().map(|level| level & 0x0F).ok_or_else(|| short(Command::Raise, data))
+    data.first()
+        .map(|level| level & 0x0F)
+        .ok_or_else(|| IpmiError::Length { command: "Set Session Privilege Level", length: data.len() })
 }
 
 fn short(command: Command, data: &[u8]) -> IpmiError {

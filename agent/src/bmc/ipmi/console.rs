@@ -207,7 +207,7 @@ impl Console {
                 let Some(call) = &mut self.call else { return };
                 let is_warm = now.since(self.last_heard) <= WARM;
                 let command = match call.ask {
-                    _ if !session.raised => Command::Raise,
+                    _ if !session.raised => Command::Raise(self.login.level()),
                     Ask::Open if is_warm => return self.finish(Ok(Answer::Opened)),
                     // Whether it is still there.
                     Ask::Open | Ask::DeviceId => Command::DeviceId,

@@ -174,16 +174,18 @@ pub enum IpmiError {
     #[error("K_g is not the BMC's: RAKP message 4 is not signed with it")]
     Kg,
     /// Our user may not control the chassis.
-    #[error("the user may not be operator: {command}: {completion}")]
+    #[error("the user's privilege is too low: {command}: {completion}")]
     Privilege {
         /// Which command told so.
         command: &'static str,
         /// Its answer.
         completion: Completion,
     },
-    /// It accepted the raise to operator and gave another level.
-    #[error("the session was to be raised to operator (3), and the BMC made it {level}")]
+    /// It accepted the raise and gave another level.
+    #[error("the session was to be raised to privilege level {wanted}, and the BMC made it {level}")]
     Level {
+        /// The level it was asked for: 3, operator, or 4, administrator.
+        wanted: u8,
         /// The level it gave.
         level: u8,
     },

@@ -1,40 +1,22 @@
-//! How to enter a BMC: where it is, as whom, and with which keys.
+//! How to enter a BMC: as whom, and with which keys.
 
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::fmt;
 
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use zeroize::Zeroizing;
 
+use super::super::settings::{IPMI_PASSWORD_BYTES_MAX, IpmiSettings, Privilege};
 use super::error::IpmiError;
 use super::suite::CipherSuite;
 
 /// Longest user name, in bytes (section 13.20).
-pub const USERNAME_BYTES_MAX: usize = 16;
+const USERNAME_BYTES_MAX: usize = 16;
 
-/// Longest password and longest K_g, in bytes (sections 13.31 and 22.25).
-pub const KEY_BYTES_MAX: usize = 20;
+/// Longest password and longest K_g, in bytes (sections 22.30 and 22.25).
+const KEY_BYTES_MAX: usize = IPMI_PASSWORD_BYTES_MAX;
 
-/// Most of a file that is read: longer than any key, so that a wrong file is not read whole.
-const FILE_BYTES_MAX: usize = 4096;
-
-/// One BMC and how to enter it.
-#[derive(Debug, Clone)]
-pub struct IpmiTarget {
-    /// Name or address.
-    pub address: String,
-    /// UDP port; IPMI's own is 623.
-    pub port: u16,
-    /// The user, 1 to 16 bytes. It needs to be operator, and nothing more.
-    pub username: String,
-    /// A file whose first line is its password, 1 to 20 bytes. Read whenever a session is opened.
-    pub password_file: PathBuf,
-    /// A file whose first line is K_g, the BMC's own key: 1 to 20 bytes, or `0x` and their hexadecimal digits. `None`:
-    /// the BMC has none, as most.
-    pub kg_file: Option<PathBuf>,
-    /// Which cipher suites may be used, the first one first.
-    pub suites: Vec<CipherSuite>,
-}
+/// The longest K_g as it is written: 0x and two digits a byte.
+const KEY_TEXT_MAX: usize = 2 + 2 * KEY_BYTES_MAX;
 
 /// Who we are, while sessions are opened.
 pub struct Login {
@@ -43,6 +25,7 @@ pub struct Login {
     password: SecretSlice<u8>,
     kg: Option<SecretSlice<u8>>,
     suites: Vec<CipherSuite>,
+    privilege: Privilege,
 }
 
 impl Login {
@@ -65,29 +48,33 @@ impl Login {
         if suites.is_empty() {
             return unusable("no cipher suite is allowed");
         }
-        Ok(Self { name: name.to_owned(), name_len, password, kg, suites: suites.to_vec() })
+        Ok(Self { name: name.to_owned(), name_len, password, kg, suites: suites.to_vec(), privilege })
     }
 
-    /// Reads the files of a target.
+    /// Reads the secrets of a BMC.
     ///
     /// # Errors
-    /// Which file cannot be read or holds no key.
-    pub fn read(target: &IpmiTarget) -> Result<Self, IpmiError> {
-        let read = |path: &Path| {
-            let failed = |error| IpmiError::Unusable(format!("{} cannot be read: {error}", path.display()));
-            first_line(path).map_err(failed)
-        };
-        let password = read(&target.password_file)?;
-        let kg = match &target.kg_file {
-            Some(path) => Some(binary(read(path)?).ok_or_else(|| {
-                IpmiError::Unusable(format!(
-                    "{}: after 0x an even number of hexadecimal digits must follow",
-                    path.display()
-                ))
-            })?),
+    /// Which of them cannot be read or is no key.
+    pub fn read(settings: &IpmiSettings) -> Result<Self, IpmiError> {
+        let unusable = |what: &str, error: &dyn fmt::Display| IpmiError::Unusable(format!("{what}: {error}"));
+        let bytes = |secret: SecretString| secret.expose_secret().as_bytes().to_vec();
+        let password = settings.password.read(KEY_BYTES_MAX).map_err(|error| unusable("password", &error))?;
+        let kg = match &settings.k_g {
+            Some(source) => {
+                let text = source.read(KEY_TEXT_MAX).map_err(|error| unusable("k_g", &error))?;
+                let key = binary(bytes(text));
+                Some(key.ok_or_else(|| unusable("k_g", &"after 0x an even number of hexadecimal digits must follow"))?)
+            }
             None => None,
         };
-        Self::new(&target.username, password, kg, &target.suites)
+        let suites: Result<Vec<CipherSuite>, IpmiError> = settings
+            .cipher_suites
+            .iter()
+            .map(|&number| {
+                CipherSuite::from_number(number).map_err(|why| unusable("cipher suite", &format!("{number} {why}")))
+            })
+            .collect();
+        Self::new(&settings.username, bytes(password), kg, &suites?, settings.privilege)
     }
 
     pub(super) fn name(&self) -> &[u8] {
@@ -104,17 +91,16 @@ impl Login {
     pub(super) fn session_key(&self) -> &[u8] {
         self.kg.as_ref().unwrap_or(&self.password).expose_secret()
     }
+    /// The level a session is raised to (table 6-2).
+    pub(super) fn level(&self) -> u8 {
+        match self.privilege {
+            Privilege::Operator => 3,
+            Privilege::Administrator => 4,
+        }
+    }
     pub(super) fn suites(&self) -> &[CipherSuite] {
         &self.suites
     }
-}
-
-fn first_line(path: &Path) -> io::Result<Vec<u8>> {
-    // As large as it can get, so that it is not moved while it grows: every copy would have to be wiped.
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX));
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX as u64).read_to_end(&mut text)?;
-    let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-    Ok(line.to_vec())
 }
 
 /// `0x` and digits as the bytes they mean, anything else as it stands.

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::id::HostName;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::Mutex;
@@ -40,9 +41,10 @@ pub use self::call::{Answer, Ask, Times};
 pub use self::command::DeviceId;
 pub use self::console::{Console, Entropy, Step};
 pub use self::error::{Completion, IpmiError, Status};
-pub use self::login::{IpmiTarget, KEY_BYTES_MAX, Login, USERNAME_BYTES_MAX};
+pub use self::login::Login;
 pub use self::suite::CipherSuite;
 use super::driver::FenceDriver;
+use super::settings::IpmiSettings;
 use crate::clock;
 
 /// Longest wait for a name's address. It counts against the call's time.
@@ -51,7 +53,7 @@ const RESOLVE_MAX: Duration = Duration::from_secs(2);
 /// One BMC. It costs a socket and a few hundred bytes, and no thread. Calls are one at a time; a second one waits.
 #[derive(Debug)]
 pub struct NativeIpmi {
-    target: IpmiTarget,
+    settings: IpmiSettings,
     link: Mutex<Option<Link>>,
 }
 
@@ -63,10 +65,16 @@ struct Link {
 }
 
 impl NativeIpmi {
-    /// Nothing is read or sent before the first call.
+    /// That host's BMC. Nothing is read or sent before the first call.
     #[must_use]
-    pub fn new(target: IpmiTarget) -> Self {
-        Self { target, link: Mutex::new(None) }
+    pub fn new(settings: &IpmiSettings, host: &HostName) -> Self {
+        let settings = IpmiSettings {
+            endpoint: settings.endpoint.of(host),
+            password: settings.password.of(host),
+            k_g: settings.k_g.as_ref().map(|source| source.of(host)),
+            ..settings.clone()
+        };
+        Self { settings, link: Mutex::new(None) }
     }
 
     /// The power, as the BMC tells it in its one bit for it.
@@ -164,7 +172,7 @@ impl NativeIpmi {
         if link.as_ref().is_some_and(|link| !link.console.is_closed()) {
             return Ok(());
         }
-        let login = Login::read(&self.target)?;
+        let login = Login::read(&self.settings)?;
         let peer = self.resolve(link.as_ref().map(|link| link.peer), end).await?;
         match link.as_mut().filter(|link| link.peer == peer) {
             Some(link) => link.console.set_login(login),
@@ -180,11 +188,11 @@ impl NativeIpmi {
     /// The BMC's address. Where names cannot be looked up, the one it had before: a name server may have died with the
     /// host that is to be fenced.
     async fn resolve(&self, known: Option<SocketAddr>, end: Moment) -> Result<SocketAddr, IpmiError> {
-        let IpmiTarget { address, port, .. } = &self.target;
+        let (address, port) = (self.settings.endpoint.host(), self.settings.endpoint.port());
         if let Ok(address) = address.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, *port));
+            return Ok(SocketAddr::new(address, port));
         }
-        let found = timeout(left(end).min(RESOLVE_MAX), lookup_host((address.as_str(), *port))).await;
+        let found = timeout(left(end).min(RESOLVE_MAX), lookup_host((address, port))).await;
         let why = match found {
             Ok(Ok(mut found)) => match found.next() {
                 Some(found) => return Ok(found),

@@ -4,16 +4,14 @@
 //! random numbers stay, and the kind of an answer says what it answers. A BMC that makes a new random number for a repeated RAKP message 1 is followed: the session is
 //! made with the latest one that is signed with our password.
 
-use super::command::OPERATOR;
 use super::error::{IpmiError, Status, StatusMeaning};
 use super::login::Login;
 use super::packet::{Kind, Packet, bare, u32_le};
 use super::session::Session;
 use super::suite::{CipherSuite, SessionKeys, same};
 
-/// Find the user by name alone, at most as operator (section 13.20): the level that is asked for stands in the lower
-/// half, and anything more is never needed.
-const ROLE: u8 = 0x10 | OPERATOR;
+/// Find the user by name alone (section 13.20). The level that is asked for stands in the lower half.
+const BY_NAME: u8 = 0x10;
 
 /// Our word for "your message 2 was not signed right": the BMC then frees the session (section 13.22).
 const INVALID_CHECK_VALUE: u8 = 0x0F;
@@ -87,7 +85,7 @@ impl Handshake {
     pub(super) fn question(&self, login: &Login) -> Option<Vec<u8>> {
         match &self.stage {
             Stage::Opening => {
-                let mut payload = vec![self.tag, OPERATOR, 0, 0];
+                let mut payload = vec![self.tag, login.level(), 0, 0];
                 payload.extend(self.console.to_le_bytes());
                 for (kind, algorithm) in (0_u8..).zip(self.suite.algorithms()) {
                     payload.extend([kind, 0, 0, 8, algorithm, 0, 0, 0]);
@@ -98,14 +96,14 @@ impl Handshake {
                 let mut payload = vec![self.tag, 0, 0, 0];
                 payload.extend(bmc.to_le_bytes());
                 payload.extend(self.random);
-                payload.extend([ROLE, 0, 0, login.name_len()]);
+                payload.extend([role(login), 0, 0, login.name_len()]);
                 payload.extend_from_slice(login.name());
                 bare(Kind::Rakp1, &payload)
             }
             Stage::Proving(proof) => {
                 let code = self.suite.hmac(
                     login.user_key(),
-                    &[&proof.bmc_random, &self.console.to_le_bytes(), &[ROLE, login.name_len()], login.name()],
+                    &[&proof.bmc_random, &self.console.to_le_bytes(), &[role(login), login.name_len()], login.name()],
                 );
                 self.rakp3(proof.bmc, 0, &code)
             }
@@ -241,7 +239,7 @@ impl Handshake {
         let bmc_random: [u8; RANDOM] = body.get(..RANDOM)?.try_into().ok()?;
         let guid: [u8; 16] = body.get(RANDOM..2 * RANDOM)?.try_into().ok()?;
         let code = body.get(2 * RANDOM..2 * RANDOM + self.suite.hmac_len())?;
-        let named = [ROLE, login.name_len()];
+        let named = [role(login), login.name_len()];
         let (console_id, bmc_id) = (self.console.to_le_bytes(), bmc.to_le_bytes());
         let wanted = self
             .suite
@@ -269,4 +267,9 @@ impl Handshake {
         };
         Progress::Open(Box::new(Session::new(self.console, proof.bmc, proof.keys)))
     }
+}
+
+/// What message 1 says of the privilege, and what both sides sign.
+fn role(login: &Login) -> u8 {
+    BY_NAME | login.level()
 }

@@ -1,10 +1,13 @@
 //! Bytes: against sessions that `ipmitool` had with others (`recorded/`), so that both ends are strangers to this code;
 //! and against what no honest BMC sends. The conversation is tried in `tests/tests/fence_ipmi`, against BMCs.
 
+use std::os::unix::fs::PermissionsExt;
+
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rekindle_proto::fact::{DeviceError, PowerState};
 
+use super::super::{Endpoint, IpmiSettings, Privilege, SecretSource};
 use super::command::{self, Command, Reply};
 use super::error::{Completion, IpmiError, Meaning, Status, StatusMeaning};
 use super::login::Login;
@@ -44,7 +47,8 @@ fn pairs(text: &str) -> Vec<Pair> {
 }
 
 fn login(password: &[u8], kg: Option<&[u8]>) -> Login {
-    Login::new("admin", password.to_vec(), kg.map(<[u8]>::to_vec), &CipherSuite::PREFERENCE).expect("legal")
+    Login::new("admin", password.to_vec(), kg.map(<[u8]>::to_vec), &CipherSuite::PREFERENCE, Privilege::Operator)
+        .expect("legal")
 }
 
 /// Our side of a recorded handshake: with the console's id, random number and tag as they were.
@@ -85,7 +89,7 @@ fn byte_for_byte_what_ipmitool_said_and_its_bmcs_answers_are_understood() {
             let rq_seq: u8 = rq_seq.parse().expect("a number");
             let bmc = u32::from_le_bytes(pairs[1].question[20..24].try_into().expect("four bytes"));
             let command = match name {
-                "raise" => Command::Raise,
+                "raise" => Command::Raise(3),
                 "status" => Command::Status,
                 "close" => Command::Close(bmc),
                 _ => panic!("{name}?"),
@@ -324,7 +328,7 @@ fn errors_are_of_the_kind_that_they_are_and_tell_what_to_do() {
     let kind = |error: IpmiError| DeviceError::from(error);
     assert_eq!(kind(IpmiError::TooLate), DeviceError::TooLate);
     assert!(matches!(kind(IpmiError::Password), DeviceError::Credentials(_)));
-    assert!(matches!(kind(IpmiError::Level { level: 2 }), DeviceError::Credentials(_)));
+    assert!(matches!(kind(IpmiError::Level { wanted: 3, level: 2 }), DeviceError::Credentials(_)));
     let silent = kind(IpmiError::Silent { asked: "Chassis Control (power down)", ordered: true });
     assert!(silent.to_string().contains("may yet be carried out"), "{silent}");
     let full = kind(IpmiError::Handshake { asked: "RAKP message 1", status: Status(0x01) });
@@ -352,32 +356,35 @@ fn keys_are_read_from_files_and_never_shown() {
     let file = |name: &str, text: &[u8]| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).expect("written");
-        path
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("mode");
+        SecretSource::File(path)
     };
-    let target = |password: &[u8], kg: Option<&[u8]>| super::IpmiTarget {
-        address: "10.0.0.1".to_owned(),
-        port: 623,
+    let settings = |password: &[u8], k_g: Option<&[u8]>| IpmiSettings {
+        endpoint: Endpoint::parse("10.0.0.1", 623).expect("legal"),
         username: "admin".to_owned(),
-        password_file: file("password", password),
-        kg_file: kg.map(|kg| file("kg", kg)),
-        suites: CipherSuite::PREFERENCE.to_vec(),
+        password: file("password", password),
+        k_g: k_g.map(|k_g| file("k_g", k_g)),
+        cipher_suites: vec![17, 3],
+        privilege: Privilege::Administrator,
     };
-    let read = |password: &[u8], kg: Option<&[u8]>| Login::read(&target(password, kg));
+    let read = |password: &[u8], k_g: Option<&[u8]>| Login::read(&settings(password, k_g));
     assert_eq!(read(b"secret\n", None).expect("reads").user_key(), b"secret");
     assert_eq!(read(b"secret\r\nmore", None).expect("reads").session_key(), b"secret");
     assert_eq!(read(b"s", Some(b"0x00ff0A\n")).expect("reads").session_key(), [0, 255, 10]);
     assert_eq!(read(b"s", Some(b"plain key")).expect("reads").session_key(), b"plain key");
-    for (password, kg) in [
+    assert_eq!(read(b"s", None).expect("reads").level(), 4);
+    for (password, k_g) in [
         (&b"\n"[..], None),
         (b"123456789012345678901", None),
         (b"s", Some(&b""[..])),
         (b"s", Some(b"0x0")),
         (b"s", Some(b"0xzz")),
         (b"s", Some(b"0x+1")),
+        (b"s", Some(b"123456789012345678901")),
     ] {
-        let error = read(password, kg).err().map(|error| error.to_string());
-        assert!(error.as_ref().is_some_and(|error| !error.contains("12345")), "{password:?} {kg:?}: {error:?}");
+        let error = read(password, k_g).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| !error.contains("12345")), "{password:?} {k_g:?}: {error:?}");
     }
-    let missing = super::IpmiTarget { password_file: dir.path().join("none"), ..target(b"s", None) };
-    assert!(Login::read(&missing).err().is_some_and(|error| error.to_string().contains("none cannot be read")));
+    let weak = IpmiSettings { cipher_suites: vec![17, 0], ..settings(b"s", None) };
+    assert!(Login::read(&weak).err().is_some_and(|error| error.to_string().contains("checks no password")));
 }

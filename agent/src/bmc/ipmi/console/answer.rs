@@ -3,7 +3,7 @@
 use rekindle_coordinator::time::Moment;
 
 use super::super::call::{Answer, Ask, SLOWEST_MAX};
-use super::super::command::{self, Command, OPERATOR, Reply};
+use super::super::command::{self, Command, Reply};
 use super::super::error::{IpmiError, Meaning, StatusMeaning};
 use super::super::rakp::Progress;
 use super::{Console, State};
@@ -56,7 +56,7 @@ impl Console {
                 call.busy = Some(IpmiError::Refused { command: name, completion });
                 call.rest(now);
             }
-            (Meaning::Privilege, _) | (Meaning::Refused, Command::Raise) => {
+            (Meaning::Privilege, _) | (Meaning::Refused, Command::Raise(_)) => {
                 self.let_go();
                 self.finish(Err(IpmiError::Privilege { command: name, completion }));
             }
@@ -67,7 +67,7 @@ impl Console {
     fn done(&mut self, now: Moment, command: Command, data: &[u8]) {
         let Some(call) = &mut self.call else { return };
         let result = match command {
-            Command::Raise => return self.raised(command::privilege(data)),
+            Command::Raise(_) => return self.raised(command::privilege(data)),
             Command::Status => match (command::power_state(data), call.ask) {
                 // An order that was refused as "not in this state", and the state is the wanted one.
                 (Ok(state), Ask::Order(wanted)) if state == wanted => Ok(Answer::Accepted),
@@ -87,12 +87,14 @@ impl Console {
     }
 
     fn raised(&mut self, level: Result<u8, IpmiError>) {
-        if let (Ok(OPERATOR), State::Open(session)) = (&level, &mut self.state) {
-            session.raised = true;
-            return;
+        let wanted = self.login.level();
+        match &mut self.state {
+            State::Open(session) if level == Ok(wanted) => session.raised = true,
+            State::Open(_) | State::Opening(_) | State::Closed => {
+                self.let_go();
+                self.finish(level.and_then(|level| Err(IpmiError::Level { wanted, level })));
+            }
         }
-        self.let_go();
-        self.finish(level.and_then(|level| Err(IpmiError::Level { level })));
     }
 
     /// The BMC has answered what was asked.
