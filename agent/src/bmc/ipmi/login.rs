@@ -33,7 +33,13 @@ impl Login {
     ///
     /// # Errors
     /// What IPMI does not allow, without saying a secret.
-    pub fn new(name: &str, password: Vec<u8>, kg: Option<Vec<u8>>, suites: &[CipherSuite]) -> Result<Self, IpmiError> {
+    pub fn new(
+        name: &str,
+        password: Vec<u8>,
+        kg: Option<Vec<u8>>,
+        suites: &[CipherSuite],
+        privilege: Privilege,
+    ) -> Result<Self, IpmiError> {
         let unusable = |what: &str| Err(IpmiError::Unusable(what.to_owned()));
         let name_len = u8::try_from(name.len()).ok().filter(|_| (1..=USERNAME_BYTES_MAX).contains(&name.len()));
         let Some(name_len) = name_len else { return unusable("the user name must have 1 to 16 bytes (IPMI 2.0)") };

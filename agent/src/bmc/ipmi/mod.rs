@@ -5,10 +5,10 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`suite`], [`packet`], [`command`] | bytes: codes and keys, datagrams, commands and their answers |
-//! | [`rakp`], [`session`] | the handshake, and who may say what in the session it leads to |
-//! | [`console`], [`call`] | the conversation: what is asked, sent again, given up; no clock, no I/O |
-//! | [`login`], [`error`] | the keys; what can go wrong |
+//! | `suite`, `packet`, `command` | bytes: codes and keys, datagrams, commands and their answers |
+//! | `rakp`, `session` | the handshake, and who may say what in the session it leads to |
+//! | `console`, `call` | the conversation: what is asked, sent again, given up; no clock, no I/O |
+//! | `login`, `error` | the keys; what can go wrong |
 //! | here | a UDP socket and the clock around one [`Console`] |
 //!
 //! "IPMI 2.0" is the *Intelligent Platform Management Interface Specification, Second Generation*, v2.0, revision 1.1.
@@ -54,7 +54,7 @@ const RESOLVE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct NativeIpmi {
     settings: IpmiSettings,
-    link: Mutex<Option<Link>>,
+    link: Mutex<Option<Box<Link>>>,
 }
 
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl NativeIpmi {
     }
 
     /// A socket to the BMC; and its keys, where a session has to be opened: they may have been changed since the last.
-    async fn prepare(&self, link: &mut Option<Link>, end: Moment) -> Result<(), IpmiError> {
+    async fn prepare(&self, link: &mut Option<Box<Link>>, end: Moment) -> Result<(), IpmiError> {
         if link.as_ref().is_some_and(|link| !link.console.is_closed()) {
             return Ok(());
         }
@@ -177,9 +177,9 @@ impl NativeIpmi {
         match link.as_mut().filter(|link| link.peer == peer) {
             Some(link) => link.console.set_login(login),
             None => {
-                let failed = |error: io::Error| unreachable("a UDP socket", error.to_string());
+                let failed = |error: io::Error| unreached("a UDP socket", error.to_string());
                 let socket = connect(peer, end).await.map_err(failed)?;
-                *link = Some(Link { console: Console::new(login, entropy()), socket, peer });
+                *link = Some(Box::new(Link { console: Console::new(login, entropy()), socket, peer }));
             }
         }
         Ok(())
@@ -201,7 +201,7 @@ impl NativeIpmi {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no name server answered".to_owned(),
         };
-        known.ok_or_else(|| unreachable("the name server", format!("{address}: {why}")))
+        known.ok_or_else(|| unreached("the name server", format!("{address}: {why}")))
     }
 }
 
@@ -262,7 +262,7 @@ fn left(end: Moment) -> Duration {
     end.since(clock::moment())
 }
 
-fn unreachable(asked: &'static str, why: String) -> IpmiError {
+fn unreached(asked: &'static str, why: String) -> IpmiError {
     IpmiError::Unreachable { asked, why, ordered: false }
 }
 

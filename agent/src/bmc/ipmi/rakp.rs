@@ -68,10 +68,6 @@ impl Handshake {
         Self { suite, console, random, tag: seed[SEED - 1], stage: Stage::Opening }
     }
 
-    pub(super) fn suite(&self) -> CipherSuite {
-        self.suite
-    }
-
     /// What is asked now.
     pub(super) fn name(&self) -> &'static str {
         match self.stage {
