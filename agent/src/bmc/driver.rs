@@ -5,6 +5,7 @@ use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
 use rekindle_proto::id::IncidentId;
 
 use super::agent::FenceAgent;
+use super::ipmi::NativeIpmi;
 use super::ipmitool::IpmiTool;
 use super::storage::{Action, StorageFence};
 
@@ -31,6 +32,8 @@ pub(super) trait FenceDriver {
 /// The driver of one device, made once and kept: it may hold a session.
 #[derive(Debug)]
 pub(super) enum Driver {
+    /// IPMI, spoken by ourselves.
+    Ipmi(NativeIpmi),
     /// IPMI through the program ipmitool.
     IpmiTool(IpmiTool),
     /// Any fence agent.
@@ -43,6 +46,7 @@ impl Driver {
     /// [`FenceDriver::power_state`].
     pub(super) async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
         match self {
+            Self::Ipmi(driver) => driver.power_state(end).await,
             Self::IpmiTool(driver) => driver.power_state(end).await,
             Self::Agent(driver) => driver.power_state(end).await,
             Self::Storage(_) => StorageFence::power_state(),
@@ -52,6 +56,7 @@ impl Driver {
     /// [`FenceDriver::guid`].
     pub(super) async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
         match self {
+            Self::Ipmi(driver) => driver.guid(end).await,
             Self::IpmiTool(driver) => driver.guid(end).await,
             Self::Agent(driver) => driver.guid(end).await,
             Self::Storage(_) => StorageFence::guid(),
@@ -66,6 +71,7 @@ impl Driver {
         end: Moment,
     ) -> Result<(), DeviceError> {
         match self {
+            Self::Ipmi(driver) => driver.power_off(begin_before, end).await,
             Self::IpmiTool(driver) => driver.power_off(begin_before, end).await,
             Self::Agent(driver) => driver.power_off(begin_before, end).await,
             Self::Storage(driver) => driver.act(Action::Off, incident, begin_before, end).await,
@@ -75,6 +81,7 @@ impl Driver {
     /// [`FenceDriver::power_on`].
     pub(super) async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
         match self {
+            Self::Ipmi(driver) => driver.power_on(begin_before, end).await,
             Self::IpmiTool(driver) => driver.power_on(begin_before, end).await,
             Self::Agent(driver) => driver.power_on(begin_before, end).await,
             Self::Storage(driver) => driver.act(Action::On, None, begin_before, end).await,

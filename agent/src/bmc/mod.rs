@@ -7,6 +7,7 @@
 mod agent;
 mod driver;
 mod inspect;
+pub mod ipmi;
 mod ipmitool;
 pub(crate) mod process;
 mod scrub;

@@ -6,6 +6,7 @@ use rekindle_proto::id::HostName;
 
 use super::agent::FenceAgent;
 use super::driver::Driver;
+use super::ipmi::NativeIpmi;
 use super::ipmitool::{self, IpmiTool};
 use super::process;
 use super::secret::SecretError;
@@ -43,7 +44,7 @@ pub enum BmcSetupError {
 /// is read for the host that the rule names, and else when it is needed.
 pub(super) fn check(access: &DeviceAccess) -> Result<(), BmcSetupError> {
     let rule = &access.rule;
-    if matches!(access.settings, DeviceSettings::Ipmi(_) | DeviceSettings::Redfish(_)) {
+    if matches!(access.settings, DeviceSettings::Redfish(_)) {
         return Err(BmcSetupError::NotBuilt { hosts: rule.hosts.clone(), driver: rule.driver.clone() });
     }
     let host = exact_host(rule);
@@ -71,6 +72,7 @@ pub(super) fn check_programs(devices: &[DeviceAccess]) -> Result<(), BmcSetupErr
 /// The driver of one host's device. Nothing is sent.
 pub(super) fn driver(access: &DeviceAccess, host: &HostName) -> Result<Driver, DeviceError> {
     match &access.settings {
+        DeviceSettings::Ipmi(settings) => Ok(Driver::Ipmi(NativeIpmi::new(settings, host))),
         DeviceSettings::IpmiTool(settings) => Ok(Driver::IpmiTool(IpmiTool::new(settings, host))),
         DeviceSettings::Agent(settings) => {
             let address = access.rule.address.replace("{host}", host.as_str());
@@ -78,7 +80,7 @@ pub(super) fn driver(access: &DeviceAccess, host: &HostName) -> Result<Driver, D
         }
         DeviceSettings::Storage(settings) => Ok(Driver::Storage(StorageFence::new(settings.clone(), host.clone()))),
         // Refused by [`check`] before.
-        DeviceSettings::Ipmi(_) | DeviceSettings::Redfish(_) => {
+        DeviceSettings::Redfish(_) => {
             Err(DeviceError::Unusable(Text::new(format!("the driver {} is not in this build", access.rule.driver))))
         }
     }
