@@ -7,6 +7,9 @@
 mod driver;
 mod ipmitool;
 pub(crate) mod process;
+mod redfish;
+mod scrub;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,8 @@ use tokio::time::timeout;
 use self::driver::{Driver, FenceDriver};
 use self::ipmitool::{IpmiTool, Target};
 use crate::clock;
+
+pub use self::redfish::{RedfishTrial, RedfishTrialSettings};
 
 /// The only driver there is yet.
 const IPMI_TOOL: &str = "ipmi-tool";

@@ -3,6 +3,7 @@
 //! | module | speaks | lies about |
 //! |---|---|---|
 //! | [`bmc`] | IPMI 2.0 RMCP+ over UDP, cipher suites 3 and 17 | power |
+//! | [`redfish`] | Redfish over HTTP and HTTPS | power, and everything else |
 //! | [`cloud`] | Keystone v3 and Nova over HTTP | whether a call was done, and when |
 //! | [`guests`] | guest lists as JSON lines on a Unix socket | whether the list is complete |
 //!
@@ -12,5 +13,6 @@ pub mod bmc;
 pub mod cloud;
 pub mod guests;
 mod record;
+pub mod redfish;
 
 pub use record::When;
