@@ -185,6 +185,7 @@ fn uuid_text(bytes: [u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Unverified;
     use uuid::Uuid;
 
     fn book() -> (DeviceBook, HostName, DeviceName) {
@@ -194,6 +195,7 @@ mod tests {
             level: 1,
             driver: "ipmi-tool".to_owned(),
             address: "{host}-bmc".to_owned(),
+            unverified: Unverified::Refuse,
         };
         let mut book = DeviceBook::default();
         book.enroll([&host].into_iter(), std::slice::from_ref(&rule));
@@ -210,6 +212,7 @@ mod tests {
             level,
             driver: "ipmi-tool".to_owned(),
             address: address.to_owned(),
+            unverified: Unverified::Refuse,
         };
         let rules = [rule("*", 1, "{host}-bmc"), rule("cmp-*", 2, "pdu-1")];
         let mut book = DeviceBook::default();
