@@ -6,6 +6,7 @@ use rekindle_proto::id::IncidentId;
 
 use super::agent::FenceAgent;
 use super::ipmitool::IpmiTool;
+use super::redfish::Redfish;
 use super::storage::{Action, StorageFence};
 
 /// One fence device. Every call ends by `end`, whatever the device does.
@@ -33,6 +34,8 @@ pub(super) trait FenceDriver {
 pub(super) enum Driver {
     /// IPMI through the program ipmitool.
     IpmiTool(IpmiTool),
+    /// Redfish.
+    Redfish(Redfish),
     /// Any fence agent.
     Agent(FenceAgent),
     /// A command of the site.
@@ -44,6 +47,7 @@ impl Driver {
     pub(super) async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.power_state(end).await,
+            Self::Redfish(driver) => driver.power_state(end).await,
             Self::Agent(driver) => driver.power_state(end).await,
             Self::Storage(_) => StorageFence::power_state(),
         }
@@ -53,6 +57,7 @@ impl Driver {
     pub(super) async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.guid(end).await,
+            Self::Redfish(driver) => driver.guid(end).await,
             Self::Agent(driver) => driver.guid(end).await,
             Self::Storage(_) => StorageFence::guid(),
         }
@@ -67,6 +72,7 @@ impl Driver {
     ) -> Result<(), DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.power_off(begin_before, end).await,
+            Self::Redfish(driver) => driver.power_off(begin_before, end).await,
             Self::Agent(driver) => driver.power_off(begin_before, end).await,
             Self::Storage(driver) => driver.act(Action::Off, incident, begin_before, end).await,
         }
@@ -76,6 +82,7 @@ impl Driver {
     pub(super) async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.power_on(begin_before, end).await,
+            Self::Redfish(driver) => driver.power_on(begin_before, end).await,
             Self::Agent(driver) => driver.power_on(begin_before, end).await,
             Self::Storage(driver) => driver.act(Action::On, None, begin_before, end).await,
         }

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 pub use self::agent::SHOWS_SECRETS;
-pub use self::redfish::{RedfishTrial, RedfishTrialSettings};
+pub use self::redfish::RedfishTrial;
 pub use self::secret::{SecretError, SecretSource};
 pub use self::settings::{
     AgentSettings, DeviceAccess, DeviceSettings, Endpoint, IpmiSettings, IpmiToolSettings, Privilege, RedfishAuth,

@@ -8,6 +8,7 @@ use super::agent::FenceAgent;
 use super::driver::Driver;
 use super::ipmitool::{self, IpmiTool};
 use super::process;
+use super::redfish::{self, Redfish};
 use super::secret::SecretError;
 use super::settings::{DeviceAccess, DeviceSettings};
 use super::storage::StorageFence;
@@ -34,6 +35,14 @@ pub enum BmcSetupError {
         #[source]
         source: SecretError,
     },
+    /// By what a BMC's certificate is known cannot be used.
+    #[error("fence device of {hosts:?}: {why}")]
+    Trust {
+        /// Pattern of the rule.
+        hosts: String,
+        /// Which file, and what is wrong with it.
+        why: String,
+    },
     /// The program is not there.
     #[error("{}", ipmitool::MISSING)]
     NoTool,
@@ -43,7 +52,7 @@ pub enum BmcSetupError {
 /// is read for the host that the rule names, and else when it is needed.
 pub(super) fn check(access: &DeviceAccess) -> Result<(), BmcSetupError> {
     let rule = &access.rule;
-    if matches!(access.settings, DeviceSettings::Ipmi(_) | DeviceSettings::Redfish(_)) {
+    if matches!(access.settings, DeviceSettings::Ipmi(_)) {
         return Err(BmcSetupError::NotBuilt { hosts: rule.hosts.clone(), driver: rule.driver.clone() });
     }
     let host = exact_host(rule);
@@ -56,6 +65,10 @@ pub(super) fn check(access: &DeviceAccess) -> Result<(), BmcSetupError> {
         let failed =
             |source| BmcSetupError::Secret { hosts: rule.hosts.clone(), key: key.to_owned(), source };
         source.read(access.settings.secret_bytes_max()).map_err(failed)?;
+    }
+    if let DeviceSettings::Redfish(settings) = &access.settings {
+        let failed = |why| BmcSetupError::Trust { hosts: rule.hosts.clone(), why };
+        redfish::check_trust(&settings.trust).map_err(failed)?;
     }
     Ok(())
 }
@@ -73,6 +86,7 @@ pub(super) fn check_programs(devices: &[DeviceAccess]) -> Result<(), BmcSetupErr
 pub(super) fn driver(access: &DeviceAccess, host: &HostName) -> Result<Driver, DeviceError> {
     match &access.settings {
         DeviceSettings::IpmiTool(settings) => Ok(Driver::IpmiTool(IpmiTool::new(settings, host))),
+        DeviceSettings::Redfish(settings) => Ok(Driver::Redfish(Redfish::new(settings, host)?)),
         DeviceSettings::Agent(settings) => {
             let address = access.rule.address.replace("{host}", host.as_str());
             Ok(Driver::Agent(FenceAgent::new(settings, host, &address)))
@@ -81,7 +95,7 @@ pub(super) fn driver(access: &DeviceAccess, host: &HostName) -> Result<Driver, D
             Ok(Driver::Storage(StorageFence::new(settings.clone(), host.clone())))
         }
         // Refused by [`check`] before.
-        DeviceSettings::Ipmi(_) | DeviceSettings::Redfish(_) => {
+        DeviceSettings::Ipmi(_) => {
             Err(DeviceError::Unusable(Text::new(format!("the driver {} is not in this build", access.rule.driver))))
         }
     }

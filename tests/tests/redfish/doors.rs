@@ -1,9 +1,8 @@
 //! Who is let in, whom we trust, and which of several systems is meant.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use rekindle_agent::bmc::{RedfishTrial, RedfishTrialSettings};
+use rekindle_agent::bmc::{RedfishAuth, RedfishTrust};
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::fake::redfish::{Behaviour, Identity, RedfishRecordKind, SystemSettings, Validity};
@@ -12,11 +11,6 @@ use crate::rig::{OTHER, PASSWORD, Rig, UUID, WITHIN, until};
 
 fn one() -> Vec<SystemSettings> {
     vec![SystemSettings::new("1", UUID)]
-}
-
-fn by_authority(settings: &mut RedfishTrialSettings) {
-    settings.sha256_pin = None;
-    settings.ca_file = Some(PathBuf::from("ca.pem"));
 }
 
 #[tokio::test]
@@ -29,11 +23,12 @@ async fn one_session_serves_many_calls_and_is_closed_when_nobody_needs_it() {
     let fake = rig.fake.clone();
     drop(rig);
     until("the session of a driver that is gone is closed", || fake.sessions() == 0).await;
-    let rig = Rig::with(one(), |settings| settings.session_idle = Some(Duration::from_millis(200))).await;
-    rig.device.read(true, WITHIN).await.power.expect("read");
-    until("a session that nobody uses is closed", || rig.fake.sessions() == 0).await;
-    rig.device.read(true, WITHIN).await.power.expect("read in another session");
-    assert_eq!(rig.count(&RedfishRecordKind::LoggedIn), 2);
+    let Rig { fake, device, _dir } = Rig::new().await;
+    let device = device.with_session_idle(Duration::from_millis(200));
+    device.read(true, WITHIN).await.power.expect("read");
+    until("a session that nobody uses is closed", || fake.sessions() == 0).await;
+    device.read(true, WITHIN).await.power.expect("read in another session");
+    assert_eq!(fake.record().iter().filter(|line| line.kind == RedfishRecordKind::LoggedIn).count(), 2);
 }
 
 #[tokio::test]
@@ -48,7 +43,7 @@ async fn a_reading_that_is_given_up_in_its_login_leaves_no_session_behind() {
 
 #[tokio::test]
 async fn basic_authentication_opens_no_session() {
-    let rig = Rig::with(one(), |settings| settings.basic = true).await;
+    let rig = Rig::with(one(), |settings| settings.auth = RedfishAuth::Basic).await;
     assert_eq!(rig.device.read(true, WITHIN).await.power, Ok(PowerState::On));
     rig.device.power_off(WITHIN, WITHIN).await.expect("accepted");
     assert_eq!((rig.count(&RedfishRecordKind::LoggedIn), rig.fake.power()), (0, Power::Off));
@@ -56,8 +51,8 @@ async fn basic_authentication_opens_no_session() {
 
 #[tokio::test]
 async fn a_wrong_password_and_a_locked_account_are_told_without_the_password() {
-    for basic in [false, true] {
-        let rig = Rig::with(one(), |settings| settings.basic = basic).await;
+    for auth in [RedfishAuth::Session, RedfishAuth::Basic] {
+        let rig = Rig::with(one(), |settings| settings.auth = auth).await;
         for behaviour in [Behaviour::WrongPassword, Behaviour::Locked] {
             rig.fake.behaviour(behaviour);
             let error = rig.device.read(false, WITHIN).await.power.expect_err("refused");
@@ -75,29 +70,30 @@ async fn a_wrong_password_and_a_locked_account_are_told_without_the_password() {
 #[tokio::test]
 async fn a_certificate_counts_by_its_authority_and_name_or_by_its_pin() {
     let good = || Identity::new("127.0.0.1", Validity::Good).expect("a certificate");
-    let rig = Rig::behind(Some(good()), one(), by_authority).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = |identity: &Identity| {
+        let path = dir.path().join(uuid::Uuid::new_v4().to_string());
+        std::fs::write(&path, &identity.ca_pem).expect("written");
+        RedfishTrust::Ca(path)
+    };
+    let behind = async |identity: &Identity, trust: RedfishTrust| {
+        Rig::behind(Some(identity.clone()), one(), |settings| settings.trust = trust).await
+    };
+    let known = good();
+    let rig = behind(&known, authority(&known)).await;
     assert_eq!(rig.device.read(true, WITHIN).await.power, Ok(PowerState::On));
-    let expired = Identity::new("127.0.0.1", Validity::Expired).expect("a certificate");
     // A pin is the certificate itself: it says nothing of dates and names.
-    let rig = Rig::behind(Some(expired.clone()), one(), |_| {}).await;
+    let expired = Identity::new("127.0.0.1", Validity::Expired).expect("a certificate");
+    let rig = behind(&expired, RedfishTrust::Pin(expired.sha256)).await;
     assert_eq!(rig.device.read(true, WITHIN).await.power, Ok(PowerState::On));
 
-    let other_name = Identity::new("bmc.example", Validity::Good).expect("a certificate");
-    let (known, other) = (good(), good());
-    let dir = tempfile::tempdir().expect("a directory");
-    let stranger = dir.path().join("stranger.pem");
-    std::fs::write(&stranger, &other.ca_pem).expect("written");
-    let mut refused: Vec<(Rig, &str)> = vec![
-        (Rig::behind(Some(other_name), one(), by_authority).await, "not valid for name"),
-        (Rig::behind(Some(expired), one(), by_authority).await, "expired"),
+    let named = Identity::new("bmc.example", Validity::Good).expect("a certificate");
+    let refused = [
+        (behind(&named, authority(&named)).await, "not valid for name"),
+        (behind(&expired, authority(&expired)).await, "expired"),
+        (behind(&known, authority(&good())).await, "UnknownIssuer"),
+        (behind(&known, RedfishTrust::Pin(good().sha256)).await, "sha256_pin is"),
     ];
-    let unknown = |settings: &mut RedfishTrialSettings| {
-        by_authority(settings);
-        settings.ca_file = Some(stranger.clone());
-    };
-    refused.push((Rig::behind(Some(good()), one(), unknown).await, "UnknownIssuer"));
-    let mismatch = |settings: &mut RedfishTrialSettings| settings.sha256_pin = Some(other.sha256.clone());
-    refused.push((Rig::behind(Some(known.clone()), one(), mismatch).await, known.sha256.as_str()));
     for (rig, says) in &refused {
         let error = rig.device.read(true, WITHIN).await.power.expect_err(says);
         assert!(matches!(error, DeviceError::Unusable(_)) && error.to_string().contains(says), "{says}: {error:?}");
@@ -108,20 +104,21 @@ async fn a_certificate_counts_by_its_authority_and_name_or_by_its_pin() {
 }
 
 #[tokio::test]
-async fn plain_http_wants_consent_or_loopback() {
+async fn plain_http_is_spoken_where_it_is_meant() {
     let rig = Rig::behind(None, one(), |_| {}).await;
     assert_eq!(rig.device.read(true, WITHIN).await.power, Ok(PowerState::On));
-    let mut settings = rig.settings.clone();
-    settings.address = "http://192.0.2.1".to_owned();
-    let refused = RedfishTrial::open(settings.clone()).expect_err("in clear");
-    assert!(refused.contains("insecure_http"), "{refused}");
-    settings.insecure_http = true;
-    RedfishTrial::open(settings).expect("with consent");
+    // Neither kind of service takes the other's words for its own.
+    let secure = Identity::new("127.0.0.1", Validity::Good).expect("a certificate");
+    let rig = Rig::behind(Some(secure), one(), |settings| settings.trust = RedfishTrust::Nobody).await;
+    rig.device.read(true, WITHIN).await.power.expect_err("it speaks TLS");
+    let rig = Rig::behind(None, one(), |settings| settings.trust = RedfishTrust::Pin([7; 32])).await;
+    rig.device.read(true, WITHIN).await.power.expect_err("it speaks no TLS");
+    assert_eq!(rig.kinds(), []);
 }
 
 #[tokio::test]
 async fn nobody_there_is_silence() {
-    let Rig { fake, device, .. } = Rig::new().await;
+    let Rig { fake, device, _dir } = Rig::new().await;
     drop(fake);
     let error = device.read(true, WITHIN).await.power.expect_err("nobody");
     assert!(matches!(error, DeviceError::Silent(_)), "{error:?}");

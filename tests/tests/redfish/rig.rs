@@ -2,18 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rekindle_agent::bmc::{RedfishTrial, RedfishTrialSettings};
+use rekindle_agent::bmc::{Endpoint, RedfishAuth, RedfishSettings, RedfishTrial, RedfishTrust, SecretSource};
 use rekindle_agent::clock;
 use rekindle_coordinator::fencing::{FenceRun, RunStep, guid_names};
 use rekindle_coordinator::ledger::FenceAttempt;
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState};
-use rekindle_proto::id::{LeadershipId, SystemUuid, Term, WallTime};
-use rekindle_tests::fake::redfish::{
-    Identity, Redfish, RedfishRecordKind, RedfishSettings, SystemSettings, Validity,
-};
+use rekindle_proto::id::{HostName, LeadershipId, SystemUuid, Term, WallTime};
+use rekindle_tests::fake::redfish::{Identity, Redfish, RedfishRecordKind, ServiceSettings, SystemSettings, Validity};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -34,8 +32,7 @@ const TRIES: u32 = 3;
 pub(crate) struct Rig {
     pub(crate) fake: Redfish,
     pub(crate) device: RedfishTrial,
-    pub(crate) settings: RedfishTrialSettings,
-    _dir: TempDir,
+    pub(crate) _dir: TempDir,
 }
 
 impl Rig {
@@ -44,7 +41,7 @@ impl Rig {
         Self::with(vec![SystemSettings::new("1", UUID)], |_| {}).await
     }
 
-    pub(crate) async fn with(systems: Vec<SystemSettings>, change: impl FnOnce(&mut RedfishTrialSettings)) -> Self {
+    pub(crate) async fn with(systems: Vec<SystemSettings>, change: impl FnOnce(&mut RedfishSettings)) -> Self {
         let identity = Identity::new("127.0.0.1", Validity::Good).expect("a certificate");
         Self::behind(Some(identity), systems, change).await
     }
@@ -53,29 +50,15 @@ impl Rig {
     pub(crate) async fn behind(
         identity: Option<Identity>,
         systems: Vec<SystemSettings>,
-        change: impl FnOnce(&mut RedfishTrialSettings),
+        change: impl FnOnce(&mut RedfishSettings),
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let scheme = if identity.is_some() { "https" } else { "http" };
-        let sha256_pin = identity.as_ref().map(|identity| identity.sha256.clone());
-        if let Some(identity) = &identity {
-            std::fs::write(dir.path().join("ca.pem"), &identity.ca_pem).expect("written");
-        }
-        let served =
-            RedfishSettings { username: "admin".to_owned(), password: PASSWORD.to_owned(), systems, identity };
+        let trust = identity.as_ref().map_or(RedfishTrust::Nobody, |identity| RedfishTrust::Pin(identity.sha256));
+        let served = ServiceSettings { username: "admin".to_owned(), password: PASSWORD.to_owned(), systems, identity };
         let fake = Redfish::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), served).await.expect("binds");
-        let mut settings = RedfishTrialSettings {
-            address: format!("{scheme}://{}", fake.address()),
-            username: "admin".to_owned(),
-            password_file: secret(dir.path(), PASSWORD),
-            sha256_pin,
-            ..RedfishTrialSettings::default()
-        };
+        let mut settings = settings(&fake.address().to_string(), dir.path(), trust);
         change(&mut settings);
-        // A name in the directory, where it is none elsewhere.
-        settings.ca_file = settings.ca_file.map(|path| dir.path().join(path));
-        let device = RedfishTrial::open(settings.clone()).expect("legal settings");
-        Self { fake, device, settings, _dir: dir }
+        Self { fake, device: open(&settings), _dir: dir }
     }
 
     pub(crate) fn kinds(&self) -> Vec<RedfishRecordKind> {
@@ -93,8 +76,24 @@ impl Rig {
     }
 }
 
+/// What a driver is told of one host's device. Its password is written into that directory.
+pub(crate) fn settings(address: &str, dir: &Path, trust: RedfishTrust) -> RedfishSettings {
+    RedfishSettings {
+        endpoint: Endpoint::parse(address, 443).expect("an endpoint"),
+        username: "admin".to_owned(),
+        password: SecretSource::File(secret(dir, PASSWORD)),
+        system: None,
+        trust,
+        auth: RedfishAuth::Session,
+    }
+}
+
+pub(crate) fn open(settings: &RedfishSettings) -> RedfishTrial {
+    RedfishTrial::open(settings, &HostName::new("cmp-1").expect("a name")).expect("legal settings")
+}
+
 /// A file with a secret, ours alone.
-pub(crate) fn secret(dir: &Path, text: &str) -> std::path::PathBuf {
+pub(crate) fn secret(dir: &Path, text: &str) -> PathBuf {
     let path = dir.join("password");
     std::fs::write(&path, text).expect("written");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("mode");

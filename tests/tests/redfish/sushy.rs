@@ -2,11 +2,11 @@
 //! machines take 1 to 11 s, by chance, to do what it has answered in milliseconds.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rekindle_agent::bmc::{RedfishTrial, RedfishTrialSettings};
+use rekindle_agent::bmc::{RedfishAuth, RedfishSettings, RedfishTrial, RedfishTrust, SecretSource};
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
 use rekindle_tests::fake::redfish::{Identity, Validity};
 use tempfile::TempDir;
@@ -14,10 +14,10 @@ use tokio::process::{Child, Command};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::rig::{DEADLINE, OTHER, Outcome, PASSWORD, PERMIT, UUID, WITHIN, fence, secret};
+use crate::rig::{DEADLINE, OTHER, Outcome, PASSWORD, PERMIT, UUID, WITHIN, fence, open, secret, settings};
 
 struct Emulator {
-    settings: RedfishTrialSettings,
+    settings: RedfishSettings,
     dir: TempDir,
     _child: Child,
 }
@@ -61,14 +61,10 @@ impl Emulator {
             .kill_on_drop(true)
             .spawn()
             .expect("starts");
-        let settings = RedfishTrialSettings {
-            address: format!("127.0.0.1:{port}"),
-            username: "admin".to_owned(),
-            password_file: secret(dir.path(), PASSWORD),
+        let settings = RedfishSettings {
             system: Some(UUID.to_string()),
-            ca_file: Some(file("ca")),
-            basic: true,
-            ..RedfishTrialSettings::default()
+            auth: RedfishAuth::Basic,
+            ..settings(&format!("127.0.0.1:{port}"), dir.path(), RedfishTrust::Ca(file("ca")))
         };
         let emulator = Self { settings, dir, _child: child };
         let device = emulator.device(|_| {});
@@ -81,10 +77,10 @@ impl Emulator {
         emulator
     }
 
-    fn device(&self, change: impl FnOnce(&mut RedfishTrialSettings)) -> RedfishTrial {
+    fn device(&self, change: impl FnOnce(&mut RedfishSettings)) -> RedfishTrial {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        RedfishTrial::open(settings).expect("legal settings")
+        open(&settings)
     }
 }
 
@@ -123,14 +119,11 @@ async fn the_emulator_refuses_strangers_and_is_asked_for_one_system() {
     assert!(error.to_string().contains("not followed"), "{error}");
     let other = emulator.dir.path().join("other");
     std::fs::create_dir(&other).expect("made");
-    let wrong: PathBuf = secret(&other, "wrong horse");
-    let device = emulator.device(|settings| settings.password_file = wrong);
+    let wrong = SecretSource::File(secret(&other, "wrong horse"));
+    let device = emulator.device(|settings| settings.password = wrong);
     let error = device.power_off(PERMIT, WITHIN).await.expect_err("refused");
     assert!(matches!(error, DeviceError::Credentials(_)), "{error:?}");
-    let device = emulator.device(|settings| {
-        settings.ca_file = None;
-        settings.sha256_pin = Some("00".repeat(32));
-    });
+    let device = emulator.device(|settings| settings.trust = RedfishTrust::Pin([0; 32]));
     let error = device.read(true, WITHIN).await.power.expect_err("not pinned");
     assert!(matches!(error, DeviceError::Unusable(_)), "{error:?}");
     assert_eq!(emulator.device(|_| {}).read(false, WITHIN).await.power, Ok(PowerState::On));

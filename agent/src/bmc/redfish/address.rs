@@ -1,9 +1,10 @@
 //! Where a service is, and which of the addresses it tells are followed: none that would lead anywhere else.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use reqwest::Url;
+
+use crate::bmc::settings::Endpoint;
 
 /// Longest path taken from a service's words, in bytes. Real ones are under 200.
 const PATH_BYTES_MAX: usize = 1_024;
@@ -16,41 +17,17 @@ const ROOT: &str = "/redfish/";
 
 /// Scheme, host and port of a Redfish service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::bmc) struct Address(Url);
+pub(super) struct Address(Url);
 
 impl Address {
-    /// `host`, `host:port` or `[IPv6 address]:port`, with `https://` before it or not. `http://` only to this machine
-    /// itself, or with the consent `insecure_http`.
+    /// Where the service listens, and whether TLS is spoken there.
     ///
     /// # Errors
-    /// The rule that is broken.
-    pub(in crate::bmc) fn parse(text: &str, insecure_http: bool) -> Result<Self, &'static str> {
-        const RULE: &str = "must be host, host:port or [IPv6 address]:port, perhaps with https:// before it";
-        let (scheme, place) = match text.split_once("://") {
-            None => ("https", text),
-            Some((scheme @ ("https" | "http"), place)) => (scheme, place),
-            Some(_) => return Err(RULE),
-        };
-        let place = place.strip_suffix('/').unwrap_or(place);
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '[' | ']');
-        // No path, user or query: what they would mean is ours to know, not the operator's to say.
-        if !place.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') || !place.chars().all(legal) {
-            return Err(RULE);
-        }
-        let url = Url::parse(&format!("{scheme}://{place}/")).map_err(|_| RULE)?;
-        if url.port() == Some(0) || place.ends_with(':') {
-            return Err("must have a port from 1 to 65535");
-        }
-        let address = Self(url);
-        if scheme == "http" && !insecure_http && !address.is_loopback() {
-            return Err("must be https: by http the password crosses the network in clear (insecure_http = true allows it)");
-        }
-        Ok(address)
-    }
-
-    /// Whether it is encrypted, so that whose certificate is trusted must be said.
-    pub(in crate::bmc) fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+    /// In words, for a host that is none.
+    pub(super) fn new(endpoint: &Endpoint, tls: bool) -> Result<Self, String> {
+        let text = format!("{}://{endpoint}/", if tls { "https" } else { "http" });
+        let url = Url::parse(&text).map_err(|error| format!("{endpoint} is no address: {error}"))?;
+        Ok(Self(url))
     }
 
     /// A path that we know by heart.
@@ -69,9 +46,8 @@ impl Address {
         if told.len() > PATH_BYTES_MAX {
             return refused("is too long");
         }
-        // RFC 3986, `pchar` and '/': with '\', '?', '#', '@' or blanks it could be read in more than one way.
-        let legal = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:%".contains(c);
-        if !told.starts_with(ROOT) || !told.chars().all(legal) {
+        // With '\', '?', '#' or blanks it could be read in more than one way.
+        if !told.starts_with(ROOT) || !told.chars().all(|c| c == '/' || c == '%' || is_in_segment(c)) {
             return refused("is no path below /redfish/");
         }
         let dotted = |part: &str| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
@@ -95,12 +71,6 @@ impl Address {
         };
         self.follow(path)
     }
-
-    fn is_loopback(&self) -> bool {
-        let host = self.0.host_str().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
 }
 
 impl fmt::Display for Address {
@@ -111,8 +81,12 @@ impl fmt::Display for Address {
 
 /// Whether this can be the id of a system: one part of a path, as it stands.
 pub(super) fn is_id(text: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._~:".contains(c);
-    (1..=ID_BYTES_MAX).contains(&text.len()) && text.chars().all(legal) && !matches!(text, "." | "..")
+    (1..=ID_BYTES_MAX).contains(&text.len()) && text.chars().all(is_in_segment) && !matches!(text, "." | "..")
+}
+
+/// What may stand in a part of a path as it is (RFC 3986, `pchar`).
+fn is_in_segment(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c)
 }
 
 /// As much of a text of theirs as is good to read.
@@ -125,48 +99,27 @@ pub(super) fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn address(text: &str, tls: bool) -> Address {
+        Address::new(&Endpoint::parse(text, 443).expect("an endpoint"), tls).expect("an address")
+    }
+
     #[test]
-    fn addresses_are_hosts_with_ports_and_https() {
-        for (text, is) in [
-            ("cmp-1-bmc", "https://cmp-1-bmc"),
-            ("10.0.0.7:8443", "https://10.0.0.7:8443"),
-            ("https://10.0.0.7:443", "https://10.0.0.7"),
-            ("https://bmc/", "https://bmc"),
-            ("[fe80::1]:8443", "https://[fe80::1]:8443"),
-            ("http://127.0.0.9:8000", "http://127.0.0.9:8000"),
-            ("http://localhost:8000", "http://localhost:8000"),
-            ("http://[::1]", "http://[::1]"),
+    fn an_address_is_where_the_endpoint_says() {
+        for (text, tls, is) in [
+            ("cmp-1-bmc", true, "https://cmp-1-bmc"),
+            ("10.0.0.7:8443", true, "https://10.0.0.7:8443"),
+            ("[fe80::1]:8443", true, "https://[fe80::1]:8443"),
+            ("127.0.0.1:8000", false, "http://127.0.0.1:8000"),
         ] {
-            assert_eq!(Address::parse(text, false).expect(text).to_string(), is, "{text}");
+            assert_eq!(address(text, tls).to_string(), is);
         }
-        for text in [
-            "",
-            "https://",
-            "ftp://bmc",
-            "bmc/redfish",
-            "user@bmc",
-            "https://user:password@bmc",
-            "bmc?x",
-            "bmc#1",
-            "b mc",
-            "bmc:0",
-            "bmc:",
-            "bmc:70000",
-            "-x",
-            "[::1",
-            "http://10.0.0.7",
-            "http://bmc",
-            "http://127.0.0.1.example",
-            "http://localhost.example",
-        ] {
-            assert!(Address::parse(text, false).is_err(), "{text}");
-        }
-        assert!(!Address::parse("http://bmc:8000", true).expect("consent").is_https());
+        let nowhere = Endpoint::parse("1.2.3.400", 443).expect("its characters are legal");
+        assert!(Address::new(&nowhere, true).expect_err("no address").contains("1.2.3.400"));
     }
 
     #[test]
     fn no_address_of_theirs_leads_to_another_host_or_out_of_redfish() {
-        let home = Address::parse("https://bmc:8443", false).expect("address");
+        let home = address("bmc:8443", true);
         for told in ["/redfish/v1/Systems/1", "/redfish/v1/Systems/System.Embedded.1/", "/redfish/v1/Systems/a%20b"] {
             let url = home.follow(told).expect(told);
             assert_eq!((url.host_str(), url.port(), url.path()), (Some("bmc"), Some(8443), told));
@@ -185,7 +138,6 @@ mod tests {
             "/redfish/v1/Systems/1#x",
             "/redfish/v1/Sys\r\nHost: evil",
             "/redfish/v1/ /x",
-            "/redfish/v1/@evil",
             "/other/v1/Systems/1",
             "javascript:alert(1)",
         ] {
@@ -196,7 +148,7 @@ mod tests {
 
     #[test]
     fn of_a_location_only_the_path_is_followed() {
-        let home = Address::parse("bmc", false).expect("address");
+        let home = address("bmc", true);
         for told in ["/redfish/v1/SessionService/Sessions/1", "https://evil:1/redfish/v1/SessionService/Sessions/1"] {
             let url = home.follow_location(told).expect(told);
             assert_eq!(url.as_str(), "https://bmc/redfish/v1/SessionService/Sessions/1");

@@ -16,9 +16,10 @@ use tokio::time::{sleep, timeout};
 use super::address::Address;
 use super::document::{own_path, sessions, unusable};
 use super::wire::{Answer, Wire, send};
-use super::{Auth, left};
+use super::left;
 use crate::bmc::scrub::Scrub;
 use crate::bmc::secret::SecretSource;
+use crate::bmc::settings::{RedfishAuth, SECRET_BYTES_MAX};
 use crate::clock;
 
 /// Where sessions are opened (DSP0266, 13.3.4.2). Older services have them elsewhere, and say so in their root.
@@ -28,9 +29,6 @@ const SERVICE_ROOT: &str = "/redfish/v1/";
 
 /// How long the farewell may take. Nobody waits for it, and the service forgets the session by itself later.
 const LOGOUT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Longest password, in bytes, and longest token. Real ones are under 100.
-const SECRET_BYTES_MAX: usize = 2 * 1024;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
@@ -46,7 +44,7 @@ pub(super) struct Desk {
     pub(super) address: Address,
     pub(super) username: String,
     pub(super) password: SecretSource,
-    pub(super) auth: Auth,
+    pub(super) auth: RedfishAuth,
     pub(super) wire: Arc<Wire>,
 }
 
@@ -84,7 +82,7 @@ impl Entry {
 
     /// A pass that the device took when it was last shown, or a new one.
     pub(super) async fn pass(&self, end: Moment) -> Result<Pass, DeviceError> {
-        if self.desk.auth == Auth::Basic {
+        if self.desk.auth == RedfishAuth::Basic {
             return Ok(Pass::Basic(self.desk.password()?));
         }
         let slot = Arc::clone(&self.session).lock_owned();

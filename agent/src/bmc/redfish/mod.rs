@@ -24,21 +24,21 @@ use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::id::HostName;
 use reqwest::header::IF_MATCH;
 use reqwest::{StatusCode, Url};
 use serde_json::json;
 use uuid::Uuid;
 
+use self::address::Address;
 use self::document::{System, Want, complaint, members, says_already, unusable};
 use self::entry::{Desk, Entry};
 use self::wire::{Answer, Failed, Gate, Wire, send};
 use super::driver::FenceDriver;
-use super::secret::SecretSource;
+use super::settings::{RedfishSettings, RedfishTrust};
 use crate::clock;
 
-pub(super) use self::address::Address;
-pub(super) use self::tls::{Pin, Trust};
-pub use self::trial::{RedfishTrial, RedfishTrialSettings};
+pub use self::trial::RedfishTrial;
 
 /// The list of systems (DSP0266, 6.6).
 const SYSTEMS: &str = "/redfish/v1/Systems";
@@ -55,29 +55,9 @@ const SESSION_IDLE: Duration = Duration::from_secs(60);
 /// slow service takes seconds for each copy of it.
 const SAME_READING: Duration = Duration::from_millis(100);
 
-/// One service and how to enter it.
-#[derive(Debug)]
-pub(super) struct RedfishTarget {
-    pub(super) address: Address,
-    pub(super) username: String,
-    pub(super) password: SecretSource,
-    pub(super) system: SystemChoice,
-    pub(super) trust: Trust,
-    pub(super) auth: Auth,
-}
-
-/// How we are let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Auth {
-    /// A session and its token.
-    Session,
-    /// User and password with each request.
-    Basic,
-}
-
 /// Which of a service's systems is the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum SystemChoice {
+enum SystemChoice {
     /// The only one it has.
     Only,
     /// The one with this id.
@@ -91,7 +71,7 @@ impl SystemChoice {
     ///
     /// # Errors
     /// The rule that is broken.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    fn parse(text: &str) -> Result<Self, &'static str> {
         const UUID_BYTES: usize = 36;
         if !address::is_id(text) {
             return Err("must be the id of a system (the last part of its @odata.id) or its UUID");
@@ -133,12 +113,29 @@ struct Look {
 }
 
 impl Redfish {
-    /// Nothing is sent yet.
-    pub(super) fn new(target: RedfishTarget) -> Self {
-        let RedfishTarget { address, username, password, system, trust, auth } = target;
-        let wire = Arc::new(Wire::new(trust));
-        let desk = Desk { address: address.clone(), username, password, auth, wire: Arc::clone(&wire) };
-        Self { address, system, wire, entry: Entry::new(desk, SESSION_IDLE), known: Mutex::default() }
+    /// The device of this host. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unusable`]: an address or a system that can be none.
+    pub(super) fn new(settings: &RedfishSettings, host: &HostName) -> Result<Self, DeviceError> {
+        let tls = settings.trust != RedfishTrust::Nobody;
+        let address = Address::new(&settings.endpoint.of(host), tls).map_err(unusable)?;
+        let system = settings.system.as_ref().map(|system| system.replace("{host}", host.as_str()));
+        let system = match system {
+            None => SystemChoice::Only,
+            Some(system) => {
+                SystemChoice::parse(&system).map_err(|rule| unusable(format!("system = {system:?} {rule}")))?
+            }
+        };
+        let wire = Arc::new(Wire::new(settings.trust.clone()));
+        let desk = Desk {
+            address: address.clone(),
+            username: settings.username.clone(),
+            password: settings.password.of(host),
+            auth: settings.auth,
+            wire: Arc::clone(&wire),
+        };
+        Ok(Self { address, system, wire, entry: Entry::new(desk, SESSION_IDLE), known: Mutex::default() })
     }
 
     /// The same with sessions that are closed earlier.
@@ -353,6 +350,14 @@ impl FenceDriver for Redfish {
     async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
         self.switch(Want::On, begin_before, end).await.map_err(|error| self.entry.clean(error))
     }
+}
+
+/// Whether certificates can be judged by these settings. Nothing is sent.
+///
+/// # Errors
+/// In words, with the file's name.
+pub(super) fn check_trust(trust: &RedfishTrust) -> Result<(), String> {
+    tls::client(trust).map(drop)
 }
 
 /// The last part of a path.

@@ -14,9 +14,10 @@ use tokio::time::timeout;
 
 use super::address::excerpt;
 use super::document::{complaint, unusable};
-use super::tls::{self, Trust};
+use super::tls;
 use super::left;
 use crate::bmc::scrub::Scrub;
+use crate::bmc::settings::RedfishTrust;
 use crate::clock;
 use crate::nova::chain;
 
@@ -28,7 +29,7 @@ const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 /// The client of one device, made at its first use: a CA file that was mended is read then.
 #[derive(Debug)]
 pub(super) struct Wire {
-    trust: Trust,
+    trust: RedfishTrust,
     client: OnceLock<Client>,
 }
 
@@ -60,7 +61,7 @@ impl From<Failed> for DeviceError {
 }
 
 impl Wire {
-    pub(super) fn new(trust: Trust) -> Self {
+    pub(super) fn new(trust: RedfishTrust) -> Self {
         Self { trust, client: OnceLock::new() }
     }
 

@@ -1,6 +1,5 @@
 //! Certificates for a fake service: one of an authority of its own, good or bad.
 
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 
@@ -29,8 +28,8 @@ pub struct Identity {
     pub cert_pem: String,
     /// Its key, PEM.
     pub key_pem: String,
-    /// SHA-256 of it, in hexadecimal digits.
-    pub sha256: String,
+    /// SHA-256 of it.
+    pub sha256: [u8; 32],
 }
 
 impl Identity {
@@ -53,11 +52,7 @@ impl Identity {
         let certificate = params.signed_by(&key, &Issuer::new(ca, ca_key)).map_err(io::Error::other)?;
         let (cert_pem, key_pem) = (certificate.pem(), key.serialize_pem());
         let certificate = certificate.der().clone();
-        let mut sha256 = String::new();
-        for byte in Sha256::digest(&certificate) {
-            // Writing to a string does not fail.
-            let _ = write!(sha256, "{byte:02x}");
-        }
+        let sha256 = Sha256::digest(&certificate).into();
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -29,7 +29,7 @@ const SESSIONS_MAX: usize = 8;
 
 /// Who the service is.
 #[derive(Clone)]
-pub struct RedfishSettings {
+pub struct ServiceSettings {
     /// The one user.
     pub username: String,
     /// Its password.
@@ -40,9 +40,9 @@ pub struct RedfishSettings {
     pub identity: Option<Identity>,
 }
 
-impl fmt::Debug for RedfishSettings {
+impl fmt::Debug for ServiceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedfishSettings")
+        f.debug_struct("ServiceSettings")
             .field("username", &self.username)
             .field("systems", &self.systems)
             .finish_non_exhaustive()
@@ -172,7 +172,7 @@ impl Redfish {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn start(address: SocketAddr, settings: RedfishSettings) -> io::Result<Self> {
+    pub async fn start(address: SocketAddr, settings: ServiceSettings) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let acceptor = settings.identity.as_ref().map(|identity| TlsAcceptor::from(Arc::clone(&identity.config)));
         let machines = settings.systems.iter().map(|system| (system.id.clone(), Machine::default())).collect();
@@ -238,7 +238,7 @@ impl Drop for Server {
 
 struct Shared {
     address: SocketAddr,
-    settings: RedfishSettings,
+    settings: ServiceSettings,
     state: Mutex<State>,
 }
 
