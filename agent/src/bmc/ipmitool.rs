@@ -86,7 +86,9 @@ impl FenceDriver for IpmiTool {
         match self.ask(Ask::Guid, end).await {
             Ok(output) => guid(&output),
             // Said within a session: a BMC that tells its GUID to administrators only still tells its power to us.
-            Err(DeviceError::Credentials(why)) if why.as_str().contains("RAW command") => Err(DeviceError::Refused(why)),
+            Err(DeviceError::Credentials(why)) if why.as_str().contains("RAW command") => {
+                Err(DeviceError::Refused(why))
+            }
             Err(error) => Err(error),
         }
     }

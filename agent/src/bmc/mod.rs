@@ -32,7 +32,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 pub use self::agent::SHOWS_SECRETS;
+pub(crate) use self::agent::{WHOLE, arrives_whole};
 pub use self::redfish::RedfishTrial;
+pub(crate) use self::redfish::is_system;
 pub use self::secret::{SecretError, SecretSource};
 pub use self::settings::{
     AgentSettings, DeviceAccess, DeviceSettings, Endpoint, IpmiSettings, IpmiToolSettings, Privilege, RedfishAuth,

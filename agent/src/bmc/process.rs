@@ -171,7 +171,11 @@ fn descendants(root: Pid) -> BTreeSet<Pid> {
 fn children(process: Pid) -> Vec<Pid> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// Reads to the end, keeping the beginning: a driver that talks too much is not blocked, and not believed.

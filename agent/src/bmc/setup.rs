@@ -62,8 +62,7 @@ pub(super) fn check(access: &DeviceAccess) -> Result<(), BmcSetupError> {
             None if source.is_per_host() => continue,
             None => source.clone(),
         };
-        let failed =
-            |source| BmcSetupError::Secret { hosts: rule.hosts.clone(), key: key.to_owned(), source };
+        let failed = |source| BmcSetupError::Secret { hosts: rule.hosts.clone(), key: key.to_owned(), source };
         source.read(access.settings.secret_bytes_max()).map_err(failed)?;
     }
     if let DeviceSettings::Redfish(settings) = &access.settings {
@@ -91,9 +90,7 @@ pub(super) fn driver(access: &DeviceAccess, host: &HostName) -> Result<Driver, D
             let address = access.rule.address.replace("{host}", host.as_str());
             Ok(Driver::Agent(FenceAgent::new(settings, host, &address)))
         }
-        DeviceSettings::Storage(settings) => {
-            Ok(Driver::Storage(StorageFence::new(settings.clone(), host.clone())))
-        }
+        DeviceSettings::Storage(settings) => Ok(Driver::Storage(StorageFence::new(settings.clone(), host.clone()))),
         // Refused by [`check`] before.
         DeviceSettings::Ipmi(_) => {
             Err(DeviceError::Unusable(Text::new(format!("the driver {} is not in this build", access.rule.driver))))

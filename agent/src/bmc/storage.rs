@@ -8,9 +8,9 @@ use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState, Text};
 use rekindle_proto::id::{HostName, IncidentId};
 use serde::{Deserialize, Serialize};
 
-use super::{left, unusable};
 use super::process::{self, Feed, Output};
 use super::settings::StorageSettings;
+use super::{left, unusable};
 use crate::clock;
 
 /// The version of the question. Raised when a command of before would misunderstand.
@@ -175,7 +175,10 @@ mod tests {
         let refused = off(&fence(dir.path(), "echo '{\"result\":\"failed\",\"detail\":\"no\\nsuch client\"}'"), ENOUGH);
         assert_eq!(refused.await, Err(DeviceError::Refused("no such client".into())));
         let late = fence(dir.path(), &format!("touch {}", dir.path().join("ran").display()));
-        assert_eq!(late.act(Action::Off, None, clock::moment(), clock::moment() + ENOUGH).await, Err(DeviceError::TooLate));
+        assert_eq!(
+            late.act(Action::Off, None, clock::moment(), clock::moment() + ENOUGH).await,
+            Err(DeviceError::TooLate)
+        );
         assert!(!dir.path().join("ran").exists(), "run too late");
     }
 

@@ -129,7 +129,8 @@ impl Metadata {
         }
         if default("lanplus").is_some_and(|text| !is_on(text)) && !settings.options.contains_key("lanplus") {
             faults.push(
-                "options.lanplus must be \"1\": by default this agent speaks IPMI 1.5, which encrypts nothing".to_owned(),
+                "options.lanplus must be \"1\": by default this agent speaks IPMI 1.5, which encrypts nothing"
+                    .to_owned(),
             );
         }
         faults
@@ -138,7 +139,8 @@ impl Metadata {
 
 fn parameter(node: roxmltree::Node<'_, '_>) -> Parameter {
     let content = node.children().find(|child| child.has_tag_name("content"));
-    let choices = content.into_iter().flat_map(|content| content.children().filter(|child| child.has_tag_name("option")));
+    let choices =
+        content.into_iter().flat_map(|content| content.children().filter(|child| child.has_tag_name("option")));
     let attribute = |name: &str| content.and_then(|content| content.attribute(name)).map(str::to_owned);
     Parameter {
         required: node.attribute("required") == Some("1"),

@@ -219,13 +219,11 @@ fn missing(name: &str) -> String {
 }
 
 /// Why a value must not be otherwise.
-pub(super) const WHOLE: &str =
-    "must not begin or end with a blank, nor stand in double quotes: agents strip both, and would be told another value";
+pub(crate) const WHOLE: &str = "must not begin or end with a blank, nor stand in double quotes: agents strip both, and would be told another value";
 
 /// Whether an agent reads the value as it is written: one line, whose blanks and quotes at both ends it drops.
-pub(super) fn arrives_whole(value: &str) -> bool {
+pub(crate) fn arrives_whole(value: &str) -> bool {
     value.trim() == value
         && !(value.len() > 1 && value.starts_with('"') && value.ends_with('"'))
         && !value.contains(char::is_control)
 }
-

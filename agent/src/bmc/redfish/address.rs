@@ -79,8 +79,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether this can be the id of a system: one part of a path, as it stands.
-pub(super) fn is_id(text: &str) -> bool {
+/// Whether this can be the id of a system: one part of a path, as it stands. Every UUID can.
+pub(crate) fn is_id(text: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&text.len()) && text.chars().all(is_in_segment) && !matches!(text, "." | "..")
 }
 

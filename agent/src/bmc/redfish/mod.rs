@@ -39,6 +39,7 @@ use super::settings::{RedfishSettings, RedfishTrust};
 use crate::clock;
 
 pub use self::trial::RedfishTrial;
+pub(crate) use self::address::is_id as is_system;
 
 /// The list of systems (DSP0266, 6.6).
 const SYSTEMS: &str = "/redfish/v1/Systems";
