@@ -94,6 +94,8 @@ tests simulation "$SIMULATION" --test cluster --test scenarios --test named --te
 stage mutants 8 cargo test -p rekindle-sim --features mutants --test mutants --locked -- --nocapture
 tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
+# The driver against lying services and an emulator: most of it is waiting.
+tests redfish 5 --test redfish
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon

@@ -36,9 +36,8 @@ impl Emulator {
         let hash = Command::new(venv.join("python")).args(["-c", &hash]).output().await.expect("runs");
         std::fs::write(file("users"), format!("admin:{}", String::from_utf8_lossy(&hash.stdout))).expect("written");
         let port = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("address").port();
-        let system = |uuid: Uuid, name: &str| {
-            format!("{{'uuid': '{uuid}', 'name': '{name}', 'power_state': 'On', 'nics': []}}")
-        };
+        let system =
+            |uuid: Uuid, name: &str| format!("{{'uuid': '{uuid}', 'name': '{name}', 'power_state': 'On', 'nics': []}}");
         let text = format!(
             "SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\n\
              SUSHY_EMULATOR_SSL_CERT = {:?}\nSUSHY_EMULATOR_SSL_KEY = {:?}\nSUSHY_EMULATOR_AUTH_FILE = {:?}\n\

@@ -295,7 +295,10 @@ mod tests {
     fn an_order_goes_to_the_systems_own_action_and_is_of_a_kind_that_it_takes() {
         let told = system(|_| {}).expect("a system");
         let reset = told.reset(PATH, Want::Off).expect("offered");
-        assert_eq!((reset.target.as_str(), reset.kind), ("/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", "ForceOff"));
+        assert_eq!(
+            (reset.target.as_str(), reset.kind),
+            ("/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", "ForceOff")
+        );
         assert_eq!(told.reset("/redfish/v1/Systems/1/", Want::On).expect("offered").kind, "On");
         assert!(told.reset("/redfish/v1/Systems/11", Want::Off).is_err(), "another system's");
         assert!(told.reset("/redfish/v1/Systems", Want::Off).is_err());

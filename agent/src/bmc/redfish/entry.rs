@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::address::Address;
 use super::document::{own_path, sessions, unusable};
-use super::wire::{Answer, Wire, send};
 use super::left;
+use super::wire::{Answer, Wire, send};
 use crate::bmc::scrub::Scrub;
 use crate::bmc::secret::SecretSource;
 use crate::bmc::settings::{RedfishAuth, SECRET_BYTES_MAX};
@@ -188,8 +188,7 @@ impl Desk {
     /// Where the root says that sessions are opened.
     async fn sessions(&self, end: Moment) -> Result<Url, DeviceError> {
         let root = send(self.wire.client()?.get(self.address.at(SERVICE_ROOT)), end).await?.success()?;
-        let path = sessions(&root)
-            .ok_or_else(|| unusable("it offers no sessions: set auth = \"basic\"".to_owned()))?;
+        let path = sessions(&root).ok_or_else(|| unusable("it offers no sessions: set auth = \"basic\"".to_owned()))?;
         self.address.follow(&path).map_err(unusable)
     }
 }

@@ -38,8 +38,8 @@ use super::driver::FenceDriver;
 use super::settings::{RedfishSettings, RedfishTrust};
 use crate::clock;
 
-pub use self::trial::RedfishTrial;
 pub(crate) use self::address::is_id as is_system;
+pub use self::trial::RedfishTrial;
 
 /// The list of systems (DSP0266, 6.6).
 const SYSTEMS: &str = "/redfish/v1/Systems";
@@ -189,7 +189,11 @@ impl Redfish {
                 [] => Err(unusable("it has no system".to_owned())),
                 several => {
                     let names: Vec<&str> = several.iter().map(|path| last_part(path)).collect();
-                    Err(unusable(format!("it has {} systems, {}: `system` must name one", names.len(), names.join(", "))))
+                    Err(unusable(format!(
+                        "it has {} systems, {}: `system` must name one",
+                        names.len(),
+                        names.join(", ")
+                    )))
                 }
             };
         };

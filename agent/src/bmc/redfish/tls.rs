@@ -42,6 +42,8 @@ pub(super) fn client(trust: &RedfishTrust) -> Result<Client, String> {
     Client::builder()
         .use_preconfigured_tls(tls)
         .http1_only()
+        // Some embedded servers know a header by its usual spelling only.
+        .http1_title_case_headers()
         .redirect(Policy::none())
         .no_proxy()
         .tcp_nodelay(true)

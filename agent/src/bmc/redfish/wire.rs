@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::address::excerpt;
 use super::document::{complaint, unusable};
-use super::tls;
 use super::left;
+use super::tls;
 use crate::bmc::scrub::Scrub;
 use crate::bmc::settings::RedfishTrust;
 use crate::clock;

@@ -28,7 +28,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         return reply;
     }
     if path == ROOT {
-        return Reply::json(200, &json!({ "@odata.id": "/redfish/v1/", "Links": { "Sessions": { "@odata.id": SESSIONS } } }));
+        return Reply::json(
+            200,
+            &json!({ "@odata.id": "/redfish/v1/", "Links": { "Sessions": { "@odata.id": SESSIONS } } }),
+        );
     }
     if is_login {
         return login(shared, &behaviour, call);
@@ -115,7 +118,9 @@ fn login(shared: &Shared, behaviour: &Behaviour, call: &Call) -> Reply {
     state.sessions.insert(id, token.clone());
     state.record(RedfishRecordKind::LoggedIn);
     let own = format!("{SESSIONS}/{id}");
-    Reply::json(201, &json!({ "@odata.id": own, "Id": id.to_string() })).with("X-Auth-Token", token).with("Location", own)
+    Reply::json(201, &json!({ "@odata.id": own, "Id": id.to_string() }))
+        .with("X-Auth-Token", token)
+        .with("Location", own)
 }
 
 fn logout(shared: &Shared, path: &str) -> Reply {
@@ -276,6 +281,7 @@ fn order(shared: &Arc<Shared>, behaviour: &Behaviour, system: &SystemSettings, c
 /// An error as DSP0266, 8.6 has it.
 fn complaint(status: u16, id: &str, words: &str) -> Reply {
     let message = json!({ "MessageId": format!("Fake.1.0.{id}"), "Message": words });
-    let error = json!({ "code": "Base.1.0.GeneralError", "message": "See the messages.", "@Message.ExtendedInfo": [message] });
+    let error =
+        json!({ "code": "Base.1.0.GeneralError", "message": "See the messages.", "@Message.ExtendedInfo": [message] });
     Reply::json(status, &json!({ "error": error }))
 }
