@@ -15,6 +15,11 @@ mod secret;
 mod settings;
 mod setup;
 mod storage;
+
+#[cfg(test)]
+mod real_agents;
+#[cfg(test)]
+mod simulator;
 #[cfg(test)]
 mod tests;
 

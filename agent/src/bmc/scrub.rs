@@ -36,8 +36,8 @@ impl Scrub {
             }
         }
         forms.retain(|form| !form.is_empty());
-        forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        forms.dedup();
+        forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.as_str().cmp(b.as_str())));
+        forms.dedup_by(|a, b| a.as_str() == b.as_str());
         Self { forms }
     }
 

@@ -119,16 +119,15 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
     use std::time::Duration;
 
     use super::*;
+    use crate::bmc::simulator::write;
 
     fn fence(dir: &Path, script: &str) -> StorageFence {
         let program = dir.join("fence");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        write(&program, &format!("#!/bin/sh\n{script}\n"), 0o755);
         let settings = StorageSettings { program, arguments: vec!["--pool".to_owned(), "vms".to_owned()] };
         StorageFence::new(settings, HostName::new("cmp-1").expect("legal"))
     }

@@ -1,13 +1,13 @@
 //! Agents that do what agents do, and worse. Each is a script; the real ones are tried in `tests/tests/fence_agents.rs`.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::os::unix::fs::symlink;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::bmc::simulator::write;
 
 /// Nobody's password, and nothing that stands in a process list by chance.
 const SECRET: &str = "Pl4nted'Secret/%&+ü";
@@ -17,11 +17,6 @@ const ENOUGH: Duration = Duration::from_secs(20);
 
 /// What hangs is given this long.
 const SOON: Duration = Duration::from_millis(400);
-
-fn write(path: &Path, text: &str, mode: u32) {
-    std::fs::write(path, text).expect("written");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
-}
 
 /// An agent that is this script, with a secret.
 fn agent(script: &str) -> (FenceAgent, TempDir) {
