@@ -23,7 +23,7 @@ async fn one_session_serves_many_calls_and_is_closed_when_nobody_needs_it() {
     let fake = rig.fake.clone();
     drop(rig);
     until("the session of a driver that is gone is closed", || fake.sessions() == 0).await;
-    let Rig { fake, device, _dir } = Rig::new().await;
+    let Rig { fake, device, _dir, .. } = Rig::new().await;
     let device = device.with_session_idle(Duration::from_millis(200));
     device.read(true, WITHIN).await.power.expect("read");
     until("a session that nobody uses is closed", || fake.sessions() == 0).await;
@@ -118,7 +118,7 @@ async fn plain_http_is_spoken_where_it_is_meant() {
 
 #[tokio::test]
 async fn nobody_there_is_silence() {
-    let Rig { fake, device, _dir } = Rig::new().await;
+    let Rig { fake, device, _dir, .. } = Rig::new().await;
     drop(fake);
     let error = device.read(true, WITHIN).await.power.expect_err("nobody");
     assert!(matches!(error, DeviceError::Silent(_)), "{error:?}");

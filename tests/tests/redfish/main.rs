@@ -3,8 +3,10 @@
 //!
 //! [`FenceRun`]: rekindle_coordinator::fencing::FenceRun
 
+mod bench;
 mod doors;
 mod orders;
+mod reference;
 mod rig;
 mod sushy;
 mod torture;

@@ -32,6 +32,7 @@ const TRIES: u32 = 3;
 pub(crate) struct Rig {
     pub(crate) fake: Redfish,
     pub(crate) device: RedfishTrial,
+    pub(crate) settings: RedfishSettings,
     pub(crate) _dir: TempDir,
 }
 
@@ -58,7 +59,7 @@ impl Rig {
         let fake = Redfish::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), served).await.expect("binds");
         let mut settings = settings(&fake.address().to_string(), dir.path(), trust);
         change(&mut settings);
-        Self { fake, device: open(&settings), _dir: dir }
+        Self { fake, device: open(&settings), settings, _dir: dir }
     }
 
     pub(crate) fn kinds(&self) -> Vec<RedfishRecordKind> {
