@@ -163,7 +163,12 @@ fn failed(error: reqwest::Error) -> Failed {
 
 /// The error and all its causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 /// Whether TLS failed: somebody answered, but not whom we trust.

@@ -28,10 +28,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         return reply;
     }
     if path == ROOT {
-        return Reply::json(
-            200,
-            &json!({ "@odata.id": "/redfish/v1/", "Links": { "Sessions": { "@odata.id": SESSIONS } } }),
-        );
+        let (systems, sessions) = (json!({ "@odata.id": SYSTEMS }), json!({ "Sessions": { "@odata.id": SESSIONS } }));
+        return Reply::json(200, &json!({ "@odata.id": "/redfish/v1/", "Systems": systems, "Links": sessions }));
     }
     if is_login {
         return login(shared, &behaviour, call);
