@@ -4,7 +4,7 @@
 #   setup.sh build     to compile: a C compiler, libvirt's headers, the toolchain's components
 #   setup.sh demo      and to run the demo: ipmitool, nftables, namespaces
 #   setup.sh lint      to compile, and for the checks: cargo-deny (under target/tools), the wasm32 target
-#   setup.sh test      all of these, and a libvirtd with QEMU
+#   setup.sh test      all of these, a libvirtd with QEMU, and an emulator of Redfish services (under target/redfish-venv)
 #
 # It looks first, and changes nothing where all is there; that takes a fraction of a second. Packages come by apt-get, as
 # root; elsewhere it names what is missing. (The test cloud brings its own: tests/cloud/.)
@@ -44,6 +44,7 @@ debian_packages() {
     need libvirt-clients has virsh
     need qemu-system-x86 has qemu-system-x86_64
     need python3 has python3
+    need python3-venv /usr/bin/python3 -c 'import ensurepip'
     need systemd has systemd-analyze
     need dbus has dbus-daemon
   fi
@@ -94,10 +95,23 @@ cargo_deny() {
     --root "$TOOLS/cargo-deny-$DENY_VERSION" --target-dir "$TOOLS/build" </dev/null
 }
 
+# A Redfish service that is not ours, for the driver's tests. Made anew when what is wanted of it changes.
+redfish_emulator() {
+  local venv=target/redfish-venv want=tests/tests/redfish/requirements.txt log=target/setup/redfish-venv.log
+  ! cmp -s "$want" "$venv/requirements.txt" || return 0
+  say "installing sushy-tools under $venv"
+  { /usr/bin/python3 -m venv --clear "$venv" && "$venv/bin/pip" install --requirement "$want"; } >"$log" 2>&1 </dev/null ||
+    { tail -n 20 "$log" >&2; die "pip failed; the whole of it is in $log"; }
+  cp "$want" "$venv/requirements.txt"
+}
+
 mkdir -p target/setup
 debian_packages
 toolchain
 if wants lint test; then
   wasm_target
   cargo_deny
+fi
+if wants test; then
+  redfish_emulator
 fi

@@ -96,6 +96,8 @@ tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 # The driver `ipmi` against lying, lossy and slow BMCs in virtual time, OpenIPMI's, and our own over UDP.
 tests fences 5 --test fence_ipmi
+# The driver against lying services and an emulator: most of it is waiting.
+tests redfish 5 --test redfish
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon

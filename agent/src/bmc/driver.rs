@@ -7,6 +7,7 @@ use rekindle_proto::id::IncidentId;
 use super::agent::FenceAgent;
 use super::ipmi::NativeIpmi;
 use super::ipmitool::IpmiTool;
+use super::redfish::Redfish;
 use super::storage::{Action, StorageFence};
 
 /// One fence device. Every call ends by `end`, whatever the device does.
@@ -36,6 +37,8 @@ pub(super) enum Driver {
     Ipmi(NativeIpmi),
     /// IPMI through the program ipmitool.
     IpmiTool(IpmiTool),
+    /// Redfish.
+    Redfish(Redfish),
     /// Any fence agent.
     Agent(FenceAgent),
     /// A command of the site.
@@ -48,6 +51,7 @@ impl Driver {
         match self {
             Self::Ipmi(driver) => driver.power_state(end).await,
             Self::IpmiTool(driver) => driver.power_state(end).await,
+            Self::Redfish(driver) => driver.power_state(end).await,
             Self::Agent(driver) => driver.power_state(end).await,
             Self::Storage(_) => StorageFence::power_state(),
         }
@@ -58,6 +62,7 @@ impl Driver {
         match self {
             Self::Ipmi(driver) => driver.guid(end).await,
             Self::IpmiTool(driver) => driver.guid(end).await,
+            Self::Redfish(driver) => driver.guid(end).await,
             Self::Agent(driver) => driver.guid(end).await,
             Self::Storage(_) => StorageFence::guid(),
         }
@@ -73,6 +78,7 @@ impl Driver {
         match self {
             Self::Ipmi(driver) => driver.power_off(begin_before, end).await,
             Self::IpmiTool(driver) => driver.power_off(begin_before, end).await,
+            Self::Redfish(driver) => driver.power_off(begin_before, end).await,
             Self::Agent(driver) => driver.power_off(begin_before, end).await,
             Self::Storage(driver) => driver.act(Action::Off, incident, begin_before, end).await,
         }
@@ -83,6 +89,7 @@ impl Driver {
         match self {
             Self::Ipmi(driver) => driver.power_on(begin_before, end).await,
             Self::IpmiTool(driver) => driver.power_on(begin_before, end).await,
+            Self::Redfish(driver) => driver.power_on(begin_before, end).await,
             Self::Agent(driver) => driver.power_on(begin_before, end).await,
             Self::Storage(driver) => driver.act(Action::On, None, begin_before, end).await,
         }

@@ -10,6 +10,7 @@ mod inspect;
 pub mod ipmi;
 mod ipmitool;
 pub(crate) mod process;
+mod redfish;
 mod scrub;
 mod secret;
 mod settings;
@@ -38,6 +39,8 @@ use tokio::time::timeout;
 
 pub use self::agent::SHOWS_SECRETS;
 pub(crate) use self::agent::{WHOLE, arrives_whole};
+pub use self::redfish::RedfishTrial;
+pub(crate) use self::redfish::is_system;
 pub use self::secret::{SecretError, SecretSource};
 pub use self::settings::{
     AgentSettings, DeviceAccess, DeviceSettings, Endpoint, IpmiSettings, IpmiToolSettings, Privilege, RedfishAuth,

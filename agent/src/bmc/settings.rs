@@ -91,13 +91,15 @@ pub struct RedfishSettings {
     pub auth: RedfishAuth,
 }
 
-/// By what a BMC's certificate is known. There is no third way: whoever reads the password on the wire switches hosts off.
+/// By what a BMC's certificate is known: whoever reads the password on the wire switches hosts off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedfishTrust {
     /// It was issued, for the BMC's name, by a CA of this PEM file.
     Ca(PathBuf),
     /// It is this very one, by the SHA-256 of its DER form.
     Pin([u8; 32]),
+    /// There is none: plain http, by consent.
+    Nobody,
 }
 
 /// How we log in to Redfish.

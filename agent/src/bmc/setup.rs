@@ -1,7 +1,7 @@
 //! From settings to drivers, and whether what they need is there.
 
 use rekindle_coordinator::policy::DeviceRule;
-use rekindle_proto::fact::{DeviceError, Text};
+use rekindle_proto::fact::DeviceError;
 use rekindle_proto::id::HostName;
 
 use super::agent::FenceAgent;
@@ -9,6 +9,7 @@ use super::driver::Driver;
 use super::ipmi::NativeIpmi;
 use super::ipmitool::{self, IpmiTool};
 use super::process;
+use super::redfish::{self, Redfish};
 use super::secret::SecretError;
 use super::settings::{DeviceAccess, DeviceSettings};
 use super::storage::StorageFence;
@@ -16,14 +17,6 @@ use super::storage::StorageFence;
 /// Why the devices could not be set up. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum BmcSetupError {
-    /// A driver that this program was built without.
-    #[error("fence device of {hosts:?}: driver = {driver:?} is not in this build of rekindled")]
-    NotBuilt {
-        /// Pattern of the rule.
-        hosts: String,
-        /// The driver.
-        driver: String,
-    },
     /// A secret is not there, or not ours alone.
     #[error("fence device of {hosts:?}: its secret {key:?} cannot be used")]
     Secret {
@@ -35,6 +28,14 @@ pub enum BmcSetupError {
         #[source]
         source: SecretError,
     },
+    /// By what a BMC's certificate is known cannot be used.
+    #[error("fence device of {hosts:?}: {why}")]
+    Trust {
+        /// Pattern of the rule.
+        hosts: String,
+        /// Which file, and what is wrong with it.
+        why: String,
+    },
     /// The program is not there.
     #[error("{}", ipmitool::MISSING)]
     NoTool,
@@ -44,9 +45,6 @@ pub enum BmcSetupError {
 /// is read for the host that the rule names, and else when it is needed.
 pub(super) fn check(access: &DeviceAccess) -> Result<(), BmcSetupError> {
     let rule = &access.rule;
-    if matches!(access.settings, DeviceSettings::Redfish(_)) {
-        return Err(BmcSetupError::NotBuilt { hosts: rule.hosts.clone(), driver: rule.driver.clone() });
-    }
     let host = exact_host(rule);
     for (key, source) in access.settings.secrets() {
         let source = match &host {
@@ -56,6 +54,10 @@ pub(super) fn check(access: &DeviceAccess) -> Result<(), BmcSetupError> {
         };
         let failed = |source| BmcSetupError::Secret { hosts: rule.hosts.clone(), key: key.to_owned(), source };
         source.read(access.settings.secret_bytes_max()).map_err(failed)?;
+    }
+    if let DeviceSettings::Redfish(settings) = &access.settings {
+        let failed = |why| BmcSetupError::Trust { hosts: rule.hosts.clone(), why };
+        redfish::check_trust(&settings.trust).map_err(failed)?;
     }
     Ok(())
 }
@@ -74,15 +76,12 @@ pub(super) fn driver(access: &DeviceAccess, host: &HostName) -> Result<Driver, D
     match &access.settings {
         DeviceSettings::Ipmi(settings) => Ok(Driver::Ipmi(NativeIpmi::new(settings, host))),
         DeviceSettings::IpmiTool(settings) => Ok(Driver::IpmiTool(IpmiTool::new(settings, host))),
+        DeviceSettings::Redfish(settings) => Ok(Driver::Redfish(Redfish::new(settings, host)?)),
         DeviceSettings::Agent(settings) => {
             let address = access.rule.address.replace("{host}", host.as_str());
             Ok(Driver::Agent(FenceAgent::new(settings, host, &address)))
         }
         DeviceSettings::Storage(settings) => Ok(Driver::Storage(StorageFence::new(settings.clone(), host.clone()))),
-        // Refused by [`check`] before.
-        DeviceSettings::Redfish(_) => {
-            Err(DeviceError::Unusable(Text::new(format!("the driver {} is not in this build", access.rule.driver))))
-        }
     }
 }
 

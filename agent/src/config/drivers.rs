@@ -7,7 +7,7 @@ use super::checker::Checker;
 use super::file::DeviceTable;
 use crate::bmc::{
     DeviceSettings, Endpoint, IpmiSettings, IpmiToolSettings, Privilege, RedfishAuth, RedfishSettings, RedfishTrust,
-    SecretSource, StorageSettings,
+    SecretSource, StorageSettings, is_system,
 };
 
 /// IPMI over LAN (IPMI 2.0, section 13.1.2).
@@ -66,6 +66,7 @@ impl<'a> DriverName<'a> {
                 "system",
                 "ca_file",
                 "sha256_pin",
+                "insecure_http",
                 "auth",
             ],
             Self::Agent(_) => &[
@@ -160,15 +161,7 @@ fn redfish(on: &mut Checker, table: &DeviceTable, at: &str) -> Option<(DeviceSet
     let password = password(on, table, at);
     let trust = trust(on, table, at);
     let system = table.system.clone();
-    let legal = |system: &String| {
-        !system.is_empty()
-            && !matches!(system.as_str(), "." | "..")
-            && system
-                .replace("{host}", "h")
-                .chars()
-                .all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '%'))
-    };
-    if system.as_ref().is_some_and(|system| !legal(system)) {
+    if system.as_ref().is_some_and(|system| !is_system(&system.replace("{host}", "h"))) {
         on.refuse(
             &format!("{at}.system"),
             "must be the Id or the UUID of a system",
@@ -188,6 +181,12 @@ fn trust(on: &mut Checker, table: &DeviceTable, at: &str) -> Option<RedfishTrust
     const WHY: &str = "whoever stands between could read the password and say that the host is off: a BMC's certificate \
                        is known by the CA that issued it, or by its own SHA-256 (`openssl x509 -noout -fingerprint -sha256`)";
     match (table.ca_file.as_deref(), table.sha256_pin.as_deref()) {
+        (None, None) if table.insecure_http => Some(RedfishTrust::Nobody),
+        _ if table.insecure_http => {
+            let rule = "must not be given beside ca_file or sha256_pin";
+            on.refuse(&format!("{at}.insecure_http"), rule, "plain http has no certificate to know it by");
+            None
+        }
         (Some(file), None) => Some(RedfishTrust::Ca(on.path(&format!("{at}.ca_file"), file))),
         (None, Some(pin)) => {
             let parsed = pin_bytes(pin);

@@ -146,6 +146,8 @@ pub(super) struct DeviceTable {
     pub(super) system: Option<String>,
     pub(super) ca_file: Option<String>,
     pub(super) sha256_pin: Option<String>,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
     pub(super) auth: Option<RedfishAuth>,
     #[serde(default)]
     pub(super) options: BTreeMap<String, OptionValue>,

@@ -113,6 +113,12 @@ pub(super) fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "fence_device[2].system = \"a/../b\" must be the Id or the UUID",
             "Systems",
         ),
+        (
+            redfish("ca_file = \"ca.pem\"\ninsecure_http = true"),
+            "fence_device[2].insecure_http = true must not be given beside ca_file",
+            "no certificate",
+        ),
+        (redfish("insecure_http = 1"), "fence_device[2].insecure_http = 1 is not understood", "bool"),
         (redfish("ca_file = \"c\"\nauth = \"none\""), "fence_device[2].auth = \"none\" is not understood", "session"),
         // What an agent must not be told, and what it must.
         (agent("ip = \"a\""), "fence_device[2].options must have {host} or {address}", "the same for each"),
@@ -197,6 +203,8 @@ fn every_driver_is_taken_as_it_is_meant() {
     };
     assert_eq!((rule.address.as_str(), found.endpoint.port()), ("{host}-bmc/{host}", 443));
     assert_eq!((found.trust, found.auth), (RedfishTrust::Ca("/etc/rekindle/ca.pem".into()), RedfishAuth::Session));
+    let (_, DeviceSettings::Redfish(found)) = settings(&redfish("insecure_http = true")) else { panic!("redfish") };
+    assert_eq!(found.trust, RedfishTrust::Nobody);
 
     let lines = "username = \"apc\"\npassword_credential = \"pdu\"\noption_files = { snmp_priv_passwd = \"p\" }";
     let text = agent("ip = \"pdu-1\", plug = \"{host}\", snmp_version = 3, ssl = true") + lines;
