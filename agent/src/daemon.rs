@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::bmc::Bmc;
-use crate::check::{self, Adapters, Try};
+use crate::check::{self, Adapters, Try, chain};
 use crate::config::Config;
 use crate::hypervisor::Hypervisor;
 use crate::nova::Nova;
@@ -79,18 +79,6 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error with everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 async fn check(config: Config) -> ExitCode {
