@@ -48,7 +48,7 @@ pub(super) fn attributes(class: &Path, node: Node) -> Result<Found, WatchdogErro
         "inactive" => false,
         other => return Err(WatchdogError::Unclear { path: class.join("state"), said: other.to_owned() }),
     };
-    // Linux before 5.18 does not show its options; then they are asked of the device once it is open.
+    // Not every kernel shows its options (6.1 does not); then they are asked of the device once it is open.
     if let Some(options) = optional(class, "options")? {
         fit(node, &identity, options, nowayout)?;
     }
