@@ -48,9 +48,9 @@ start() {
 }
 rk() { rekindle --socket /run/rk/cmp-01.sock "$@"; }
 has_log() { grep -q -- "$2" "/log/$1"; }
-leader() { rekindle --socket /run/rk/cmp-02.sock status | grep -q 'leader cmp-'; }
+leader() { rekindle --socket /run/rk/cmp-02.sock status --json | grep -q '"leader": *"cmp-'; }
 # The record of cmp-01 in the ledger, in the words of its voters.
-standing() { rekindle --socket /run/rk/cmp-02.sock status | grep -q -- "$1"; }
+standing() { rekindle --socket /run/rk/cmp-02.sock status --json | grep -q -- "$1"; }
 watched() { has_log cmp-01 'the watchdog is fed from now on'; }
 
 cluster() { # the file of cmp-01
@@ -93,7 +93,7 @@ lives() {
   wait "$PID_cmp_01"
   has_log cmp-01 'the watchdog is disarmed' || fail "it was not disarmed"
   [ "$(state)" = inactive ] || fail "it is $(state) after the polite end"
-  standing 'its watchdog was disarmed' || fail "the ledger still counts on it"
+  until_so 30 standing 'its watchdog was disarmed' || fail "the ledger still counts on it"
   stays 12 "left by a daemon that was told to stop"
 }
 

@@ -161,7 +161,7 @@ follow() {
 
 dies() { case $1 in cut_off | killed | stopped | with_guests | crashes | nowayout) ;; *) return 1 ;; esac; }
 # From the fault to the reset, in seconds: lease and time-out, or the time-out, each once more where a daemon dies late.
-within() { case $1 in cut_off | crashes) echo 40 ;; *) echo 10 ;; esac; }
+within() { case $1 in cut_off) echo 30 ;; crashes) echo 40 ;; *) echo 10 ;; esac; }
 
 # --- checks -----------------------------------------------------------------------------------------------------------------
 

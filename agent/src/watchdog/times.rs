@@ -40,8 +40,8 @@ impl Times {
         let longest = u32::try_from(WATCHDOG.as_secs()).unwrap_or(SHORTEST);
         let times = |timeout| Self { timeout, counts };
         let taken = (SHORTEST..=longest).rev().filter(|timeout| (least..=most).contains(timeout));
-        let mut safe = taken.map(times).filter(|times| check_times(times.lasts_ms()).is_ok());
-        safe.next().ok_or_else(|| times(least.max(SHORTEST)).relation())
+        let safe = taken.map(times).find(|times| check_times(times.lasts_ms()).is_ok());
+        safe.ok_or_else(|| times(least.max(SHORTEST)).relation())
     }
 
     /// How long the host lives after its last ordered feed, at the very longest, in milliseconds.
