@@ -24,7 +24,11 @@ pub(super) async fn watchdog(config: &Config) -> Vec<CheckLine> {
     let mut lines = vec![CheckLine::fine(WHAT, figure)];
     if found.nowayout {
         let figure = "nowayout: once fed it cannot be stopped, not by a stop of the daemon either";
-        lines.push(CheckLine::warn(WHAT, figure, "wanted? then stop the daemon only to start it again at once, or to reboot"));
+        lines.push(CheckLine::warn(
+            WHAT,
+            figure,
+            "wanted? then stop the daemon only to start it again at once, or to reboot",
+        ));
     }
     lines.extend(held(node, found.active, &holders(node)));
     if let Err(error) = is_left_to_us(node).await {

@@ -18,8 +18,8 @@ use super::file::{
 };
 use super::refusal::ConfigError;
 use super::{
-    Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes, select,
-    watchdog,
+    Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes,
+    select, watchdog,
 };
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;

@@ -47,7 +47,9 @@ pub enum WatchdogError {
         said: String,
     },
     /// The kernel's own timer.
-    #[error("{node} is {identity:?}, a software watchdog: it stops with the kernel it should reset, and proves nothing")]
+    #[error(
+        "{node} is {identity:?}, a software watchdog: it stops with the kernel it should reset, and proves nothing"
+    )]
     Soft {
         /// Which.
         node: Node,

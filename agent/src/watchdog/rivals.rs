@@ -16,8 +16,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 /// What systemd feeds while it runs, and while it shuts down (its default is ten minutes: longer than our proof waits); the
 /// third is the second one's name before systemd 247.
-const SETTINGS: [&str; 4] =
-    ["RuntimeWatchdogUSec", "RebootWatchdogUSec", "ShutdownWatchdogUSec", "KExecWatchdogUSec"];
+const SETTINGS: [&str; 4] = ["RuntimeWatchdogUSec", "RebootWatchdogUSec", "ShutdownWatchdogUSec", "KExecWatchdogUSec"];
 
 /// Whether systemd leaves that watchdog to us. Where it does not run there is nothing to ask.
 ///
@@ -67,7 +66,8 @@ pub fn holders(node: Node) -> Vec<String> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return found };
     for process in processes.flatten() {
         let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let holds = files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| wanted.contains(&path)));
+        let holds =
+            files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| wanted.contains(&path)));
         if holds {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             found.push(format!("{} (process {})", name.trim(), process.file_name().to_string_lossy()));

@@ -76,7 +76,9 @@ pub(super) fn fit(node: Node, identity: &str, options: u32, nowayout: bool) -> R
         return lacks("cannot be fed (WDIOF_KEEPALIVEPING)");
     }
     if options & SET_TIMEOUT == 0 {
-        return lacks("does not let its time-out be set (WDIOF_SETTIMEOUT): the bound of its reset would be anybody's guess");
+        return lacks(
+            "does not let its time-out be set (WDIOF_SETTIMEOUT): the bound of its reset would be anybody's guess",
+        );
     }
     if options & MAGIC_CLOSE == 0 && !nowayout {
         return lacks(

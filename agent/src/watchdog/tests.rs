@@ -146,7 +146,10 @@ fn systemd_must_leave_it_alone() {
         (off.to_owned(), ""),
         (format!("{off}WatchdogDevice=/dev/watchdog0\n"), ""),
         // As it is out of the box: ten minutes of shutting down, fed throughout.
-        ("RuntimeWatchdogUSec=0\nRebootWatchdogUSec=10min\nKExecWatchdogUSec=0\n".to_owned(), "RebootWatchdogUSec is 10min"),
+        (
+            "RuntimeWatchdogUSec=0\nRebootWatchdogUSec=10min\nKExecWatchdogUSec=0\n".to_owned(),
+            "RebootWatchdogUSec is 10min",
+        ),
         ("RuntimeWatchdogUSec=30s\nRebootWatchdogUSec=0\n".to_owned(), "RuntimeWatchdogUSec is 30s"),
         ("RuntimeWatchdogUSec=infinity\nRebootWatchdogUSec=0\n".to_owned(), "RuntimeWatchdogUSec is infinity"),
         ("RuntimeWatchdogUSec=0\nShutdownWatchdogUSec=10min\n".to_owned(), "ShutdownWatchdogUSec is 10min"),
@@ -315,7 +318,11 @@ fn it_is_disarmed_by_order_and_by_nothing_else() {
     fed.disarm();
     assert_eq!(done(), ["disarm"]);
     assert!(!fed.is_open());
-    assert_eq!((fed.feed(second(20)), done()), (Fed::Unfit, vec![]), "nor is it begun again by an order that was under way");
+    assert_eq!(
+        (fed.feed(second(20)), done()),
+        (Fed::Unfit, vec![]),
+        "nor is it begun again by an order that was under way"
+    );
     let mut locked = keeper(true);
     locked.feed(second(20));
     done();

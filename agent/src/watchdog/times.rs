@@ -47,7 +47,10 @@ impl Times {
     /// How long the host lives after its last ordered feed, at the very longest, in milliseconds.
     #[must_use]
     pub fn lasts_ms(self) -> u64 {
-        u64::from(self.timeout).saturating_mul(u64::from(self.counts)).saturating_mul(FED_BY_CLOSING).saturating_mul(1_000)
+        u64::from(self.timeout)
+            .saturating_mul(u64::from(self.counts))
+            .saturating_mul(FED_BY_CLOSING)
+            .saturating_mul(1_000)
     }
 
     /// The relation of all times, each by its name.

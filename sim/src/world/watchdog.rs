@@ -33,7 +33,9 @@ impl World {
         let (start, name) = (self.hosts[ix].start, self.hosts[ix].name.clone());
         match order {
             WatchdogOrder::Feed { .. } if self.hosts[ix].watchdog_held => {}
-            WatchdogOrder::Feed { until } if now >= until => self.tell(format!("{name}: an order to feed came too late")),
+            WatchdogOrder::Feed { until } if now >= until => {
+                self.tell(format!("{name}: an order to feed came too late"))
+            }
             WatchdogOrder::Feed { .. } => {
                 self.feed(ix);
                 if self.hosts[ix].opened_by != Some(start) {
