@@ -37,7 +37,7 @@ impl World {
                 self.tell(format!("{name}: an order to feed came too late"))
             }
             WatchdogOrder::Feed { .. } => {
-                self.feed(ix);
+                self.feed_watchdog(ix);
                 if self.hosts[ix].opened_by != Some(start) {
                     self.hosts[ix].opened_by = Some(start);
                     let device = self.watchdog_device(true);
@@ -58,7 +58,7 @@ impl World {
         self.input(ix, Input::LeaveWatchdog);
     }
 
-    fn feed(&mut self, ix: Ix) {
+    fn feed_watchdog(&mut self, ix: Ix) {
         let (now, boot) = (self.now, self.hosts[ix].boot);
         self.hosts[ix].fed = Some(now);
         self.schedule(TIMEOUT, Happening::Watchdog { host: ix as u32, boot, fed: now });
@@ -69,7 +69,7 @@ impl World {
         let host = &mut self.hosts[ix];
         let was_open = host.opened_by.take() == Some(host.start);
         if was_open && host.fed.is_some() {
-            self.feed(ix);
+            self.feed_watchdog(ix);
         }
     }
 
