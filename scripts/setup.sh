@@ -4,7 +4,8 @@
 #   setup.sh build     to compile: a C compiler, libvirt's headers, the toolchain's components
 #   setup.sh demo      and to run the demo: ipmitool, nftables, namespaces
 #   setup.sh lint      to compile, and for the checks: cargo-deny (under target/tools), the wasm32 target
-#   setup.sh test      all of these, a libvirtd with QEMU, and an emulator of Redfish services (under target/redfish-venv)
+#   setup.sh test      all of these, a libvirtd with QEMU, an emulator of Redfish services (under target/redfish-venv), and a
+#                      kernel for guests (under target/guest-kernel)
 #
 # It looks first, and changes nothing where all is there; that takes a fraction of a second. Packages come by apt-get, as
 # root; elsewhere it names what is missing. (The test cloud brings its own: tests/cloud/.)
@@ -45,6 +46,9 @@ debian_packages() {
     need qemu-system-x86 has qemu-system-x86_64
     need python3 has python3
     need python3-venv /usr/bin/python3 -c 'import ensurepip'
+    need busybox-static has busybox
+    need cpio has cpio
+    need socat has socat
     need systemd has systemd-analyze
     need dbus has dbus-daemon
   fi
@@ -62,6 +66,17 @@ debian_packages() {
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${MISSING[@]}"; } >"$log" 2>&1 </dev/null ||
     { tail -n 20 "$log" >&2; die "apt-get failed; the whole of it is in $log"; }
+}
+
+# Debian's kernel with drivers of watchdogs, for the guests of tests/watchdog. Downloaded (70 MB) and unpacked, not installed.
+guest_kernel() {
+  [[ ! -e target/guest-kernel/vmlinux ]] || return 0
+  if ! has apt-get >/dev/null; then
+    say "no apt-get, so no kernel for the guests of tests/watchdog: that stage will fail"
+    return 0
+  fi
+  say "fetching a kernel for the guests of tests/watchdog (once)"
+  tests/watchdog/kernel.sh target/guest-kernel
 }
 
 toolchain() {
@@ -108,6 +123,7 @@ redfish_emulator() {
 mkdir -p target/setup
 debian_packages
 toolchain
+if wants test; then guest_kernel; fi
 if wants lint test; then
   wasm_target
   cargo_deny

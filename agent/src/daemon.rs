@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::bmc::{AgentSettings, Bmc};
-use crate::check::{self, Adapters, Try};
+use crate::check::{self, Adapters, Try, chain};
 use crate::config::Config;
 use crate::hypervisor::Hypervisor;
 use crate::nova::Nova;
@@ -87,18 +87,6 @@ fn keep_memory_private() {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         eprintln!("rekindled: a core dump of this process could hold secrets: {error}");
     }
-}
-
-/// An error with everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 async fn check(config: Config) -> ExitCode {

@@ -197,8 +197,9 @@ impl Coordinator {
             Input::Watchdog { device } => {
                 self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
             }
+            Input::LeaveWatchdog => self.member.self_fence.leave(now.mono),
+            // Its watchdog stays armed: guests may run on, and the next daemon takes it over.
             Input::Stopping { why } => {
-                self.member.withdraw_watchdog(now.mono);
                 self.member.processes.stop();
                 self.with_member(now, |member, cx| member.say_goodbye(cx, why));
             }

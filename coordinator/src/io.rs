@@ -181,11 +181,15 @@ pub enum Input {
         /// What it is and does.
         report: GateReport,
     },
-    /// At start: the hardware watchdog of this host that may be armed, if there is one.
+    /// The hardware watchdog of this host that may be armed: at start, and when it was fed for the first time. Where none
+    /// is configured nothing is said.
     Watchdog {
-        /// Which.
+        /// Which. `None`: the one that is configured cannot be used; what the ledger may know of it is withdrawn.
         device: Option<Watchdog>,
     },
+    /// The daemon will be stopped, and no guest runs here: the watchdog is to be disarmed, once the ledger does not count
+    /// on it. It is fed until then.
+    LeaveWatchdog,
     /// The answer to [`Output::LookForLife`].
     LifeFound {
         /// Which call.

@@ -91,11 +91,13 @@ pub enum Guard {
     ArrivedFirst,
     /// I6: A server ends as its owner left it.
     EndState,
+    /// I2: A watchdog proves something once its host has said that it runs. Off: from when it is meant to.
+    WatchdogRuns,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -138,6 +140,7 @@ impl Guard {
         Self::OwnersLock,
         Self::ArrivedFirst,
         Self::EndState,
+        Self::WatchdogRuns,
     ];
 
     /// The rule of design.md, section 3 (or 4), that it keeps.
@@ -150,7 +153,8 @@ impl Guard {
             | Self::VoidByOn
             | Self::VoidByVoice
             | Self::VoidByHeartbeat
-            | Self::DeviceBinding => "I2",
+            | Self::DeviceBinding
+            | Self::WatchdogRuns => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",
             Self::Testimony => "I3, section 4",

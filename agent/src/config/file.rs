@@ -57,6 +57,7 @@ pub(super) struct MemberTable {
     #[serde(default)]
     pub(super) role: MemberRole,
     pub(super) system_uuid: Option<SystemUuid>,
+    pub(super) watchdog: Option<String>,
     #[serde(default)]
     pub(super) record: bool,
 }

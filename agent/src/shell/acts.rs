@@ -147,8 +147,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 ledger.stand(stands);
             }
         }
-        // No adapter tells of a device yet, so that none is ever ordered.
-        Output::Watchdog(order) => tracing::error!(?order, "an order to a watchdog that is not configured"),
+        Output::Watchdog(order) => shell.watchdog_order(order),
         Output::ChangeVoters(order) => match &shell.ledger {
             Some(ledger) => ledger.change_voters(&order),
             None => shell
@@ -171,7 +170,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
 
 impl Shell {
     /// An answer that is there at once; it still takes its turn.
-    fn later(&self, input: Input) {
+    pub(super) fn later(&self, input: Input) {
         let inputs = self.inputs.clone();
         tokio::spawn(async move { answer(&inputs, input).await });
     }

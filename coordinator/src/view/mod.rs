@@ -6,6 +6,7 @@ mod incident;
 mod processes;
 mod progress;
 mod segments;
+mod self_fence;
 mod standing;
 mod status;
 mod why;

@@ -98,6 +98,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
     notes.extend(super::gate::note(cx.ledger, host));
     notes.extend(super::processes::notes(cx.ledger, host));
+    notes.extend(super::self_fence::note(cx, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());
     let line = HostLine {
         host: host.clone(),

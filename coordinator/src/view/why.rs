@@ -10,7 +10,6 @@ use super::standing;
 use crate::context::Context;
 use crate::fencing::Binding;
 use crate::leader::Leader;
-use crate::ledger::not_armed;
 use crate::life::Life;
 use crate::membership::MemberState;
 use crate::paths::PathAction;
@@ -41,7 +40,7 @@ pub(crate) fn why(
         paths(cx, leader, host),
         signs_of_life(cx, leader, host),
         device(leader, host),
-        watchdog(cx, host),
+        super::self_fence::guard(cx, host),
         super::gate::guard(cx.ledger, host),
         leader_health(leader),
     ];
@@ -168,23 +167,6 @@ fn signs_of_life(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLin
         }
         (Life::None, None) => guard(name, true, Text::new(format!("seen, and too little to count: {signs}"))),
     }
-}
-
-/// No brake: it is the last level, for when no device can say *off*.
-fn watchdog(cx: &Context<'_>, host: &HostName) -> GuardLine {
-    let boot = cx.ledger.host(host).and_then(|record| record.pulse.as_ref()).map(|pulse| pulse.boot);
-    let armed = boot.and_then(|boot| cx.ledger.armed_watchdog(host, boot));
-    let text = match armed {
-        _ if !cx.setup.policy.self_fence => {
-            "self_fence = false: only a fence device, or a person, can say that it is off".into()
-        }
-        Some(armed) => Text::new(format!(
-            "self_fence = true, {} is armed: where no fence device can say off, its silence can",
-            armed.watchdog.device
-        )),
-        None => Text::new(format!("self_fence = true, and proves nothing: {}", not_armed(cx.ledger, host))),
-    };
-    guard("self-fence", true, text)
 }
 
 fn device(leader: &Leader, host: &HostName) -> GuardLine {

@@ -156,6 +156,8 @@ impl World {
             // Before the world began, its compute service was let start.
             opened: plan.gates.then_some(boot),
             fed: None,
+            opened_by: None,
+            watchdog_held: false,
             tape: None,
         });
     }

@@ -21,6 +21,16 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (after("[detection]", "indirect_probes = 0"), "detection.indirect_probes = 0 must be 1 to 10", "SWIM"),
         (after("[detection]", "suspicion_factor = 21"), "detection.suspicion_factor = 21 must be 1 to 20", "refute"),
         (after("[detection]", "probe_ackk = \"1s\""), "detection.probe_ackk is not a key we know", "probe_ack"),
+        (
+            after("[member]", "watchdog = \"/dev/watchdog0\""),
+            "member.watchdog = \"/dev/watchdog0\" must not be there without fencing.self_fence = true",
+            "count on it",
+        ),
+        (
+            after("[member]", "watchdog = \"/dev/watchdog\"") + "[fencing]\nself_fence = true\n",
+            "member.watchdog = \"/dev/watchdog\" must be \"/dev/watchdog0\"",
+            "opening starts it",
+        ),
         (format!("{GOOD}[watchdog]\ndevice = \"x\"\n"), "watchdog is not a key we know", "fence_device"),
         (format!("{GOOD}[fencing]\noff_polls = 1\n"), "fencing.off_polls = 1 must be 2 to 120", "(I2)"),
         (format!("{GOOD}[fencing]\nfence_tries = 0\n"), "fencing.fence_tries = 0 must be 1 to 10", "person"),

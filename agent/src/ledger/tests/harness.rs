@@ -180,6 +180,7 @@ impl Heard {
             | Input::Guest { .. }
             | Input::Stopping { .. }
             | Input::Watchdog { .. }
+            | Input::LeaveWatchdog
             | Input::HookDone { .. }
             | Input::Posted { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
