@@ -91,11 +91,15 @@ pub enum Guard {
     ArrivedFirst,
     /// I6: A server ends as its owner left it.
     EndState,
+    /// I4: Only an empty host in maintenance is rehearsed.
+    RehearsedEmpty,
+    /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
+    RehearsedSilence,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -138,6 +142,8 @@ impl Guard {
         Self::OwnersLock,
         Self::ArrivedFirst,
         Self::EndState,
+        Self::RehearsedEmpty,
+        Self::RehearsedSilence,
     ];
 
     /// The rule of design.md, section 3 (or 4), that it keeps.
@@ -150,6 +156,7 @@ impl Guard {
             | Self::VoidByOn
             | Self::VoidByVoice
             | Self::VoidByHeartbeat
+            | Self::RehearsedSilence
             | Self::DeviceBinding => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",
@@ -167,7 +174,12 @@ impl Guard {
             Self::Unlocks | Self::OwnersLock | Self::ArrivedFirst => "section 5",
             Self::Pace => "I8",
             Self::BootGate => "I7",
-            Self::Standing | Self::ColdStart | Self::DomainEvent | Self::DomainCap | Self::FenceRate => "I4",
+            Self::Standing
+            | Self::ColdStart
+            | Self::DomainEvent
+            | Self::DomainCap
+            | Self::RehearsedEmpty
+            | Self::FenceRate => "I4",
             Self::OneIntent | Self::IntentSettles | Self::CopiesDenied | Self::UnknownIsOpen | Self::CalledOnce => {
                 "I11"
             }

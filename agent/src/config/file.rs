@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use rekindle_coordinator::policy::AfterRecovery;
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, ProcessName, SystemUuid};
@@ -123,6 +124,7 @@ pub(super) struct FencingTable {
     pub(super) off_polls: Option<i64>,
     pub(super) fence_tries: Option<i64>,
     pub(super) self_fence: Option<bool>,
+    pub(super) after_recovery: Option<AfterRecovery>,
 }
 
 #[derive(Debug, Deserialize)]

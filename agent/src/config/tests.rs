@@ -139,6 +139,7 @@ const KEYS: [(&str, &str); 76] = [
     ("off_polls", "fencing"),
     ("fence_tries", "fencing"),
     ("self_fence", "fencing"),
+    ("after_recovery", "fencing"),
     ("hosts", "fence_device"),
     ("level", "fence_device"),
     ("driver", "fence_device"),
@@ -247,6 +248,9 @@ fn values_arrive_where_they_belong() {
     assert!(!parse(GOOD).expect("taken").policy.add_reserved_host_to_aggregate, "as in Masakari");
     assert!(config.policy.add_reserved_host_to_aggregate);
     assert!(parse(&format!("{GOOD}[fencing]\nself_fence = true\n")).expect("taken").policy.self_fence);
+    let on = parse(&format!("{GOOD}[fencing]\nafter_recovery = \"power-on-quarantine\"\n")).expect("taken");
+    assert_eq!(on.policy.after_recovery, rekindle_coordinator::policy::AfterRecovery::PowerOnQuarantine);
+    assert_eq!(config.policy.after_recovery, rekindle_coordinator::policy::AfterRecovery::LeaveOff);
     assert_eq!(config.policy.probe_period.as_millis(), 1_000);
     assert_eq!(config.nova.as_ref().expect("nova").timeout.as_secs(), 10);
     assert_eq!(config.hypervisor, HypervisorSettings::Socket("/run/guests.sock".into()));

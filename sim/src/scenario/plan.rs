@@ -26,7 +26,19 @@ impl Cluster {
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
         let Self {
-            hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
+            hosts,
+            witnesses,
+            voters,
+            standbys,
+            domains,
+            servers,
+            paths,
+            armed,
+            unverified,
+            gates,
+            formed,
+            odd_servers,
+            ..
         } = *self;
         let Self { policy, members, dresses, room, segments, failing, aggregates, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
@@ -51,6 +63,7 @@ impl Cluster {
             policy: policy.policy(),
             armed,
             members,
+            unverified,
             gates,
             records: false,
             formed,
@@ -84,6 +97,7 @@ impl PolicyWords {
             exclude_project,
             wait_for_previous,
             group_timeout,
+            after_recovery,
             hooks,
             add_reserved_host_to_aggregate,
         } = self;
@@ -95,6 +109,7 @@ impl PolicyWords {
         policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
         policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
         policy.self_fence = self_fence.unwrap_or(policy.self_fence);
+        policy.after_recovery = after_recovery.unwrap_or(policy.after_recovery);
         if *only_marked == Some(true) {
             policy.select.mode = SelectMode::OnlyMarked;
         }
