@@ -167,6 +167,9 @@ impl Coordinator {
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }
+            Input::PowerOnDone { call, result } => {
+                self.with_leader(now, |leader, _| leader.power_on_done(call, result));
+            }
             Input::Nova { call, result } if self.voter.take_nova(now.mono, call, &result) => {}
             Input::Nova { call, result } => {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));

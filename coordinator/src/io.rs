@@ -26,8 +26,8 @@ use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
-    AggregateOrder, DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
-    ServiceOrder,
+    AggregateOrder, DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, PowerOnOrder,
+    ServerActOrder, ServiceOrder,
 };
 use crate::process::{ProcessSeen, RestartOrder};
 use crate::time::Moment;
@@ -124,6 +124,13 @@ pub enum Input {
     },
     /// The answer to [`Output::PowerOff`]. An `Ok` says that the device accepted the command, nothing more.
     PowerOffDone {
+        /// Which call.
+        call: CallId,
+        /// What the device said.
+        result: Result<(), DeviceError>,
+    },
+    /// The answer to [`Output::PowerOn`]. An `Ok` says that the device accepted the command, nothing more.
+    PowerOnDone {
         /// Which call.
         call: CallId,
         /// What the device said.
@@ -308,6 +315,8 @@ pub enum Output {
     },
     /// Cut a host's power. [`Input::PowerOffDone`] follows.
     PowerOff(PowerOffOrder),
+    /// Give a host power. [`Input::PowerOnDone`] follows.
+    PowerOn(PowerOnOrder),
     /// Read something from Nova. [`Input::Nova`] follows.
     Nova {
         /// To be repeated.

@@ -131,6 +131,9 @@ pub struct Policy {
     /// A reserved host that is taken joins the aggregates of the dead host first.
     #[serde(default)]
     pub add_reserved_host_to_aggregate: bool,
+    /// What becomes of a fenced host once its failure is settled.
+    #[serde(default)]
+    pub after_recovery: AfterRecovery,
 }
 
 impl Default for Policy {
@@ -161,8 +164,22 @@ impl Default for Policy {
             webhook: false,
             processes: Vec::new(),
             add_reserved_host_to_aggregate: false,
+            after_recovery: AfterRecovery::LeaveOff,
         }
     }
+}
+
+/// What becomes of a fenced host once its failure is settled. Only one with a boot gate is ever powered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterRecovery {
+    /// It stays off: a person powers it on.
+    #[default]
+    LeaveOff,
+    /// It is powered on, and comes back like any other.
+    PowerOn,
+    /// It is powered on, and stays quarantined, its gate closed, until a person lets it back.
+    PowerOnQuarantine,
 }
 
 /// Who lets a fenced host back.

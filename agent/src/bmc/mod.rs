@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rekindle_coordinator::order::PowerOffOrder;
+use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_coordinator::policy::{DeviceRule, rules_for};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, Text};
@@ -132,6 +132,17 @@ impl Bmc {
         self.send_off(order.host(), order.device(), Some(order.incident()), times).await
     }
 
+    /// Gives power, once. `Ok`: the device said that it would; whether it did is to be read.
+    ///
+    /// The same rules as for [`Self::power_off`], and it never overtakes one.
+    ///
+    /// # Errors
+    /// [`DeviceError::TooLate`]: nothing was sent. Any other: the device may or may not have given power.
+    pub async fn power_on(&self, order: &PowerOnOrder, within: Duration) -> Result<(), DeviceError> {
+        let times = Times { begin_before: order.begin_before(), not_after: order.not_after(), within };
+        self.send_on(order.host(), order.device(), times).await
+    }
+
     async fn send_off(
         &self,
         host: &HostName,
@@ -151,7 +162,6 @@ impl Bmc {
     }
 
     /// Switches on, once. It never overtakes a power-off.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no order for it reaches the agent yet"))]
     async fn send_on(&self, host: &HostName, device: &DeviceName, times: Times) -> Result<(), DeviceError> {
         let lane = self.lane(host, device)?;
         let end = times.end();

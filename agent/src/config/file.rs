@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_coordinator::policy::Unverified;
+use rekindle_coordinator::policy::{AfterRecovery, Unverified};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, ProcessName, SystemUuid};
@@ -126,6 +126,7 @@ pub(super) struct FencingTable {
     pub(super) off_polls: Option<i64>,
     pub(super) fence_tries: Option<i64>,
     pub(super) self_fence: Option<bool>,
+    pub(super) after_recovery: Option<AfterRecovery>,
 }
 
 /// Which of the keys an entry may have, and which it must, is its driver's: [`super::drivers`].

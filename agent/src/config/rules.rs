@@ -294,6 +294,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             None => default.readmission,
         },
         self_fence: fencing.self_fence.unwrap_or(default.self_fence),
+        after_recovery: fencing.after_recovery.unwrap_or(default.after_recovery),
         on_agent_death: match detection.on_agent_death {
             Some(OnAgentDeathWord::Fence) => OnAgentDeath::Fence,
             Some(OnAgentDeathWord::Alarm) => OnAgentDeath::Alarm,

@@ -143,6 +143,7 @@ const KEYS: [(&str, &str); 90] = [
     ("off_polls", "fencing"),
     ("fence_tries", "fencing"),
     ("self_fence", "fencing"),
+    ("after_recovery", "fencing"),
     ("hosts", "fence_device"),
     ("level", "fence_device"),
     ("driver", "fence_device"),
@@ -269,6 +270,9 @@ fn values_arrive_where_they_belong() {
     let fences = fences.expect("taken");
     assert!(fences.policy.self_fence);
     assert_eq!(fences.member.watchdog.expect("there").to_string(), "/dev/watchdog1");
+    let on = parse(&format!("{GOOD}[fencing]\nafter_recovery = \"power-on-quarantine\"\n")).expect("taken");
+    assert_eq!(on.policy.after_recovery, rekindle_coordinator::policy::AfterRecovery::PowerOnQuarantine);
+    assert_eq!(config.policy.after_recovery, rekindle_coordinator::policy::AfterRecovery::LeaveOff);
     assert_eq!(config.policy.probe_period.as_millis(), 1_000);
     assert_eq!(config.nova.as_ref().expect("nova").timeout.as_secs(), 10);
     assert_eq!(config.hypervisor, HypervisorSettings::Socket("/run/guests.sock".into()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_coordinator::io::{Input, NovaAnswer, Output, ProposeError};
-use rekindle_coordinator::order::PowerOffOrder;
+use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError};
 use rekindle_proto::id::{CallId, HostName, MemberId};
@@ -48,6 +48,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             shell.read_device(call, host, device, guid, within);
         }
         Output::PowerOff(order) => shell.power_off(order),
+        Output::PowerOn(order) => shell.power_on(order),
         Output::Nova { call, request } => {
             shell.with_nova(call, move |nova| async move { nova.read(request).await });
         }
@@ -200,6 +201,19 @@ impl Shell {
             };
             metrics.power_off(result.as_ref().map(|_| ()));
             answer(&inputs, Input::PowerOffDone { call, result }).await;
+        });
+    }
+
+    fn power_on(&self, order: PowerOnOrder) {
+        let (inputs, bmc, within) = (self.inputs.clone(), self.bmc.clone(), self.device_timeout);
+        let (call, host, device) = (order.call(), order.host().clone(), order.device().clone());
+        tracing::warn!(target: "rekindle::event::fence", %host, %device, incident = order.incident().0, attempt = order.attempt(), "power on is ordered");
+        tokio::spawn(async move {
+            let result = match bmc {
+                Some(bmc) => bmc.power_on(&order, within).await,
+                None => Err(DeviceError::Unusable("this member holds no fence devices".into())),
+            };
+            answer(&inputs, Input::PowerOnDone { call, result }).await;
         });
     }
 

@@ -69,7 +69,7 @@ impl World {
             paths,
             log: Vec::new(),
             violation: None,
-            oracle: Oracle::default(),
+            oracle: Oracle::taking_words(plan.unverified),
             fenced: Vec::new(),
             suspicions: Vec::new(),
             counters: BTreeMap::new(),
@@ -173,7 +173,7 @@ impl World {
             level: 1,
             driver: "sim".to_owned(),
             address: address.to_owned(),
-            unverified: Unverified::Refuse,
+            unverified: if self.oracle.takes_words { Unverified::Accept } else { Unverified::Refuse },
         };
         Setup {
             cluster: self.cluster.clone(),

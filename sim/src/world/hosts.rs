@@ -26,6 +26,10 @@ pub enum Bmc {
     Slow(u16),
     /// It accepts, and executes that many seconds later.
     Late(u16),
+    /// As it should, but it tells no GUID.
+    NoGuid,
+    /// As it should, but nothing can be read of it.
+    NoStatus,
 }
 
 /// One simulated host.

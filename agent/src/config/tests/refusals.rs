@@ -148,6 +148,11 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (format!("{GOOD}auth_token = \"hunter2\"\n"), "nova.auth_token must not be in this file", "clouds_file"),
         (format!("{GOOD}[recovery]\nlock = \"maybe\"\n"), "recovery.lock = \"maybe\" is not", "altered"),
         (format!("{GOOD}[recovery]\nlocal_disk = \"maybe\"\n"), "recovery.local_disk = \"maybe\" is not", "rebuild"),
+        (
+            format!("{GOOD}[fencing]\nafter_recovery = \"on\"\n"),
+            "fencing.after_recovery = \"on\" is not",
+            "power-on-quarantine",
+        ),
         (format!("{GOOD}[recovery]\nreadmission = \"yes\"\n"), "recovery.readmission = \"yes\" is not", "manual"),
         (
             format!("{GOOD}[recovery]\non_shutdown = \"perhaps\"\n"),

@@ -174,6 +174,7 @@ impl Heard {
             | Input::Message { .. }
             | Input::DeviceRead { .. }
             | Input::PowerOffDone { .. }
+            | Input::PowerOnDone { .. }
             | Input::Nova { .. }
             | Input::Guests { .. }
             | Input::GuestsChecked { .. }

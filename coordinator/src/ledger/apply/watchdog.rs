@@ -46,7 +46,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn confirm_watchdog(&mut self, when: When, id: IncidentId, evidence: &WatchdogEvidence) -> Applied {
+    pub(super) fn confirm_watchdog(&mut self, when: When<'_>, id: IncidentId, evidence: &WatchdogEvidence) -> Applied {
         let incident = self.incident_mut(id)?;
         let (host, boot) = (incident.host.clone(), incident.boot);
         incident.no_attempt_runs()?;
