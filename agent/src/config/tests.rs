@@ -116,7 +116,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 90] = [
+const KEYS: [(&str, &str); 92] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),

@@ -155,6 +155,9 @@ pub(crate) async fn fence(
             devices: vec![name.clone()],
             not_after: WallTime(0),
             failed: None,
+            leader: None,
+            at: None,
+            proof: None,
         };
         let begun = clock::moment();
         let mut run = FenceRun::new(&attempt, begun, begun + lasts, |_| false);
