@@ -37,6 +37,7 @@ debian_packages() {
   if wants test; then
     need binutils has ld
     need openipmi has ipmi_sim
+    need fence-agents has fence_ipmilan
     need tini has tini
     need libvirt-daemon-system has libvirtd
     need libvirt-daemon-driver-qemu compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so'

@@ -2,8 +2,11 @@
 
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::id::IncidentId;
 
+use super::agent::FenceAgent;
 use super::ipmitool::IpmiTool;
+use super::storage::{Action, StorageFence};
 
 /// One fence device. Every call ends by `end`, whatever the device does.
 ///
@@ -30,30 +33,51 @@ pub(super) trait FenceDriver {
 pub(super) enum Driver {
     /// IPMI through the program ipmitool.
     IpmiTool(IpmiTool),
+    /// Any fence agent.
+    Agent(FenceAgent),
+    /// A command of the site.
+    Storage(StorageFence),
 }
 
-impl FenceDriver for Driver {
-    async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
+impl Driver {
+    /// [`FenceDriver::power_state`].
+    pub(super) async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.power_state(end).await,
+            Self::Agent(driver) => driver.power_state(end).await,
+            Self::Storage(_) => StorageFence::power_state(),
         }
     }
 
-    async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
+    /// [`FenceDriver::guid`].
+    pub(super) async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.guid(end).await,
+            Self::Agent(driver) => driver.guid(end).await,
+            Self::Storage(_) => StorageFence::guid(),
         }
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    /// [`FenceDriver::power_off`], for that incident: a site's command is told which.
+    pub(super) async fn power_off(
+        &self,
+        incident: Option<IncidentId>,
+        begin_before: Moment,
+        end: Moment,
+    ) -> Result<(), DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.power_off(begin_before, end).await,
+            Self::Agent(driver) => driver.power_off(begin_before, end).await,
+            Self::Storage(driver) => driver.act(Action::Off, incident, begin_before, end).await,
         }
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    /// [`FenceDriver::power_on`].
+    pub(super) async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
         match self {
             Self::IpmiTool(driver) => driver.power_on(begin_before, end).await,
+            Self::Agent(driver) => driver.power_on(begin_before, end).await,
+            Self::Storage(driver) => driver.act(Action::On, None, begin_before, end).await,
         }
     }
 }

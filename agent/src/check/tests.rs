@@ -166,7 +166,7 @@ fn each_fault_is_named() {
         ),
         ("[nova]\ncloud = \"zrh\"\n|", |_| {}, "FAIL  nova: not configured", "may lead"),
         ("cloud = \"zrh\"|cloud = \"ams\"", |_| {}, "FAIL  cloud: ams is not under `clouds`", "nova.cloud"),
-        ("", |host| set_mode(&host.at("bmc.password"), 0o644), "FAIL  fence device password: ", "others may read it"),
+        ("", |host| set_mode(&host.at("bmc.password"), 0o644), "FAIL  fence device password: ", "chmod 0600"),
         ("uri = \"off\"|uri = \"qemu:///system\"", |_| {}, "warn  voter beside guests: ", "breaks out"),
         ("cmp-*|ctl-*", |_| {}, "warn  own fence devices: no [[fence_device]] matches cmp-01", "never recovered"),
     ];

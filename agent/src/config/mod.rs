@@ -3,8 +3,10 @@
 //!
 //! `docs/configuration.md` explains every key; `docs/rekindle.toml` is a complete example, which a test loads.
 
+mod agents;
 mod checker;
 mod devices;
+mod drivers;
 mod file;
 mod hooks;
 mod notifications;

@@ -3,6 +3,7 @@
 mod refusals;
 
 use super::*;
+use crate::bmc::{DeviceSettings, Privilege, RedfishAuth, RedfishTrust, SecretSource};
 use crate::process::ProcessMeans;
 
 pub(super) const FILE: &str = "/etc/rekindle/rekindle.toml";
@@ -113,7 +114,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 76] = [
+const KEYS: [(&str, &str); 90] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -146,7 +147,21 @@ const KEYS: [(&str, &str); 76] = [
     ("address", "fence_device"),
     ("username", "fence_device"),
     ("password_file", "fence_device"),
+    ("password_credential", "fence_device"),
     ("cipher_suite", "fence_device"),
+    ("cipher_suites", "fence_device"),
+    ("privilege", "fence_device"),
+    ("k_g_file", "fence_device"),
+    ("k_g_credential", "fence_device"),
+    ("system", "fence_device"),
+    ("ca_file", "fence_device"),
+    ("sha256_pin", "fence_device"),
+    ("auth", "fence_device"),
+    ("options", "fence_device"),
+    ("option_files", "fence_device"),
+    ("option_credentials", "fence_device"),
+    ("command", "fence_device"),
+    ("unverified", "fence_device"),
     ("evacuations_at_once", "recovery"),
     ("evacuate_tries", "recovery"),
     ("local_disk", "recovery"),
@@ -200,7 +215,8 @@ fn defaults_are_the_designs() {
     assert_eq!(config.member.state_dir, Path::new("/var/lib/rekindle"));
     assert_eq!(config.member.admin_socket, Path::new("/run/rekindle/admin.sock"));
     assert_eq!(config.hypervisor, HypervisorSettings::Libvirt("qemu:///system".to_owned()));
-    assert_eq!(config.devices[0].cipher_suite, 17);
+    let DeviceSettings::IpmiTool(device) = &config.devices[0].settings else { panic!("it says ipmi-tool") };
+    assert_eq!(device.cipher_suite, 17);
     assert_eq!(config.devices[0].rule.level, 1);
     assert_eq!(config.ledger(0).expect("a voter").dir, Path::new("/var/lib/rekindle/ledger"));
 }
@@ -281,6 +297,7 @@ fn relative_paths_begin_at_the_file() {
     let config = parse(&after("[member]", "state_dir = \"state\"\nadmin_socket = \"/run/x.sock\"")).expect("taken");
     assert_eq!(config.member.state_dir, Path::new("/etc/rekindle/state"));
     assert_eq!(config.member.admin_socket, Path::new("/run/x.sock"));
-    assert_eq!(config.devices[0].password_file, Path::new("/etc/rekindle/bmc.password"));
+    let DeviceSettings::IpmiTool(device) = &config.devices[0].settings else { panic!("it says ipmi-tool") };
+    assert_eq!(device.password, SecretSource::File("/etc/rekindle/bmc.password".into()));
     assert_eq!(config.nova.expect("nova").clouds_file, Path::new("/etc/rekindle/clouds.yaml"));
 }

@@ -1,5 +1,7 @@
 //! Each rule with a file that breaks it, and the words of its refusal.
 
+mod drivers;
+
 use super::*;
 
 /// What is wrong, and what the refusal must begin and go on with.
@@ -31,8 +33,8 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (format!("{GOOD}[fencing]\nunverified = \"accept\"\n"), "fencing.unverified is not a key we know", "off_polls"),
         (
             device("hosts = \"a\"\naddress = \"b\"\nunverified = \"accept\""),
-            "fence_device[2].unverified is not a key we know",
-            "cipher_suite",
+            "fence_device[2].unverified = \"accept\" is not a key of driver = \"ipmi-tool\"",
+            "once it is read",
         ),
         (
             format!("{GOOD}[fencing]\ndevice_timeout = \"10ms\"\n"),
@@ -113,7 +115,7 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (device("hosts = \"a b\"\naddress = \"b\""), "fence_device[2].hosts = \"a b\" must be a host name", "Nova"),
         (
             device("hosts = \"a\"\naddress = \"-Hx\""),
-            "fence_device[2].address = \"-Hx\" must be a host name or",
+            "fence_device[2].address = \"-Hx\" must be host, host:port or",
             "beginning",
         ),
         (
@@ -122,9 +124,9 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "password_file",
         ),
         (
-            edit("\"ipmi-tool\"", "\"redfish\""),
-            "fence_device[1].driver = \"redfish\" must be one of: ipmi-tool",
-            "no other",
+            edit("\"ipmi-tool\"", "\"ilo\""),
+            "fence_device[1].driver = \"ilo\" must be one of: ipmi, ipmi-tool, redfish, agent:NAME, storage",
+            "unfenceable",
         ),
         (
             edit("username = \"rekindle\"", "username = \"\""),
@@ -264,7 +266,7 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
 #[test]
 fn each_broken_rule_is_refused_by_name() {
     parse(GOOD).expect("the good file is taken");
-    for (text, begins, says) in refusals() {
+    for (text, begins, says) in refusals().into_iter().chain(drivers::refusals()) {
         let refusal = parse(&text).expect_err(begins).to_string();
         let rest = refusal.strip_prefix(&format!("{FILE}: ")).unwrap_or_else(|| panic!("{refusal} names no file"));
         assert!(rest.starts_with(begins), "expected: {begins}\nrefused:  {rest}");
