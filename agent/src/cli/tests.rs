@@ -251,13 +251,15 @@ async fn orders_are_signed_and_carried() {
 
 #[tokio::test]
 async fn a_rehearsal_is_told_until_it_is_over() {
-    let mut daemon = daemon(|request| match request {
-        AdminRequest::Incidents => {
+    let mut daemon = daemon(|request| {
+        if matches!(request, AdminRequest::Incidents) {
             let lines = [21, 22, 23].map(|number| samples::rehearsal(number).line);
-            Some(AdminReply::Incidents { incidents: lines.to_vec() })
+            return Some(AdminReply::Incidents { incidents: lines.to_vec() });
         }
-        AdminRequest::Incident { id } => Some(AdminReply::Incident { incident: Box::new(samples::rehearsal(id.0)) }),
-        other => samples_of(other),
+        if let AdminRequest::Incident { id } = request {
+            return Some(AdminReply::Incident { incident: Box::new(samples::rehearsal(id.0)) });
+        }
+        samples_of(request)
     });
     let dir = daemon.path("pki");
     pki::init(&dir, &ClusterName::new("zrh1").expect("legal")).expect("a CA");

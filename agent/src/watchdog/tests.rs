@@ -58,7 +58,8 @@ fn what_sysfs_tells_decides_whether_it_may_be_armed() {
     let usual = Times { timeout: 10, counts: 1 };
     let twice = Times { timeout: 6, counts: 2 };
     // (what differs, its times, or words of the refusal)
-    let rows: [(&[(&str, &str)], Result<Times, &str>); 14] = [
+    type Row = (&'static [(&'static str, &'static str)], Result<Times, &'static str>);
+    let rows: [Row; 14] = [
         (&[], Ok(usual)),
         (&[("identity", "iTCO_wdt\n")], Ok(twice)),
         (&[("options", ""), ("min_timeout", ""), ("max_timeout", "")], Ok(usual)),
@@ -281,7 +282,8 @@ fn one_that_is_held_is_tried_again_with_each_order() {
 /// and not counted on.
 #[test]
 fn one_that_is_not_what_it_should_be_is_disarmed_or_not_counted_on() {
-    let unfit: [(&str, fn(&mut Story)); 7] = [
+    type Change = fn(&mut Story);
+    let unfit: [(&str, Change); 7] = [
         ("a longer time-out", |story| story.takes = 11),
         ("no time-out", |story| story.takes = 0),
         ("more time left than it was set to", |story| story.left = Some(60)),

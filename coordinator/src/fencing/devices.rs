@@ -167,8 +167,7 @@ impl DeviceBook {
                 entry.binding.counts() && (reading.power.is_ok() || entry.binding == Binding::Unverified)
             }
         };
-        let level_is_fit =
-            |level: u8| devices.iter().filter(|entry| entry.plan.level == level).all(|entry| is_fit(entry));
+        let level_is_fit = |level: u8| devices.iter().filter(|entry| entry.plan.level == level).all(is_fit);
         devices.iter().any(|entry| level_is_fit(entry.plan.level))
     }
 

@@ -38,7 +38,7 @@ impl Leader {
         let late = self.rehearsal.case.as_ref().is_some_and(|case| cx.now.mono >= case.since + ASKED_MAX);
         match self.looked_at(cx, rehearsal) {
             Readiness::Waits(text) if late => Readiness::No(text),
-            word => word,
+            word @ (Readiness::Ready { .. } | Readiness::Waits(_) | Readiness::No(_)) => word,
         }
     }
 

@@ -154,7 +154,7 @@ pub(super) fn device_id(data: &[u8]) -> Result<DeviceId, IpmiError> {
 pub(super) fn privilege(data: &[u8]) -> Result<u8, IpmiError> {
     data.first()
         .map(|level| level & 0x0F)
-        .ok_or_else(|| IpmiError::Length { command: "Set Session Privilege Level", length: data.len() })
+        .ok_or(IpmiError::Length { command: "Set Session Privilege Level", length: data.len() })
 }
 
 fn short(command: Command, data: &[u8]) -> IpmiError {
