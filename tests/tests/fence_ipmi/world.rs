@@ -10,31 +10,31 @@ use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::PowerState;
 use rekindle_tests::fake::bmc::{Faults, Model};
 
-pub const USER: &str = "fencer";
-pub const PASSWORD: &str = "correct horse";
-pub const GUID: [u8; 16] = *b"0123456789abcdef";
+pub(crate) const USER: &str = "fencer";
+pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const GUID: [u8; 16] = *b"0123456789abcdef";
 
 /// What the coordinator allows: a command, a reading, and how old a permit may grow before the order is on the wire.
-pub const DEVICE_TIMEOUT: Duration = Duration::from_secs(5);
-pub const PERMIT: Duration = Duration::from_millis(500);
+pub(crate) const DEVICE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const PERMIT: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_secs(1);
 const POLLS: u32 = 20;
-pub const TRIES: u32 = 3;
+pub(crate) const TRIES: u32 = 3;
 
 /// The monotonic clock of a machine that has been up for a while.
 const BOOTED: Duration = Duration::from_secs(86_400);
 
 /// What the network does to a datagram.
 #[derive(Debug, Clone, Default)]
-pub struct Net {
+pub(crate) struct Net {
     /// The part of all that is lost.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// The part that comes twice.
-    pub twice: f64,
+    pub(crate) twice: f64,
     /// How much later than others a datagram can be: more than the time between two, and they are reordered.
-    pub late: Duration,
+    pub(crate) late: Duration,
     /// The part before which rubbish arrives: some bytes, 1400 of them, or a damaged copy.
-    pub garbage: f64,
+    pub(crate) garbage: f64,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Flight {
 
 /// How a fence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// By two readings, at these times.
     ConfirmedOff([Duration; 2]),
     StillOn,
@@ -54,27 +54,27 @@ pub enum Outcome {
 }
 
 #[derive(Debug)]
-pub struct World {
-    pub console: Console,
-    pub bmc: Model,
-    pub now: Duration,
-    pub net: Net,
+pub(crate) struct World {
+    pub(crate) console: Console,
+    pub(crate) bmc: Model,
+    pub(crate) now: Duration,
+    pub(crate) net: Net,
     /// What each call of the last fence came to.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
     flights: Vec<Flight>,
     random: StdRng,
 }
 
-pub fn login(password: &str, kg: Option<&[u8]>, suites: &[CipherSuite]) -> Login {
+pub(crate) fn login(password: &str, kg: Option<&[u8]>, suites: &[CipherSuite]) -> Login {
     Login::new(USER, password.as_bytes().to_vec(), kg.map(<[u8]>::to_vec), suites, Privilege::Operator).expect("legal")
 }
 
 impl World {
-    pub fn new(seed: u64, net: Net, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, net: Net, faults: Faults) -> Self {
         Self::with(seed, net, faults, login(PASSWORD, None, &CipherSuite::PREFERENCE))
     }
 
-    pub fn with(seed: u64, net: Net, faults: Faults, login: Login) -> Self {
+    pub(crate) fn with(seed: u64, net: Net, faults: Faults, login: Login) -> Self {
         let mut bytes = StdRng::seed_from_u64(!seed);
         Self {
             console: Console::new(
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Makes a call and plays it to its end.
-    pub fn call(&mut self, ask: Ask, permit: Duration, within: Duration) -> Result<Answer, IpmiError> {
+    pub(crate) fn call(&mut self, ask: Ask, permit: Duration, within: Duration) -> Result<Answer, IpmiError> {
         let end = self.now + within;
         self.console.begin(moment(self.now), ask, Times { begin_before: moment(self.now + permit), end: moment(end) });
         let mut idle = 0;
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Begins a call, sends its first question, and drops it, as a reading is dropped that gives way to an order.
-    pub fn ask_and_give_up(&mut self, ask: Ask) {
+    pub(crate) fn ask_and_give_up(&mut self, ask: Ask) {
         let end = moment(self.now + DEVICE_TIMEOUT);
         self.console.begin(moment(self.now), ask, Times { begin_before: end, end });
         if let Step::Send(datagram) = self.console.poll(moment(self.now)) {
@@ -128,23 +128,23 @@ impl World {
     }
 
     /// Lets time pass in which the console does nothing. What comes for it lies in its socket until its next call.
-    pub fn sleep(&mut self, time: Duration) {
+    pub(crate) fn sleep(&mut self, time: Duration) {
         let until = self.now + time;
         while self.deliver_to_bmc(until) {}
         self.now = until;
     }
 
-    pub fn order(&mut self, state: PowerState) -> Result<Answer, IpmiError> {
+    pub(crate) fn order(&mut self, state: PowerState) -> Result<Answer, IpmiError> {
         self.call(Ask::Order(state), PERMIT, DEVICE_TIMEOUT)
     }
 
-    pub fn power(&mut self) -> Result<Answer, IpmiError> {
+    pub(crate) fn power(&mut self) -> Result<Answer, IpmiError> {
         self.call(Ask::Power, Duration::ZERO, DEVICE_TIMEOUT)
     }
 
     /// Off, and off twice: up to three orders, and twenty readings after each that was accepted. `between`: what happens
     /// to the machine before each reading.
-    pub fn fence(&mut self, mut between: impl FnMut(&mut Self)) -> Outcome {
+    pub(crate) fn fence(&mut self, mut between: impl FnMut(&mut Self)) -> Outcome {
         let mut outcome = Outcome::Unknown;
         for _ in 0..TRIES {
             let ordered = self.order(PowerState::Off);
@@ -254,6 +254,6 @@ impl World {
     }
 }
 
-pub fn moment(at: Duration) -> Moment {
+pub(crate) fn moment(at: Duration) -> Moment {
     Moment::ZERO + at
 }
