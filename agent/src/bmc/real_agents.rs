@@ -158,12 +158,17 @@ async fn what_fence_ipmilan_knows_is_checked_before_it_is_needed() {
         (&[("lanpluss", "1")][..], "", "options.lanpluss is not an option"),
         (&[("privlvl", "root")], "", "one of: callback, user, operator, administrator"),
         (&[("lanplus", "perhaps")], "", "must be of type boolean"),
-        (&[], "ip", "options.ip is required"),
         (&[], "lanplus", "IPMI 1.5"),
     ] {
         let error = inspect(change, without).await.expect_err(says);
         assert!(error.contains(says), "{says:?} is not in {error:?}");
     }
+    let DeviceSettings::Agent(strip) = access("fence_apc", &[("ipaddr", "pdu-1"), ("login", "apc")], None).settings
+    else {
+        panic!("an agent")
+    };
+    let error = Bmc::inspect_agent(&strip).await.expect_err("an outlet is not named");
+    assert!(error.contains("options.plug is required") && !error.contains("options.ip "), "{error}");
 }
 
 #[tokio::test]

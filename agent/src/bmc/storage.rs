@@ -171,8 +171,8 @@ mod tests {
         ] {
             off(&fence(dir.path(), &script), ENOUGH).await.expect_err(&script);
         }
-        let refused = off(&fence(dir.path(), "echo '{\"result\":\"failed\",\"detail\":\"no\\nsuch client\"}'"), ENOUGH);
-        assert_eq!(refused.await, Err(DeviceError::Refused("no such client".into())));
+        let refuses = fence(dir.path(), "printf %s '{\"result\":\"failed\",\"detail\":\"no\\nsuch client\"}'");
+        assert_eq!(off(&refuses, ENOUGH).await, Err(DeviceError::Refused("no such client".into())));
         let late = fence(dir.path(), &format!("touch {}", dir.path().join("ran").display()));
         assert_eq!(
             late.act(Action::Off, None, clock::moment(), clock::moment() + ENOUGH).await,

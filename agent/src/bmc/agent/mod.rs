@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
 use rekindle_proto::id::HostName;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;

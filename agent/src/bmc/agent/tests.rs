@@ -203,11 +203,12 @@ async fn whatever_hangs_is_killed_with_all_its_children() {
         ("one that talks for ever", "SLEEPER 600 & while :; do echo 'Status: OFF'; done"),
     ] {
         let (agent, _dir, mark) = sleeper(script);
-        for action in [Action::Off, Action::Status] {
+        for action in [Action::Off, Action::Status, Action::On] {
             let end = clock::moment() + SOON;
             let error = match action {
                 Action::Status => agent.power_state(end).await.expect_err(name),
-                _ => agent.power_off(end, end).await.expect_err(name),
+                Action::On => agent.power_on(end, end).await.expect_err(name),
+                Action::Off | Action::Metadata => agent.power_off(end, end).await.expect_err(name),
             };
             assert!(matches!(error, DeviceError::Silent(_)), "{name}: {error}");
             gone(&mark).await;
@@ -309,7 +310,7 @@ const GOOD: [(&str, &str); 3] = [("ip", "pdu"), ("lanplus", "1"), ("missing_as_o
 
 #[tokio::test]
 async fn what_it_does_not_know_is_named_before_it_is_needed() {
-    let inspect = async |change: &[(&str, Option<&str>)], secrets: &[&str]| {
+    let inspected = async |change: &[(&str, Option<&str>)], secrets: &[&str]| {
         let mut options: BTreeMap<&str, &str> = GOOD.into_iter().collect();
         for (name, value) in change {
             match value {
@@ -319,12 +320,12 @@ async fn what_it_does_not_know_is_named_before_it_is_needed() {
         }
         let options: Vec<(&str, &str)> = options.into_iter().collect();
         let (settings, _dir) = described(&options, secrets, METADATA);
-        super::inspect(&settings, ENOUGH).await
+        inspect(&settings, ENOUGH).await
     };
-    inspect(&[], &["password"]).await.expect("all is well");
+    inspected(&[], &["password"]).await.expect("all is well");
     // Old names, `-` for `_`, and what Pacemaker always tells.
     let old = [("ip", None), ("ipaddr", Some("pdu")), ("power-wait", Some("1.5")), ("nodename", Some("cmp-1"))];
-    inspect(&old, &["passwd"]).await.expect("old names are names");
+    inspected(&old, &["passwd"]).await.expect("old names are names");
     for (change, secrets, says) in [
         (&[("lanpluss", Some("1"))][..], &[][..], "options.lanpluss is not an option"),
         (&[], &["api_key"], "the secret api_key is not an option"),
@@ -335,7 +336,7 @@ async fn what_it_does_not_know_is_named_before_it_is_needed() {
         (&[("power_wait", Some("soon"))], &[], "must be of type second"),
         (&[("privlvl", Some("root"))], &[], "one of: operator, administrator"),
     ] {
-        let error = inspect(change, secrets).await.expect_err(says);
+        let error = inspected(change, secrets).await.expect_err(says);
         assert!(error.contains(says), "{says:?} is not in {error:?}");
     }
 }
