@@ -91,8 +91,9 @@ impl Leader {
 
     /// The answer to an evacuate call that was sent then.
     pub(super) fn pace_answered(&mut self, result: &Result<NovaAnswer, NovaError>, sent: Moment, now: Moment) {
+        let under_way = self.pace.under_way;
         if let Some(pace) = &mut self.pace.pace {
-            pace.answered(sign_of(result), sent, now);
+            pace.answered(sign_of(result), under_way, sent, now);
         }
     }
 

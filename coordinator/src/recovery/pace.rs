@@ -2,9 +2,10 @@
 //!
 //! Additive increase, multiplicative decrease, as TCP finds the capacity of a path (Jacobson 1988; RFC 5681): nobody can
 //! say beforehand what a control plane bears, and it changes while it is used. The window counts servers whose evacuation
-//! is under way, over all incidents, from the intent to its end. It starts at [`AT_ONCE_START`]; each success that found it
-//! full adds a place, until overload was met once; from then on a full window of successes adds one. Each of these signs
-//! halves it, at most once per round trip (calls that were on their way when it was halved say nothing new):
+//! is under way, over all incidents, from the intent to its end. It starts at [`AT_ONCE_START`]. Until overload was met once,
+//! each call that found it full and was answered fast adds a place, up to [`AT_ONCE_OPENED`], and each success that found it
+//! full adds one; from then on a full window of successes adds one. Each of these signs halves it, at most once per round
+//! trip (calls that were on their way when it was halved say nothing new):
 //!
 //! - Nova says that it is too much (429, 413), or its front that it is overloaded (5xx);
 //! - a call is not answered in time, or its connection breaks;
@@ -22,6 +23,11 @@ use crate::time::Moment;
 
 /// Evacuations at once before anything is known: above Masakari's 3 per host, and what a small control plane bears.
 pub const AT_ONCE_START: usize = 8;
+
+/// How far fast answers alone open the window. An answer says that the API, its database and its message queue keep up; how
+/// the schedulers and computes behind the queue fare only a server that runs again says. Half of [`AT_ONCE_MAX`], and what
+/// four destinations take by Nova's own bound.
+pub const AT_ONCE_OPENED: usize = 32;
 
 /// The window is never smaller: the next success has to come from somewhere.
 pub const AT_ONCE_MIN: usize = 1;
@@ -123,12 +129,15 @@ impl Pace {
         self.window = self.window.saturating_add(more.max(1)).min(places(self.most));
     }
 
-    /// An evacuate call was answered, or given up.
-    pub fn answered(&mut self, sign: Sign, sent: Moment, now: Moment) {
+    /// An evacuate call was answered, or given up. `under_way`: as in [`Pace::succeeded`].
+    pub fn answered(&mut self, sign: Sign, under_way: usize, sent: Moment, now: Moment) {
         match sign {
             Sign::None => {}
             Sign::Overloaded => self.halve(sent, now),
-            Sign::Answered => self.took(now.since(sent), sent, now),
+            Sign::Answered => {
+                self.took(now.since(sent), sent, now);
+                self.open(under_way);
+            }
         }
     }
 
@@ -144,6 +153,14 @@ impl Pace {
         (self.floor, self.smoothed) = (Some(floor), Some(smoothed));
         if smoothed > LATENCY_CALM && smoothed > floor.saturating_mul(LATENCY_RISE) {
             self.halve(sent, now);
+        }
+    }
+
+    fn open(&mut self, under_way: usize) {
+        let is_calm = self.smoothed.is_some_and(|smoothed| smoothed <= LATENCY_CALM);
+        let is_tried = under_way >= self.at_once();
+        if is_calm && is_tried && !self.is_wary && self.window < places(AT_ONCE_OPENED.min(self.most)) {
+            self.window += PLACE;
         }
     }
 
@@ -205,17 +222,42 @@ mod tests {
     }
 
     #[test]
+    fn fast_answers_open_a_full_window_half_way() {
+        let slow = LATENCY_CALM * 2;
+        for (most, answers, time, full, expected) in [
+            (64, 1, CALM, true, 9),
+            (64, 100, CALM, true, AT_ONCE_OPENED),
+            (12, 100, CALM, true, 12),
+            (4, 100, CALM, true, 4),
+            (64, 100, CALM, false, 8),
+            (64, 100, slow, true, 8),
+        ] {
+            let mut pace = Pace::new(most);
+            for _ in 0..answers {
+                let under_way = if full { pace.at_once() } else { pace.at_once() - 1 };
+                pace.answered(Sign::Answered, under_way, at(0), at(0) + time);
+            }
+            assert_eq!(pace.at_once(), expected, "{most} {answers} {time:?} {full}");
+        }
+        // Successes carry it on, and after an overload answers alone open nothing.
+        let mut pace = Pace::new(64);
+        pace.answered(Sign::Overloaded, 8, at(0), at(1));
+        pace.answered(Sign::Answered, 4, at(2), at(3));
+        assert_eq!(pace.at_once(), 4);
+    }
+
+    #[test]
     fn overload_halves_it_once_per_round_trip() {
         let mut pace = Pace::new(64);
         // Eight calls that were sent together fail one after the other: one sign.
         for ms in 0..8 {
-            pace.answered(Sign::Overloaded, at(0), at(100 + ms));
+            pace.answered(Sign::Overloaded, 8, at(0), at(100 + ms));
         }
         assert_eq!(pace.at_once(), 4);
-        pace.answered(Sign::Overloaded, at(200), at(300));
+        pace.answered(Sign::Overloaded, 8, at(200), at(300));
         assert_eq!(pace.at_once(), 2);
         for round in 2..9 {
-            pace.answered(Sign::Overloaded, at(round * 200), at(round * 200 + 100));
+            pace.answered(Sign::Overloaded, 8, at(round * 200), at(round * 200 + 100));
         }
         assert_eq!(pace.at_once(), AT_ONCE_MIN);
         // Wary now: a whole window of successes for one place more.
@@ -235,7 +277,7 @@ mod tests {
             let mut ms = 1;
             for (time, calls) in times {
                 for _ in 0..*calls {
-                    pace.answered(Sign::Answered, at(ms), at(ms) + *time);
+                    pace.answered(Sign::Answered, 0, at(ms), at(ms) + *time);
                     ms += 2_000;
                 }
             }
