@@ -25,7 +25,7 @@ const KEPT_PATIENCE: Duration = Duration::from_millis(800);
 const KEPT_ORDER_PATIENCE: Duration = Duration::from_millis(150);
 
 /// A question is sent again after twice the slowest answer of late, within these bounds, and then ever more slowly.
-const RESEND_MIN: Duration = Duration::from_millis(250);
+const RESEND_MIN: Duration = Duration::from_millis(100);
 const RESEND_MAX: Duration = Duration::from_secs(1);
 
 /// Pause after "busy", doubled each time up to the second value.

@@ -61,6 +61,8 @@ pub struct Console {
     /// Slowest answer of late.
     slowest: Duration,
     last_heard: Moment,
+    /// Since when the handshake asks what it asks now, in this call or an earlier one.
+    step_since: Moment,
     trouble: Option<String>,
 }
 
@@ -90,6 +92,7 @@ impl Console {
             out: VecDeque::new(),
             slowest: Duration::ZERO,
             last_heard: Moment::ZERO,
+            step_since: Moment::ZERO,
             trouble: None,
         }
     }
@@ -236,7 +239,7 @@ impl Console {
         let suite = self.login.suites().get(self.suite).or(self.login.suites().first()).copied();
         let (Some(suite), true) = (suite, (self.entropy)(&mut seed)) else { return self.no_random() };
         self.state = State::Opening(Box::new(Handshake::new(suite, &seed)));
-        self.last_heard = now;
+        (self.last_heard, self.step_since) = (now, now);
         self.wait(now, None);
     }
 

@@ -269,8 +269,9 @@ impl Model {
                 PowerAction::Off => Power::Off,
                 PowerAction::On => Power::On,
             };
+            let goes = self.power(now) == Power::On && power == Power::Off;
             self.changes.push((now + self.faults.acts_after, power));
-            if self.faults.restarts_with_power && power == Power::Off {
+            if self.faults.restarts_with_power && goes {
                 self.sessions.clear();
             }
         }

@@ -104,7 +104,9 @@ impl Console {
         let Some(call) = &mut self.call else { return };
         call.heard = true;
         if let Some(waiting) = &call.waiting {
-            self.slowest = now.since(waiting.asked).max(self.slowest / 2).min(SLOWEST_MAX);
+            let since = if waiting.command.is_some() { waiting.asked } else { self.step_since };
+            self.slowest = now.since(since).max(self.slowest / 2).min(SLOWEST_MAX);
+            self.step_since = now;
         }
     }
 
