@@ -103,7 +103,7 @@ fn the_example_is_taken_and_holds_every_key() {
     assert_eq!(opened.hypervisor, config.hypervisor);
     assert_eq!(opened.log, config.log);
     for (key, _) in KEYS {
-        assert!(open.contains(&format!("{key} =")), "the example does not show {key}");
+        assert!(text.contains(&format!("{key} =")), "the example does not show {key}");
     }
 }
 
