@@ -76,6 +76,7 @@ impl World {
             operator: Some(Box::new(authority)),
             queries: 0,
             records: plan.records,
+            watcher: Default::default(),
         };
         world.nova.names_late = plan.dies_claiming;
         let config = Arc::new(Config::of(&world.first));
