@@ -94,6 +94,10 @@ tests simulation "$SIMULATION" --test cluster --test scenarios --test named --te
 stage mutants 8 cargo test -p rekindle-sim --features mutants --test mutants --locked -- --nocapture
 tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
+# The driver `ipmi` against lying, lossy and slow BMCs in virtual time, OpenIPMI's, and our own over UDP.
+tests fences 5 --test fence_ipmi
+# The driver against lying services and an emulator: most of it is waiting.
+tests redfish 5 --test redfish
 # Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon
