@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::{
-    DeviceError, DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, StopReason, Text,
+    DeviceName, DeviceReading, GateReport, GuestEvent, GuestList, LifeSign, NovaError, OrderError, StopReason, Text,
     Watchdog,
 };
 use rekindle_proto::id::{
@@ -126,15 +126,15 @@ pub enum Input {
     PowerOffDone {
         /// Which call.
         call: CallId,
-        /// What the device said.
-        result: Result<(), DeviceError>,
+        /// What the device said, and whether the order may have left.
+        result: Result<(), OrderError>,
     },
     /// The answer to [`Output::PowerOn`]. An `Ok` says that the device accepted the command, nothing more.
     PowerOnDone {
         /// Which call.
         call: CallId,
-        /// What the device said.
-        result: Result<(), DeviceError>,
+        /// What the device said, and whether the order may have left.
+        result: Result<(), OrderError>,
     },
     /// The answer to [`Output::Nova`] and to the Nova orders.
     Nova {

@@ -93,6 +93,8 @@ pub enum Guard {
     EndState,
     /// I2: A watchdog proves something once its host has said that it runs. Off: from when it is meant to.
     WatchdogRuns,
+    /// I2: Off readings count after an off order that may have left. Off: after any answer to one.
+    OrderSent,
     /// I4: Only an empty host in maintenance is rehearsed.
     RehearsedEmpty,
     /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
@@ -101,7 +103,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -145,6 +147,7 @@ impl Guard {
         Self::ArrivedFirst,
         Self::EndState,
         Self::WatchdogRuns,
+        Self::OrderSent,
         Self::RehearsedEmpty,
         Self::RehearsedSilence,
     ];
@@ -161,6 +164,7 @@ impl Guard {
             | Self::VoidByHeartbeat
             | Self::RehearsedSilence
             | Self::DeviceBinding
+            | Self::OrderSent
             | Self::WatchdogRuns => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",

@@ -118,9 +118,42 @@ pub enum DeviceError {
     /// Its answer could not be understood, or the driver could not be run.
     #[error("gave no usable answer: {0}")]
     Unusable(Text),
-    /// The order's not-after time or permit had passed before it could be sent: nothing was sent.
-    #[error("the order came too late and was not sent")]
+}
+
+/// Why a device did not accept an order to switch. Only one that may have left can have been carried out, and only after
+/// such a one do readings prove anything (I2): so whoever is in doubt says [`OrderError::MaybeSent`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderError {
+    /// Its not-after time or its permit had passed before it could be sent: nothing was sent.
+    #[error("was not sent the order: it came too late")]
     TooLate,
+    /// Surely nothing was sent, and this is why: nobody there, no session, no program to send it.
+    #[error("{0}; the order was not sent")]
+    NotSent(DeviceError),
+    /// It was sent, or may have been: it may have been carried out, or may yet be.
+    #[error("{0}")]
+    MaybeSent(DeviceError),
+}
+
+impl OrderError {
+    /// What the device, or its driver, said. `None`: it was not asked.
+    #[must_use]
+    pub fn told(&self) -> Option<&DeviceError> {
+        match self {
+            Self::TooLate => None,
+            Self::NotSent(error) | Self::MaybeSent(error) => Some(error),
+        }
+    }
+
+    /// Whether it was surely not sent.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::TooLate | Self::NotSent(_) => true,
+            Self::MaybeSent(_) => false,
+        }
+    }
 }
 
 /// One reading of a device: its power, and (if asked and answered) whose machine it says it is.

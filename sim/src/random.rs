@@ -84,7 +84,7 @@ pub fn scenario(seed: u64, hosts: &RangeInclusive<usize>) -> Scenario {
 }
 
 /// How a BMC may misbehave and still promise something: not one that lies off, for that is outside of the promise.
-const BAD_BMCS: [BmcWord; 7] = [
+const BAD_BMCS: [BmcWord; 8] = [
     BmcWord::Silent,
     BmcWord::StaysOn,
     BmcWord::WrongPassword,
@@ -92,6 +92,7 @@ const BAD_BMCS: [BmcWord; 7] = [
     BmcWord::Busy,
     BmcWord::Slow,
     BmcWord::Late,
+    BmcWord::NoOrders,
 ];
 
 struct Dice(StdRng);

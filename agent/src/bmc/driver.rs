@@ -1,7 +1,7 @@
 //! What every fence driver does, and which drivers there are.
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_proto::id::IncidentId;
 
 use super::agent::FenceAgent;
@@ -23,11 +23,11 @@ pub(super) trait FenceDriver {
     fn guid(&self, end: Moment) -> impl Future<Output = Result<DeviceGuid, DeviceError>> + Send;
 
     /// Cuts the power, once. The command itself is put on the wire only before `begin_before`; a session may be set up
-    /// first. [`DeviceError::TooLate`] only if surely nothing was sent.
-    fn power_off(&self, begin_before: Moment, end: Moment) -> impl Future<Output = Result<(), DeviceError>> + Send;
+    /// first. [`OrderError::TooLate`] and [`OrderError::NotSent`] only if surely nothing was sent: a proof rests on it (I2).
+    fn power_off(&self, begin_before: Moment, end: Moment) -> impl Future<Output = Result<(), OrderError>> + Send;
 
     /// Switches the power on, once, by the rules of [`FenceDriver::power_off`].
-    fn power_on(&self, begin_before: Moment, end: Moment) -> impl Future<Output = Result<(), DeviceError>> + Send;
+    fn power_on(&self, begin_before: Moment, end: Moment) -> impl Future<Output = Result<(), OrderError>> + Send;
 }
 
 /// The driver of one device, made once and kept: it may hold a session.
@@ -74,7 +74,7 @@ impl Driver {
         incident: Option<IncidentId>,
         begin_before: Moment,
         end: Moment,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), OrderError> {
         match self {
             Self::Ipmi(driver) => driver.power_off(begin_before, end).await,
             Self::IpmiTool(driver) => driver.power_off(begin_before, end).await,
@@ -85,7 +85,7 @@ impl Driver {
     }
 
     /// [`FenceDriver::power_on`].
-    pub(super) async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    pub(super) async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         match self {
             Self::Ipmi(driver) => driver.power_on(begin_before, end).await,
             Self::IpmiTool(driver) => driver.power_on(begin_before, end).await,

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState, Text};
 use rekindle_proto::id::HostName;
 
 use super::driver::FenceDriver;
 use super::left;
-use super::process::{self, Output};
+use super::process::{self, Feed, Output, Running};
 use super::scrub::Scrub;
 use super::secret::{SecretError, SecretSource};
 use super::settings::{Endpoint, IPMI_PASSWORD_BYTES_MAX, IpmiToolSettings};
@@ -47,16 +47,18 @@ impl IpmiTool {
     }
 
     async fn ask(&self, ask: Ask, end: Moment) -> Result<Output, DeviceError> {
-        self.prepare(ask)?.run(left(end)).await
+        self.prepare(ask)?.start()?.ended(left(end)).await
     }
 
-    /// The moment is looked at right before the program is started.
-    async fn switch(&self, ask: Ask, promise: &str, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
-        let command = self.prepare(ask)?;
+    /// The moment is looked at right before the program is started. Once it was, it may have sent the order: its words for
+    /// what failed do not tell before or after.
+    async fn switch(&self, ask: Ask, promise: &str, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        let command = self.prepare(ask).map_err(OrderError::NotSent)?;
         if clock::moment() >= begin_before.min(end) {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         }
-        accepted(&command.run(left(end)).await?, promise)
+        let output = command.start().map_err(OrderError::NotSent)?.ended(left(end)).await;
+        output.and_then(|output| accepted(&output, promise)).map_err(OrderError::MaybeSent)
     }
 
     /// Everything that can fail before anything is sent.
@@ -93,11 +95,11 @@ impl FenceDriver for IpmiTool {
         }
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         self.switch(Ask::Off, OFF_PROMISED, begin_before, end).await
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         self.switch(Ask::On, ON_PROMISED, begin_before, end).await
     }
 }
@@ -138,10 +140,23 @@ struct Prepared {
     scrub: Scrub,
 }
 
+/// One that was started.
+struct Started {
+    running: Running,
+    scrub: Scrub,
+}
+
 impl Prepared {
-    /// Runs it, and tells a failure in its own words, without the password.
-    async fn run(self, within: Duration) -> Result<Output, DeviceError> {
-        let mut output = process::run(&self.program, &self.arguments, within).await?;
+    fn start(self) -> Result<Started, DeviceError> {
+        let running = process::start(&self.program, &self.arguments, Feed::default())?;
+        Ok(Started { running, scrub: self.scrub })
+    }
+}
+
+impl Started {
+    /// Waits for its end, and tells a failure in its own words, without the password.
+    async fn ended(self, within: Duration) -> Result<Output, DeviceError> {
+        let mut output = self.running.ended(within).await?;
         output.stdout = self.scrub.clean(&output.stdout, output.cut);
         output.stderr = self.scrub.clean(&output.stderr, output.cut);
         if output.status.success() { Ok(output) } else { Err(failure(&output)) }

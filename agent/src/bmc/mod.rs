@@ -32,7 +32,7 @@ use std::time::Duration;
 use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_coordinator::policy::{DeviceRule, rules_for};
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, Text};
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, OrderError, Text};
 use rekindle_proto::id::{HostName, IncidentId};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
@@ -126,8 +126,8 @@ impl Bmc {
     /// and all its children are killed.
     ///
     /// # Errors
-    /// [`DeviceError::TooLate`]: nothing was sent. Any other: the device may or may not have cut the power.
-    pub async fn power_off(&self, order: &PowerOffOrder, within: Duration) -> Result<(), DeviceError> {
+    /// [`OrderError::MaybeSent`]: the device may or may not have cut the power. Any other: nothing was sent.
+    pub async fn power_off(&self, order: &PowerOffOrder, within: Duration) -> Result<(), OrderError> {
         let times = Times { begin_before: order.begin_before(), not_after: order.not_after(), within };
         self.send_off(order.host(), order.device(), Some(order.incident()), times).await
     }
@@ -137,8 +137,8 @@ impl Bmc {
     /// The same rules as for [`Self::power_off`], and it never overtakes one.
     ///
     /// # Errors
-    /// [`DeviceError::TooLate`]: nothing was sent. Any other: the device may or may not have given power.
-    pub async fn power_on(&self, order: &PowerOnOrder, within: Duration) -> Result<(), DeviceError> {
+    /// [`OrderError::MaybeSent`]: the device may or may not have given power. Any other: nothing was sent.
+    pub async fn power_on(&self, order: &PowerOnOrder, within: Duration) -> Result<(), OrderError> {
         let times = Times { begin_before: order.begin_before(), not_after: order.not_after(), within };
         self.send_on(order.host(), order.device(), times).await
     }
@@ -149,28 +149,28 @@ impl Bmc {
         device: &DeviceName,
         incident: Option<IncidentId>,
         times: Times,
-    ) -> Result<(), DeviceError> {
-        let lane = self.lane(host, device)?;
+    ) -> Result<(), OrderError> {
+        let lane = self.lane(host, device).map_err(OrderError::NotSent)?;
         let end = times.end();
         let waiting = Waiting::new(&lane);
         let slot = async { (self.offs.acquire().await, lane.busy.lock().await) };
         let Ok(_slot) = timeout(left(end.min(times.begin_before)), slot).await else {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         };
         drop(waiting);
         ended(end, lane.driver.power_off(incident, times.begin_before.min(end), end)).await
     }
 
     /// Switches on, once. It never overtakes a power-off.
-    async fn send_on(&self, host: &HostName, device: &DeviceName, times: Times) -> Result<(), DeviceError> {
-        let lane = self.lane(host, device)?;
+    async fn send_on(&self, host: &HostName, device: &DeviceName, times: Times) -> Result<(), OrderError> {
+        let lane = self.lane(host, device).map_err(OrderError::NotSent)?;
         let end = times.end();
         let slot = async { (self.offs.acquire().await, lane.busy.lock().await) };
         let Ok(_slot) = timeout(left(end.min(times.begin_before)), slot).await else {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         };
         if lane.offs_waiting.load(Ordering::SeqCst) > 0 {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         }
         ended(end, lane.driver.power_on(times.begin_before.min(end), end)).await
     }
@@ -261,9 +261,9 @@ impl Drop for Waiting<'_> {
 }
 
 /// A switching call, ended if the driver does not end it itself. By then something may have been sent.
-async fn ended(end: Moment, call: impl Future<Output = Result<(), DeviceError>>) -> Result<(), DeviceError> {
+async fn ended(end: Moment, call: impl Future<Output = Result<(), OrderError>>) -> Result<(), OrderError> {
     let silent = || DeviceError::Silent(Text::from("the driver did not end in time, and was dropped"));
-    timeout(left(end) + OVERTIME, call).await.unwrap_or_else(|_| Err(silent()))
+    timeout(left(end) + OVERTIME, call).await.unwrap_or_else(|_| Err(OrderError::MaybeSent(silent())))
 }
 
 fn gave_way() -> DeviceError {

@@ -57,10 +57,13 @@ impl Default for Feed {
 }
 
 /// A driver that is running. Dropping it kills the whole group, and whatever left the group and still descends from it.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     group: Option<Pid>,
     keep: usize,
+    input: Zeroizing<Vec<u8>>,
+    /// What it is called, for errors.
+    name: String,
 }
 
 /// Where a program is that goes by this name.
@@ -73,19 +76,21 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
         .find(|file| std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
 }
 
-/// Runs a program with no input, no environment but the C locale, in a process group of its own.
-pub(super) async fn run(program: &Path, arguments: &[String], within: Duration) -> Result<Output, DeviceError> {
-    run_fed(program, arguments, Feed::default(), within).await
-}
-
-/// The same with something on its standard input.
+/// Runs a program with something on its standard input.
 pub(crate) async fn run_fed(
     program: &Path,
     arguments: &[String],
     feed: Feed,
     within: Duration,
 ) -> Result<Output, DeviceError> {
-    let unusable = |error: io::Error| DeviceError::Unusable(Text::new(format!("{}: {error}", program.display())));
+    start(program, arguments, feed)?.ended(within).await
+}
+
+/// Starts a program with no environment but the C locale (and its `PATH`), in a process group of its own.
+///
+/// # Errors
+/// It was not started, and has done nothing.
+pub(super) fn start(program: &Path, arguments: &[String], feed: Feed) -> Result<Running, DeviceError> {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -100,23 +105,34 @@ pub(crate) async fn run_fed(
     if !feed.path.is_empty() {
         command.env("PATH", feed.path);
     }
-    let child = command.spawn().map_err(unusable)?;
+    let name = program.display().to_string();
+    let child = command.spawn().map_err(|error| unusable(&name, &error))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let mut running = Running { child, group, keep: feed.keep };
-    if let Ok(output) = timeout(within, running.output(feed.input)).await {
-        return output.map_err(unusable);
-    }
-    running.kill();
-    // Reaped here if it can be at once, else by the runtime.
-    let _ = timeout(KILL_GRACE, running.child.wait()).await;
-    Err(DeviceError::Silent(Text::new(format!(
-        "no answer within {:.1} s; the driver was killed",
-        within.as_secs_f32()
-    ))))
+    Ok(Running { child, group, keep: feed.keep, input: feed.input, name })
+}
+
+fn unusable(name: &str, error: &io::Error) -> DeviceError {
+    DeviceError::Unusable(Text::new(format!("{name}: {error}")))
 }
 
 impl Running {
-    async fn output(&mut self, input: Zeroizing<Vec<u8>>) -> io::Result<Output> {
+    /// Waits for its end, at most so long; then it is killed.
+    ///
+    /// # Errors
+    /// It has not ended by itself, or what it said cannot be had. Whatever it was to do it may have done.
+    pub(super) async fn ended(mut self, within: Duration) -> Result<Output, DeviceError> {
+        if let Ok(output) = timeout(within, self.output()).await {
+            return output.map_err(|error| unusable(&self.name, &error));
+        }
+        self.kill();
+        // Reaped here if it can be at once, else by the runtime.
+        let _ = timeout(KILL_GRACE, self.child.wait()).await;
+        let text = format!("no answer within {:.1} s; the driver was killed", within.as_secs_f32());
+        Err(DeviceError::Silent(Text::new(text)))
+    }
+
+    async fn output(&mut self) -> io::Result<Output> {
+        let input = std::mem::take(&mut self.input);
         let stdin = self.child.stdin.take();
         let fed = async {
             if let Some(mut stdin) = stdin {

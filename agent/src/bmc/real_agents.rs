@@ -48,11 +48,11 @@ impl Rig {
         self.bmc.read(&self.host, &self.device, false, ENOUGH).await.power
     }
 
-    async fn off(&self, within: Duration) -> Result<(), DeviceError> {
+    async fn off(&self, within: Duration) -> Result<(), OrderError> {
         self.bmc.send_off(&self.host, &self.device, None, times(within)).await
     }
 
-    async fn on(&self) -> Result<(), DeviceError> {
+    async fn on(&self) -> Result<(), OrderError> {
         self.bmc.send_on(&self.host, &self.device, times(ENOUGH)).await
     }
 }
@@ -89,8 +89,9 @@ async fn fence_ipmilan_reads_and_switches() {
     rig.off(ENOUGH).await.expect("accepted");
     assert_eq!((sim.power().trim(), sim.offs()), ("0", 1));
     assert_eq!(rig.power().await, Ok(PowerState::Off));
-    // It sends nothing to a machine that it finds off, and says so with 0: the reads decide.
-    rig.off(ENOUGH).await.expect("accepted");
+    // It sends nothing to a machine that it finds off, and says so: that is no word to be taken, and the reads decide.
+    let error = rig.off(ENOUGH).await.expect_err("off already").to_string();
+    assert!(error.contains("sent it nothing"), "{error}");
     assert_eq!(sim.offs(), 1);
     rig.on().await.expect("accepted");
     assert_eq!((sim.power().trim(), rig.power().await), ("1", Ok(PowerState::On)));
@@ -110,8 +111,9 @@ async fn fence_ipmilan_fails_and_the_machine_is_never_called_off() {
     // A wrong password, which no word of the agent may show.
     write(&sim.file("wrong"), "another-one", 0o600);
     let wrong = Rig::new(ipmilan(&sim, "wrong", &[]));
-    for error in [wrong.power().await.map(|_| ()), wrong.off(ENOUGH).await] {
-        let error = error.expect_err("refused").to_string();
+    let errors = [wrong.power().await.map_err(|error| error.to_string()).map(|_| ()), wrong.off(ENOUGH).await.map_err(|error| error.to_string())];
+    for error in errors {
+        let error = error.expect_err("refused");
         assert!(!error.contains("another-one") && !error.contains(PASSWORD), "{error}");
     }
     // Arguments that it does not like: agents end with 1 or 2 then, and 2 alone is not off.
@@ -126,7 +128,7 @@ async fn fence_ipmilan_is_killed_at_its_deadline() {
     let rig = ready(&sim).await;
     write(&sim.file("slow"), "", 0o600);
     let error = rig.off(Duration::from_secs(2)).await.expect_err("the BMC thinks for a minute");
-    assert!(matches!(error, DeviceError::Silent(_)), "{error}");
+    assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{error}");
     // It was given the port on its command line, as was the ipmitool that it started.
     let mark = format!("-p {}", sim.port);
     let left = || -> Vec<String> {
@@ -193,6 +195,6 @@ async fn fence_dummy_keeps_its_state_in_a_file() {
     write(&file, "on", 0o600);
     let rig = Rig::new(access("fence_dummy", &hangs, None));
     let error = rig.off(Duration::from_millis(900)).await.expect_err("it sleeps for a second");
-    assert!(matches!(error, DeviceError::Silent(_)), "{error}");
+    assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{error}");
     assert_eq!(std::fs::read_to_string(&file).expect("status"), "on", "killed before it acted");
 }

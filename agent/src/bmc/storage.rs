@@ -4,7 +4,7 @@
 //! The contract, in full, is in docs/fencing.md.
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState, Text};
 use rekindle_proto::id::{HostName, IncidentId};
 use serde::{Deserialize, Serialize};
 
@@ -65,21 +65,25 @@ impl StorageFence {
         Self { settings, host }
     }
 
-    /// Runs the command, once, if it is not too late. `Ok`: it said in so many words that it is done.
+    /// Runs the command, once, if it is not too late. `Ok`: it said in so many words that it is done. Once it was started it may
+    /// have done it.
     pub(super) async fn act(
         &self,
         action: Action,
         incident: Option<IncidentId>,
         begin_before: Moment,
         end: Moment,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), OrderError> {
         let question = Question { version: VERSION, action, host: &self.host, incident };
-        let input = serde_json::to_vec(&question).map_err(|error| unusable(error.to_string()))?;
+        let unsent = |error: serde_json::Error| OrderError::NotSent(unusable(error.to_string()));
+        let input = serde_json::to_vec(&question).map_err(unsent)?;
         if clock::moment() >= begin_before.min(end) {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         }
         let feed = Feed { input: input.into(), path: process::PATH, ..Feed::default() };
-        understood(&process::run_fed(&self.settings.program, &self.settings.arguments, feed, left(end)).await?)
+        let started = process::start(&self.settings.program, &self.settings.arguments, feed);
+        let output = started.map_err(OrderError::NotSent)?.ended(left(end)).await;
+        output.and_then(|output| understood(&output)).map_err(OrderError::MaybeSent)
     }
 
     /// There is none.
@@ -132,9 +136,13 @@ mod tests {
         StorageFence::new(settings, HostName::new("cmp-1").expect("legal"))
     }
 
-    async fn off(fence: &StorageFence, within: Duration) -> Result<(), DeviceError> {
+    async fn off(fence: &StorageFence, within: Duration) -> Result<(), OrderError> {
         let now = clock::moment();
         fence.act(Action::Off, Some(IncidentId(7)), now + within, now + within).await
+    }
+
+    fn sent(error: DeviceError) -> OrderError {
+        OrderError::MaybeSent(error)
     }
 
     const ENOUGH: Duration = Duration::from_secs(20);
@@ -169,22 +177,28 @@ mod tests {
             "echo confirmed".to_owned(),
             format!("{yes}; head -c 100000 /dev/zero | tr '\\0' ' '"),
         ] {
-            off(&fence(dir.path(), &script), ENOUGH).await.expect_err(&script);
+            let error = off(&fence(dir.path(), &script), ENOUGH).await.expect_err(&script);
+            assert!(matches!(error, OrderError::MaybeSent(_)), "it was started: {script}: {error}");
         }
         let refuses = fence(dir.path(), "printf %s '{\"result\":\"failed\",\"detail\":\"no\\nsuch client\"}'");
-        assert_eq!(off(&refuses, ENOUGH).await, Err(DeviceError::Refused("no such client".into())));
+        assert_eq!(off(&refuses, ENOUGH).await, Err(sent(DeviceError::Refused("no such client".into()))));
         let late = fence(dir.path(), &format!("touch {}", dir.path().join("ran").display()));
         assert_eq!(
             late.act(Action::Off, None, clock::moment(), clock::moment() + ENOUGH).await,
-            Err(DeviceError::TooLate)
+            Err(OrderError::TooLate)
         );
         assert!(!dir.path().join("ran").exists(), "run too late");
+        // Only a program that was not started has surely done nothing.
+        let gone = StorageSettings { program: dir.path().join("none"), arguments: Vec::new() };
+        let gone = StorageFence::new(gone, HostName::new("cmp-1").expect("legal"));
+        let error = off(&gone, ENOUGH).await.expect_err("no program");
+        assert!(matches!(error, OrderError::NotSent(DeviceError::Unusable(_))), "{error}");
     }
 
     #[tokio::test]
     async fn one_that_hangs_is_killed() {
         let dir = tempfile::tempdir().expect("dir");
         let error = off(&fence(dir.path(), "sleep 600"), Duration::from_millis(300)).await.expect_err("hangs");
-        assert!(matches!(error, DeviceError::Silent(_)), "{error}");
+        assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{error}");
     }
 }

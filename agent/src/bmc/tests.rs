@@ -108,7 +108,13 @@ async fn a_wrong_password_and_a_wrong_suite_are_told_from_silence() {
     assert!(matches!(error, DeviceError::Credentials(_)), "{error}");
     assert!(!error.to_string().contains("another-one"), "{error}");
     let error = bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect_err("refused");
-    assert!(matches!(error, DeviceError::Credentials(_)), "{error}");
+    // ipmitool does not tell whether it was before or after the order.
+    assert!(matches!(error, OrderError::MaybeSent(DeviceError::Credentials(_))), "{error}");
+    let mut broken = access(&format!("127.0.77.1:{}", sim.port), &sim.file("password"), 3);
+    let DeviceSettings::IpmiTool(settings) = &mut broken.settings else { panic!("{broken:?}") };
+    settings.password = SecretSource::File(sim.file("{host}"));
+    let error = Bmc::open(vec![broken]).expect("opens").send_off(&host, &device, None, times(ENOUGH)).await;
+    assert!(matches!(&error, Err(OrderError::NotSent(DeviceError::Unusable(_)))), "no password file: {error:?}");
     let suite = access(&format!("127.0.77.1:{}", sim.port), &sim.file("password"), 17);
     let bmc = Bmc::open(vec![suite]).expect("opens");
     let error = bmc.read(&host, &device, false, ENOUGH).await.power.expect_err("refused");
@@ -136,9 +142,9 @@ async fn a_late_order_starts_nothing() {
     let (bmc, host, device) = ready(&sim).await;
     let now = clock::moment();
     let late = Times { begin_before: now, not_after: now + ENOUGH, within: ENOUGH };
-    assert_eq!(bmc.send_off(&host, &device, None, late).await, Err(DeviceError::TooLate));
+    assert_eq!(bmc.send_off(&host, &device, None, late).await, Err(OrderError::TooLate));
     let over = Times { begin_before: now + ENOUGH, not_after: now, within: ENOUGH };
-    assert_eq!(bmc.send_off(&host, &device, None, over).await, Err(DeviceError::TooLate));
+    assert_eq!(bmc.send_off(&host, &device, None, over).await, Err(OrderError::TooLate));
     assert_eq!((sim.offs(), sim.power().as_str()), (0, "1"));
 }
 
@@ -172,7 +178,7 @@ async fn at_its_deadline_a_driver_is_killed_with_its_children_and_never_shows_th
     assert!(seen.iter().all(|(_, line)| line.contains("chassis power off")), "{seen:?}");
     assert_eq!(processes(PASSWORD), [], "the password is in a command line");
     let error = off.await.expect("joined").expect_err("nobody answered");
-    assert!(matches!(error, DeviceError::Silent(_)), "{error}");
+    assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{error}");
     assert_eq!(processes(&mark), [], "the driver outlived its order");
 }
 
@@ -214,7 +220,7 @@ async fn a_power_off_goes_before_readings() {
     let now = clock::moment();
     let order = Times { begin_before: now + ENOUGH, not_after: now + ENOUGH, within: Duration::from_millis(300) };
     let error = bmc.send_off(&host, &device, None, order).await.expect_err("nobody answers");
-    assert!(matches!(error, DeviceError::Silent(_)), "{error}");
+    assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{error}");
     let mut gave_way = 0;
     for read in reads {
         gave_way += usize::from(matches!(read.await.expect("joined").power, Err(DeviceError::Unusable(_))));
@@ -262,7 +268,7 @@ async fn a_device_is_one_hosts() {
     let error = bmc.read(&other, &device, false, within).await.power.expect_err("another's").to_string();
     assert!(error.contains("is the device of cmp-1, not of cmp-2"), "{error}");
     let error = bmc.send_off(&other, &device, None, times(ENOUGH)).await.expect_err("another's");
-    assert!(matches!(error, DeviceError::Unusable(_)), "{error}");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Unusable(_))), "{error}");
 }
 
 #[tokio::test]
@@ -272,7 +278,7 @@ async fn only_exact_words_are_a_power_state() {
     let run = |says: &'static str| {
         write(&tool, &format!("#!/bin/sh\nprintf '{says}'\n"), 0o755);
         let tool = tool.clone();
-        async move { process::run(&tool, &[], ENOUGH).await.expect("runs") }
+        async move { process::run_fed(&tool, &[], process::Feed::default(), ENOUGH).await.expect("runs") }
     };
     assert_eq!(ipmitool::power_state(&run("Chassis Power is off\\n").await), Ok(PowerState::Off));
     for says in [
@@ -301,11 +307,11 @@ async fn what_a_driver_forks_dies_with_it_and_its_chatter_is_bounded() {
     symlink("/bin/sleep", &sleeper).expect("link");
     let mark = sleeper.to_str().expect("UTF-8").to_owned();
     write(&tool, &format!("#!/bin/sh\n{mark} 600 &\nwait\n"), 0o755);
-    let error = process::run(&tool, &[], Duration::from_millis(500)).await.expect_err("never ends");
+    let error = process::run_fed(&tool, &[], process::Feed::default(), Duration::from_millis(500)).await.expect_err("never ends");
     assert!(matches!(error, DeviceError::Silent(_)), "{error}");
     gone_or_there(&mark, false).await;
     write(&tool, "#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x\necho \"$HOME$USER$LC_ALL\" >&2\n", 0o755);
-    let output = process::run(&tool, &[], ENOUGH).await.expect("runs");
+    let output = process::run_fed(&tool, &[], process::Feed::default(), ENOUGH).await.expect("runs");
     assert!(output.status.success() && output.stdout.len() <= 8 * 1024);
     assert_eq!(output.stderr.trim(), "C", "the environment is cleared");
 }

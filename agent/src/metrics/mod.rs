@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use rekindle_coordinator::io::Event;
-use rekindle_proto::fact::{DeviceError, DeviceReading, NovaError};
+use rekindle_proto::fact::{DeviceError, DeviceReading, NovaError, OrderError};
 use rekindle_proto::status::{MembersDoc, Phase, StatusDoc};
 
 pub use server::{MetricsServeError, MetricsServer};
@@ -211,11 +211,12 @@ impl Metrics {
     }
 
     /// A power-off command came back.
-    pub fn power_off(&self, result: Result<(), &DeviceError>) {
-        let word = result.map_or_else(device_word, |()| "accepted");
+    pub fn power_off(&self, result: Result<(), &OrderError>) {
+        let word = result.map_or_else(order_word, |()| "accepted");
         self.power_offs.get_or_create(&vec![("result", word)]).inc();
         if let Err(error) = result {
-            self.device_error(error);
+            let kind = error.told().map_or("too-late", device_word);
+            self.device_errors.get_or_create(&vec![("kind", kind)]).inc();
         }
     }
 
@@ -302,7 +303,14 @@ fn device_word(error: &DeviceError) -> &'static str {
         DeviceError::Credentials(_) => "credentials",
         DeviceError::Refused(_) => "refused",
         DeviceError::Unusable(_) => "unusable",
-        DeviceError::TooLate => "too-late",
+    }
+}
+
+fn order_word(error: &OrderError) -> &'static str {
+    match error {
+        OrderError::TooLate => "too-late",
+        OrderError::NotSent(_) => "not-sent",
+        OrderError::MaybeSent(error) => device_word(error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rekindle_proto::fact::{MemberRole, PowerState};
+use rekindle_proto::fact::{MemberRole, OrderError, PowerState};
 use rekindle_proto::id::{DomainName, HostName, IncidentId, ServerId, Term};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -58,7 +58,8 @@ fn every_method_shows() {
     metrics.event(&Event::Server { incident: IncidentId(1), server, text: "x".into(), bad: true });
     metrics.event(&Event::Warning { host: None, text: "x".into() });
     metrics.power_off(Ok(()));
-    metrics.power_off(Err(&DeviceError::TooLate));
+    metrics.power_off(Err(&OrderError::TooLate));
+    metrics.power_off(Err(&OrderError::NotSent(DeviceError::Credentials("x".into()))));
     let silent = DeviceReading { power: Err(DeviceError::Silent("x".into())), guid: None };
     metrics.device_read(&silent);
     metrics.device_read(&DeviceReading { power: Ok(PowerState::On), guid: None });
@@ -75,6 +76,8 @@ fn every_method_shows() {
         "rekindle_warnings_total 1",
         "rekindle_power_offs_total{result=\"accepted\"} 1",
         "rekindle_power_offs_total{result=\"too-late\"} 1",
+        "rekindle_power_offs_total{result=\"not-sent\"} 1",
+        "rekindle_device_errors_total{kind=\"credentials\"} 1",
         "rekindle_device_errors_total{kind=\"silent\"} 1",
         "rekindle_device_errors_total{kind=\"too-late\"} 1",
         "rekindle_evacuates_total{result=\"accepted\"} 1",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rekindle_coordinator::io::{Input, NovaAnswer, Output, ProposeError};
 use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError};
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError, OrderError};
 use rekindle_proto::id::{CallId, HostName, MemberId};
 use rekindle_proto::message::{Reply, Request};
 
@@ -197,7 +197,7 @@ impl Shell {
         tokio::spawn(async move {
             let result = match bmc {
                 Some(bmc) => bmc.power_off(&order, within).await,
-                None => Err(DeviceError::Unusable("this member holds no fence devices".into())),
+                None => Err(OrderError::NotSent(DeviceError::Unusable("this member holds no fence devices".into()))),
             };
             metrics.power_off(result.as_ref().map(|_| ()));
             answer(&inputs, Input::PowerOffDone { call, result }).await;
@@ -211,7 +211,7 @@ impl Shell {
         tokio::spawn(async move {
             let result = match bmc {
                 Some(bmc) => bmc.power_on(&order, within).await,
-                None => Err(DeviceError::Unusable("this member holds no fence devices".into())),
+                None => Err(OrderError::NotSent(DeviceError::Unusable("this member holds no fence devices".into()))),
             };
             answer(&inputs, Input::PowerOnDone { call, result }).await;
         });

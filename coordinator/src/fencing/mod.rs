@@ -2,6 +2,7 @@
 
 mod binding;
 mod devices;
+mod given;
 mod neighbours;
 mod proof;
 mod run;
@@ -9,6 +10,7 @@ mod watchdog;
 
 pub use binding::guid_names;
 pub use devices::{Binding, DeviceBook, DeviceEntry};
+pub use given::{Due, Given};
 pub use neighbours::{SILENT_MIN, Together, Voice, together};
 pub use proof::{FenceProof, OffRead, PROOF_LEASE, READ_CLOSELY_FOR};
 pub use run::{FenceRun, RunStep};

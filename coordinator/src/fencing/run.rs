@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, OrderError, PowerState, Text};
 
+use super::given::{Due, Given};
 use super::proof::OffRead;
 use crate::ledger::{FenceAttempt, OffReads, ProofRecord};
 use crate::mutant::{Guard, keeps};
@@ -25,10 +26,10 @@ pub struct FenceRun {
 
 #[derive(Debug, Default)]
 struct DeviceRun {
-    /// The order has been given to the adapter.
-    ordered: Option<Moment>,
-    /// The device answered the order, one way or the other.
-    answered: Option<Result<(), DeviceError>>,
+    /// The order to it.
+    given: Given,
+    /// Why an order was not sent, until one may have left.
+    unsent: Option<OrderError>,
     /// It said *on* before (or after) our order: then we have seen it going off.
     seen_on: bool,
     /// First and last of an unbroken run of off readings after the order.
@@ -97,22 +98,19 @@ impl FenceRun {
     /// The order was handed to the adapter.
     pub fn ordered(&mut self, device: &DeviceName, now: Moment) {
         if let Some(run) = self.devices.get_mut(device) {
-            run.ordered = Some(now);
+            run.given.give(now);
         }
     }
 
-    /// The device answered the order.
-    pub fn answered(&mut self, device: &DeviceName, result: Result<(), DeviceError>) {
+    /// The device answered the order, or it was not sent: then it is given again, with a fresh permit, and nothing that was
+    /// read before that counts.
+    pub fn answered(&mut self, device: &DeviceName, result: Result<(), OrderError>) {
         if let Some(run) = self.devices.get_mut(device) {
-            if let Err(error) = &result {
+            run.unsent = result.as_ref().err().filter(|error| error.is_unsent()).cloned();
+            if let Err(OrderError::MaybeSent(error)) = &result {
                 run.last_error = Some(error.clone());
             }
-            if result == Err(DeviceError::TooLate) {
-                // Certainly not sent: order again, with a fresh permit.
-                run.ordered = None;
-                return;
-            }
-            run.answered = Some(result);
+            run.given.answered(result);
         }
     }
 
@@ -135,7 +133,7 @@ impl FenceRun {
                 run.last_error = None;
             }
             Ok(PowerState::Off) => {
-                if let (Some(read), Some(_)) = (OffRead::of(reading, finished), &run.answered) {
+                if let (Some(read), Some(_)) = (OffRead::of(reading, finished), run.given.answer()) {
                     run.offs = Some((run.offs.map_or(read, |(first, _)| first), read));
                 }
                 run.last_error = None;
@@ -149,7 +147,11 @@ impl FenceRun {
     /// Whether a device may never have had its order: it did not answer it.
     #[must_use]
     pub fn is_unheard(&self) -> bool {
-        let silent = |run: &DeviceRun| matches!(run.answered, Some(Err(DeviceError::Silent(_))));
+        let silent = |run: &DeviceRun| {
+            let unsent = run.unsent.as_ref().and_then(OrderError::told);
+            let answer = run.given.answer().and_then(|answer| answer.as_ref().err());
+            matches!(unsent.or(answer), Some(DeviceError::Silent(_)))
+        };
         self.devices.values().any(silent)
     }
 
@@ -180,13 +182,19 @@ impl FenceRun {
         }
         let mut wait_until = self.deadline;
         for (name, run) in &self.devices {
-            if run.ordered.is_none() {
-                return RunStep::Order(name.clone());
-            }
-            if run.answered.is_none() || run.reading {
+            if run.reading {
                 continue;
             }
-            let due = run.last_read.map_or(now, |last| last + POLL_EVERY);
+            let due = match (run.given.due(), run.given.answer()) {
+                (Due::Now, _) => return RunStep::Order(name.clone()),
+                // Read first: that opens the session for which an order's permit may be too short.
+                (Due::At(again), _) if run.last_read.is_some_and(|last| last >= again) => {
+                    return RunStep::Order(name.clone());
+                }
+                (Due::At(again), _) => again,
+                (Due::Never, None) => continue,
+                (Due::Never, Some(_)) => run.last_read.map_or(now, |last| last + POLL_EVERY),
+            };
             // A device that is proven is read on until all are: it may be switched on again meanwhile.
             if due <= now {
                 return RunStep::Read(name.clone());
@@ -204,7 +212,7 @@ impl FenceRun {
                     device: name.clone(),
                     seen_going_off: false,
                     apart_ms: millis(last.since(first)),
-                    after_ms: run.ordered.map_or(0, |ordered| millis(first.since(ordered))),
+                    after_ms: run.given.sent().map_or(0, |ordered| millis(first.since(ordered))),
                     unverified: true,
                 });
             }
@@ -213,7 +221,7 @@ impl FenceRun {
                 device: name.clone(),
                 seen_going_off: run.seen_on,
                 apart_ms: millis(last.at().since(first.at())),
-                after_ms: run.ordered.map_or(0, |ordered| millis(first.at().since(ordered))),
+                after_ms: run.given.sent().map_or(0, |ordered| millis(first.at().since(ordered))),
                 unverified: false,
             })
         };
@@ -221,11 +229,14 @@ impl FenceRun {
     }
 
     fn failure(&self, what: &str) -> Text {
-        let device = |(name, run): (&DeviceName, &DeviceRun)| match (&run.last_error, run.offs, run.seen_on) {
-            (Some(error), _, _) => format!("{name} {error}"),
-            (None, Some(_), _) => format!("{name} reads off"),
-            (None, None, true) => format!("{name} still reads on after our off order"),
-            (None, None, false) => format!("{name} gave no reading"),
+        let device = |(name, run): (&DeviceName, &DeviceRun)| {
+            let error = run.unsent.as_ref().map(ToString::to_string);
+            match (error.or(run.last_error.as_ref().map(ToString::to_string)), run.offs, run.seen_on) {
+                (Some(error), _, _) => format!("{name} {error}"),
+                (None, Some(_), _) => format!("{name} reads off"),
+                (None, None, true) => format!("{name} still reads on after our off order"),
+                (None, None, false) => format!("{name} gave no reading"),
+            }
         };
         let devices: Vec<String> = self.devices.iter().map(device).collect();
         Text::new(format!("{what}: {}", devices.join("; ")))
@@ -237,7 +248,7 @@ impl DeviceRun {
     fn note_status(&mut self, reading: &DeviceReading, finished: Moment) {
         match &reading.power {
             Ok(_) => (self.is_readable, self.vain) = (true, None),
-            Err(DeviceError::Unusable(_)) if self.answered == Some(Ok(())) => {
+            Err(DeviceError::Unusable(_)) if self.has_done_it() => {
                 self.vain = Some((self.vain.map_or(finished, |(first, _)| first), finished));
             }
             Err(_) => {}
@@ -246,22 +257,28 @@ impl DeviceRun {
 
     /// Whether its word is taken: it said that it did it, and twice, so far apart, that it cannot tell.
     fn is_vain(&self, apart: Duration) -> bool {
-        let said = self.is_accepted && !self.is_readable && self.answered == Some(Ok(()));
+        let said = self.is_accepted && !self.is_readable && self.has_done_it();
         said && self.vain.is_some_and(|(first, last)| last.since(first) >= apart)
+    }
+
+    /// By its own word.
+    fn has_done_it(&self) -> bool {
+        self.given.answer() == Some(&Ok(()))
     }
 
     fn is_proven(&self) -> bool {
         let apart = if keeps(Guard::TwoReads) { POLL_EVERY } else { Duration::ZERO };
         let is_read = self.offs.is_some_and(|(first, last)| last.at().since(first.at()) >= apart);
-        self.answered.is_some() && (is_read || self.is_vain(POLL_EVERY) || !keeps(Guard::Proof))
+        self.given.answer().is_some() && (is_read || self.is_vain(POLL_EVERY) || !keeps(Guard::Proof))
     }
 
-    /// The device refuses us: reading on would only lock the account.
+    /// The device refuses us: to go on would only lock the account.
     fn is_hopeless(&self) -> bool {
         let refused = |error: &DeviceError| matches!(error, DeviceError::Credentials(_));
-        self.last_error.as_ref().is_some_and(refused)
-            && self.answered.as_ref().is_some_and(|answer| answer.as_ref().is_err_and(refused))
-            && self.last_read.is_some()
+        let is_refused = self.given.answer().is_some_and(|answer| answer.as_ref().is_err_and(refused));
+        // A driver that cannot tell whether it sent the order may have been refused only after it: one reading more.
+        self.given.is_refused()
+            || (is_refused && self.last_read.is_some() && self.last_error.as_ref().is_some_and(refused))
     }
 }
 

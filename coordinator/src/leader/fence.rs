@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::fact::{DeviceName, DeviceReading, OrderError, PowerState, Text};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, IncidentId, LeadershipId, PathName, WallTime};
 use rekindle_proto::status::Phase;
@@ -38,8 +38,10 @@ pub(super) struct Fence {
     run: Option<FenceRun>,
     /// Orders not yet answered: of which attempt, to which device.
     orders: BTreeMap<CallId, (u32, DeviceName)>,
-    /// An order was given by this leader: from then on the host's voice no longer cancels the incident (I6).
+    /// An order of this leader may have left: from then on the host's voice no longer cancels the incident (I6).
     ordered: bool,
+    /// The host was heard while an order was under way, and why that cancels the incident if nothing was sent.
+    heard_meanwhile: Option<Text>,
     /// The host was heard before any off order: the incident is off, whatever is still being committed.
     cancelled: Option<Text>,
     pub(super) prereads: BTreeMap<DeviceName, u32>,
@@ -64,6 +66,9 @@ impl Leader {
         let is_open = incident.phase == Phase::Unclean && incident.attempts.is_empty() && keeps(Guard::VoiceCancels);
         if is_open && incident.verdict.path.is_none() && heard.is_some() && heard == incident.boot {
             fence.cancelled.get_or_insert_with(|| "it was heard, in the same boot, before any off order".into());
+        }
+        if !fence.ordered && fence.orders.is_empty() && fence.cancelled.is_none() {
+            fence.cancelled = fence.heard_meanwhile.take();
         }
         // What another leader had committed may reach us only now: its order may have been given, and the fence is finished.
         fence.cancelled.take_if(|_| !is_ours_to_cancel(incident, self.author));
@@ -210,7 +215,6 @@ impl Leader {
                             PowerOffOrder::new(call, permit, incident, attempt.attempt, device.clone(), deadline);
                         cx.out.push(Output::PowerOff(order));
                         let fence = self.fences.entry(id).or_default();
-                        fence.ordered = true;
                         fence.orders.insert(call, (attempt.attempt, device.clone()));
                         if let Some(run) = fence.run.as_mut() {
                             run.ordered(&device, now);
@@ -248,12 +252,13 @@ impl Leader {
         }
     }
 
-    pub(crate) fn power_off_done(&mut self, call: CallId, result: Result<(), DeviceError>) {
+    pub(crate) fn power_off_done(&mut self, call: CallId, result: Result<(), OrderError>) {
         if self.rehearsal_off_done(call, &result) {
             return self.touch();
         }
         for fence in self.fences.values_mut() {
             if let Some((attempt, device)) = fence.orders.remove(&call) {
+                fence.ordered |= !result.as_ref().is_err_and(OrderError::is_unsent) || !keeps(Guard::OrderSent);
                 // A late answer to an earlier attempt says nothing of this one's order.
                 if let Some(run) = fence.run.as_mut().filter(|run| run.attempt() == attempt) {
                     run.answered(&device, result);
@@ -303,7 +308,8 @@ impl Leader {
                 let first = is_ours_to_cancel(incident, self.author);
                 let fence = self.fences.entry(id).or_default();
                 let guard = if same_boot { Guard::VoiceCancels } else { Guard::RebootCancels };
-                if first && !fence.ordered && fence.cancelled.is_none() && keeps(guard) {
+                let is_news = fence.cancelled.is_none() && fence.heard_meanwhile.is_none();
+                if first && !fence.ordered && is_news && keeps(guard) {
                     let why = if same_boot {
                         "it was heard, in the same boot, before any off order"
                     } else {
@@ -312,7 +318,12 @@ impl Leader {
                     if !same_boot {
                         cx.out.warn(Some(&peer.host), why);
                     }
-                    fence.cancelled = Some(why.into());
+                    // What is under way may turn out not to have been sent.
+                    if fence.orders.is_empty() {
+                        fence.cancelled = Some(why.into());
+                    } else {
+                        fence.heard_meanwhile = Some(why.into());
+                    }
                     self.touch();
                 }
             }

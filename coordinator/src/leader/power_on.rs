@@ -1,16 +1,17 @@
 //! After recovery: a fenced host is powered on again, where the operator's configuration says so. The rules are the ledger's
 //! ([`crate::ledger::Ledger::may_power_on`]); here its devices are read, and the orders given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, PowerState, Text};
+use rekindle_proto::fact::{DeviceName, OrderError, PowerState, Text};
 use rekindle_proto::id::{CallId, HostName, WallTime};
 
 use super::fence::PREREAD_AGE_MAX;
 use super::proposals::Key;
 use super::{HOLD_RETRY, Leader};
 use crate::context::Context;
+use crate::fencing::{Due, Given};
 use crate::io::Output;
 use crate::ledger::{HostRecord, LeaderCommand, OFF_SETTLE_MS, ON_TRIES_MAX, PowerOn, PowerOnCommand};
 use crate::order::PowerOnOrder;
@@ -34,7 +35,7 @@ pub(super) struct PowerDesk {
 struct PowerCase {
     /// The last order, and since when this leader sees it: nobody's wall clock says when it is over.
     seen: Option<(u32, Moment)>,
-    given: BTreeSet<DeviceName>,
+    given: BTreeMap<DeviceName, Given>,
     read: Option<Moment>,
     error: Option<Text>,
     /// What is waited for, for people.
@@ -131,7 +132,8 @@ impl Leader {
         self.power_command(cx, host, command);
     }
 
-    /// An order is under way: given, each device once, as long as its time is not over; and then waited out.
+    /// An order is under way: given, each device once (and again if it was surely not sent), as long as its time is not over;
+    /// and then waited out.
     fn follow_power_on(&mut self, cx: &mut Context<'_>, host: &HostName, on: &PowerOn, seen: Moment) {
         let now = cx.now.mono;
         let deadline = seen + on_lasts(cx);
@@ -147,31 +149,35 @@ impl Leader {
         }
         let attempt = cx.ledger.incidents.get(&on.incident).and_then(|incident| incident.last_attempt());
         for device in attempt.map(|attempt| attempt.devices.clone()).unwrap_or_default() {
-            if self.power.cases.get(host).is_none_or(|case| case.given.contains(&device)) {
-                continue;
+            let Some(case) = self.power.cases.get(host) else { return };
+            match case.given.get(&device).map_or(Due::Now, Given::due) {
+                Due::At(again) if now < again => {
+                    self.wake_at(again);
+                    continue;
+                }
+                Due::Now | Due::At(_) => {}
+                Due::Never => continue,
             }
             let Ok(permit) = self.permit(cx, host) else { return self.wake_at(now + HOLD_RETRY) };
             let call = cx.out.call();
             let order =
                 PowerOnOrder::after_recovery(call, permit, cx.ledger, host, self.author, device.clone(), deadline);
             let (Some(order), Some(case)) = (order, self.power.cases.get_mut(host)) else { return };
-            case.given.insert(device.clone());
+            case.given.entry(device.clone()).or_default().give(now);
             self.power.calls.insert(call, (host.clone(), device));
             cx.out.push(Output::PowerOn(order));
         }
     }
 
     /// A device answered an order to power on. Gives back whether it was one of these.
-    pub(super) fn recovered_on_done(&mut self, call: CallId, result: &Result<(), DeviceError>) -> bool {
+    pub(super) fn recovered_on_done(&mut self, call: CallId, result: &Result<(), OrderError>) -> bool {
         let Some((host, device)) = self.power.calls.remove(&call) else { return false };
         if let Some(case) = self.power.cases.get_mut(&host) {
-            match result {
-                // Certainly not sent: again, with a fresh permit.
-                Err(DeviceError::TooLate) => {
-                    case.given.remove(&device);
-                }
-                Err(error) => case.error = Some(Text::new(format!("{device} {error}"))),
-                Ok(()) => {}
+            if let Err(error @ (OrderError::NotSent(_) | OrderError::MaybeSent(_))) = result {
+                case.error = Some(Text::new(format!("{device} {error}")));
+            }
+            if let Some(given) = case.given.get_mut(&device) {
+                given.answered(result.clone());
             }
         }
         true

@@ -3,10 +3,10 @@
 //! Nothing here is an incident: the host's silence is what is looked for, and nobody is recovered. What it shows is written
 //! down at once, so that whoever leads next goes on from there: to give the host its power back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError, Text};
+use rekindle_proto::fact::{DeviceName, DeviceReading, NovaError, OrderError, Text};
 use rekindle_proto::id::{CallId, HostName, IncidentId, WallTime};
 use rekindle_proto::message::Message;
 
@@ -16,7 +16,7 @@ use super::proposals::Key;
 use super::rehearsal_ready::Readiness;
 use super::{HOLD_RETRY, Leader, NovaCall};
 use crate::context::Context;
-use crate::fencing::{FenceRun, RunStep};
+use crate::fencing::{FenceRun, Given, RunStep};
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Finding, LeaderCommand, ProofRecord, Rehearsal, RehearsalStage, RehearseCommand, SILENT_MS};
 use crate::mutant::{Guard, keeps};
@@ -63,9 +63,9 @@ pub(super) struct Case {
     /// The last order to power on, and since when this leader sees it.
     pub(super) on_seen: Option<(u32, Moment)>,
     pub(super) ons: BTreeMap<CallId, DeviceName>,
-    pub(super) on_given: BTreeSet<DeviceName>,
+    pub(super) on_given: BTreeMap<DeviceName, Given>,
     /// What devices answered to it, for people.
-    pub(super) on_errors: BTreeMap<DeviceName, DeviceError>,
+    pub(super) on_errors: BTreeMap<DeviceName, OrderError>,
 }
 
 /// Whether Nova has servers there.
@@ -92,7 +92,7 @@ impl Case {
             dark_since: None,
             on_seen: None,
             ons: BTreeMap::new(),
-            on_given: BTreeSet::new(),
+            on_given: BTreeMap::new(),
             on_errors: BTreeMap::new(),
         }
     }
@@ -350,7 +350,7 @@ impl Leader {
     }
 
     /// A device answered an off order of a rehearsal. Gives back whether it was one.
-    pub(super) fn rehearsal_off_done(&mut self, call: CallId, result: &Result<(), DeviceError>) -> bool {
+    pub(super) fn rehearsal_off_done(&mut self, call: CallId, result: &Result<(), OrderError>) -> bool {
         let Some(case) = self.rehearsal.case.as_mut() else { return false };
         let Some(device) = case.offs.remove(&call) else { return false };
         if let Some(run) = case.run.as_mut() {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, PowerState, Text};
+use rekindle_proto::fact::{DeviceName, OrderError, PowerState, Text};
 use rekindle_proto::id::{BootId, CallId, WallTime};
 
 use super::Leader;
 use super::fence::attempt_lasts;
 use super::power_on::on_lasts;
 use crate::context::Context;
+use crate::fencing::{Due, Given};
 use crate::io::Output;
 use crate::ledger::{Finding, OFF_SETTLE_MS, ON_TRIES_MAX, Rehearsal, RehearsalEnd, RehearseCommand};
 use crate::mutant::{Guard, keeps};
@@ -160,41 +161,49 @@ impl Leader {
         self.rehearse_command(cx, host, command);
     }
 
-    /// Gives the orders of the committed attempt, each once, as long as its time is not over.
+    /// Gives the orders of the committed attempt, each once (and again if it was surely not sent), as long as its time is not
+    /// over.
     fn give_power(&mut self, cx: &mut Context<'_>, rehearsal: &Rehearsal) {
         let Some((_, seen)) = self.rehearsal.case.as_ref().and_then(|case| case.on_seen) else { return };
         let deadline = seen + on_lasts(cx);
-        if !rehearsal.may_power_on(self.author) || cx.now.mono >= deadline {
+        let now = cx.now.mono;
+        if !rehearsal.may_power_on(self.author) || now >= deadline {
             return;
         }
         for device in rehearsal.devices.iter().map(|device| device.name.clone()) {
-            if self.rehearsal.case.as_ref().is_none_or(|case| case.on_given.contains(&device)) {
-                continue;
+            let Some(case) = self.rehearsal.case.as_ref() else { return };
+            match case.on_given.get(&device).map_or(Due::Now, Given::due) {
+                Due::At(again) if now < again => {
+                    self.wake_at(again);
+                    continue;
+                }
+                Due::Now | Due::At(_) => {}
+                Due::Never => continue,
             }
             let Ok(permit) = self.rehearsal_permit(cx, &rehearsal.host) else { return };
             let call = cx.out.call();
             let order = PowerOnOrder::rehearsed(call, permit, rehearsal, self.author, device.clone(), deadline);
             let (Some(order), Some(case)) = (order, self.rehearsal.case.as_mut()) else { return };
-            case.on_given.insert(device.clone());
+            case.on_given.entry(device.clone()).or_default().give(now);
             case.ons.insert(call, device);
             cx.out.push(Output::PowerOn(order));
         }
     }
 
     /// A device answered an order to power on.
-    pub(crate) fn power_on_done(&mut self, call: CallId, result: Result<(), DeviceError>) {
+    pub(crate) fn power_on_done(&mut self, call: CallId, result: Result<(), OrderError>) {
         if self.recovered_on_done(call, &result) {
             return self.touch();
         }
         if let Some(case) = self.rehearsal.case.as_mut()
             && let Some(device) = case.ons.remove(&call)
         {
+            if let Some(given) = case.on_given.get_mut(&device) {
+                given.answered(result.clone());
+            }
             match result {
-                // Certainly not sent: again, with a fresh permit.
-                Err(DeviceError::TooLate) => {
-                    case.on_given.remove(&device);
-                }
-                Err(error) => {
+                Err(OrderError::TooLate) => {}
+                Err(error @ (OrderError::NotSent(_) | OrderError::MaybeSent(_))) => {
                     case.on_errors.insert(device, error);
                 }
                 Ok(()) => {

@@ -140,7 +140,7 @@ impl Voter {
         let answered = match &reading.power {
             // It refuses us: a matter of its own, and no sign of the network.
             Ok(_) | Err(DeviceError::Credentials(_) | DeviceError::Refused(_)) => true,
-            Err(DeviceError::Silent(_) | DeviceError::Unusable(_) | DeviceError::TooLate) => false,
+            Err(DeviceError::Silent(_) | DeviceError::Unusable(_)) => false,
         };
         self.note_reading(now, call, answered);
         true

@@ -309,6 +309,7 @@ fn bmc(word: BmcWord) -> Bmc {
         BmcWord::Late => Bmc::Late(LATE_BMC_S),
         BmcWord::NoGuid => Bmc::NoGuid,
         BmcWord::NoStatus => Bmc::NoStatus,
+        BmcWord::NoOrders => Bmc::NoOrders,
     }
 }
 

@@ -52,6 +52,8 @@ pub enum BmcWord {
     NoGuid,
     /// As it should, but nothing can be read of it.
     NoStatus,
+    /// It can be read, and has no place for a session in which it would be given an order: none is ever sent.
+    NoOrders,
 }
 
 /// What an operator orders.

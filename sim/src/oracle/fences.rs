@@ -36,9 +36,6 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let (leader, start) = by;
         self.first_ordered.entry(key).or_insert(now);
-        if !self.off_orders.contains_key(&key) {
-            self.off_reads.remove(host);
-        }
         self.one_leader_an_intent(leader, start, key)?;
         self.no_brake(now, host)?;
         self.most_can_answer(now, leader, host, ledger)?;
@@ -47,6 +44,13 @@ impl Oracle {
             self.not_heard(by, host, key.1)?;
         }
         self.not_too_fast(now, key.0)
+    }
+
+    /// An off order has reached a device of the host, which may do it, or not.
+    pub(crate) fn off_reached(&mut self, host: &HostName, key: (IncidentId, u32)) {
+        if self.offs_reached.insert(key) {
+            self.off_reads.remove(host);
+        }
     }
 
     /// An off order was given whose driver is killed then.

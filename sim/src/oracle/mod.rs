@@ -105,6 +105,8 @@ pub struct Oracle {
     /// Since when each host's device has said nothing but off, and how long it did so at most since the attempt began: what
     /// was proven and is not yet agreed is not unproven by somebody at the button.
     off_reads: BTreeMap<HostName, (Option<Moment>, Duration)>,
+    /// The attempts of which an off order has reached a device: only what it said after that proves anything.
+    offs_reached: BTreeSet<(IncidentId, u32)>,
     /// The latest term of which an entry is agreed, and since when.
     term: Option<(Term, Moment)>,
     /// What was done to each host that may leave an incident stuck.

@@ -51,6 +51,7 @@ impl World {
             Bmc::Late(_) => "BMC late",
             Bmc::NoGuid => "BMC tells no GUID",
             Bmc::NoStatus => "BMC has no status",
+            Bmc::NoOrders => "BMC has no place for orders",
         });
         if bmc != Bmc::Honest {
             self.oracle.cause(host, "its BMC misbehaved");

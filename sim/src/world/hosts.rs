@@ -30,6 +30,8 @@ pub enum Bmc {
     NoGuid,
     /// As it should, but nothing can be read of it.
     NoStatus,
+    /// It can be read, and has no place for a session in which it would be given an order.
+    NoOrders,
 }
 
 /// One simulated host.

@@ -21,7 +21,7 @@ use rekindle_coordinator::voters::ChangeVotersOrder;
 use rekindle_proto::admin::AdminRequest;
 use rekindle_proto::fact::{
     DeviceError, DeviceGuid, DeviceReading, DiskPlacement, Guest, GuestEvent, GuestList, MemberRole, NovaError,
-    PowerState, Text,
+    OrderError, PowerState, Text,
 };
 use rekindle_proto::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, MemberId, PathName, ServerId, SystemUuid, WallTime,

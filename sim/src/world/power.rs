@@ -28,7 +28,7 @@ impl World {
         }
         let local = self.clock(asker).mono;
         if local >= order.begin_before() || local >= order.not_after() {
-            let result = Err(DeviceError::TooLate);
+            let result = Err(OrderError::TooLate);
             self.later(asker, start, Duration::ZERO, Input::PowerOffDone { call, result });
             return;
         }
@@ -41,11 +41,15 @@ impl World {
         let ordered = Box::new(ordered);
         let machine = self.hosts[target].bmc_leads_to;
         let execute = Happening::Off { machine: machine as u32, ordered };
-        let (after, result) = match self.bmc_of(asker, target) {
+        let answer = self.order_reaches(asker, target);
+        if answer.is_ok() {
+            self.oracle.off_reached(order.host(), (order.incident(), order.attempt()));
+        }
+        let (after, result) = match answer {
             Err(refusal) => refusal,
             Ok(Bmc::StaysOn | Bmc::SaysOff) => (Duration::from_millis(30), Ok(())),
             Ok(Bmc::Busy) if self.random(3) > 0 => {
-                (Duration::from_millis(40), Err(DeviceError::Refused("node busy".into())))
+                (Duration::from_millis(40), Err(OrderError::MaybeSent(DeviceError::Refused("node busy".into()))))
             }
             Ok(Bmc::Late(seconds)) => {
                 self.schedule(Duration::from_secs(u64::from(seconds)), execute);
@@ -56,13 +60,21 @@ impl World {
                 self.schedule(after / 2, execute);
                 // The driver is killed at its time-out; what it has sent is sent.
                 if after > self.policy.device_timeout {
-                    (self.policy.device_timeout, Err(DeviceError::Silent("timed out".into())))
+                    let silent = DeviceError::Silent("timed out".into());
+                    (self.policy.device_timeout, Err(OrderError::MaybeSent(silent)))
                 } else {
                     (after, Ok(()))
                 }
             }
             Ok(
-                Bmc::Honest | Bmc::NoGuid | Bmc::NoStatus | Bmc::SaysOn | Bmc::Busy | Bmc::Silent | Bmc::WrongPassword,
+                Bmc::Honest
+                | Bmc::NoGuid
+                | Bmc::NoStatus
+                | Bmc::SaysOn
+                | Bmc::Busy
+                | Bmc::Silent
+                | Bmc::WrongPassword
+                | Bmc::NoOrders,
             ) => {
                 self.schedule(Duration::ZERO, execute);
                 (Duration::from_millis(30), Ok(()))
@@ -101,13 +113,13 @@ impl World {
         }
         let local = self.clock(asker).mono;
         if local >= order.begin_before() || local >= order.not_after() {
-            let result = Err(DeviceError::TooLate);
+            let result = Err(OrderError::TooLate);
             self.later(asker, start, Duration::ZERO, Input::PowerOnDone { call, result });
             return;
         }
         let machine = self.hosts[target].bmc_leads_to as u32;
         let switch = Happening::On { machine };
-        let (after, result) = match self.bmc_of(asker, target) {
+        let (after, result) = match self.order_reaches(asker, target) {
             Err(refusal) => refusal,
             Ok(Bmc::StaysOn | Bmc::SaysOff) => (Duration::from_millis(30), Ok(())),
             Ok(Bmc::Late(seconds)) => {
@@ -122,7 +134,8 @@ impl World {
                 | Bmc::Busy
                 | Bmc::Slow(_)
                 | Bmc::Silent
-                | Bmc::WrongPassword,
+                | Bmc::WrongPassword
+                | Bmc::NoOrders,
             ) => {
                 self.schedule(Duration::ZERO, switch);
                 (Duration::from_millis(30), Ok(()))
@@ -142,16 +155,28 @@ impl World {
         }
     }
 
+    /// How a device behaves to an order; or what its door says to it. An order is sent in a session, which there is none of then.
+    fn order_reaches(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, Result<(), OrderError>)> {
+        match self.bmc_of(asker, target) {
+            Ok(Bmc::NoOrders) => {
+                let full = DeviceError::Refused("no resources for another session".into());
+                Err((Duration::from_millis(40), Err(OrderError::NotSent(full))))
+            }
+            Ok(behaviour) => Ok(behaviour),
+            Err((after, refusal)) => Err((after, Err(OrderError::NotSent(refusal)))),
+        }
+    }
+
     /// How a device behaves to this asker; or what it answers instead of doing anything.
-    fn bmc_of(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, Result<(), DeviceError>)> {
-        let silent = || (self.policy.device_timeout, Err(DeviceError::Silent("timed out".into())));
+    fn bmc_of(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, DeviceError)> {
+        let silent = || (self.policy.device_timeout, DeviceError::Silent("timed out".into()));
         let machine = &self.hosts[self.hosts[target].bmc_leads_to];
         if !self.reaches_services(asker) || !machine.has_supply {
             return Err(silent());
         }
         match self.hosts[target].bmc {
             Bmc::Silent => Err(silent()),
-            Bmc::WrongPassword => Err((Duration::from_millis(20), Err(DeviceError::Credentials("RAKP 2".into())))),
+            Bmc::WrongPassword => Err((Duration::from_millis(20), DeviceError::Credentials("RAKP 2".into()))),
             behaviour @ (Bmc::Honest
             | Bmc::StaysOn
             | Bmc::SaysOff
@@ -160,7 +185,8 @@ impl World {
             | Bmc::Slow(_)
             | Bmc::Late(_)
             | Bmc::NoGuid
-            | Bmc::NoStatus) => Ok(behaviour),
+            | Bmc::NoStatus
+            | Bmc::NoOrders) => Ok(behaviour),
         }
     }
 
@@ -173,7 +199,7 @@ impl World {
         let honest = if machine.powered { PowerState::On } else { PowerState::Off };
         let bytes = DeviceGuid(*machine.uuid.0.as_bytes());
         let (after, answer) = match self.bmc_of(asker, target) {
-            Err((after, refusal)) => (after, Err(refusal.err().unwrap_or(DeviceError::TooLate))),
+            Err((after, refusal)) => (after, Err(refusal)),
             Ok(Bmc::SaysOff) => (Duration::ZERO, Ok(PowerState::Off)),
             Ok(Bmc::NoStatus) => (Duration::ZERO, Err(DeviceError::Unusable("it has no status".into()))),
             Ok(Bmc::SaysOn) => (Duration::ZERO, Ok(PowerState::On)),
@@ -186,7 +212,14 @@ impl World {
                 }
             }
             Ok(
-                Bmc::Honest | Bmc::NoGuid | Bmc::StaysOn | Bmc::Busy | Bmc::Late(_) | Bmc::Silent | Bmc::WrongPassword,
+                Bmc::Honest
+                | Bmc::NoGuid
+                | Bmc::StaysOn
+                | Bmc::Busy
+                | Bmc::Late(_)
+                | Bmc::Silent
+                | Bmc::WrongPassword
+                | Bmc::NoOrders,
             ) => (Duration::ZERO, Ok(honest)),
         };
         if let Ok(power) = answer {

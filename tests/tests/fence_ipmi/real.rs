@@ -9,7 +9,7 @@ use std::time::Duration;
 use rekindle_agent::bmc::ipmi::NativeIpmi;
 use rekindle_agent::bmc::{Endpoint, IpmiSettings, Privilege, SecretSource};
 use rekindle_agent::clock::moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_proto::id::HostName;
 use rekindle_tests::fake::bmc::{Behaviour, Bmc, BmcRecordKind, BmcSettings, GuidByteOrder, Power, PowerHook};
 use rekindle_tests::fake::ipmi_sim::IpmiSim;
@@ -74,7 +74,7 @@ async fn openipmis_bmc_is_read_switched_off_and_on() {
         assert_eq!(driver.power_state(end).await, Ok(PowerState::On));
         let id = driver.device_id(end).await.expect("told");
         assert_eq!((id.ipmi, id.manufacturer), ((2, 0), 0x1291));
-        assert_eq!(driver.power_off(moment(), end).await, Err(DeviceError::TooLate));
+        assert_eq!(driver.power_off(moment(), end).await, Err(OrderError::TooLate));
         assert!(sim.is_on());
         driver.power_off(end, end).await.expect("accepted");
         assert_eq!((sim.is_on(), driver.power_state(end).await), (false, Ok(PowerState::Off)));
@@ -185,9 +185,9 @@ async fn one_of_64_that_hangs_delays_nobody() {
         .map(|bmc| {
             let driver = driver(&settings(bmc.address(), dir.path(), 17));
             tokio::spawn(async move {
-                driver.power_off(end, end).await?;
-                let first = driver.power_state(end).await?;
-                Ok::<_, DeviceError>((first, driver.power_state(end).await?))
+                driver.power_off(end, end).await.map_err(|error| error.to_string())?;
+                let first = driver.power_state(end).await.map_err(|error| error.to_string())?;
+                Ok::<_, String>((first, driver.power_state(end).await.map_err(|error| error.to_string())?))
             })
         })
         .collect();
@@ -212,9 +212,11 @@ async fn nobody_there_and_no_such_name_are_silence_and_end_in_time() {
         let error = driver.power_state(end).await.expect_err("nobody answers");
         assert!(matches!(error, DeviceError::Silent(_)), "{error}");
         let error = driver.power_off(end, end).await.expect_err("nobody answers");
-        assert!(matches!(error, DeviceError::TooLate | DeviceError::Silent(_)), "{error}");
+        assert!(matches!(error, OrderError::TooLate | OrderError::NotSent(DeviceError::Silent(_))), "{error}");
     }
     let unreadable = IpmiSettings { password: SecretSource::File(dir.path().join("none")), ..nobody };
+    let error = driver(&unreadable).power_off(moment() + ENOUGH, moment() + ENOUGH).await.expect_err("no password");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Unusable(_))), "{error}");
     let error = driver(&unreadable).power_state(moment() + ENOUGH).await.expect_err("no password");
     assert!(matches!(error, DeviceError::Unusable(_)) && error.to_string().contains("none cannot be read"), "{error}");
 }

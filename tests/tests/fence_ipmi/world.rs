@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) net: Net,
     /// What each call of the last fence came to.
     pub(crate) log: Vec<String>,
+    /// The console has said of an order that it may have left.
+    pub(crate) may_have_left: bool,
     flights: Vec<Flight>,
     random: StdRng,
 }
@@ -88,6 +90,7 @@ impl World {
             now: BOOTED,
             net,
             log: Vec::new(),
+            may_have_left: false,
             flights: Vec::new(),
             random: StdRng::seed_from_u64(seed),
         }
@@ -135,7 +138,10 @@ impl World {
     }
 
     pub(crate) fn order(&mut self, state: PowerState) -> Result<Answer, IpmiError> {
-        self.call(Ask::Order(state), PERMIT, DEVICE_TIMEOUT)
+        let result = self.call(Ask::Order(state), PERMIT, DEVICE_TIMEOUT);
+        self.may_have_left |= self.console.has_ordered();
+        assert!(self.may_have_left || result.is_err(), "accepted, and never sent");
+        result
     }
 
     pub(crate) fn power(&mut self) -> Result<Answer, IpmiError> {

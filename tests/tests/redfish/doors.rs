@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekindle_agent::bmc::{RedfishAuth, RedfishTrust};
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::fake::redfish::{Behaviour, Identity, RedfishRecordKind, SystemSettings, Validity};
 
@@ -59,7 +59,7 @@ async fn a_wrong_password_and_a_locked_account_are_told_without_the_password() {
             assert!(matches!(error, DeviceError::Credentials(_)), "{error:?}");
             assert!(!error.to_string().contains(PASSWORD), "{error}");
             let error = rig.device.power_off(WITHIN, WITHIN).await.expect_err("refused");
-            assert!(matches!(error, DeviceError::Credentials(_)), "{error:?}");
+            assert!(matches!(error, OrderError::NotSent(DeviceError::Credentials(_))), "{error:?}");
         }
         // Two calls of each behaviour, and each knocked once.
         assert_eq!(rig.count(&RedfishRecordKind::Refused), 4, "{:?}", rig.kinds());
@@ -98,7 +98,7 @@ async fn a_certificate_counts_by_its_authority_and_name_or_by_its_pin() {
         let error = rig.device.read(true, WITHIN).await.power.expect_err(says);
         assert!(matches!(error, DeviceError::Unusable(_)) && error.to_string().contains(says), "{says}: {error:?}");
         let error = rig.device.power_off(WITHIN, WITHIN).await.expect_err(says);
-        assert!(matches!(error, DeviceError::Unusable(_)), "{says}: {error:?}");
+        assert!(matches!(error, OrderError::NotSent(DeviceError::Unusable(_))), "{says}: {error:?}");
         assert_eq!(rig.kinds(), [], "{says}: it was talked to");
     }
 }
@@ -123,7 +123,7 @@ async fn nobody_there_is_silence() {
     let error = device.read(true, WITHIN).await.power.expect_err("nobody");
     assert!(matches!(error, DeviceError::Silent(_)), "{error:?}");
     let error = device.power_off(WITHIN, WITHIN).await.expect_err("nobody");
-    assert!(matches!(error, DeviceError::Silent(_)), "{error:?}");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Silent(_))), "{error:?}");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn of_several_systems_one_must_be_named_and_only_that_is_touched() {
     let error = rig.device.read(true, WITHIN).await.power.expect_err("which?");
     assert!(error.to_string().contains("2 systems, Blade1, Blade2"), "{error}");
     let error = rig.device.power_off(WITHIN, WITHIN).await.expect_err("which?");
-    assert!(matches!(error, DeviceError::Unusable(_)), "{error:?}");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Unusable(_))), "{error:?}");
     assert_eq!(rig.orders(), Vec::<String>::new());
     for name in ["Blade2".to_owned(), UUID.to_string(), UUID.to_string().to_uppercase()] {
         let rig = Rig::with(both(), |settings| settings.system = Some(name)).await;

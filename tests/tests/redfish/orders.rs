@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, PowerState};
+use rekindle_proto::fact::{DeviceError, OrderError, PowerState};
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::fake::redfish::{Behaviour, RedfishRecordKind, SystemSettings};
 
@@ -28,7 +28,7 @@ async fn power_is_cut_and_restored_and_read() {
 async fn only_what_is_offered_is_ordered_and_never_a_graceful_shutdown() {
     let rig = Rig::with(offering(&["On", "GracefulShutdown", "PushPowerButton"]), |_| {}).await;
     let error = rig.device.power_off(WITHIN, WITHIN).await.expect_err("not offered");
-    assert!(matches!(error, DeviceError::Refused(_)), "{error:?}");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Refused(_))), "{error:?}");
     assert!(error.to_string().contains("GracefulShutdown") && error.to_string().contains("not ForceOff"), "{error}");
     assert_eq!(rig.orders(), Vec::<String>::new());
     // It need not say what it takes.
@@ -50,7 +50,9 @@ async fn a_409_of_one_that_is_off_is_success_only_after_it_reads_off() {
     assert!(kinds[ordered..].contains(&RedfishRecordKind::Read), "not read after the 409: {kinds:?}");
     rig.fake.behaviour(Behaviour::Says("\"PoweringOff\""));
     let error = rig.device.power_off(WITHIN, WITHIN).await.expect_err("not off yet");
-    assert!(matches!(error, DeviceError::Refused(_)) && error.to_string().contains("409"), "{error:?}");
+    // It has had the order: what is read after it counts.
+    let is_refused = matches!(error, OrderError::MaybeSent(DeviceError::Refused(_)));
+    assert!(is_refused && error.to_string().contains("409"), "{error:?}");
     let rig = Rig::new().await;
     rig.device.power_on(WITHIN, WITHIN).await.expect("it was on already");
 }
@@ -60,19 +62,19 @@ async fn a_400_counts_as_already_only_by_its_words_and_the_reading() {
     let rig = Rig::new().await;
     rig.fake.behaviour(Behaviour::RefusesOrders(400, "Server is already powered OFF."));
     let error = rig.device.power_off(WITHIN, WITHIN).await.expect_err("it is on");
-    assert!(matches!(error, DeviceError::Refused(_)), "{error:?}");
+    assert!(matches!(error, OrderError::MaybeSent(DeviceError::Refused(_))), "{error:?}");
 }
 
 #[tokio::test]
 async fn nothing_is_ordered_once_the_permit_is_over() {
     let rig = Rig::new().await;
-    assert_eq!(rig.device.power_off(Duration::ZERO, WITHIN).await, Err(DeviceError::TooLate));
-    assert_eq!(rig.device.power_off(WITHIN, Duration::ZERO).await, Err(DeviceError::TooLate));
+    assert_eq!(rig.device.power_off(Duration::ZERO, WITHIN).await, Err(OrderError::TooLate));
+    assert_eq!(rig.device.power_off(WITHIN, Duration::ZERO).await, Err(OrderError::TooLate));
     assert_eq!(rig.kinds(), []);
     // Set up in time, but not begun in time; then, set up, begun at once.
     rig.fake.behaviour(Behaviour::Slow(Duration::from_millis(300)));
     let permit = Duration::from_millis(200);
-    assert_eq!(rig.device.power_off(permit, WITHIN).await, Err(DeviceError::TooLate));
+    assert_eq!(rig.device.power_off(permit, WITHIN).await, Err(OrderError::TooLate));
     assert_eq!((rig.orders(), rig.fake.power()), (Vec::new(), Power::On));
     rig.device.power_off(permit, WITHIN).await.expect("begun in time");
     assert_eq!((rig.orders().len(), rig.fake.power()), (1, Power::Off));

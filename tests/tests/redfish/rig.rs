@@ -9,7 +9,7 @@ use rekindle_agent::bmc::{Endpoint, RedfishAuth, RedfishSettings, RedfishTrial, 
 use rekindle_agent::clock;
 use rekindle_coordinator::fencing::{FenceRun, RunStep, guid_names};
 use rekindle_coordinator::ledger::FenceAttempt;
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState};
+use rekindle_proto::fact::{DeviceName, DeviceReading, OrderError, PowerState};
 use rekindle_proto::id::{HostName, LeadershipId, SystemUuid, Term, WallTime};
 use rekindle_tests::fake::redfish::{Identity, Redfish, RedfishRecordKind, ServiceSettings, SystemSettings, Validity};
 use tempfile::TempDir;
@@ -125,7 +125,7 @@ pub(crate) struct Fenced {
     /// Why its last attempt failed.
     pub(crate) why: String,
     /// What was answered to each order.
-    pub(crate) answers: Vec<Result<(), DeviceError>>,
+    pub(crate) answers: Vec<Result<(), OrderError>>,
 }
 
 /// Fences as the leader does: nothing before the device is known to be this machine's, then up to three attempts that

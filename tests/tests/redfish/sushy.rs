@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rekindle_agent::bmc::{RedfishAuth, RedfishSettings, RedfishTrial, RedfishTrust, SecretSource};
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_tests::fake::redfish::{Identity, Validity};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -121,7 +121,7 @@ async fn the_emulator_refuses_strangers_and_is_asked_for_one_system() {
     let wrong = SecretSource::File(secret(&other, "wrong horse"));
     let device = emulator.device(|settings| settings.password = wrong);
     let error = device.power_off(PERMIT, WITHIN).await.expect_err("refused");
-    assert!(matches!(error, DeviceError::Credentials(_)), "{error:?}");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Credentials(_))), "{error:?}");
     let device = emulator.device(|settings| settings.trust = RedfishTrust::Pin([0; 32]));
     let error = device.read(true, WITHIN).await.power.expect_err("not pinned");
     assert!(matches!(error, DeviceError::Unusable(_)), "{error:?}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use rekindle_proto::fact::{DeviceError, PowerState};
+use rekindle_proto::fact::{DeviceError, OrderError, PowerState};
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::fake::redfish::{Behaviour, RedfishRecordKind, SystemSettings};
 
@@ -87,6 +87,9 @@ async fn suffer(row: Row) -> Result<(), String> {
     let told = format!("{:?}: {fenced:?}, orders {orders:?}", row.behaviour);
     if fenced.outcome == Outcome::ConfirmedOff && power != Power::Off {
         return Err(format!("PROVEN OFF, AND IS ON: {told}"));
+    }
+    if !orders.is_empty() && fenced.answers.iter().all(|answer| answer.as_ref().is_err_and(OrderError::is_unsent)) {
+        return Err(format!("an order arrived, and none was said to be sent: {told}"));
     }
     if orders.iter().any(|kind| kind != "ForceOff") {
         return Err(format!("something else than ForceOff was ordered: {told}"));

@@ -5,6 +5,7 @@
 
 use rekindle_proto::fact::{DeviceError, PowerState, Text};
 
+use super::Action;
 use crate::bmc::process::Output;
 
 /// The machine is off; an agent without `status` has no business to say so.
@@ -26,9 +27,15 @@ pub(super) fn power_state(output: &Output) -> Result<PowerState, DeviceError> {
     }
 }
 
-/// Whether it said that it has done, or will do, what was asked.
-pub(super) fn accepted(output: &Output) -> Result<(), DeviceError> {
+/// What it says where it sent no command, as it has just read the machine as off (`fence_action`, with exit code 0).
+const ALREADY_OFF: &str = "Success: Already OFF";
+
+/// Whether it said that it has done, or will do, what was asked. That the machine is off already is no such word: it has read
+/// that, and so can we (`unverified = "accept"` takes words of devices of which nothing can be read).
+pub(super) fn accepted(action: Action, output: &Output) -> Result<(), DeviceError> {
+    let is_idle = action == Action::Off && output.stdout.lines().any(|line| line.trim() == ALREADY_OFF);
     match output.status.code() {
+        Some(0) if is_idle => Err(DeviceError::Refused(told("it found the machine off, and sent it nothing", output))),
         Some(0) => Ok(()),
         Some(_) | None => Err(failure(output)),
     }

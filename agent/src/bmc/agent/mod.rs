@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_proto::id::HostName;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::driver::FenceDriver;
-use super::process::{self, Feed, Output};
+use super::process::{self, Feed, Output, Running};
 use super::scrub::Scrub;
 use super::secret::SecretSource;
 use super::settings::{AgentSettings, SECRET_BYTES_MAX};
@@ -135,13 +135,15 @@ impl FenceAgent {
         options + secrets + 64
     }
 
-    /// The moment is looked at right before the agent is started: whatever it sends first, it sends after that.
-    async fn switch(&self, action: Action, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
-        let command = self.prepare(action)?;
+    /// The moment is looked at right before the agent is started: whatever it sends first, it sends after that. An agent
+    /// that was started may have sent its order, whatever it says.
+    async fn switch(&self, action: Action, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        let command = self.prepare(action).map_err(OrderError::NotSent)?;
         if clock::moment() >= begin_before.min(end) {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         }
-        answer::accepted(&command.run(left(end)).await?)
+        let output = command.start().map_err(OrderError::NotSent)?.ended(left(end)).await;
+        output.and_then(|output| answer::accepted(action, &output)).map_err(OrderError::MaybeSent)
     }
 }
 
@@ -154,11 +156,11 @@ impl FenceDriver for FenceAgent {
         Err(unusable("a fence agent cannot tell whose machine it switches"))
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         self.switch(Action::Off, begin_before, end).await
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         self.switch(Action::On, begin_before, end).await
     }
 }
@@ -170,10 +172,26 @@ struct Prepared {
     scrub: Scrub,
 }
 
+/// One that was started.
+struct Started {
+    running: Running,
+    scrub: Scrub,
+}
+
 impl Prepared {
     async fn run(self, within: Duration) -> Result<Output, DeviceError> {
+        self.start()?.ended(within).await
+    }
+
+    fn start(self) -> Result<Started, DeviceError> {
         let feed = Feed { input: self.input, path: process::PATH, ..Feed::default() };
-        let mut output = process::run_fed(&self.program, &[], feed, within).await?;
+        Ok(Started { running: process::start(&self.program, &[], feed)?, scrub: self.scrub })
+    }
+}
+
+impl Started {
+    async fn ended(self, within: Duration) -> Result<Output, DeviceError> {
+        let mut output = self.running.ended(within).await?;
         output.stdout = self.scrub.clean(&output.stdout, output.cut);
         output.stderr = self.scrub.clean(&output.stderr, output.cut);
         Ok(output)

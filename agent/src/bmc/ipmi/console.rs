@@ -57,6 +57,8 @@ pub struct Console {
     /// Which of the allowed suites is tried next.
     suite: usize,
     call: Option<Call>,
+    /// Whether a copy of the call's power order was put on the wire; of the last call, when it has ended.
+    ordered: bool,
     out: VecDeque<Vec<u8>>,
     /// Slowest answer of late.
     slowest: Duration,
@@ -89,6 +91,7 @@ impl Console {
             state: State::Closed,
             suite: 0,
             call: None,
+            ordered: false,
             out: VecDeque::new(),
             slowest: Duration::ZERO,
             last_heard: Moment::ZERO,
@@ -103,6 +106,12 @@ impl Console {
         matches!(self.state, State::Closed)
     }
 
+    /// Whether the last call has put its power order on the wire, whatever came of it. If not, surely nothing was ordered.
+    #[must_use]
+    pub fn has_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// Keys from now on.
     pub fn set_login(&mut self, login: Login) {
         self.suite = self.suite.min(login.suites().len().saturating_sub(1));
@@ -113,6 +122,7 @@ impl Console {
     pub fn begin(&mut self, now: Moment, ask: Ask, times: Times) {
         self.out.clear();
         self.trouble = None;
+        self.ordered = false;
         let unheard = now.since(self.last_heard);
         let is_stale = match self.state {
             State::Closed => false,
@@ -272,6 +282,7 @@ impl Console {
                 }
                 if matches!(command, Command::Control(_)) {
                     call.ordered += 1;
+                    self.ordered = true;
                 }
                 session.question(command, rq_seq, &iv)
             }

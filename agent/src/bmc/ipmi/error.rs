@@ -214,7 +214,6 @@ impl From<IpmiError> for DeviceError {
     fn from(error: IpmiError) -> Self {
         let text = Text::new(error.to_string());
         match error {
-            IpmiError::TooLate => Self::TooLate,
             IpmiError::Silent { .. } | IpmiError::Unreachable { .. } => Self::Silent(text),
             IpmiError::NoSuite { .. }
             | IpmiError::Downgrade { .. }
@@ -227,7 +226,8 @@ impl From<IpmiError> for DeviceError {
                 StatusMeaning::Full | StatusMeaning::Lost | StatusMeaning::Refused => Self::Refused(text),
             },
             IpmiError::Refused { .. } => Self::Refused(text),
-            IpmiError::Length { .. } | IpmiError::Unusable(_) => Self::Unusable(text),
+            // Readings are never too late.
+            IpmiError::Length { .. } | IpmiError::Unusable(_) | IpmiError::TooLate => Self::Unusable(text),
         }
     }
 }

@@ -30,7 +30,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_proto::id::HostName;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::{UdpSocket, lookup_host};
@@ -55,6 +55,37 @@ const RESOLVE_MAX: Duration = Duration::from_secs(2);
 pub struct NativeIpmi {
     settings: IpmiSettings,
     link: Mutex<Option<Box<Link>>>,
+}
+
+/// A call that came to nothing.
+#[derive(Debug)]
+struct Failed {
+    why: IpmiError,
+    /// A power order of it was put on the wire, and may be carried out.
+    ordered: bool,
+}
+
+impl From<IpmiError> for Failed {
+    /// Before anything could be sent.
+    fn from(why: IpmiError) -> Self {
+        Self { why, ordered: false }
+    }
+}
+
+impl From<Failed> for DeviceError {
+    fn from(failed: Failed) -> Self {
+        failed.why.into()
+    }
+}
+
+impl From<Failed> for OrderError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed { why, ordered: true } => Self::MaybeSent(why.into()),
+            Failed { why: IpmiError::TooLate, ordered: false } => Self::TooLate,
+            Failed { why, ordered: false } => Self::NotSent(why.into()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -115,8 +146,8 @@ impl NativeIpmi {
     /// before `begin_before` only. A copy does no harm: off is off.
     ///
     /// # Errors
-    /// [`DeviceError::TooLate`]: it was not sent. Any other: the BMC may or may not have cut the power, or may yet.
-    pub async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    /// [`OrderError::MaybeSent`]: the BMC may or may not have cut the power, or may yet. Any other: the order was not sent.
+    pub async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         self.order(PowerState::Off, begin_before, end).await
     }
 
@@ -124,7 +155,7 @@ impl NativeIpmi {
     ///
     /// # Errors
     /// As for [`NativeIpmi::power_off`].
-    pub async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    pub async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         self.order(PowerState::On, begin_before, end).await
     }
 
@@ -136,19 +167,21 @@ impl NativeIpmi {
         self.call(Ask::Open, end, end).await.map(drop).map_err(DeviceError::from)
     }
 
-    async fn order(&self, state: PowerState, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn order(&self, state: PowerState, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         match self.call(Ask::Order(state), begin_before, end).await? {
             Answer::Accepted => Ok(()),
-            answer @ (Answer::Opened | Answer::Power(_) | Answer::Guid(_) | Answer::DeviceId(_)) => Err(odd(answer)),
+            answer @ (Answer::Opened | Answer::Power(_) | Answer::Guid(_) | Answer::DeviceId(_)) => {
+                Err(OrderError::MaybeSent(odd(answer)))
+            }
         }
     }
 
-    async fn call(&self, ask: Ask, begin_before: Moment, end: Moment) -> Result<Answer, IpmiError> {
+    async fn call(&self, ask: Ask, begin_before: Moment, end: Moment) -> Result<Answer, Failed> {
         let Ok(mut link) = timeout(left(end), self.link.lock()).await else {
-            return Err(IpmiError::Unusable("not asked: an earlier call took all the time".to_owned()));
+            return Err(IpmiError::Unusable("not asked: an earlier call took all the time".to_owned()).into());
         };
         self.prepare(&mut link, end).await?;
-        let Some(link) = link.as_mut() else { return Err(lost()) };
+        let Some(link) = link.as_mut() else { return Err(lost().into()) };
         link.console.begin(clock::moment(), ask, Times { begin_before, end });
         let mut buffer = [0; packet::DATAGRAM_MAX + 1];
         loop {
@@ -161,8 +194,10 @@ impl NativeIpmi {
                     },
                     () = sleep(left(until)) => {}
                 },
-                Step::Done(result) => return result,
-                Step::Idle => return Err(lost()),
+                Step::Done(result) => {
+                    return result.map_err(|why| Failed { why, ordered: link.console.has_ordered() });
+                }
+                Step::Idle => return Err(Failed { why: lost(), ordered: link.console.has_ordered() }),
             }
         }
     }

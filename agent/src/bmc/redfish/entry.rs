@@ -145,7 +145,6 @@ impl Entry {
             DeviceError::Credentials(text) => DeviceError::Credentials(clean(text)),
             DeviceError::Refused(text) => DeviceError::Refused(clean(text)),
             DeviceError::Unusable(text) => DeviceError::Unusable(clean(text)),
-            DeviceError::TooLate => DeviceError::TooLate,
         }
     }
 }

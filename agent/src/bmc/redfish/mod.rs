@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_proto::id::HostName;
 use reqwest::header::IF_MATCH;
 use reqwest::{StatusCode, Url};
@@ -248,13 +248,13 @@ impl Redfish {
     }
 
     /// Sends the order, at most once; only a 401, which says that nothing was done, is answered with a new session and
-    /// one more try under the same permit.
+    /// one more try under the same permit. Whether it may have left is the gate's to say.
     async fn order(
         &self,
         look: &Look,
         want: Want,
         etag: Option<&str>,
-        begin_before: Moment,
+        (gate, begin_before): (&Gate, Moment),
         end: Moment,
     ) -> Result<Answer, DeviceError> {
         let reset = look.system.reset(&look.path, want)?;
@@ -266,7 +266,6 @@ impl Redfish {
             if let Some(etag) = etag {
                 request = request.header(IF_MATCH, etag);
             }
-            let gate = Gate::default();
             let request = gate.order(request, json!({ "ResetType": reset.kind }).to_string(), begin_before);
             match send(request, end).await {
                 Ok(answer)
@@ -275,18 +274,31 @@ impl Redfish {
                     entered = true;
                 }
                 Ok(answer) => return Ok(self.entry.cleaned(answer, &pass)),
-                Err(_) if !gate.is_open() && clock::moment() >= begin_before => return Err(DeviceError::TooLate),
                 Err(failed) => return Err(failed.into()),
             }
         }
     }
 
-    /// Gives an order, and judges what is answered to it.
-    async fn switch(&self, want: Want, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    /// Gives an order, and says of a failure whether anything of it may have left.
+    async fn switch(&self, want: Want, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         let now = clock::moment();
         if now >= begin_before || now >= end {
-            return Err(DeviceError::TooLate);
+            return Err(OrderError::TooLate);
         }
+        let gate = Gate::default();
+        let result = self.give(want, (&gate, begin_before), end).await;
+        match (result, gate.is_open()) {
+            (Ok(()), true) => Ok(()),
+            (Err(error), true) => Err(OrderError::MaybeSent(self.entry.clean(error))),
+            (Err(_), false) if gate.was_late() => Err(OrderError::TooLate),
+            (Err(error), false) => Err(OrderError::NotSent(self.entry.clean(error))),
+            (Ok(()), false) => Err(OrderError::NotSent(unusable("it answered before it had the order".to_owned()))),
+        }
+    }
+
+    /// Gives an order, and judges what is answered to it.
+    async fn give(&self, want: Want, (gate, begin_before): (&Gate, Moment), end: Moment) -> Result<(), DeviceError> {
+        let now = clock::moment();
         let last = {
             let mut known = self.known();
             // What was read before an order must not pass for what came of it.
@@ -297,12 +309,12 @@ impl Redfish {
             Some(look) => look,
             None => self.look(end).await?,
         };
-        let mut answer = self.order(&look, want, None, begin_before, end).await?;
+        let mut answer = self.order(&look, want, None, (gate, begin_before), end).await?;
         if matches!(answer.status, StatusCode::PRECONDITION_FAILED | StatusCode::PRECONDITION_REQUIRED) {
             // Some want to hear which version of the system is meant, others refuse to hear it: so only on demand.
             look = self.look(end).await?;
             let Some(etag) = look.etag.as_deref() else { return Err(answer.refusal()) };
-            answer = self.order(&look, want, Some(etag), begin_before, end).await?;
+            answer = self.order(&look, want, Some(etag), (gate, begin_before), end).await?;
         }
         self.judge(&answer, want, end).await
     }
@@ -348,12 +360,12 @@ impl FenceDriver for Redfish {
         guid
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
-        self.switch(Want::Off, begin_before, end).await.map_err(|error| self.entry.clean(error))
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        self.switch(Want::Off, begin_before, end).await
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
-        self.switch(Want::On, begin_before, end).await.map_err(|error| self.entry.clean(error))
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        self.switch(Want::On, begin_before, end).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceReading};
+use rekindle_proto::fact::{DeviceError, DeviceReading, OrderError};
 use rekindle_proto::id::HostName;
 
 use super::Redfish;
@@ -41,7 +41,7 @@ impl RedfishTrial {
     ///
     /// # Errors
     /// As the daemon's driver.
-    pub async fn power_off(&self, permit: Duration, within: Duration) -> Result<(), DeviceError> {
+    pub async fn power_off(&self, permit: Duration, within: Duration) -> Result<(), OrderError> {
         let now = clock::moment();
         self.0.power_off(now + permit, now + within).await
     }
@@ -50,7 +50,7 @@ impl RedfishTrial {
     ///
     /// # Errors
     /// As the daemon's driver.
-    pub async fn power_on(&self, permit: Duration, within: Duration) -> Result<(), DeviceError> {
+    pub async fn power_on(&self, permit: Duration, within: Duration) -> Result<(), OrderError> {
         let now = clock::moment();
         self.0.power_on(now + permit, now + within).await
     }

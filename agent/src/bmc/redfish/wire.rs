@@ -191,16 +191,20 @@ fn is_broken(error: &reqwest::Error) -> bool {
 
 /// The last check of a permit: the body of an order is handed over only when the connection stands and its first byte
 /// would leave, which may be seconds after the request was made. Without its body an order is none.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Gate(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    opened: Arc<AtomicBool>,
+    late: Arc<AtomicBool>,
+}
 
 impl Gate {
     /// The request with this order as its body.
     pub(super) fn order(&self, request: RequestBuilder, body: String, begin_before: Moment) -> RequestBuilder {
-        let opened = Arc::clone(&self.0);
+        let (opened, late) = (Arc::clone(&self.opened), Arc::clone(&self.late));
         let length = body.len();
         let body = Body::wrap_stream(stream::once(async move {
             if clock::moment() >= begin_before {
+                late.store(true, Ordering::SeqCst);
                 return Err(io::Error::other("the order came too late"));
             }
             opened.store(true, Ordering::SeqCst);
@@ -211,6 +215,11 @@ impl Gate {
 
     /// Whether the order may have left.
     pub(super) fn is_open(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// Whether it was held back because its time was over.
+    pub(super) fn was_late(&self) -> bool {
+        self.late.load(Ordering::SeqCst)
     }
 }

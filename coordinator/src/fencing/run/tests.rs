@@ -66,7 +66,7 @@ fn an_unanswered_order_may_still_be_proven_but_silence_is_no_proof() {
     let mut run = run(&["a"]);
     let a = device("a");
     run.ordered(&a, at(0));
-    run.answered(&a, Err(DeviceError::Silent("timed out".into())));
+    run.answered(&a, Err(OrderError::MaybeSent(DeviceError::Silent("timed out".into()))));
     let silent = DeviceReading { power: Err(DeviceError::Silent("timed out".into())), guid: None };
     for second in 1..25 {
         run.read(&a, &silent, at(second * 1_000));
@@ -107,24 +107,30 @@ fn wrong_credentials_end_the_attempt_at_once() {
     let mut run = run(&["a"]);
     let a = device("a");
     run.ordered(&a, at(0));
-    run.answered(&a, Err(DeviceError::Credentials("RAKP 2".into())));
+    run.answered(&a, Err(OrderError::MaybeSent(DeviceError::Credentials("RAKP 2".into()))));
     let refused = DeviceReading { power: Err(DeviceError::Credentials("RAKP 2".into())), guid: None };
     run.read(&a, &refused, at(100));
     assert!(matches!(run.next_step(at(100)), RunStep::Failed(_)));
+    // Where the order surely was not sent there is nothing to read for.
+    let mut run = self::run(&["a"]);
+    run.ordered(&a, at(0));
+    run.answered(&a, Err(OrderError::NotSent(DeviceError::Credentials("RAKP 2".into()))));
+    let RunStep::Failed(why) = run.next_step(at(20)) else { panic!("failed") };
+    assert_eq!(why.as_str(), "refused: a refused our credentials: RAKP 2; the order was not sent");
 }
 
 #[test]
 fn a_word_is_taken_only_where_nothing_can_be_read_and_the_operator_says_so() {
     let unusable = || DeviceReading { power: Err(DeviceError::Unusable("no status".into())), guid: None };
     let silent = || DeviceReading { power: Err(DeviceError::Silent("timed out".into())), guid: None };
-    type Row = (bool, Result<(), DeviceError>, Vec<DeviceReading>, Option<bool>);
+    type Row = (bool, Result<(), OrderError>, Vec<DeviceReading>, Option<bool>);
     // (accepted, its answer, its readings a second apart, whether it is proven, and verified)
     let rows: Vec<Row> = vec![
         (true, Ok(()), vec![unusable(), unusable()], Some(false)),
         (false, Ok(()), vec![unusable(), unusable()], None),
         (true, Ok(()), vec![unusable()], None),
-        (true, Err(DeviceError::Refused("no".into())), vec![unusable(), unusable()], None),
-        (true, Err(DeviceError::Silent("no".into())), vec![unusable(), unusable()], None),
+        (true, Err(OrderError::MaybeSent(DeviceError::Refused("no".into()))), vec![unusable(), unusable()], None),
+        (true, Err(OrderError::MaybeSent(DeviceError::Silent("no".into()))), vec![unusable(), unusable()], None),
         (true, Ok(()), vec![silent(), silent(), silent()], None),
         // It can be read after all.
         (true, Ok(()), vec![unusable(), ON, unusable(), unusable()], None),
@@ -152,6 +158,81 @@ fn an_order_that_came_too_late_is_given_again() {
     let mut run = run(&["a"]);
     let a = device("a");
     run.ordered(&a, at(0));
-    run.answered(&a, Err(DeviceError::TooLate));
+    run.answered(&a, Err(OrderError::TooLate));
     assert_eq!(run.next_step(at(0)), RunStep::Order(a));
+}
+
+/// Somebody switches the host off for a moment, while we are not let in to order anything.
+#[test]
+fn off_readings_before_an_order_that_may_have_left_never_count() {
+    let silent = || DeviceError::Silent("no answer to RAKP message 1".into());
+    for (answer, proves) in [
+        (Ok(()), true),
+        (Err(OrderError::MaybeSent(silent())), true),
+        (Err(OrderError::NotSent(silent())), false),
+        (Err(OrderError::NotSent(DeviceError::Unusable("ipmitool is not on PATH".into()))), false),
+        (Err(OrderError::TooLate), false),
+    ] {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, answer.clone());
+        for second in 1..=5 {
+            run.read(&a, &OFF, at(1_000 * second));
+        }
+        assert_eq!(matches!(run.next_step(at(5_000)), RunStep::Proven(_)), proves, "{answer:?}");
+        assert_eq!(run.reads_off(), proves, "{answer:?}");
+        if !proves {
+            assert_eq!(run.next_step(at(5_000)), RunStep::Order(a.clone()), "{answer:?}");
+            run.ordered(&a, at(5_000));
+            run.answered(&a, Ok(()));
+            run.read(&a, &OFF, at(5_900));
+            assert!(!matches!(run.next_step(at(5_900)), RunStep::Proven(_)), "one reading after the order, {answer:?}");
+            run.read(&a, &OFF, at(6_900));
+            let RunStep::Proven(record) = run.next_step(at(6_900)) else { panic!("proven after {answer:?}") };
+            assert_eq!((record.devices[0].apart_ms, record.devices[0].after_ms), (1_000, 900), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_sent_is_read_a_second_later_and_then_ordered_until_the_time_is_over() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    let mut now = 0;
+    let mut orders = 0;
+    let why = loop {
+        match run.next_step(at(now)) {
+            RunStep::Order(_) => {
+                orders += 1;
+                run.ordered(&a, at(now));
+                now += 200;
+                let full = DeviceError::Refused("no place".into());
+                run.answered(&a, Err(OrderError::NotSent(full)));
+            }
+            RunStep::Read(_) => {
+                run.reading(&a);
+                assert!(matches!(run.next_step(at(now)), RunStep::Wait(_)), "not while it is read");
+                run.read(&a, &ON, at(now));
+            }
+            RunStep::Wait(until) => now = until.since(at(0)).as_millis().try_into().expect("short"),
+            RunStep::Proven(record) => panic!("{record:?}"),
+            RunStep::Failed(why) => break why,
+        }
+    };
+    assert_eq!((orders, now), (25, 25_000), "one a second");
+    assert_eq!(why.as_str(), "still not read off twice: a refused the command: no place; the order was not sent");
+    assert!(!run.is_unheard());
+}
+
+#[test]
+fn a_device_that_was_too_silent_to_be_ordered_has_not_had_its_order() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    run.ordered(&a, at(0));
+    run.answered(&a, Err(OrderError::NotSent(DeviceError::Silent("nobody there".into()))));
+    assert!(run.is_unheard());
+    run.ordered(&a, at(1_000));
+    run.answered(&a, Ok(()));
+    assert!(!run.is_unheard());
 }
