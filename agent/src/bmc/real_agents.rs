@@ -111,7 +111,10 @@ async fn fence_ipmilan_fails_and_the_machine_is_never_called_off() {
     // A wrong password, which no word of the agent may show.
     write(&sim.file("wrong"), "another-one", 0o600);
     let wrong = Rig::new(ipmilan(&sim, "wrong", &[]));
-    let errors = [wrong.power().await.map_err(|error| error.to_string()).map(|_| ()), wrong.off(ENOUGH).await.map_err(|error| error.to_string())];
+    let errors = [
+        wrong.power().await.map_err(|error| error.to_string()).map(|_| ()),
+        wrong.off(ENOUGH).await.map_err(|error| error.to_string()),
+    ];
     for error in errors {
         let error = error.expect_err("refused");
         assert!(!error.contains("another-one") && !error.contains(PASSWORD), "{error}");

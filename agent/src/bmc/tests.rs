@@ -307,7 +307,9 @@ async fn what_a_driver_forks_dies_with_it_and_its_chatter_is_bounded() {
     symlink("/bin/sleep", &sleeper).expect("link");
     let mark = sleeper.to_str().expect("UTF-8").to_owned();
     write(&tool, &format!("#!/bin/sh\n{mark} 600 &\nwait\n"), 0o755);
-    let error = process::run_fed(&tool, &[], process::Feed::default(), Duration::from_millis(500)).await.expect_err("never ends");
+    let error = process::run_fed(&tool, &[], process::Feed::default(), Duration::from_millis(500))
+        .await
+        .expect_err("never ends");
     assert!(matches!(error, DeviceError::Silent(_)), "{error}");
     gone_or_there(&mark, false).await;
     write(&tool, "#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x\necho \"$HOME$USER$LC_ALL\" >&2\n", 0o755);

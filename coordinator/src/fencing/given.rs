@@ -96,6 +96,15 @@ impl Given {
         }
     }
 
+    /// Whether it may have left by now.
+    #[must_use]
+    pub fn may_have_left(&self) -> bool {
+        match self {
+            Self::UnderWay { .. } | Self::Answered { .. } => true,
+            Self::No | Self::Unsent { .. } => false,
+        }
+    }
+
     /// The device does not let us in, so that nothing was sent. Most lock an account after three to five wrong passwords, for
     /// minutes, and then nobody is let in.
     #[must_use]

@@ -136,6 +136,8 @@ impl FenceRun {
                 if let (Some(read), Some(_)) = (OffRead::of(reading, finished), run.given.answer()) {
                     run.offs = Some((run.offs.map_or(read, |(first, _)| first), read));
                 }
+                // Whoever switched it off, it was not our order.
+                run.seen_on &= run.given.may_have_left();
                 run.last_error = None;
             }
             // Silence proves nothing, and breaks nothing: the two off readings may lie around it.

@@ -378,8 +378,20 @@ fn it_is_known_of_every_failure_whether_the_order_left() {
         ("a locked user", Faults { login_status: Some(0x0D), ..Faults::default() }, Net::default(), false, false),
         ("no operator", Faults { raise_code: Some(0x81), ..Faults::default() }, Net::default(), false, false),
         ("nobody there", Faults::default(), Net { loss: 1.0, ..Net::default() }, false, false),
-        ("too slow", Faults { answers_after: Duration::from_millis(300), ..Faults::default() }, Net::default(), false, false),
-        ("never an answer", Faults { answers_after: Duration::from_secs(60), ..Faults::default() }, Net::default(), true, true),
+        (
+            "too slow",
+            Faults { answers_after: Duration::from_millis(300), ..Faults::default() },
+            Net::default(),
+            false,
+            false,
+        ),
+        (
+            "never an answer",
+            Faults { answers_after: Duration::from_secs(60), ..Faults::default() },
+            Net::default(),
+            true,
+            true,
+        ),
         ("it dies", Faults::default(), Net { loss: 1.0, ..Net::default() }, true, true),
         ("busy", Faults { busy: (0xC0, u32::MAX), ..Faults::default() }, Net::default(), true, true),
     ];

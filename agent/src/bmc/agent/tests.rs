@@ -115,7 +115,8 @@ async fn off_counts_as_accepted_with_exit_code_0_only() {
     ] {
         let (agent, _dir) = agent(refused);
         let error = off(&agent, ENOUGH).await.expect_err(refused);
-        let is_refused = |error: &DeviceError| matches!(error, DeviceError::Refused(text) if text.as_str().contains(says));
+        let is_refused =
+            |error: &DeviceError| matches!(error, DeviceError::Refused(text) if text.as_str().contains(says));
         assert!(matches!(&error, OrderError::MaybeSent(error) if is_refused(error)), "{error}");
     }
     for (script, silent) in [

@@ -249,11 +249,11 @@ impl FenceDriver for NativeIpmi {
         Self::guid(self, end).await
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         Self::power_off(self, begin_before, end).await
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
         Self::power_on(self, begin_before, end).await
     }
 }

@@ -191,6 +191,7 @@ fn off_readings_before_an_order_that_may_have_left_never_count() {
             run.read(&a, &OFF, at(6_900));
             let RunStep::Proven(record) = run.next_step(at(6_900)) else { panic!("proven after {answer:?}") };
             assert_eq!((record.devices[0].apart_ms, record.devices[0].after_ms), (1_000, 900), "{answer:?}");
+            assert!(!record.devices[0].seen_going_off, "it was off before our order, {answer:?}");
         }
     }
 }
