@@ -3,6 +3,7 @@
 //! | module | the BMC | time |
 //! |---|---|---|
 //! | [`torture`] | our own, with every fault of [`rekindle_tests::fake::bmc::Faults`], behind a bad network | virtual |
+//! | [`unsent`] | the same: of which failures it is known that the order was not sent | virtual |
 //! | [`real`] | OpenIPMI's `ipmi_sim`, and our own over UDP, 64 of them at once | real |
 //!
 //! A fence here is what the coordinator makes of readings (I2): an accepted order, then two readings of *off*, a second
@@ -10,4 +11,5 @@
 
 mod real;
 mod torture;
+mod unsent;
 mod world;
