@@ -30,11 +30,7 @@ const AT_CONDUCTOR: &str = "rebuild_server";
 ///
 /// # Errors
 /// [`NovaError`]; nothing was changed.
-pub(super) async fn begun(
-    wire: &Wire,
-    server: ServerId,
-    migration: MigrationId,
-) -> Result<Option<Trail>, NovaError> {
+pub(super) async fn begun(wire: &Wire, server: ServerId, migration: MigrationId) -> Result<Option<Trail>, NovaError> {
     let id = server.to_string();
     let path = ["servers", id.as_str(), "os-instance-actions"];
     let actions: Actions = parse(wire.get(Get { version: ACTIONS, path: &path, query: &[] }).await?)?;

@@ -333,8 +333,20 @@ mod tests {
             ("two more", vec![], "a b c", "", None),
             ("two more, of which one lost an order before, behind its gate", vec![], "a b c", "b", Some("c")),
             ("where it was lost before", vec![], "a b", "b", None),
-            ("another record under way explains it", vec![record(8, LiveMigration, UnderWay, Some("b"))], "a b", "", None),
-            ("another record that is over does not", vec![record(8, Evacuation, Failed, Some("b"))], "a b", "", Some("b")),
+            (
+                "another record under way explains it",
+                vec![record(8, LiveMigration, UnderWay, Some("b"))],
+                "a b",
+                "",
+                None,
+            ),
+            (
+                "another record that is over does not",
+                vec![record(8, Evacuation, Failed, Some("b"))],
+                "a b",
+                "",
+                Some("b"),
+            ),
         ] {
             let records: Vec<_> = others.into_iter().chain([ours()]).collect();
             let found = waits_at(&records, MigrationId(9), &hosts(allotted), &hosts(gated));
@@ -353,17 +365,29 @@ mod tests {
         };
         for (trail, (status, text, dest), recalled) in [
             (Trail::Ended { host: host("b"), done: true }, (Done, "done", Some("b")), end(Done, Some("b"), false)),
-            (Trail::Ended { host: host("b"), done: false }, (Failed, "failed", Some("b")), end(Failed, Some("b"), false)),
+            (
+                Trail::Ended { host: host("b"), done: false },
+                (Failed, "failed", Some("b")),
+                end(Failed, Some("b"), false),
+            ),
             (Trail::NoHost, (Failed, "error", None), end(Failed, None, true)),
         ] {
             let mut list = list(vec![record(9, Evacuation, UnderWay, None)]);
             list.learn(server(1), MigrationId(9), trail.clone(), &hosts(""));
             let ended = &list.of[&server(1)][0];
-            assert_eq!((ended.status, ended.status_text.as_str(), &ended.dest), (status, text, &dest.map(host)), "{trail:?}");
+            assert_eq!(
+                (ended.status, ended.status_text.as_str(), &ended.dest),
+                (status, text, &dest.map(host)),
+                "{trail:?}"
+            );
             assert_eq!(list.unclaimed().count(), 0, "{trail:?}");
-            assert_eq!(Known::recalled(&recalled).as_ref(), list.begun.by.get_key_value(&MigrationId(9)).map(|(id, known)| (*id, known.clone())).as_ref());
+            assert_eq!(
+                Known::recalled(&recalled).as_ref(),
+                list.begun.by.get_key_value(&MigrationId(9)).map(|(id, known)| (*id, known.clone())).as_ref()
+            );
             // Its record serves a later call: that is not undone.
-            let mut later = NovaMigration { status_text: "pre-migrating".into(), ..record(9, Evacuation, UnderWay, Some("c")) };
+            let mut later =
+                NovaMigration { status_text: "pre-migrating".into(), ..record(9, Evacuation, UnderWay, Some("c")) };
             list.begun.complete(&mut later);
             assert_eq!((later.status, later.dest), (UnderWay, Some(host("c"))), "{trail:?}");
         }

@@ -118,7 +118,8 @@ impl Leader {
 
 /// Whether a host is known to have a boot gate: when it is powered on, its nova-compute waits until it is settled.
 pub(super) fn has_gate(cx: &Context<'_>, host: &HostName) -> bool {
-    let installed = cx.ledger.host(host).and_then(|record| record.gate.as_ref()).is_some_and(|word| word.report.installed);
+    let installed =
+        cx.ledger.host(host).and_then(|record| record.gate.as_ref()).is_some_and(|word| word.report.installed);
     installed || !keeps(Guard::QueueKeptUnread)
 }
 

@@ -189,7 +189,9 @@ pub enum Violation {
         intents: usize,
     },
     /// I11: a server was evacuated while an earlier order to build it lay unread in a queue that nothing keeps unread.
-    #[error("server {server} was evacuated while an order to build it lay in the queue of {host}, which has no boot gate")]
+    #[error(
+        "server {server} was evacuated while an order to build it lay in the queue of {host}, which has no boot gate"
+    )]
     OrderUnread {
         /// Which.
         server: ServerId,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::relay::{Like, Side};
 use super::reserved::set_service;
+use crate::relay::{Like, Side};
 use crate::rig::{RECOVERED_WITHIN, Rig, server};
 
 const SERVERS: usize = 5;

@@ -213,7 +213,9 @@ fn endpoint(route: &Route, body: &Value) -> Endpoint {
         Route::Compute(ComputeRoute::Action(_)) => Endpoint::Action,
         Route::Compute(ComputeRoute::Migrations) => Endpoint::Migrations,
         Route::Compute(ComputeRoute::Hypervisors | ComputeRoute::Hypervisor(_)) => Endpoint::Hypervisors,
-        Route::Compute(ComputeRoute::InstanceActions(_) | ComputeRoute::InstanceAction(..)) => Endpoint::InstanceActions,
+        Route::Compute(ComputeRoute::InstanceActions(_) | ComputeRoute::InstanceAction(..)) => {
+            Endpoint::InstanceActions
+        }
         Route::Compute(ComputeRoute::ServerGroup(_)) => Endpoint::ServerGroup,
         Route::Placement(_) => Endpoint::Placement,
         Route::Unknown => Endpoint::Unknown,

@@ -113,7 +113,9 @@ fn allocations_by(world: &World, id: ServerId) -> Value {
     let sources = given.clone().filter(|migration| migration.status == "done").map(|migration| &migration.source);
     let hosts = given.filter_map(|migration| migration.chosen.as_ref()).chain(sources).chain([&server.host]);
     let rows: Map<String, Value> = hosts
-        .filter_map(|host| Some((node(world, host)?.to_string(), json!({"generation": 1, "resources": server.spec.resources}))))
+        .filter_map(|host| {
+            Some((node(world, host)?.to_string(), json!({"generation": 1, "resources": server.spec.resources})))
+        })
         .collect();
     json!({"allocations": rows, "project_id": "sim", "user_id": "sim"})
 }
