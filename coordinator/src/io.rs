@@ -34,7 +34,7 @@ use crate::time::Moment;
 use crate::voters::{ChangeVotersOrder, VotersView};
 
 pub use event::Event;
-pub use nova::{NovaAnswer, NovaRead};
+pub use nova::{NovaAnswer, NovaRead, Trail};
 pub use watchdog::WatchdogOrder;
 
 /// A member on the other end of an authenticated connection: its certificate and hello agreed.

@@ -59,6 +59,8 @@ pub enum Guard {
     IntentSettles,
     /// I11: Whoever may run a copy has denied it before an evacuate call.
     CopiesDenied,
+    /// I11: An order that may lie unread in the queue of a host that is off is over only if a boot gate keeps that queue unread.
+    QueueKeptUnread,
     /// I5: An off order is begun before its not-after, or never. Off: whenever its driver gets to it.
     NotAfter,
     /// I1, I3: An evacuate call is sent while its permit and its proof hold, or never. Off: whenever its adapter gets to it.
@@ -130,6 +132,7 @@ impl Guard {
         Self::OneIntent,
         Self::IntentSettles,
         Self::CopiesDenied,
+        Self::QueueKeptUnread,
         Self::NotAfter,
         Self::CallInTime,
         Self::RebootCancels,
@@ -188,9 +191,12 @@ impl Guard {
             | Self::DomainCap
             | Self::RehearsedEmpty
             | Self::FenceRate => "I4",
-            Self::OneIntent | Self::IntentSettles | Self::CopiesDenied | Self::UnknownIsOpen | Self::CalledOnce => {
-                "I11"
-            }
+            Self::OneIntent
+            | Self::IntentSettles
+            | Self::CopiesDenied
+            | Self::QueueKeptUnread
+            | Self::UnknownIsOpen
+            | Self::CalledOnce => "I11",
             Self::Goodbye | Self::NobodyForgotten | Self::Tries => "section 4",
         }
     }

@@ -146,14 +146,22 @@ impl Cloud {
 
     /// The host that has begun the newest evacuation of a server, by Nova's actions.
     pub(crate) fn begun(&self, server: &str) -> Option<String> {
+        self.event(server, "compute_rebuild_instance")?["host"].as_str().map(str::to_owned)
+    }
+
+    /// Whether nova-conductor has sent the order of its newest evacuation.
+    pub(crate) fn sent(&self, server: &str) -> bool {
+        self.event(server, "rebuild_server").is_some_and(|event| event["result"] == "Success")
+    }
+
+    fn event(&self, server: &str, name: &str) -> Option<Value> {
         let path = format!("/servers/{server}/os-instance-actions");
         let actions = self.run(&["api", "GET", &path]);
         let actions = actions["body"]["instanceActions"].as_array()?;
         let newest = actions.iter().find(|action| action["action"] == "evacuate")?["request_id"].as_str()?;
         let action = self.run(&["api", "GET", &format!("{path}/{newest}")]);
         let events = action["body"]["instanceAction"]["events"].as_array()?;
-        let event = events.iter().find(|event| event["event"] == "compute_rebuild_instance")?;
-        event["host"].as_str().map(str::to_owned)
+        events.iter().find(|event| event["event"] == name).cloned()
     }
 
     /// Writing calls that Nova has begun since that moment.

@@ -151,7 +151,13 @@ impl Rig {
         self.cloud.host("start", host);
         let mut released = false;
         let mut protected = false;
+        let mut restarted = false;
         self.cloud.wait(&format!("{host} to come back"), BACK_WITHIN, || {
+            // Of several records of one server a starting nova-compute completes one.
+            if !restarted && self.notes(host).iter().any(|note| note.contains("restart nova-compute")) {
+                restarted = true;
+                self.cloud.host("restart-compute", host);
+            }
             if !released && self.needs_a_person(host) {
                 released = true;
                 let refused = self.daemons.order_refused(&["release", host, "--reason", "seen to it"], 60);
@@ -175,15 +181,16 @@ impl Rig {
     }
 
     fn needs_a_person(&self, host: &str) -> bool {
-        let Some(status) = self.daemons.ask(&["status"]) else { return false };
-        let notes = status["hosts"]
-            .as_array()
-            .and_then(|all| all.iter().find(|line| line["host"] == host)?["notes"].as_array().cloned());
-        notes
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Value::as_str)
-            .any(|note| note.starts_with("not back: ") && (note.contains("left behind") || note.contains("flapping")))
+        let asks = |note: &String| note.contains("left behind") || note.contains("flapping");
+        self.notes(host).iter().any(|note| note.starts_with("not back: ") && asks(note))
+    }
+
+    /// What the daemons say of a host.
+    fn notes(&self, host: &str) -> Vec<String> {
+        let Some(status) = self.daemons.ask(&["status"]) else { return Vec::new() };
+        let line = status["hosts"].as_array().and_then(|all| all.iter().find(|line| line["host"] == host));
+        let notes = line.and_then(|line| line["notes"].as_array());
+        notes.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
     /// Deletes every server: the next case begins with none.

@@ -1,34 +1,36 @@
-//! Which host has begun an evacuation, by the actions that Nova keeps of its server.
+//! How far the order of an evacuation has come, by the actions that Nova keeps of its server, and by Placement.
 //!
-//! A compute service writes the event `compute_rebuild_instance`, with its host, as soon as it has taken the order out of its
-//! queue (nova/compute/utils.py, `EventReporter`), and its name into the migration record only with the claim. An action says
-//! nothing of its record, so they are matched by their order: the newest evacuate action, begun when the newest evacuation
-//! record was made or before. Whatever could be matched otherwise is not matched at all.
+//! nova-conductor writes the event `rebuild_server` around all that it does: it has a host chosen, claims for it in Placement,
+//! sends the order, and only then the event has ended well. A compute service writes the event `compute_rebuild_instance`, with
+//! its host, as soon as it has taken the order out of its queue (nova/compute/utils.py, `EventReporter`), and how it went when
+//! it is done. It writes its name into the migration record only with the claim, and that record may be an older one than the
+//! call's own. An action says nothing of its record, so they are matched by their order: the newest evacuate action, begun when
+//! the newest evacuation record was made or before. Whatever could be matched otherwise is not matched at all.
 
 use osauth::ApiVersion;
+use rekindle_coordinator::io::Trail;
 use rekindle_proto::fact::{MigrationKind, NovaError, Text};
 use rekindle_proto::id::{HostName, MigrationId, ServerId};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::wire::{Get, Wire};
-use super::{answer, listing};
+use super::{allotted, answer, listing};
 
 /// 2.62 is the first that tells the host of an event (Rocky), to an administrator.
 const ACTIONS: ApiVersion = ApiVersion(2, 62);
 
-/// The event of the order's arrival.
-const EVENT: &str = "compute_rebuild_instance";
+/// The event of what the destination does, from the order's arrival on.
+const AT_DEST: &str = "compute_rebuild_instance";
 
-/// Asks who has begun it; `None`: nobody yet, or not certainly this one.
+/// The event of what nova-conductor does, to the end of sending the order.
+const AT_CONDUCTOR: &str = "rebuild_server";
+
+/// Asks how far it has come; `None`: nobody knows, or not certainly this one.
 ///
 /// # Errors
 /// [`NovaError`]; nothing was changed.
-pub(super) async fn begun(
-    wire: &Wire,
-    server: ServerId,
-    migration: MigrationId,
-) -> Result<Option<HostName>, NovaError> {
+pub(super) async fn begun(wire: &Wire, server: ServerId, migration: MigrationId) -> Result<Option<Trail>, NovaError> {
     let id = server.to_string();
     let path = ["servers", id.as_str(), "os-instance-actions"];
     let actions: Actions = parse(wire.get(Get { version: ACTIONS, path: &path, query: &[] }).await?)?;
@@ -38,8 +40,54 @@ pub(super) async fn begun(
     let Some(request) = request(&actions.actions, &made) else { return Ok(None) };
     let path = ["servers", id.as_str(), "os-instance-actions", request];
     let shown: Shown = parse(wire.get(Get { version: ACTIONS, path: &path, query: &[] }).await?)?;
-    let host = shown.action.events.iter().find(|event| event.event == EVENT).and_then(|event| event.host.as_deref());
-    host.map(|host| HostName::new(host).map_err(|error| malformed(&error.to_string()))).transpose()
+    match progress(&shown.action.events, &records)? {
+        Progress::Unknown => Ok(None),
+        Progress::Known(trail) => Ok(Some(trail)),
+        // After the event of nova-conductor had ended: its claim is among what is read.
+        Progress::Sent => Ok(allotted::hosts(wire, server).await?.map(|allotted| Trail::Sent { allotted })),
+    }
+}
+
+/// What the events of a call tell.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Unknown,
+    /// To whom is for Placement to tell.
+    Sent,
+    Known(Trail),
+}
+
+fn progress(events: &[Event], records: &[Value]) -> Result<Progress, NovaError> {
+    let of = |name: &str| events.iter().find(|event| event.event == name);
+    if let Some(event) = of(AT_DEST) {
+        let Some(host) = event.host.as_deref() else { return Ok(Progress::Unknown) };
+        let host = HostName::new(host).map_err(|error| malformed(&error.to_string()))?;
+        return Ok(Progress::Known(match event.end() {
+            None => Trail::Taken(host),
+            Some(done) => Trail::Ended { host, done },
+        }));
+    }
+    let Some(event) = of(AT_CONDUCTOR) else { return Ok(Progress::Unknown) };
+    Ok(match event.end() {
+        Some(true) => Progress::Sent,
+        Some(false) if found_no_host(event, records) => Progress::Known(Trail::NoHost),
+        // It may have failed while it was sending.
+        Some(false) | None => Progress::Unknown,
+    })
+}
+
+/// Whether nova-conductor has ended a record of the server while that event was under way: it does so where its scheduler finds
+/// no host, before anything is sent. The same process writes all these times, in one form, to whole seconds: equal ones are of
+/// that event too, as two calls for one server are seconds apart.
+fn found_no_host(event: &Event, records: &[Value]) -> bool {
+    let Some(until) = event.finish_time.as_deref() else { return false };
+    let word = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
+    records.iter().any(|row| {
+        let is_failed = word(row, "status").is_some_and(|status| status == "error")
+            && word(row, "migration_type").is_some_and(|kind| kind == "evacuation");
+        let at = word(row, "updated_at").filter(|at| at.len() == event.start_time.len() && at.len() == until.len());
+        is_failed && at.is_some_and(|at| event.start_time.as_str() <= at.as_str() && at.as_str() <= until)
+    })
 }
 
 /// When the record was made, if it is the newest evacuation of its server.
@@ -95,7 +143,26 @@ struct Events {
 struct Event {
     event: String,
     #[serde(default)]
+    start_time: String,
+    #[serde(default)]
+    finish_time: Option<String>,
+    /// `Success` or `Error`, when it has ended.
+    #[serde(default)]
+    result: Option<String>,
+    #[serde(default)]
     host: Option<String>,
+}
+
+impl Event {
+    /// Whether it went well; `None`: it has not ended, or in a way that we do not know.
+    fn end(&self) -> Option<bool> {
+        self.finish_time.as_ref()?;
+        match self.result.as_deref()? {
+            "Success" => Some(true),
+            "Error" => Some(false),
+            _ => None,
+        }
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, NovaError> {
@@ -137,6 +204,48 @@ mod tests {
             ("another form", vec![ours()], "2026-11-21 10:00:21".to_owned(), None),
         ] {
             assert_eq!(request(&actions, &made), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_the_events_of_a_call_tell() {
+        let event = |name: &str, host: &str, result: &str| Event {
+            event: name.to_owned(),
+            start_time: "2026-11-21T10:00:20.000000".to_owned(),
+            finish_time: (!result.is_empty()).then(|| "2026-11-21T10:00:22.000000".to_owned()),
+            result: (!result.is_empty()).then(|| result.to_owned()),
+            host: (!host.is_empty()).then(|| host.to_owned()),
+        };
+        let error = |second: &str| {
+            vec![json!({"status": "error", "migration_type": "evacuation",
+                "updated_at": format!("2026-11-21T10:00:{second}.000000")})]
+        };
+        let b = || HostName::new("b").expect("legal");
+        let sent = || event(AT_CONDUCTOR, "ctl", "Success");
+        for (what, events, records, expected) in [
+            ("nothing yet", vec![], vec![], Progress::Unknown),
+            ("nova-conductor is at it", vec![event(AT_CONDUCTOR, "ctl", "")], vec![], Progress::Unknown),
+            ("sent", vec![sent()], vec![], Progress::Sent),
+            ("taken", vec![sent(), event(AT_DEST, "b", "")], vec![], Progress::Known(Trail::Taken(b()))),
+            ("by whom is hidden from us", vec![sent(), event(AT_DEST, "", "")], vec![], Progress::Unknown),
+            (
+                "built",
+                vec![sent(), event(AT_DEST, "b", "Success")],
+                vec![],
+                Progress::Known(Trail::Ended { host: b(), done: true }),
+            ),
+            (
+                "failed there",
+                vec![sent(), event(AT_DEST, "b", "Error")],
+                vec![],
+                Progress::Known(Trail::Ended { host: b(), done: false }),
+            ),
+            ("no host", vec![event(AT_CONDUCTOR, "ctl", "Error")], error("20"), Progress::Known(Trail::NoHost)),
+            ("an earlier one", vec![event(AT_CONDUCTOR, "ctl", "Error")], error("19"), Progress::Unknown),
+            ("a later one", vec![event(AT_CONDUCTOR, "ctl", "Error")], error("23"), Progress::Unknown),
+            ("it may have been sent", vec![event(AT_CONDUCTOR, "ctl", "Error")], vec![], Progress::Unknown),
+        ] {
+            assert_eq!(progress(&events, &records).expect("read"), expected, "{what}");
         }
     }
 

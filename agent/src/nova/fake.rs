@@ -178,7 +178,7 @@ async fn token(fake: &Fake) -> Response {
     let body = json!({ "token": {
         "issued_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-01T01:00:00.000000Z",
         "user": { "name": "rekindle" }, "project": { "name": "service" }, "roles": [{ "name": "admin" }],
-        "catalog": [{ "type": "compute", "name": "nova", "endpoints": endpoints }, elsewhere("image"), elsewhere("identity"), elsewhere("instance-ha")] } });
+        "catalog": [{ "type": "compute", "name": "nova", "endpoints": endpoints }, elsewhere("image"), elsewhere("identity"), elsewhere("instance-ha"), elsewhere("placement")] } });
     (StatusCode::CREATED, [("x-subject-token", tokens.to_string())], axum::Json(body)).into_response()
 }
 

@@ -19,10 +19,14 @@
 //! | `masakari` | the segments of a Masakari in the same catalog |
 //! | `service` | compute services: enabled, disabled with a reason, forced down, let back |
 //! | `placement` | what each compute node has, and who holds it |
+//! | `begun`, `allotted` | how far the order of an evacuation has come; for which hosts Placement holds something for a server |
 
 mod aggregate;
+mod allotted;
 mod answer;
 mod begun;
+#[cfg(test)]
+mod begun_tests;
 mod check;
 mod clouds;
 #[cfg(test)]

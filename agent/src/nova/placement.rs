@@ -32,7 +32,7 @@ use crate::clock;
 const PLACEMENT: ApiVersion = ApiVersion(1, 14);
 
 /// Hypervisors. 2.53 is the first whose ids are UUIDs, the same as in Placement, and which is paged with them.
-const HYPERVISORS: ApiVersion = ApiVersion(2, 53);
+pub(super) const HYPERVISORS: ApiVersion = ApiVersion(2, 53);
 
 /// A reading younger than this answers the next question too.
 const FRESH: Duration = Duration::from_secs(20);
@@ -100,7 +100,7 @@ async fn read(wire: &Wire) -> Result<CapacityReading, NovaError> {
     let below: Vec<(Uuid, Uuid)> = providers
         .resource_providers
         .iter()
-        .map(|provider| (provider.uuid, provider.root_provider_uuid.unwrap_or(provider.uuid)))
+        .map(Provider::with_root)
         .filter(|(_, root)| nodes.contains_key(root))
         .collect();
     if below.len() > PROVIDERS_MAX {
@@ -169,8 +169,13 @@ async fn of_provider(wire: &Wire, provider: Uuid) -> Result<Option<Provided>, No
 }
 
 /// Asks Placement; a refusal says what to mend.
-async fn ask(wire: &Wire, path: &[&str]) -> Result<Value, NovaError> {
-    let get = Get { version: PLACEMENT, path, query: &[] };
+pub(super) async fn ask(wire: &Wire, path: &[&str]) -> Result<Value, NovaError> {
+    ask_for(wire, path, &[]).await
+}
+
+/// The same, with a query.
+pub(super) async fn ask_for(wire: &Wire, path: &[&str], query: &[(&str, &str)]) -> Result<Value, NovaError> {
+    let get = Get { version: PLACEMENT, path, query };
     wire.get_from(Service::Placement, get).await.map_err(|error| match error {
         NovaError::Refused { status: 403, text } => NovaError::Refused {
             status: 403,
@@ -190,14 +195,21 @@ async fn ask(wire: &Wire, path: &[&str]) -> Result<Value, NovaError> {
 }
 
 #[derive(Deserialize)]
-struct Providers {
-    resource_providers: Vec<Provider>,
+pub(super) struct Providers {
+    pub(super) resource_providers: Vec<Provider>,
 }
 
 #[derive(Deserialize)]
-struct Provider {
+pub(super) struct Provider {
     uuid: Uuid,
     root_provider_uuid: Option<Uuid>,
+}
+
+impl Provider {
+    /// Its id, and that of its root: its own, if it hangs below none.
+    pub(super) fn with_root(&self) -> (Uuid, Uuid) {
+        (self.uuid, self.root_provider_uuid.unwrap_or(self.uuid))
+    }
 }
 
 #[derive(Deserialize)]
@@ -255,7 +267,7 @@ struct Held {
 }
 
 #[derive(Deserialize)]
-struct Hypervisor {
+pub(super) struct Hypervisor {
     id: Uuid,
     state: Option<String>,
     status: Option<String>,
@@ -270,7 +282,7 @@ struct ServiceOf {
 }
 
 impl Hypervisor {
-    fn node(self) -> Result<Node, NovaError> {
+    pub(super) fn node(self) -> Result<Node, NovaError> {
         let host = HostName::new(&self.service.host)
             .map_err(|error| malformed(format!("Nova names a host {:?}: {error}", self.service.host)))?;
         let says = |field: Option<String>, word: &str| field.is_some_and(|said| said.eq_ignore_ascii_case(word));
@@ -284,7 +296,7 @@ impl Hypervisor {
     }
 }
 
-fn parse<T: DeserializeOwned>(value: Value, what: &str) -> Result<T, NovaError> {
+pub(super) fn parse<T: DeserializeOwned>(value: Value, what: &str) -> Result<T, NovaError> {
     T::deserialize(value).map_err(|error| malformed(format!("{what}: not as the API reference has it: {error}")))
 }
 

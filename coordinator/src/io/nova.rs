@@ -1,6 +1,6 @@
 //! What Nova is asked that changes nothing, and what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{NovaAggregate, NovaMigration, NovaServer, NovaServerGroup, NovaService, Text};
@@ -27,7 +27,8 @@ pub enum NovaRead {
     },
     /// All migration records of one server. Answered by [`NovaAnswer::Migrations`].
     MigrationsOf(ServerId),
-    /// Which host has begun an evacuation: taken its order out of its queue. Answered by [`NovaAnswer::Begun`].
+    /// How far the order of an evacuation has come: which host has it, by the server's actions in Nova and what Placement
+    /// holds for it. Answered by [`NovaAnswer::Begun`].
     Begun {
         /// Whose.
         server: ServerId,
@@ -51,6 +52,29 @@ pub enum NovaRead {
     Capacity(CapacityQuestion),
 }
 
+/// How far the order of an evacuation has come, by the action of that very call. Its record may never tell: nova-conductor
+/// hands the *oldest* record of the server that is `accepted` to the destination (nova/db/main/api.py,
+/// `migration_get_by_instance_and_status`), and where an earlier call was lost, that is not the one of this call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trail {
+    /// nova-conductor has chosen a host, claimed for it in Placement and sent it the order; nobody has taken it yet.
+    Sent {
+        /// Every host for which Placement holds something for the server, the source among them.
+        allotted: BTreeSet<HostName>,
+    },
+    /// That host has taken it out of its queue, and has not said how it ended.
+    Taken(HostName),
+    /// That host has ended it.
+    Ended {
+        /// Which.
+        host: HostName,
+        /// The server was built there; `false`: it failed.
+        done: bool,
+    },
+    /// Nova's scheduler found no host: it was sent to nobody.
+    NoHost,
+}
+
 /// What Nova said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NovaAnswer {
@@ -60,8 +84,8 @@ pub enum NovaAnswer {
     Servers(Vec<NovaServer>),
     /// The migration records.
     Migrations(Vec<NovaMigration>),
-    /// The host; `None`: none yet, or not certainly of this record.
-    Begun(Option<HostName>),
+    /// How far it has come; `None`: nobody knows, or not certainly of this record.
+    Begun(Option<Trail>),
     /// The server; `None`: deleted.
     Server(Option<NovaServer>),
     /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.

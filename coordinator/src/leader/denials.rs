@@ -40,7 +40,10 @@ impl Leader {
             return Ok(());
         }
         let now = cx.now.mono;
-        let hosts = hosts_to_ask(&incident.host, migrations);
+        let mut hosts = hosts_to_ask(&incident.host, migrations);
+        // Whose queue has an order of it is in no record of Nova's any more, once a later call has taken that record.
+        let queues = incident.servers.get(&server).into_iter().flat_map(|record| &record.leg.queued_on);
+        hosts.extend(queues.cloned());
         let unproven: BTreeSet<&HostName> = hosts.iter().filter(|host| !self.is_proven_off(cx, host)).collect();
         let Some(evacuation) = self.evacuations.get(&incident.id) else { return Err("".into()) };
         let last_open = evacuation.denials.last_open.get(&server).copied();

@@ -38,6 +38,11 @@ impl Leader {
             return;
         }
         match result {
+            Ok(NovaAnswer::Begun(trail)) => {
+                if let (Ask::Begun(server, migration), Some(trail)) = (ask, trail) {
+                    self.take_trail(cx, id, (server, migration), trail);
+                }
+            }
             Ok(answer) => {
                 evacuation.backoff = None;
                 evacuation.nova_error = None;
@@ -182,11 +187,6 @@ impl Evacuation {
             (Ask::Server(server, attempt, asked), NovaAnswer::Server(read)) => {
                 self.server_reads
                     .insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read, before_lock: false });
-            }
-            (Ask::Begun(_, migration), NovaAnswer::Begun(host)) => {
-                if let Some(list) = &mut self.migrations {
-                    list.begun_by(*migration, host);
-                }
             }
             (Ask::ForceDown | Ask::Service, _)
             | (Ask::Servers(_), _)

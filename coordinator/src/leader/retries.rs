@@ -12,6 +12,7 @@ use super::Leader;
 use super::begun::Begun;
 use crate::context::Context;
 use crate::ledger::{Incident, ServerRecord};
+use crate::mutant::{Guard, keeps};
 
 /// Pause after a server's first failed attempt. Compute services report every 10 s: what Nova says of its hosts right after
 /// an outage is soon no longer so.
@@ -115,8 +116,11 @@ impl Leader {
     }
 }
 
-fn has_gate(cx: &Context<'_>, host: &HostName) -> bool {
-    cx.ledger.host(host).and_then(|record| record.gate.as_ref()).is_some_and(|word| word.report.installed)
+/// Whether a host is known to have a boot gate: when it is powered on, its nova-compute waits until it is settled.
+pub(super) fn has_gate(cx: &Context<'_>, host: &HostName) -> bool {
+    let installed =
+        cx.ledger.host(host).and_then(|record| record.gate.as_ref()).is_some_and(|word| word.report.installed);
+    installed || !keeps(Guard::QueueKeptUnread)
 }
 
 #[cfg(test)]

@@ -124,11 +124,14 @@ impl Leader {
             return;
         }
         if let Some(evacuation) = self.evacuations.get_mut(&id) {
+            evacuation.recall(incident);
             let records = evacuation.migrations.iter().flat_map(|list| list.of.iter());
             let records = records.filter(|(server, _)| is_unsettled(server));
             evacuation.estimate.note(cx.now.mono, incident.servers.len() - unsettled.len());
             evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
+            let queues = unsettled.iter().filter_map(|server| incident.servers.get(server));
+            evacuation.named.extend(queues.flat_map(|record| record.leg.queued_on.iter().cloned()));
         }
         self.ask_who_began(cx, incident);
         let room = self.room(cx);

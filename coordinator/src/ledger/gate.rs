@@ -8,7 +8,7 @@
 //! without an off order that is newer than the incident, or a person's word (I2).
 
 use rekindle_proto::fact::{MemberRole, Text};
-use rekindle_proto::id::{BootId, HostName};
+use rekindle_proto::id::{BootId, HostName, ServerId};
 
 use super::incident::{Incident, ServerRecord};
 use super::state::Ledger;
@@ -75,8 +75,8 @@ pub fn unsettled(ledger: &Ledger, host: &HostName) -> Option<Text> {
         return Some(Text::new(format!("incident {} of {host} is open, {}{servers}", open.id, open.phase)));
     }
     let queued = ledger.open_incidents().find_map(|incident| {
-        let is_queued = |record: &&ServerRecord| record.fate.is_none() && record.leg.queued_on.contains(host);
-        Some((incident, incident.servers.values().find(is_queued)?))
+        let mut unsettled = incident.servers.iter().filter(|(_, record)| record.fate.is_none());
+        Some((incident, unsettled.find(|(server, record)| may_be_queued(ledger, host, **server, record))?.1))
     });
     if let Some((incident, record)) = queued {
         return Some(Text::new(format!(
@@ -95,12 +95,24 @@ pub fn unsettled(ledger: &Ledger, host: &HostName) -> Option<Text> {
     })
 }
 
+/// Whether an order to build this server may lie unread in the queue of that host. One of an earlier incident does until the
+/// host has come back: it is settled only for as long as its server is in no other's.
+fn may_be_queued(ledger: &Ledger, host: &HostName, server: ServerId, record: &ServerRecord) -> bool {
+    let has_not_come_back = || {
+        let known = ledger.host(host);
+        known.is_some_and(|known| known.quarantine.is_some() || known.forced_down.is_some())
+    };
+    let earlier = || ledger.incidents.values().filter_map(|incident| incident.servers.get(&server));
+    record.leg.queued_on.contains(host)
+        || has_not_come_back() && earlier().any(|earlier| earlier.leg.queued_on.contains(host))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use rekindle_proto::fact::RosterEntry;
-    use rekindle_proto::id::{ClusterName, IncidentId, LeadershipId, ServerId, WallTime};
+    use rekindle_proto::id::{ClusterName, IncidentId, LeadershipId, WallTime};
     use rekindle_proto::status::Phase;
     use uuid::Uuid;
 
@@ -220,6 +232,24 @@ mod tests {
             open.servers.values_mut().for_each(|record| record.leg.queued_on.push(host(given_to)));
             ledger.incidents.insert(open.id, open);
             assert!(said(&ledger, "b").starts_with(expected), "{given_to}: {}", said(&ledger, "b"));
+        }
+    }
+
+    #[test]
+    fn an_unread_queue_is_kept_shut_in_a_later_incident_too() {
+        for (forced_down, later, expected) in [
+            (true, None, "closed: web of incident 2 was being moved to b"),
+            (true, Some(Fate::Recovered { to: host("d") }), "open"),
+            // It has come back since, and read it.
+            (false, None, "open"),
+        ] {
+            let mut ledger = ledger();
+            ledger.hosts.entry(host("b")).or_default().forced_down = forced_down.then_some(IncidentId(7));
+            let mut first = incident(1, "a", Phase::Recovered, &[(Some(Fate::Recovered { to: host("c") }), false)]);
+            first.servers.values_mut().for_each(|record| record.leg.queued_on.push(host("b")));
+            let second = incident(2, "c", Phase::Evacuating, &[(later, false)]);
+            ledger.incidents.extend([first, second].map(|incident| (incident.id, incident)));
+            assert!(said(&ledger, "b").starts_with(expected), "{forced_down}: {}", said(&ledger, "b"));
         }
     }
 

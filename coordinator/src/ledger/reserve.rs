@@ -19,7 +19,7 @@ use super::state::Ledger;
 /// Reserved hosts that one incident may take: more than a segment keeps, and few enough for a server to remember each.
 pub const TAKEN_MAX: usize = 64;
 
-/// Hosts that a server remembers as unfit for it, the last ones: more than its tries in both halves of a method, at the most
+/// Hosts that a server remembers as unfit for it, and ends of its attempts, the last ones: more than its tries in both halves of a method, at the most
 /// that can be configured, together with as many that were named in vain.
 const UNFIT_MAX: usize = 64;
 
@@ -81,6 +81,9 @@ pub struct Leg {
     /// Hosts that were proven off while Nova had given it to them: the order may still be in their queues. Each once.
     #[serde(default)]
     pub queued_on: Vec<HostName>,
+    /// How its attempts ended, of those that had a record of Nova's, the last ones: that record may be `accepted` for ever.
+    #[serde(default)]
+    pub ended: Vec<IntentEnd>,
 }
 
 /// What the leader writes of reserved hosts.
@@ -199,6 +202,9 @@ impl Leg {
 
     /// Where it was built in vain; whether the next attempt is to name another host.
     fn note_place(&mut self, end: &IntentEnd) {
+        if matches!(end, IntentEnd::Migration { .. } | IntentEnd::DestinationOff { .. }) {
+            note_once(&mut self.ended, end);
+        }
         match end {
             IntentEnd::Migration { status: MigrationStatus::Failed, dest: Some(dest), no_host: false, .. } => {
                 self.is_unfit(dest);
@@ -219,14 +225,14 @@ impl Leg {
 }
 
 /// At most [`UNFIT_MAX`], the newest.
-fn note_once(hosts: &mut Vec<HostName>, host: &HostName) {
-    if hosts.contains(host) {
+fn note_once<T: Clone + PartialEq>(list: &mut Vec<T>, item: &T) {
+    if list.contains(item) {
         return;
     }
-    if hosts.len() >= UNFIT_MAX {
-        hosts.remove(0);
+    if list.len() >= UNFIT_MAX {
+        list.remove(0);
     }
-    hosts.push(host.clone());
+    list.push(item.clone());
 }
 
 impl Incident {

@@ -1,5 +1,6 @@
 //! What is asked of the API, and what it does at once.
 
+use rekindle_coordinator::io::Trail;
 use rekindle_coordinator::order::ServiceChange;
 
 use super::*;
@@ -33,9 +34,7 @@ impl Nova {
             NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
-            NovaRead::Begun { migration, .. } => {
-                NovaAnswer::Begun(self.taken.get(migration).map(|(host, _)| host.clone()))
-            }
+            NovaRead::Begun { server, migration } => NovaAnswer::Begun(self.trail(*server, *migration)),
             NovaRead::Server(server) => NovaAnswer::Server(self.shown_alone(*server)),
             NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
             // A project is called by its id.
@@ -124,27 +123,50 @@ impl Nova {
         }
         *self.calls_of.entry(server).or_default() += 1;
         self.accepted.push((server, source.clone()));
+        // Until the claim nothing but a wish stands there (nova/compute/api.py, `evacuate`).
+        let call = self.record(server, MigrationKind::Evacuation, "accepted", &source, wish);
+        let migration = self.carrier(server).unwrap_or(call);
+        if let Some(record) = self.servers.get_mut(&server) {
+            record.task_state = Some("rebuilding".into());
+        }
         if candidates.is_empty() {
-            self.found_no_host(server, &source, wish);
+            self.found_no_host(server, (call, migration));
             return Ok(None);
         }
         // Where every rebuild fails nothing stays, and the weighers, none of which knows of failed rebuilds, take the emptiest.
         let emptiest = candidates.iter().find(|host| self.is_failing(host));
         let dest = emptiest.unwrap_or(&candidates[pick(candidates.len())]).clone();
-        let migration = self.record(server, MigrationKind::Evacuation, "accepted", &source, &dest);
         self.allotted.insert(migration, dest.clone());
-        let late = self.names_late;
-        if let Some(record) = self.migration_mut(migration).filter(|_| late && wish.is_none()) {
-            // Until the claim nothing but a wish stands there (nova/compute/api.py, `evacuate`).
-            record.dest = None;
-        }
-        if let Some(record) = self.servers.get_mut(&server) {
-            record.task_state = Some("rebuilding".into());
-        }
+        self.placement.entry(server).or_default().insert(dest.clone());
         if self.bears.is_some() {
             self.note_peak();
         }
-        Ok(Some(Rebuild { migration, server, dest, stops }))
+        Ok(Some(Rebuild { call, migration, server, dest, stops }))
+    }
+
+    /// The record that nova-conductor hands to the destination: the oldest of the server that is `accepted`
+    /// (nova/db/main/api.py, `migration_get_by_instance_and_status`; on MariaDB the oldest of 300 pairs, each time).
+    fn carrier(&self, server: ServerId) -> Option<MigrationId> {
+        let accepted = |record: &&NovaMigration| record.server == server && record.status_text.as_str() == "accepted";
+        self.migrations.iter().find(accepted).map(|record| record.id)
+    }
+
+    /// What the server's newest evacuate action says, and Placement.
+    fn trail(&self, server: ServerId, migration: MigrationId) -> Option<Trail> {
+        let of = |record: &&NovaMigration| record.server == server && record.kind == MigrationKind::Evacuation;
+        if self.migrations.iter().rfind(of)?.id != migration {
+            return None;
+        }
+        Some(match self.trails.get(&migration)? {
+            Call::Sent => {
+                let at = self.servers.get(&server).and_then(|record| record.host.clone());
+                let allotted = self.placement.get(&server).into_iter().flatten().cloned().chain(at).collect();
+                Trail::Sent { allotted }
+            }
+            Call::Taken { host, .. } => Trail::Taken(host.clone()),
+            Call::Ended { host, done } => Trail::Ended { host: host.clone(), done: *done },
+            Call::NoHost => Trail::NoHost,
+        })
     }
 
     pub(super) fn record(
@@ -153,7 +175,7 @@ impl Nova {
         kind: MigrationKind,
         text: &str,
         source: &HostName,
-        dest: &HostName,
+        dest: Option<&HostName>,
     ) -> MigrationId {
         let id = MigrationId(self.migrations.len() as u64 + 1);
         self.migrations.push(NovaMigration {
@@ -163,7 +185,7 @@ impl Nova {
             status: MigrationStatus::UnderWay,
             status_text: text.into(),
             source: Some(source.clone()),
-            dest: Some(dest.clone()),
+            dest: dest.cloned(),
         });
         id
     }
@@ -177,7 +199,7 @@ impl Nova {
             return None;
         }
         record.task_state = Some("migrating".into());
-        Some(self.record(server, MigrationKind::LiveMigration, "running", &source, dest))
+        Some(self.record(server, MigrationKind::LiveMigration, "running", &source, Some(dest)))
     }
 
     /// An accepted stop or start: the state is written at once, the cast goes to where the server is.

@@ -13,8 +13,12 @@ impl Nova {
             }
         }
         self.died.remove(host);
-        for (_, lives) in self.taken.values_mut().filter(|(taker, _)| taker == host) {
-            *lives = false;
+        for call in self.trails.values_mut() {
+            if let Call::Taken { host: taker, lives } = call
+                && taker == host
+            {
+                *lives = false;
+            }
         }
         if let Some(service) = self.services.get_mut(host) {
             service.alive = false;
@@ -78,6 +82,17 @@ impl Nova {
         self.clean_up(host);
     }
 
+    /// Hosts in whose queues an order to build a server lies that nobody has ever taken.
+    pub fn unread(&self, server: ServerId) -> impl Iterator<Item = &HostName> {
+        let is_its = move |cast: &Cast| match cast {
+            Cast::Rebuild(rebuild) => {
+                rebuild.server == server && self.trails.get(&rebuild.call).is_none_or(|call| *call == Call::Sent)
+            }
+            Cast::Power(..) => false,
+        };
+        self.services.iter().filter(move |(_, service)| service.queue.iter().any(is_its)).map(|(host, _)| host)
+    }
+
     /// What was evacuated from here is deleted here, and Nova told so (`_destroy_evacuated_instances`).
     fn clean_up(&mut self, host: &HostName) {
         for record in &mut self.migrations {
@@ -85,6 +100,11 @@ impl Nova {
             if is_done && record.source.as_ref() == Some(host) {
                 record.status = MigrationStatus::Completed;
                 record.status_text = "completed".into();
+            }
+            if record.source.as_ref() == Some(host)
+                && let Some(held) = self.placement.get_mut(&record.server)
+            {
+                held.remove(host);
             }
         }
     }
@@ -138,6 +158,9 @@ impl Nova {
     /// A cast arrives: it is done now, or waits for the service to come back. Gives back what must follow.
     #[must_use]
     pub fn cast(&mut self, host: &HostName, cast: Cast) -> Option<Stage> {
+        if let Cast::Rebuild(rebuild) = &cast {
+            self.trails.entry(rebuild.call).or_insert(Call::Sent);
+        }
         let service = self.services.get_mut(host)?;
         if !service.alive {
             service.queue.push(cast);
@@ -151,6 +174,7 @@ impl Nova {
                     record.status = MigrationStatus::Failed;
                     record.status_text = "failed".into();
                 }
+                self.ended(&rebuild, false);
                 None
             }
             // Nothing catches it (`GroupAffinityViolation`), and its server is in error.
@@ -163,10 +187,11 @@ impl Nova {
                     server.vm_state = "error".into();
                     server.task_state = None;
                 }
+                self.ended(&rebuild, false);
                 None
             }
             Cast::Rebuild(rebuild) => {
-                self.taken.insert(rebuild.migration, (host.clone(), true));
+                self.trails.insert(rebuild.call, Call::Taken { host: host.clone(), lives: true });
                 Some(Stage::Claim(rebuild))
             }
             Cast::Power(server, start) => {
@@ -185,7 +210,7 @@ impl Nova {
     /// what must follow.
     #[must_use]
     pub fn claim(&mut self, rebuild: Rebuild) -> Option<Stage> {
-        if !self.taken.get(&rebuild.migration).is_some_and(|(_, lives)| *lives) {
+        if !matches!(self.trails.get(&rebuild.call), Some(Call::Taken { lives: true, .. })) {
             return None;
         }
         if let Some(record) = self.migration_mut(rebuild.migration).filter(|record| !record.status.is_final()) {
@@ -193,6 +218,17 @@ impl Nova {
             record.dest = Some(rebuild.dest.clone());
         }
         Some(Stage::Finish(rebuild))
+    }
+
+    /// The action of a call says how it ended. What failed holds nothing at its destination any more.
+    fn ended(&mut self, rebuild: &Rebuild, done: bool) {
+        self.trails.insert(rebuild.call, Call::Ended { host: rebuild.dest.clone(), done });
+        let held = self.placement.entry(rebuild.server).or_default();
+        match done {
+            // Where it came from, until that host's compute service has cleaned up.
+            true => held.extend(self.servers.get(&rebuild.server).and_then(|server| server.host.clone())),
+            false => drop(held.remove(&rebuild.dest)),
+        }
     }
 
     fn is_rebuilding(&self, server: ServerId) -> bool {
@@ -210,6 +246,7 @@ impl Nova {
         if (!fails && !rebuild.stops) || leaves_copy {
             self.runs(rebuild.server, &rebuild.dest);
         }
+        self.ended(rebuild, !fails);
         if let Some(record) = self.migration_mut(rebuild.migration) {
             record.status = if fails { MigrationStatus::Failed } else { MigrationStatus::Done };
             record.status_text = if fails { "failed" } else { "done" }.into();

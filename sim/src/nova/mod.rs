@@ -39,8 +39,10 @@ pub struct Nova {
     migrations: Vec<NovaMigration>,
     /// For which host Placement has allotted what an evacuation needs: the scheduler's choice, also before any record tells it.
     allotted: BTreeMap<MigrationId, HostName>,
-    /// Which host has taken which evacuation out of its queue; not yet claimed by it. `false`: and died with it.
-    taken: BTreeMap<MigrationId, (HostName, bool)>,
+    /// Hosts for which Placement holds something for a server, beside the one where Nova has it.
+    placement: BTreeMap<ServerId, BTreeSet<HostName>>,
+    /// What has become of each evacuate call, by the record that it made: Nova's actions tell it.
+    trails: BTreeMap<MigrationId, Call>,
     /// Ground truth: which hosts run a copy of which server.
     running: BTreeMap<ServerId, BTreeSet<HostName>>,
     changed: Vec<ServerId>,
@@ -55,9 +57,6 @@ pub struct Nova {
     calls_of: BTreeMap<ServerId, usize>,
     /// How much it bears; `None`: anything.
     pub bears: Option<Bears>,
-    /// Whether the record of an evacuation names its destination only once that has claimed what it needs, as Nova's does.
-    /// Otherwise it does so at once, which hides what becomes of an order that lies unread in a dead host's queue.
-    pub names_late: bool,
     /// How long it takes to list a host's servers; `None`: no time.
     pub lists_in: Option<Duration>,
     /// Evacuate calls it refused because it was too much.
@@ -142,10 +141,25 @@ pub enum Cast {
     Power(ServerId, bool),
 }
 
+/// How far the order of an evacuate call has come, by the events of its action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Call {
+    /// nova-conductor has sent it.
+    Sent,
+    /// That host has taken it out of its queue; `lives: false`: and died with it.
+    Taken { host: HostName, lives: bool },
+    /// That host has ended it.
+    Ended { host: HostName, done: bool },
+    /// No host was found.
+    NoHost,
+}
+
 /// What an accepted evacuation does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuild {
-    /// Its record.
+    /// The record that its call made.
+    pub call: MigrationId,
+    /// The record that it is carried out under: the oldest of its server that is `accepted`.
     pub migration: MigrationId,
     /// The server.
     pub server: ServerId,

@@ -105,14 +105,14 @@ impl Nova {
         self.services.iter().any(|(host, service)| Self::is_up(service, now) && host != source)
     }
 
-    /// An accepted evacuation for which the scheduler finds no host: its record is `error`, and so is its server
+    /// An accepted evacuation for which the scheduler finds no host: the record is `error`, and so is its server
     /// (nova/conductor/manager.py, `rebuild_instance`). A wished-for host stands in the record all the same
     /// (nova/compute/api.py, `evacuate`).
-    pub(super) fn found_no_host(&mut self, server: ServerId, source: &HostName, wish: Option<&HostName>) {
-        let id = self.record(server, MigrationKind::Evacuation, "error", source, source);
-        if let Some(record) = self.migration_mut(id) {
-            record.dest = wish.cloned();
+    pub(super) fn found_no_host(&mut self, server: ServerId, (call, migration): (MigrationId, MigrationId)) {
+        self.trails.insert(call, Call::NoHost);
+        if let Some(record) = self.migration_mut(migration) {
             record.status = MigrationStatus::Failed;
+            record.status_text = "error".into();
         }
         if let Some(record) = self.servers.get_mut(&server) {
             record.vm_state = "error".into();

@@ -188,6 +188,16 @@ pub enum Violation {
         /// Intents in the ledger.
         intents: usize,
     },
+    /// I11: a server was evacuated while an earlier order to build it lay unread in a queue that nothing keeps unread.
+    #[error(
+        "server {server} was evacuated while an order to build it lay in the queue of {host}, which has no boot gate"
+    )]
+    OrderUnread {
+        /// Which.
+        server: ServerId,
+        /// Whose queue.
+        host: HostName,
+    },
     /// Liveness: an incident is neither recovered, refuted nor stuck after everything healed.
     #[error("an incident of {host} is still {phase} long after everything healed")]
     NeverEnds {
@@ -294,7 +304,7 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 36] = [
+    pub const KINDS: [(&'static str, &'static str); 37] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -331,6 +341,7 @@ impl Violation {
         ("state", "left-disabled"),
         ("I4", "rehearsed-unfit"),
         ("I5", "powered-on-early"),
+        ("I11", "order-unread"),
     ];
 
     fn place(&self) -> usize {
@@ -371,6 +382,7 @@ impl Violation {
             Self::LeftDisabled { .. } => 33,
             Self::RehearsedUnfit { .. } => 34,
             Self::PoweredOnEarly { .. } => 35,
+            Self::OrderUnread { .. } => 36,
         }
     }
 

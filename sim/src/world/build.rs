@@ -78,7 +78,6 @@ impl World {
             records: plan.records,
             watcher: Default::default(),
         };
-        world.nova.names_late = plan.dies_claiming;
         let config = Arc::new(Config::of(&world.first));
         world.raft.found(config.clone());
         for (ix, entry) in roster.iter().enumerate() {

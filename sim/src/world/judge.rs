@@ -121,6 +121,10 @@ impl World {
         if self.ix(&host).is_some_and(|source| self.hosts[source].has_kernel()) {
             self.broken(Violation::EvacuatedFromPowered { server: order.server(), host: host.clone() });
         }
+        let unread = self.nova.unread(order.server()).find(|host| !self.ix(host).is_some_and(|ix| self.hosts[ix].gate));
+        if let Some(host) = unread.cloned() {
+            self.broken(Violation::OrderUnread { server: order.server(), host });
+        }
         self.oracle_acts(ix, &host);
     }
 

@@ -104,6 +104,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
         Guard::OneIntent => stories!["late-calls"],
         Guard::IntentSettles => stories!["late-calls-many"],
         Guard::CopiesDenied => stories!["leftovers"],
+        Guard::QueueKeptUnread => stories!["queued-there"],
         Guard::NotAfter => stories!["frozen-off"],
         Guard::CallInTime => stories!["frozen-call"],
         Guard::RebootCancels => stories!["rebooted"],

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::reserved::set_service;
 use crate::relay::{Like, Side};
 use crate::rig::{RECOVERED_WITHIN, Rig, server};
 
@@ -90,6 +91,46 @@ pub(super) fn a_destination_dies_before_its_claim(rig: &Rig) {
     rig.assert_active_elsewhere(&death, &ids);
     rig.back(&victim);
     rig.back(&second);
+    rig.sweep();
+}
+
+/// Nova gives the orders to a host that has just died, and that nobody has found dead yet: they lie unread in its queue. Placement
+/// tells for whom nova-conductor has claimed; its gate keeps the queue unread, and the servers are evacuated once more.
+pub(super) fn a_destination_dies_before_it_reads_its_queue(rig: &Rig) {
+    let (victim, others) = rig.victim();
+    let ids = rig.active(1, &victim, &[]);
+    let [second, third] = others.as_slice() else { panic!("three hosts: {others:?}") };
+    // So that Nova's scheduler has no other choice.
+    set_service(rig, third, &json!({ "status": "disabled", "disabled_reason": "not now" }));
+    let hold = rig.relay.hold(Side::Call, Like::EVACUATE, 1);
+    let death = rig.kill(&victim);
+    rig.relay.wait_reached(hold, RECOVERED_WITHIN);
+    let other_death = rig.kill_now(second);
+    println!("    {second} dies before the orders come");
+    rig.relay.release(hold);
+    rig.cloud.wait("the orders to be sent", RECOVERED_WITHIN, || {
+        let records = rig.cloud.migrations(&victim);
+        let sent = |id: &String| {
+            let record = records.iter().find(|one| one["instance_uuid"] == id.as_str());
+            record.is_some_and(|one| one["status"] == "accepted" && one["dest_compute"].is_null())
+        };
+        ids.iter().all(sent) && ids.iter().all(|id| rig.cloud.sent(id))
+    });
+    assert!(ids.iter().all(|id| rig.cloud.begun(id).is_none()), "{second} has read its queue");
+    set_service(rig, third, &json!({ "status": "enabled" }));
+    rig.recovered(&other_death);
+    rig.recovered(&crate::rig::Death { after: death.after, ..death.clone() });
+    rig.assert_active_elsewhere(&other_death, &ids);
+    rig.assert_active_elsewhere(&death, &ids);
+    rig.back(&victim);
+    // It finds the orders, and carries out none of them.
+    rig.back(second);
+    rig.assert_never_twice();
+    for id in &ids {
+        let server = rig.cloud.server(id);
+        assert_eq!(server["host"], third.as_str(), "{server}");
+        println!("    {id} after the late order: {}", server["status"]);
+    }
     rig.sweep();
 }
 

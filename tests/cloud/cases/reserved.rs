@@ -118,7 +118,7 @@ fn is_reserved(rig: &Rig, host: &str) -> Option<bool> {
     rig.daemons.ask(&["host", "show", host])?["place"]["reserved"].as_bool()
 }
 
-fn set_service(rig: &Rig, host: &str, body: &Value) {
+pub(super) fn set_service(rig: &Rig, host: &str, body: &Value) {
     let id = rig.cloud.run(&["service", host])["id"].as_str().expect("an id").to_owned();
     rig.cloud.run(&["api", "PUT", &format!("/os-services/{id}"), &body.to_string()]);
 }

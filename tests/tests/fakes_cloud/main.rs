@@ -98,6 +98,44 @@ async fn the_whole_story_of_one_evacuation() {
 }
 
 #[tokio::test]
+async fn who_has_an_unread_order_is_known_to_placement_alone() {
+    let (cloud, nova) = start(small(8)).await;
+    let server = nova.kill(&cloud, "cmp-1").await[0];
+    // Nova takes them for alive: they have just reported.
+    cloud.host_died(&host("cmp-2"));
+    cloud.host_died(&host("cmp-3"));
+    let placement = cloud.auth_url().replace("/identity/v3", "/placement");
+    let allocations = format!("{placement}/allocations/{server}");
+    let held = async || {
+        let held = nova.get(&allocations).await["allocations"].clone();
+        held.as_object().expect("providers").keys().cloned().collect::<Vec<_>>()
+    };
+    let mut ids = Vec::new();
+    let mut hosts = Vec::new();
+    assert_eq!(held().await.len(), 1, "its own");
+    nova.act(server, json!({"evacuate": {}})).await;
+    let began = Instant::now();
+    while ids.len() != 2 {
+        assert!(began.elapsed() < DEADLINE, "nobody was chosen");
+        ids = held().await;
+    }
+    for id in &ids {
+        let shown = nova.get(&format!("/os-hypervisors/{id}")).await;
+        hosts.push(shown["hypervisor"]["service"]["host"].as_str().expect("a host").to_owned());
+    }
+    assert!(hosts.contains(&"cmp-1".to_owned()) && hosts.iter().any(|host| host != "cmp-1"), "{hosts:?}");
+    let records = nova.get(&format!("/os-migrations?instance_uuid={server}")).await;
+    let record = &records["migrations"][0];
+    assert_eq!((&record["status"], &record["dest_compute"]), (&json!("accepted"), &Value::Null));
+    let actions = nova.get(&format!("/servers/{server}/os-instance-actions")).await;
+    let request = actions["instanceActions"][0]["request_id"].as_str().expect("a request").to_owned();
+    let action = nova.get(&format!("/servers/{server}/os-instance-actions/{request}")).await;
+    let events = action["instanceAction"]["events"].as_array().expect("events").clone();
+    assert_eq!(events.len(), 1, "nobody has taken it: {events:?}");
+    assert_eq!((&events[0]["event"], &events[0]["result"]), (&json!("rebuild_server"), &json!("Success")));
+}
+
+#[tokio::test]
 async fn a_second_evacuate_is_accepted_and_gives_two_copies() {
     let (cloud, nova) = start(small(8)).await;
     let server = nova.kill(&cloud, "cmp-1").await[0];

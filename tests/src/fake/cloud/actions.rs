@@ -81,6 +81,8 @@ fn accept(world: &mut World, argument: &Value, version: Microversion, id: Server
         created,
         updated: created,
         chosen,
+        sent: None,
+        taken: None,
         leave_stopped: version >= 95,
         vm_state_before,
         dest_boot: 0,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::RngExt;
 use rekindle_proto::id::{HostName, MigrationId, ServerId};
@@ -190,9 +190,11 @@ impl World {
         let Some((_, _, host)) = best.filter(|_| !refused) else {
             self.set_migration(id, "error");
             self.set_server(migration.server, Some("error"), None);
+            self.migration(id)?.sent = Some(SystemTime::now());
             return None;
         };
-        self.migration(id)?.chosen = Some(host.clone());
+        let migration = self.migration(id)?;
+        (migration.chosen, migration.sent) = (Some(host.clone()), Some(SystemTime::now()));
         Some(host)
     }
 
@@ -209,6 +211,7 @@ impl World {
     /// The destination claims: how long its spawn will take, or `None` when it failed.
     fn claim(&mut self, host: &HostName, id: MigrationId) -> Option<Duration> {
         let server = self.migration(id)?.server;
+        self.migration(id)?.taken = Some(host.clone());
         if self.faults.met_by_spawn_of(host, SpawnFault::ClaimFails) {
             self.set_migration(id, "failed");
             self.set_server(server, None, None);

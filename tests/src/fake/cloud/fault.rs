@@ -27,8 +27,10 @@ pub enum Endpoint {
     Action,
     /// `GET /os-migrations`.
     Migrations,
-    /// `GET /os-hypervisors/detail`.
+    /// `GET /os-hypervisors/detail`, and of one.
     Hypervisors,
+    /// `GET /servers/{id}/os-instance-actions`, and of one request.
+    InstanceActions,
     /// `GET /os-server-groups/{id}`.
     ServerGroup,
     /// Everything of Placement.

@@ -55,7 +55,10 @@ pub(super) enum ComputeRoute {
     Action(ServerId),
     Migrations,
     Hypervisors,
+    Hypervisor(Uuid),
     ServerGroup(Uuid),
+    InstanceActions(ServerId),
+    InstanceAction(ServerId, String),
 }
 
 /// What of Placement.
@@ -64,6 +67,7 @@ pub(super) enum PlacementRoute {
     Providers,
     Inventories(Uuid),
     Allocations(Uuid),
+    OfServer(ServerId),
 }
 
 /// A call, read whole.
@@ -175,6 +179,11 @@ fn compute_route(method: &str, path: &[&str]) -> Option<ComputeRoute> {
         ("POST", ["servers", id, "action"]) => server(id).map(ComputeRoute::Action),
         ("GET", ["os-migrations"]) => Some(ComputeRoute::Migrations),
         ("GET", ["os-hypervisors", "detail"]) => Some(ComputeRoute::Hypervisors),
+        ("GET", ["os-hypervisors", id]) => Uuid::parse_str(id).ok().map(ComputeRoute::Hypervisor),
+        ("GET", ["servers", id, "os-instance-actions"]) => server(id).map(ComputeRoute::InstanceActions),
+        ("GET", ["servers", id, "os-instance-actions", request]) => {
+            server(id).map(|id| ComputeRoute::InstanceAction(id, (*request).to_owned()))
+        }
         ("GET", ["os-server-groups", id]) => Uuid::parse_str(id).ok().map(ComputeRoute::ServerGroup),
         _ => None,
     }
@@ -183,6 +192,7 @@ fn compute_route(method: &str, path: &[&str]) -> Option<ComputeRoute> {
 fn placement_route(path: &[&str]) -> Option<PlacementRoute> {
     match path {
         ["resource_providers"] => Some(PlacementRoute::Providers),
+        ["allocations", id] => Uuid::parse_str(id).ok().map(|id| PlacementRoute::OfServer(ServerId(id))),
         ["resource_providers", id, "inventories"] => Uuid::parse_str(id).ok().map(PlacementRoute::Inventories),
         ["resource_providers", id, "allocations"] => Uuid::parse_str(id).ok().map(PlacementRoute::Allocations),
         _ => None,
@@ -202,7 +212,10 @@ fn endpoint(route: &Route, body: &Value) -> Endpoint {
         Route::Compute(ComputeRoute::Action(_)) if body.get("evacuate").is_some() => Endpoint::Evacuate,
         Route::Compute(ComputeRoute::Action(_)) => Endpoint::Action,
         Route::Compute(ComputeRoute::Migrations) => Endpoint::Migrations,
-        Route::Compute(ComputeRoute::Hypervisors) => Endpoint::Hypervisors,
+        Route::Compute(ComputeRoute::Hypervisors | ComputeRoute::Hypervisor(_)) => Endpoint::Hypervisors,
+        Route::Compute(ComputeRoute::InstanceActions(_) | ComputeRoute::InstanceAction(..)) => {
+            Endpoint::InstanceActions
+        }
         Route::Compute(ComputeRoute::ServerGroup(_)) => Endpoint::ServerGroup,
         Route::Placement(_) => Endpoint::Placement,
         Route::Unknown => Endpoint::Unknown,

@@ -20,6 +20,7 @@ mod nova;
 mod placement;
 mod servers;
 mod services;
+mod trail;
 mod world;
 
 use std::fmt;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::http::{Call, ComputeRoute};
-use super::{Shared, actions, groups, migrations, placement, servers, services};
+use super::{Shared, actions, groups, migrations, placement, servers, services, trail};
 
 /// A compute microversion: 2.*n*.
 pub(super) type Microversion = u16;
@@ -122,6 +122,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, route: &ComputeRoute, call: &Cal
         ComputeRoute::Action(id) => actions::act(shared, call, version, *id),
         ComputeRoute::Migrations => migrations::list(shared, call, version),
         ComputeRoute::Hypervisors => placement::hypervisors(shared, call, version),
+        ComputeRoute::Hypervisor(id) => placement::hypervisor(shared, *id),
+        ComputeRoute::InstanceActions(id) => trail::list(shared, *id),
+        ComputeRoute::InstanceAction(id, request) => trail::show(shared, *id, request),
         ComputeRoute::ServerGroup(id) => groups::show(shared, version, *id),
     };
     let mut response = answer.unwrap_or_else(|refusal| fault(refusal.status, &refusal.message));

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Shared;
 use super::http::{Call, PlacementRoute};
 use super::nova::{self, Answer, Microversion};
-use super::world::World;
+use super::world::{Migration, World};
 
 /// The newest microversion: 1.*n*.
 const NEWEST: u16 = 39;
@@ -57,6 +57,7 @@ pub(super) fn serve(shared: &Shared, route: &PlacementRoute, call: &Call) -> Res
     };
     match route {
         PlacementRoute::Providers => Json(json!({"resource_providers": providers(&world, version)})).into_response(),
+        PlacementRoute::OfServer(id) => Json(allocations_by(&world, *id)).into_response(),
         PlacementRoute::Inventories(id) => match host_of(&world, *id) {
             Some(host) => Json(inventories_of(&world, host)).into_response(),
             None => missing(*id),
@@ -88,6 +89,35 @@ pub(super) fn hypervisors(shared: &Shared, call: &Call, version: Microversion) -
     let mut body = json!({"hypervisors": page.items.iter().filter_map(row).collect::<Vec<Value>>()});
     nova::links(&mut body, "hypervisors_links", page.next);
     Ok(Json(body).into_response())
+}
+
+/// `GET /os-hypervisors/{id}`, of 2.53 and later.
+pub(super) fn hypervisor(shared: &Shared, id: Uuid) -> Answer {
+    let world = shared.world();
+    let missing = || nova::Refusal::not_found(format!("Compute host {id} could not be found."));
+    let (name, host) = world.hosts.iter().find(|(name, _)| node(&world, name) == Some(id)).ok_or_else(missing)?;
+    let body = json!({"hypervisor": {
+        "id": id, "hypervisor_hostname": format!("{name}.example.org"), "hypervisor_type": "QEMU",
+        "state": if world.is_up(name, Instant::now()) { "up" } else { "down" },
+        "status": if host.disabled { "disabled" } else { "enabled" },
+        "service": {"id": host.service, "host": name, "disabled_reason": host.disabled_reason},
+    }});
+    Ok(Json(body).into_response())
+}
+
+/// What a server holds: where it is, and where its evacuations were given to, until they fail.
+fn allocations_by(world: &World, id: ServerId) -> Value {
+    let Some(server) = world.servers.get(&id) else { return json!({"allocations": {}}) };
+    let holds = |migration: &&Migration| migration.sent.is_some() && !matches!(migration.status, "failed" | "error");
+    let given = world.migrations.iter().filter(|migration| migration.server == id).filter(holds);
+    let sources = given.clone().filter(|migration| migration.status == "done").map(|migration| &migration.source);
+    let hosts = given.filter_map(|migration| migration.chosen.as_ref()).chain(sources).chain([&server.host]);
+    let rows: Map<String, Value> = hosts
+        .filter_map(|host| {
+            Some((node(world, host)?.to_string(), json!({"generation": 1, "resources": server.spec.resources})))
+        })
+        .collect();
+    json!({"allocations": rows, "project_id": "sim", "user_id": "sim"})
 }
 
 /// A compute node's id is not its service's.

@@ -123,6 +123,10 @@ pub(super) struct Migration {
     pub(super) updated: SystemTime,
     /// The host the caller or the scheduler chose, before that host claimed.
     pub(super) chosen: Option<HostName>,
+    /// When nova-conductor had sent it, or found no host.
+    pub(super) sent: Option<SystemTime>,
+    /// The host that has taken it out of its queue.
+    pub(super) taken: Option<HostName>,
     /// From microversion 2.95: the guest is left stopped.
     pub(super) leave_stopped: bool,
     /// The server's vm_state when the destination claimed it.
