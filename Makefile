@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-detect lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -62,6 +62,10 @@ bench-recovery: ## rekindle, Masakari and evacuating by hand on one real Nova: S
 	@scripts/setup.sh build
 	cargo build --locked --release -p rekindle-agent --bins
 	tests/bench/recovery.py --servers $(SERVERS) $(ARGS)
+
+bench-detect: ## how soon a death is known, what watching costs, false alarms; virtual time: ARGS="--short"
+	@scripts/setup.sh build
+	tests/bench/detection.py $(ARGS)
 
 lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint

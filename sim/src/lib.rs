@@ -15,10 +15,12 @@
 //! | [`random`] | a story from a seed |
 //! | [`shrink`] | from a story that breaks a promise to a shorter one |
 //! | [`report`] | what came of many seeds |
+//! | [`detect`] | how soon a death is known, and what the watching costs |
 #![forbid(unsafe_code)]
 
 mod authority;
 pub mod deed;
+pub mod detect;
 pub mod nova;
 pub mod oracle;
 pub mod raft;

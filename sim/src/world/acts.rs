@@ -147,7 +147,8 @@ impl World {
                 self.tell(line);
             }
             Event::Phase { .. } | Event::Process { .. } | Event::Server { .. } | Event::Warning { .. } => {}
-            Event::Member { .. } | Event::Leader { .. } => {}
+            Event::Member { member, state, .. } => self.note_belief(ix, *member, state),
+            Event::Leader { .. } => {}
         }
     }
 }

@@ -75,6 +75,7 @@ impl World {
             operator: Some(Box::new(authority)),
             queries: 0,
             records: plan.records,
+            watcher: Default::default(),
         };
         let config = Arc::new(Config::of(&world.first));
         world.raft.found(config.clone());

@@ -57,12 +57,14 @@ mod segments;
 mod states;
 mod tape;
 mod voters;
+mod watch;
 mod watchdog;
 
 pub use build::path_name;
 pub use faults::Disk;
 pub use hosts::{Bmc, Host};
 pub use plan::{Dress, Plan, PlannedAggregate, PlannedMember, PlannedSegment, Weather};
+pub use watch::{Belief, Believed};
 
 use queue::{Clock, Queue};
 use tape::Tape;
@@ -173,6 +175,7 @@ pub struct World {
     operator: Option<Box<crate::authority::Authority>>,
     queries: u64,
     records: bool,
+    watcher: watch::Watcher,
 }
 
 impl World {

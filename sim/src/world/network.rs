@@ -24,6 +24,7 @@ pub(super) struct Net {
     /// Per ordered pair, once there are bursts: when its state ends, in microseconds, odd while it is bad.
     bursts: Vec<u64>,
     datagrams: u64,
+    datagram_bytes: u64,
     messages: u64,
     lost_datagrams: u64,
 }
@@ -38,6 +39,7 @@ impl Net {
             met: vec![0; size * size],
             bursts: Vec::new(),
             datagrams: 0,
+            datagram_bytes: 0,
             messages: 0,
             lost_datagrams: 0,
         }
@@ -82,8 +84,13 @@ impl Net {
         self.met = starts.iter().flat_map(|_| starts).copied().collect();
     }
 
-    pub(super) fn counters(&self) -> [(&'static str, u64); 3] {
-        [("datagrams", self.datagrams), ("messages", self.messages), ("datagrams lost", self.lost_datagrams)]
+    pub(super) fn counters(&self) -> [(&'static str, u64); 4] {
+        [
+            ("datagrams", self.datagrams),
+            ("datagram bytes", self.datagram_bytes),
+            ("messages", self.messages),
+            ("datagrams lost", self.lost_datagrams),
+        ]
     }
 }
 
@@ -149,6 +156,7 @@ impl World {
 
     pub(super) fn send_datagram(&mut self, from: Ix, to: SocketAddr, member: MemberId, bytes: Vec<u8>) {
         self.net.datagrams += 1;
+        self.net.datagram_bytes += bytes.len() as u64;
         let Some((target, path)) = self.route(from, to, Some(member)) else { return };
         self.meet(from, target);
         let Weather { loss_percent, burst_percent, duplicate_percent, reorder_percent, .. } = self.weather;
