@@ -13,6 +13,7 @@ mod capacity;
 mod checks;
 mod denials;
 mod devices;
+mod early;
 mod elapse;
 mod epoch;
 mod evacuation;
@@ -35,6 +36,7 @@ mod moves;
 mod notices;
 mod pace;
 mod path_cases;
+mod patience;
 mod processes;
 mod proposals;
 mod pulses;
@@ -60,7 +62,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, SystemUuid, Term};
+use rekindle_proto::id::{
+    CallId, HostName, Incarnation, IncidentId, LeadershipId, MemberId, ServerId, SystemUuid, Term,
+};
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
@@ -73,6 +77,7 @@ use ahead::Ahead;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
+use early::EarlyReads;
 use elapse::TimeKeeper;
 use epoch::EpochWatch;
 use evacuation::Evacuation;
@@ -183,6 +188,10 @@ pub(crate) struct Leader {
     moves: MovesDesk,
     /// Servers of hosts that read off, and are not proven so.
     ahead: BTreeMap<IncidentId, Ahead>,
+    /// Devices of suspects that were read.
+    early: EarlyReads,
+    /// Whom a quorum's testimony has found gone, to be told to all.
+    gone: Vec<(MemberId, Incarnation)>,
 }
 
 /// To whom an answer of Nova belongs.
@@ -271,6 +280,8 @@ impl Leader {
             pace: PaceDesk::default(),
             moves: MovesDesk::default(),
             ahead: BTreeMap::new(),
+            early: EarlyReads::default(),
+            gone: Vec::new(),
         };
         leader.want_check(cx);
         leader

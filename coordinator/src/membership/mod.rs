@@ -8,6 +8,8 @@
 //! - local health (Lifeguard): who misses many answers stretches its own probes and holds its accusations;
 //! - the buddy rule (Lifeguard): a suspect is told so with every probe, lest it stay suspect for want of having heard;
 //! - forgiveness for our own stalls: answers that wait in the socket while we slept are read before anybody is accused;
+//! - streams where one lost datagram would decide: a second question to whom a probe did not reach, and all we know exchanged
+//!   with one member after the other ([`PUSH_PULL_EVERY`]);
 //! - announcing to down members, see [`REJOIN_PERIOD`], also while we believe to be alone;
 //! - modesty after isolation: a member that learns that it was declared down, or that hears one it believes dead while
 //!   hardly anybody answers it, forgets whom it believes down. The healthy majority need not begin new lives.
@@ -18,6 +20,7 @@ mod guard;
 mod health;
 mod identity;
 mod settle;
+mod streams;
 mod swim;
 #[cfg(test)]
 mod tests;
@@ -35,10 +38,13 @@ use rekindle_proto::id::{Incarnation, MemberId, PathName};
 
 use self::health::{Health, SCORE_MAX};
 use self::identity::Identity;
+use self::streams::Probing;
 use self::swim::{Rules, Wishes};
 use self::timers::{Task, Timers};
 use self::wire::Packet;
 use crate::time::Moment;
+
+pub use self::streams::PUSH_PULL_EVERY;
 
 /// Most members we remember, ourselves not counted: twice the 2,000 hosts we are built for. Of more we hear nothing, so that
 /// a lying member cannot fill our memory with invented ones.
@@ -121,9 +127,19 @@ pub enum MembershipOutput {
     PersistIncarnation(Incarnation),
     /// A member appeared, or its state, life number or address changed. Forgetting one (a day after it went down) is silent.
     Changed(MemberView),
-    /// Our own full probe cycle of this member, direct and through others, failed: first-hand.
+    /// Our own full probe cycle of this member, direct, through others and on a stream, failed: first-hand.
     ProbeFailed {
         /// Who did not answer.
+        member: MemberId,
+    },
+    /// It did not answer a probe by datagram: ask it on a stream, and say so by [`Membership::asked_on_stream`].
+    AskOnStream {
+        /// Whom.
+        member: MemberId,
+    },
+    /// Send it [`Membership::full_state`], and ask for its own.
+    PushPull {
+        /// Whom.
         member: MemberId,
     },
 }
@@ -201,6 +217,10 @@ pub struct Membership {
     cluster_size: usize,
     /// The last down member announced to.
     rejoin_cursor: MemberId,
+    /// Our probe that is not answered yet.
+    probing: Option<Probing>,
+    /// Of our own choices; foca has its own.
+    rng: StdRng,
     /// A stall was forgiven since the last probe: the next is not, or a host that is always late would never probe.
     stall_forgiven: bool,
 }
@@ -227,9 +247,12 @@ impl Membership {
         let rules = Rules { probe_period, probe_ack, indirect_probes, suspicion_factor };
         let mut rng = StdRng::seed_from_u64(mixed_seed(settings.seed, member, &path));
         let first_rejoin = REJOIN_PERIOD.mul_f64(rng.random_range(0.0..1.0));
+        let mut own_rng = StdRng::seed_from_u64(mixed_seed(!settings.seed, member, &path));
+        let first_exchange = PUSH_PULL_EVERY.mul_f64(own_rng.random_range(0.0..1.0));
         let identity = Identity { member, incarnation, address };
         let mut timers = Timers::default();
         timers.set(now + first_rejoin, Task::AnnounceToDown);
+        timers.set(now + first_exchange, Task::PushPull);
         Self {
             me: member,
             path,
@@ -248,6 +271,8 @@ impl Membership {
             swim_incarnation: 0,
             cluster_size: 1,
             rejoin_cursor: member,
+            probing: None,
+            rng: own_rng,
             stall_forgiven: false,
         }
     }
@@ -284,6 +309,7 @@ impl Membership {
         if self.holds_down(&source) && self.may_be_cut_off() {
             self.disown_down();
         }
+        self.note_answer(&packet.header);
         let is_old = self.is_old_news(&packet);
         let concerned = packet.updates.iter().map(|update| update.id().member).chain([source.member]).collect();
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
@@ -302,6 +328,7 @@ impl Membership {
         while let Some((_, task)) = self.timers.pop_due(now) {
             match task {
                 Task::AnnounceToDown => self.announce_to_down(now),
+                Task::PushPull => self.push_and_pull(now),
                 Task::Swim { timer, holds } => self.run(now, timer, holds),
             }
         }

@@ -67,7 +67,8 @@ impl Membership {
                 self.take_over(changed);
             }
         }
-        for pinged in wishes.pinged.drain(..) {
+        for (pinged, number) in wishes.pinged.drain(..) {
+            self.probing = Some(Probing::new(pinged, number));
             self.tell_suspect(&pinged);
         }
         // Nothing above makes foca speak; the room is used again.
@@ -107,10 +108,11 @@ impl Membership {
                 self.stall_forgiven = false;
                 probed = true;
             }
-            Timer::SendIndirectProbe { .. }
-            | Timer::PeriodicAnnounce(_)
-            | Timer::PeriodicAnnounceDown(_)
-            | Timer::PeriodicGossip(_) => only_sends = true,
+            Timer::SendIndirectProbe { probed_id, .. } => {
+                self.ask_on_stream(*probed_id);
+                only_sends = true;
+            }
+            Timer::PeriodicAnnounce(_) | Timer::PeriodicAnnounceDown(_) | Timer::PeriodicGossip(_) => only_sends = true,
             Timer::ChangeSuspectToDown { .. } | Timer::RemoveDown(_) => {}
         }
         // Its errors are about the order of timers, which is ours, and it goes on by itself after each.

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Config, Message, Notification, PeriodicParams, Runtime, Timer};
+use foca::{Config, Message, Notification, PeriodicParams, ProbeNumber, Runtime, Timer};
 use rekindle_proto::message::DATAGRAM_BYTES_MAX;
 
 use super::identity::Identity;
@@ -83,7 +83,7 @@ pub(super) struct Wishes {
     pub(super) packets: Vec<(Identity, Vec<u8>)>,
     pub(super) timers: Vec<(Timer<Identity>, Duration)>,
     pub(super) probe_failed: Vec<Identity>,
-    pub(super) pinged: Vec<Identity>,
+    pub(super) pinged: Vec<(Identity, ProbeNumber)>,
     /// Our SWIM incarnation as in the last header sent: foca raises it to refute a suspicion.
     pub(super) swim_incarnation: Option<foca::Incarnation>,
     /// We began a new life.
@@ -97,8 +97,8 @@ impl Runtime<Identity> for Wishes {
             Notification::ProbeFailed(_, member) => self.probe_failed.push(*member),
             Notification::DataSent(header) => {
                 self.swim_incarnation = Some(header.src_incarnation);
-                if matches!(header.message, Message::Ping(_)) {
-                    self.pinged.push(header.dst);
+                if let Message::Ping(number) = header.message {
+                    self.pinged.push((header.dst, number));
                 }
             }
             // Changes of members are read from foca's state. `Idle` and `Active` stop and start its timers, by token.

@@ -20,6 +20,8 @@ pub(super) enum Task {
     Swim { timer: Timer<Identity>, holds: u32 },
     /// Announce ourselves to some of those we believe down.
     AnnounceToDown,
+    /// Exchange all we know with somebody.
+    PushPull,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,7 @@ enum Slot {
     Gossip,
     SwimAnnounceToDown,
     AnnounceToDown,
+    PushPull,
     Suspicion(MemberId),
     Forget(MemberId),
 }
@@ -38,6 +41,7 @@ enum Slot {
 fn slot(task: &Task) -> Slot {
     let timer = match task {
         Task::AnnounceToDown => return Slot::AnnounceToDown,
+        Task::PushPull => return Slot::PushPull,
         Task::Swim { timer, .. } => timer,
     };
     match timer {
@@ -124,8 +128,8 @@ impl Timers {
 fn same(a: &Task, b: &Task) -> bool {
     match (a, b) {
         (Task::Swim { timer: a, .. }, Task::Swim { timer: b, .. }) => a == b,
-        (Task::AnnounceToDown, Task::AnnounceToDown) => true,
-        (Task::Swim { .. }, Task::AnnounceToDown) | (Task::AnnounceToDown, Task::Swim { .. }) => false,
+        (Task::AnnounceToDown, Task::AnnounceToDown) | (Task::PushPull, Task::PushPull) => true,
+        (Task::Swim { .. } | Task::AnnounceToDown | Task::PushPull, _) => false,
     }
 }
 

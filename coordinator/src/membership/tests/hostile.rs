@@ -3,7 +3,7 @@ use std::time::Duration;
 use foca::{Header, Member, Message, State};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rekindle_proto::id::Incarnation;
+use rekindle_proto::id::{CallId, Incarnation};
 use rekindle_proto::message::DATAGRAM_BYTES_MAX;
 
 use super::super::identity::Identity;
@@ -98,7 +98,7 @@ fn check(membership: &Membership, what: &str) {
     assert!(membership.member(host(0)).is_none(), "{what}: we are a member of ourselves");
     assert!(membership.members().count() <= MEMBERS_MAX, "{what}: too many members");
     let timers = membership.timers.len();
-    assert!(timers <= 6 + 2 * membership.members().count(), "{what}: {timers} timers");
+    assert!(timers <= 7 + 2 * membership.members().count(), "{what}: {timers} timers");
     assert!(membership.seen.len() <= membership.views.len(), "{what}");
 }
 
@@ -210,7 +210,10 @@ fn lies_never_panic_and_cost_little() {
                         assert_ne!(member, host(0), "seed {seed}, round {round}: sent to ourselves");
                         assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "seed {seed}, round {round}");
                     }
-                    MembershipOutput::Changed(_) | MembershipOutput::ProbeFailed { .. } => {}
+                    MembershipOutput::Changed(_)
+                    | MembershipOutput::ProbeFailed { .. }
+                    | MembershipOutput::AskOnStream { .. }
+                    | MembershipOutput::PushPull { .. } => {}
                 }
             }
             assert_eq!(membership.incarnation(), life, "seed {seed}, round {round}: a life that was not persisted");
@@ -260,6 +263,59 @@ fn one_liar_cannot_kill_for_good() {
         assert!(whole.is_some(), "{life}: not whole again");
         net.run(Duration::from_secs(30));
         assert!(net.whole(), "{life}: not whole for long");
+    }
+}
+
+/// A leader's word that somebody is gone is about one life of one we know. Who lives refutes it.
+#[test]
+fn a_word_of_death_is_about_one_life() {
+    let now = Moment::from_micros(1);
+    let mut membership = acquainted(now);
+    membership.learn_gone(now, &[(host(1), Incarnation(BIRTH + 1)), (host(1), Incarnation(1)), (host(9), Incarnation(BIRTH))]);
+    membership.learn_gone(now, &[(host(0), Incarnation(BIRTH))]);
+    assert_eq!(drain(&mut membership), []);
+    membership.learn_gone(now, &[(host(1), Incarnation(BIRTH))]);
+    assert_eq!(membership.member(host(1)).expect("known").state, MemberState::Down);
+    assert_eq!(membership.member(host(2)).expect("known").state, MemberState::Alive);
+
+    let mut net = Net::formed(5, 3);
+    let (start, life) = (net.now, net.nodes[3].membership.incarnation());
+    for us in [0, 1, 2, 4] {
+        net.nodes[us].membership.learn_gone(start, &[(host(3), life)]);
+    }
+    let whole = net.run_until(Duration::from_secs(20), |net| net.now > start + Duration::from_secs(5) && net.whole());
+    assert!(whole.is_some(), "who is called gone falsely stays so");
+    assert!(net.nodes[3].membership.incarnation() > life);
+}
+
+/// An answer on a stream is an answer to one question, of one member.
+#[test]
+fn an_answer_to_another_question_saves_nobody() {
+    for (right, failed) in [(true, 0), (false, 1)] {
+        let mut now = Moment::from_micros(1);
+        let mut membership = Membership::new(settings(0, BIRTH, 7), now);
+        membership.datagram(now, host(1), &packet(1, Message::Announce, vec![])).expect("honest");
+        let (mut asked, mut failures) = (0, 0);
+        while failures + asked < 2 && now < Moment::from_micros(3_000_000) {
+            now = membership.next_deadline().expect("timers");
+            membership.tick(now);
+            for output in drain(&mut membership) {
+                match output {
+                    MembershipOutput::AskOnStream { member } => {
+                        asked += 1;
+                        membership.asked_on_stream(member, CallId(7));
+                        membership.answered_on_stream(now, host(2), CallId(7));
+                        membership.answered_on_stream(now, host(1), CallId(if right { 7 } else { 6 }));
+                    }
+                    MembershipOutput::ProbeFailed { .. } => failures += 1,
+                    MembershipOutput::Datagram { .. }
+                    | MembershipOutput::PersistIncarnation(_)
+                    | MembershipOutput::Changed(_)
+                    | MembershipOutput::PushPull { .. } => {}
+                }
+            }
+        }
+        assert_eq!(failures, failed, "asked {asked} times");
     }
 }
 
@@ -409,6 +465,8 @@ fn sent(outputs: &[MembershipOutput], to: usize) -> impl Iterator<Item = Packet>
         MembershipOutput::Datagram { .. }
         | MembershipOutput::PersistIncarnation(_)
         | MembershipOutput::Changed(_)
-        | MembershipOutput::ProbeFailed { .. } => None,
+        | MembershipOutput::ProbeFailed { .. }
+        | MembershipOutput::AskOnStream { .. }
+        | MembershipOutput::PushPull { .. } => None,
     })
 }

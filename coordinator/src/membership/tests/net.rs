@@ -7,7 +7,7 @@ use std::time::Duration;
 use foca::Message;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rekindle_proto::id::{HostName, Incarnation, MemberId, PathName};
+use rekindle_proto::id::{CallId, HostName, Incarnation, MemberId, PathName};
 
 use super::super::wire::Packet;
 use super::super::{MemberState, Membership, MembershipOutput, MembershipSettings};
@@ -50,6 +50,14 @@ pub(super) struct Net {
     seed: u64,
     rng: StdRng,
     in_flight: BTreeMap<(Moment, u64), (usize, usize, Vec<u8>)>,
+    /// Answers on streams: when, who asked, who answers, under which number.
+    answers: BTreeMap<(Moment, u64), (usize, usize, CallId)>,
+    /// Questions on streams so far, by member.
+    pub(super) asked: Vec<u64>,
+    /// Streams carry nothing: what gossip does by itself.
+    pub(super) streams_cut: bool,
+    /// Exchanges of all that is known.
+    pub(super) exchanges: u64,
     ticks: BTreeSet<(Moment, usize)>,
     serial: u64,
 }
@@ -94,6 +102,10 @@ impl Net {
             seed,
             rng: StdRng::seed_from_u64(seed ^ 0x6e65_7477_6f72_6b00),
             in_flight: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            asked: vec![0; count],
+            streams_cut: false,
+            exchanges: 0,
             ticks: BTreeSet::new(),
             serial: 0,
         };
@@ -187,7 +199,8 @@ impl Net {
             }
             let packet = self.in_flight.keys().next().map(|(at, _)| *at);
             let tick = self.ticks.first().map(|(at, _)| *at);
-            let next = packet.into_iter().chain(tick).min().filter(|at| *at <= end);
+            let answer = self.answers.keys().next().map(|(at, _)| *at);
+            let next = packet.into_iter().chain(tick).chain(answer).min().filter(|at| *at <= end);
             let Some(next) = next else {
                 self.now = end;
                 return None;
@@ -195,6 +208,8 @@ impl Net {
             self.now = self.now.max(next);
             if packet == Some(next) {
                 self.deliver();
+            } else if answer == Some(next) {
+                self.answer();
             } else if let Some((_, index)) = self.ticks.pop_first() {
                 self.tick(index);
             }
@@ -254,6 +269,8 @@ impl Net {
                     self.nodes[index].persisted = *incarnation;
                 }
                 MembershipOutput::Changed(_) | MembershipOutput::ProbeFailed { .. } => {}
+                MembershipOutput::AskOnStream { member } => self.ask(index, *member),
+                MembershipOutput::PushPull { member } => self.exchange(index, *member),
             }
             self.nodes[index].outputs.push((self.now, output));
         }
@@ -262,6 +279,53 @@ impl Net {
         if let Some(deadline) = node.membership.next_deadline() {
             self.ticks.insert((deadline.max(self.now), index));
         }
+    }
+
+    /// A stream's bytes are sent again until they arrive.
+    fn stream_delay(&mut self) -> Duration {
+        let mut micros = self.rng.random_range(LATENCY);
+        while self.loss > 0.0 && self.rng.random_bool(self.loss.min(0.9)) {
+            micros += self.rng.random_range(30_000..120_000);
+        }
+        Duration::from_micros(micros)
+    }
+
+    fn ask(&mut self, from: usize, member: MemberId) {
+        self.asked[from] += 1;
+        self.serial += 1;
+        let call = CallId(self.serial);
+        self.nodes[from].membership.asked_on_stream(member, call);
+        let there = self.nodes.iter().position(|node| node.id == member).filter(|_| !self.streams_cut);
+        let Some(target) = there else { return };
+        let at = self.now + self.stream_delay() + self.stream_delay();
+        self.answers.insert((at, self.serial), (from, target, call));
+    }
+
+    /// If who was asked lives, and the network carried it.
+    fn answer(&mut self) {
+        let Some((_, (from, target, call))) = self.answers.pop_first() else { return };
+        let is_awake = |index: usize| self.nodes[index].up && self.nodes[index].asleep.is_none_or(|until| until <= self.now);
+        if is_awake(from) && is_awake(target) && self.group[from] == self.group[target] {
+            let id = self.nodes[target].id;
+            self.nodes[from].membership.answered_on_stream(self.now, id, call);
+            self.collect(from);
+        }
+    }
+
+    /// All at once, as if the stream took no time.
+    fn exchange(&mut self, from: usize, member: MemberId) {
+        let there = self.nodes.iter().position(|node| node.id == member).filter(|_| !self.streams_cut);
+        let is_awake = |node: &Node| node.up && node.asleep.is_none();
+        let Some(target) = there.filter(|target| is_awake(&self.nodes[*target]) && self.group[from] == self.group[*target])
+        else {
+            return;
+        };
+        self.exchanges += 1;
+        let (ours, theirs) = (self.nodes[from].membership.full_state(), self.nodes[target].membership.full_state());
+        let id = self.nodes[from].id;
+        self.nodes[target].membership.merge_state(self.now, id, &ours).expect("well formed");
+        self.nodes[from].membership.merge_state(self.now, member, &theirs).expect("well formed");
+        self.collect(target);
     }
 
     fn send(&mut self, from: usize, to: SocketAddr, member: MemberId, bytes: &[u8]) {
@@ -313,7 +377,9 @@ impl Net {
                 MembershipOutput::Changed(_)
                 | MembershipOutput::Datagram { .. }
                 | MembershipOutput::PersistIncarnation(_)
-                | MembershipOutput::ProbeFailed { .. } => None,
+                | MembershipOutput::ProbeFailed { .. }
+                | MembershipOutput::AskOnStream { .. }
+                | MembershipOutput::PushPull { .. } => None,
             })
             .collect()
     }
