@@ -6,6 +6,7 @@
 //! - screening: every packet is taken apart before foca sees it, must come from the member whose certificate the connection
 //!   bears, and loses whatever a single liar could use to grow our memory or to exhaust another's life numbers;
 //! - local health (Lifeguard): who misses many answers stretches its own probes and holds its accusations;
+//! - deafness: who hears nobody declares nobody down, for a while;
 //! - the buddy rule (Lifeguard): a suspect is told so with every probe, lest it stay suspect for want of having heard;
 //! - forgiveness for our own stalls: answers that wait in the socket while we slept are read before anybody is accused;
 //! - streams where one lost datagram would decide: a second question to whom a probe did not reach, and all we know exchanged
@@ -217,6 +218,8 @@ pub struct Membership {
     cluster_size: usize,
     /// The last down member announced to.
     rejoin_cursor: MemberId,
+    /// When anybody was last heard.
+    last_heard: Moment,
     /// Our probe that is not answered yet.
     probing: Option<Probing>,
     /// Of our own choices; foca has its own.
@@ -271,6 +274,7 @@ impl Membership {
             swim_incarnation: 0,
             cluster_size: 1,
             rejoin_cursor: member,
+            last_heard: now,
             probing: None,
             rng: own_rng,
             stall_forgiven: false,
@@ -285,6 +289,7 @@ impl Membership {
     pub fn datagram(&mut self, now: Moment, from: MemberId, bytes: &[u8]) -> Result<(), MembershipError> {
         let mut packet = Packet::open(bytes)?;
         self.check_header(from, &packet.header)?;
+        self.last_heard = now;
         let source = packet.header.src;
         let screened = self.screen(now, packet.updates);
         packet.updates = screened.kept;

@@ -8,6 +8,17 @@ use super::*;
 /// delays a truth but cannot suppress it.
 const HOLDS_MAX: u32 = SCORE_MAX;
 
+/// Among members of which each of us pings one and is pinged by one each period, two such periods without a word are no
+/// accident.
+const DEAF_PERIODS: u32 = 2;
+
+/// Fewer others than these may well be dead all at once: there silence is evidence.
+const DEAF_MEMBERS_MIN: usize = 4;
+
+/// From then on those we do not hear are down to us, whoever of us is ill. Lifeguard's experiments have members deaf for up
+/// to half a minute; most of it is bridged, and a member that was cut off for good shows it in time.
+const DEAF_MAX: Duration = Duration::from_secs(20);
+
 impl Membership {
     /// Carries out foca's wishes, and compares its state with the last. `told_by` is whose words foca has just heard.
     pub(super) fn settle(&mut self, now: Moment, told_by: Option<Identity>) {
@@ -97,6 +108,11 @@ impl Membership {
         let mut only_sends = false;
         let downed = suspect_of(&timer);
         match &timer {
+            // Its suspect may be as well as we are ill. This does not count as put off: what is heard then decides.
+            Timer::ChangeSuspectToDown { .. } if self.is_deaf(now) => {
+                self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds });
+                return;
+            }
             Timer::ChangeSuspectToDown { .. } if self.health.doubtful() && holds < HOLDS_MAX => {
                 self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds: holds + 1 });
                 return;
@@ -129,6 +145,14 @@ impl Membership {
         } else {
             self.settle(now, None);
         }
+    }
+
+    /// Whether we hear nobody at all of those, several, that we hold for alive or suspect: starved of input, or cut off. Who
+    /// hears nothing has no evidence against anyone. Bounded, should all the others indeed be gone.
+    fn is_deaf(&self, now: Moment) -> bool {
+        let silence = now.since(self.last_heard);
+        let begins = self.rules.probe_period * DEAF_PERIODS;
+        self.foca.num_members() >= DEAF_MEMBERS_MIN && silence >= begins && silence < DEAF_MAX
     }
 
     /// If we slept, the answers to our probes may be waiting unread: everything an accusation rests on is put off by the

@@ -75,6 +75,7 @@ impl Membership {
     pub fn answered_on_stream(&mut self, now: Moment, member: MemberId, call: CallId) {
         let answers = |probe: &Probing| probe.target.member == member && probe.asked == Some(call);
         let Some(probe) = self.probing.take_if(|probe| answers(probe)) else { return };
+        self.last_heard = now;
         let known = self.seen_at.get(&member).and_then(|place| self.seen.get(*place));
         let Some(known) = known.filter(|known| *known.id() == probe.target && known.state() != State::Down) else {
             return;

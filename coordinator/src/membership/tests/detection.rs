@@ -168,11 +168,32 @@ fn nobody_is_asked_on_a_stream_who_answers() {
     assert!(net.asked.iter().zip(&before).any(|(now, before)| now > before), "a dead one was asked by nobody");
 }
 
-/// Whom gossip forgot to tell is told by the next exchange of all that is known.
+/// That all others fall silent is believed too, only later: of four it is more likely that we are deaf.
 #[test]
-fn exchanges_end_the_tail_of_gossip() {
+fn who_hears_nobody_waits_before_it_calls_all_others_dead() {
+    for (count, patience) in [(5, true), (4, false)] {
+        let mut net = Net::formed(count, 2);
+        let died = net.now;
+        (1..count).for_each(|index| net.kill(index));
+        let alone = |net: &Net| (1..count).all(|them| net.state(0, them) == Some(Down));
+        let told = net.run_until(Duration::from_secs(60), alone).expect("within a minute").since(died);
+        assert_eq!(told >= Duration::from_secs(20), patience, "{count} members: {told:?}");
+        assert!(told < Duration::from_secs(40), "{count} members: {told:?}");
+    }
+}
+
+/// And only with those that are alive to us: what we know is not lost on the dead.
+#[test]
+fn all_that_is_known_is_exchanged_every_half_minute() {
     let mut net = Net::formed(5, 3);
-    let before = net.exchanges;
+    net.kill(4);
+    net.run(Duration::from_secs(10));
+    let (before, start) = (net.exchanges, net.now);
     net.run(2 * super::super::PUSH_PULL_EVERY);
-    assert!((5..=15).contains(&(net.exchanges - before)), "{} exchanges of five in a minute", net.exchanges - before);
+    assert_eq!(net.exchanges - before, 8, "four living members, twice each");
+    let named = |us: usize| {
+        let outputs = net.nodes[us].outputs.iter().filter(move |(at, _)| *at >= start);
+        outputs.filter(|(_, output)| matches!(output, super::super::MembershipOutput::PushPull { .. })).count()
+    };
+    assert_eq!((0..4).map(named).sum::<usize>(), 8, "a dead one was chosen");
 }
