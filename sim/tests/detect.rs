@@ -75,7 +75,9 @@ fn a_rack_is_known_to_everybody() {
 
 #[test]
 fn watching_is_cheap_and_cries_no_wolf() {
-    for (hosts, loss_percent, seconds, most) in [(3, 5, 1_800, 10.0), (16, 0, 120, 5.0), (16, 5, 600, 10.0), (128, 5, 30, 10.0)] {
+    for (hosts, loss_percent, seconds, most) in
+        [(3, 5, 1_800, 10.0), (16, 0, 120, 5.0), (16, 5, 600, 10.0), (128, 5, 30, 10.0)]
+    {
         let seen = quiet(Size { hosts, loss_percent }, Duration::from_secs(seconds), 1);
         let rate = seen.sent.datagrams as f64 / (hosts as u64 * seconds) as f64;
         println!("{hosts} hosts, {loss_percent} %: {rate:.2} datagrams a second, {seen:?}");

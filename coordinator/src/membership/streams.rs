@@ -37,7 +37,9 @@ impl Membership {
     /// A datagram that answers our present probe, directly or through a helper: no stream needs to ask.
     pub(super) fn note_answer(&mut self, header: &Header<Identity>) {
         let answered = match &header.message {
-            Message::Ack(number) => self.probing.is_some_and(|probe| probe.number == *number && probe.target == header.src),
+            Message::Ack(number) => {
+                self.probing.is_some_and(|probe| probe.number == *number && probe.target == header.src)
+            }
             Message::ForwardedAck { origin, probe_number } => {
                 self.probing.is_some_and(|probe| probe.number == *probe_number && probe.target == *origin)
             }
@@ -100,7 +102,8 @@ impl Membership {
         let as_down = |(member, life): &(MemberId, Incarnation)| {
             let known = self.seen.get(*self.seen_at.get(member)?)?;
             let is_meant = known.id().member == *member && known.id().incarnation == *life;
-            (is_meant && known.state() != State::Down).then(|| Member::new(*known.id(), known.incarnation(), State::Down))
+            (is_meant && known.state() != State::Down)
+                .then(|| Member::new(*known.id(), known.incarnation(), State::Down))
         };
         let down: Vec<Member<Identity>> = gone.iter().filter_map(as_down).collect();
         if down.is_empty() {

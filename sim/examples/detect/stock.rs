@@ -93,10 +93,16 @@ struct Net {
 
 impl Net {
     fn formed(size: Size, seed: u64) -> Self {
-        let config = Config::new_lan(NonZeroU32::new(u32::try_from(size.hosts).unwrap_or(1)).unwrap_or(NonZeroU32::MIN));
+        let config =
+            Config::new_lan(NonZeroU32::new(u32::try_from(size.hosts).unwrap_or(1)).unwrap_or(NonZeroU32::MIN));
         let mut rng = StdRng::seed_from_u64(seed);
         let node = |index: usize| Node {
-            foca: Foca::new(id(index), config.clone(), StdRng::seed_from_u64((seed << 16) | index as u64), PostcardCodec),
+            foca: Foca::new(
+                id(index),
+                config.clone(),
+                StdRng::seed_from_u64((seed << 16) | index as u64),
+                PostcardCodec,
+            ),
             up: true,
             deaf: false,
             starved: false,

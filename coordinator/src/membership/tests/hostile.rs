@@ -271,7 +271,10 @@ fn one_liar_cannot_kill_for_good() {
 fn a_word_of_death_is_about_one_life() {
     let now = Moment::from_micros(1);
     let mut membership = acquainted(now);
-    membership.learn_gone(now, &[(host(1), Incarnation(BIRTH + 1)), (host(1), Incarnation(1)), (host(9), Incarnation(BIRTH))]);
+    membership.learn_gone(
+        now,
+        &[(host(1), Incarnation(BIRTH + 1)), (host(1), Incarnation(1)), (host(9), Incarnation(BIRTH))],
+    );
     membership.learn_gone(now, &[(host(0), Incarnation(BIRTH))]);
     assert_eq!(drain(&mut membership), []);
     membership.learn_gone(now, &[(host(1), Incarnation(BIRTH))]);

@@ -304,7 +304,8 @@ impl Net {
     /// If who was asked lives, and the network carried it.
     fn answer(&mut self) {
         let Some((_, (from, target, call))) = self.answers.pop_first() else { return };
-        let is_awake = |index: usize| self.nodes[index].up && self.nodes[index].asleep.is_none_or(|until| until <= self.now);
+        let is_awake =
+            |index: usize| self.nodes[index].up && self.nodes[index].asleep.is_none_or(|until| until <= self.now);
         if is_awake(from) && is_awake(target) && self.group[from] == self.group[target] {
             let id = self.nodes[target].id;
             self.nodes[from].membership.answered_on_stream(self.now, id, call);
@@ -316,7 +317,8 @@ impl Net {
     fn exchange(&mut self, from: usize, member: MemberId) {
         let there = self.nodes.iter().position(|node| node.id == member).filter(|_| !self.streams_cut);
         let is_awake = |node: &Node| node.up && node.asleep.is_none();
-        let Some(target) = there.filter(|target| is_awake(&self.nodes[*target]) && self.group[from] == self.group[*target])
+        let Some(target) =
+            there.filter(|target| is_awake(&self.nodes[*target]) && self.group[from] == self.group[*target])
         else {
             return;
         };
