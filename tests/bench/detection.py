@@ -288,6 +288,7 @@ def targets(doc):
     if stock and ours and stock['fp'] and stock['healthy']:
         target('slow members: healthy ones called down ≤ 1.53 % of stock', 100 * ours['fp'] / stock['fp'], 1.53, '%.2f %%')
         target('the same at healthy members ≤ 1.89 %', 100 * ours['healthy'] / stock['healthy'], 1.89, '%.2f %%')
+        target('datagrams ≤ 111 % of stock, whose period is twice ours', 100 * ours['datagrams'] / stock['datagrams'], 111, '%.1f %%')
     return found + [('no survivor of a death is condemned', '%d' % wrong, wrong == 0) for wrong in [sum(
         run['false_verdicts'] for part in ('deaths', 'power') for row in find(doc, part=part, who='rekindle')
         for run in row['runs'])] if find(doc, part='deaths', who='rekindle')]
