@@ -45,7 +45,7 @@ def arguments():
     parser.add_argument('--report', action='store_true', help='measure nothing: table, plot and targets from the JSON')
     args = parser.parse_args()
     if args.short:
-        args.hosts, args.loss, args.runs, args.hours = '5,16,128', '0,5', args.runs or 12, 1
+        args.hosts, args.loss, args.runs, args.hours = '5,16,128', '0,5', args.runs or 24, 1
         args.false_hosts, args.slow, args.deaf_ms, args.free_ms = '3,16', '4,16', '16384', '1024'
     return args
 
