@@ -141,6 +141,7 @@ impl Dice {
             segments: Vec::new(),
             failing: Vec::new(),
             aggregates: Vec::new(),
+            dies_claiming: false,
         }
     }
 

@@ -68,6 +68,23 @@ fn the_first_evacuate_call_follows_the_verdict_and_the_proof_in_time() {
     }
 }
 
+/// A list of hundreds of servers is asked for while power is still being read, takes longer than that, and is waited for: to
+/// ask for it again after the proof would take its whole time once more.
+#[test]
+fn a_long_list_that_was_asked_for_ahead_is_waited_for() {
+    const LIST: Duration = Duration::from_millis(1_300);
+    for seed in 1..=4 {
+        let mut world = world(seed, 20);
+        world.nova.lists_in = Some(LIST);
+        world.kill_host(&victim(), false);
+        let proof = until(&mut world, "the proof", |world| incident(world).is_some_and(|it| it.proof.is_some()));
+        let call = until(&mut world, "an evacuation", |world| !world.nova.accepted.is_empty());
+        println!("proof to call {:?}", call.since(proof));
+        assert!(call.since(proof) <= PROOF_TO_CALL, "{:?}\n{}", call.since(proof), world.log().join("\n"));
+        until(&mut world, "the recovery", is_recovered);
+    }
+}
+
 /// A Nova that bears twelve evacuations at once: the pace grows beyond its start, meets the bound, and settles below it
 /// instead of beating against it.
 #[test]

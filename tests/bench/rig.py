@@ -21,6 +21,8 @@ DIRECTORY_BYTES_MAX = 60
 LOOK_SECONDS = 0.1
 # One server more than these per second has never been seen to boot here.
 BOOT_SECONDS = 1200
+# Placement keeps a service that was disabled from the scheduler until its compute has said otherwise.
+BOOT_TRIES, SYNC_SECONDS = 3, 15
 # What the bench itself calls Nova with.
 OURS = 'Python-urllib'
 
@@ -56,6 +58,9 @@ class Rig:
         sys.path.insert(0, str(HERE.parent / 'cloud'))
         import client  # settles CLOUD_DIR when it is loaded
         self.client = client
+        if not fresh:
+            # What an earlier run left on its disk would be started with it: mend() gives it a blank one.
+            self.verb('host', 'kill', victim)
 
     def verb(self, *words):
         done = subprocess.run([HERE.parent / 'cloud' / 'cloud.sh', *words], stdout=subprocess.PIPE,
@@ -77,10 +82,18 @@ class Rig:
 
     def fill(self, count):
         """An empty cloud with so many servers, all on the victim; their ids."""
-        self.mend()
-        say('booting %d servers on %s' % (count, self.victim))
-        booted = self.verb('boot', str(count), self.victim, '--timeout', str(BOOT_SECONDS))
-        return [server['id'] for server in booted]
+        tries = BOOT_TRIES
+        while True:
+            self.mend()
+            say('booting %d servers on %s' % (count, self.victim))
+            try:
+                booted = self.verb('boot', str(count), self.victim, '--timeout', str(BOOT_SECONDS))
+                return [server['id'] for server in booted]
+            except RuntimeError as error:
+                tries -= 1
+                if not tries or 'No valid host' not in str(error):
+                    raise
+                time.sleep(SYNC_SECONDS)
 
     def mend(self):
         """The victim back in service, no server anywhere."""

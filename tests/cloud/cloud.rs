@@ -144,6 +144,18 @@ impl Cloud {
         self.run(&["migrations", host]).as_array().cloned().unwrap_or_default()
     }
 
+    /// The host that has begun the newest evacuation of a server, by Nova's actions.
+    pub(crate) fn begun(&self, server: &str) -> Option<String> {
+        let path = format!("/servers/{server}/os-instance-actions");
+        let actions = self.run(&["api", "GET", &path]);
+        let actions = actions["body"]["instanceActions"].as_array()?;
+        let newest = actions.iter().find(|action| action["action"] == "evacuate")?["request_id"].as_str()?;
+        let action = self.run(&["api", "GET", &format!("{path}/{newest}")]);
+        let events = action["body"]["instanceAction"]["events"].as_array()?;
+        let event = events.iter().find(|event| event["event"] == "compute_rebuild_instance")?;
+        event["host"].as_str().map(str::to_owned)
+    }
+
     /// Writing calls that Nova has begun since that moment.
     pub(crate) fn requests(&self, path: &str, since_us: i64) -> Vec<Value> {
         let all = self.run(&["requests", path]).as_array().cloned().unwrap_or_default();

@@ -7,7 +7,7 @@ which it refuses to start. Here
   outlive nova-compute, die with the host, and are there again when it returns;
 * `knobs/spawn-seconds` in the host's directory delays each spawn by that many seconds, and `knobs/fail-spawn`, if
   it exists, makes it fail with the text in it. Both are read at each spawn. While `knobs/hang-destroy` exists, destroying
-  a guest does not end;
+  a guest does not end; while `knobs/hang-claim` exists, an evacuation that was taken out of the queue is not claimed;
 * a server's own metadata does the same to it alone: `test:spawn-seconds`; `test:fail-spawn-on` and
   `test:fail-claim-on`, names of hosts; `test:hang`, the name of an act of the driver that never ends for it;
 * a paused guest is a paused domain, a suspended one is off, and every host says that it can emulate a TPM, so that a
@@ -22,12 +22,25 @@ import time
 import libvirt
 import nova.conf
 from nova.compute import power_state
+from nova.compute import resource_tracker
 from nova import exception
 from nova.virt import fake
 from nova.virt import node as virt_node
 from rekindle_guests import Guests
 
 CONF = nova.conf.CONF
+
+
+REBUILD_CLAIM = resource_tracker.ResourceTracker.rebuild_claim
+
+
+def rebuild_claim(tracker, *args, **kwargs):
+    while tracker.driver._knob('hang-claim') is not None:
+        time.sleep(0.2)
+    return REBUILD_CLAIM(tracker, *args, **kwargs)
+
+
+resource_tracker.ResourceTracker.rebuild_claim = rebuild_claim
 
 
 class RekindleFakeDriver(fake.FakeDriver):

@@ -48,6 +48,15 @@ pub(super) async fn migrations_of(wire: &Wire, server: ServerId) -> Result<Vec<N
     Ok(found)
 }
 
+/// The same, as Nova writes them.
+pub(super) async fn rows_of(wire: &Wire, server: ServerId) -> Result<Vec<Value>, NovaError> {
+    let id = server.to_string();
+    let query = [("instance_uuid", id.as_str())];
+    let list =
+        List { version: MIGRATIONS, path: &["os-migrations"], rows: "migrations", marker: "uuid", query: &query };
+    list.read(wire).await
+}
+
 /// The newest evacuation records, of all hosts: one page (newest first since 2.59).
 pub(super) async fn newest_evacuations(wire: &Wire, rows: usize) -> Result<Vec<NovaMigration>, NovaError> {
     let rows = rows.to_string();

@@ -22,6 +22,7 @@
 
 mod aggregate;
 mod answer;
+mod begun;
 mod check;
 mod clouds;
 #[cfg(test)]
@@ -146,6 +147,9 @@ impl Nova {
             }
             NovaRead::MigrationsOf(server) => {
                 listing::migrations_of(&self.wire, server).await.map(NovaAnswer::Migrations)
+            }
+            NovaRead::Begun { server, migration } => {
+                begun::begun(&self.wire, server, migration).await.map(NovaAnswer::Begun)
             }
             NovaRead::Server(server) => lookup::server(&self.wire, server, &self.keys).await,
             NovaRead::Look { host, lookup } => lookup::look(&self.wire, &host, &lookup, &self.keys).await,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rekindle_proto::capacity::CapacityDoc;
 use rekindle_proto::fact::{NovaAggregate, NovaMigration, NovaServer, NovaServerGroup, NovaService, Text};
-use rekindle_proto::id::{HostName, ServerId};
+use rekindle_proto::id::{HostName, MigrationId, ServerId};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::CapacityQuestion;
@@ -27,6 +27,13 @@ pub enum NovaRead {
     },
     /// All migration records of one server. Answered by [`NovaAnswer::Migrations`].
     MigrationsOf(ServerId),
+    /// Which host has begun an evacuation: taken its order out of its queue. Answered by [`NovaAnswer::Begun`].
+    Begun {
+        /// Whose.
+        server: ServerId,
+        /// Its record.
+        migration: MigrationId,
+    },
     /// One server. Answered by [`NovaAnswer::Server`].
     Server(ServerId),
     /// What a rule of the selection needs, or a reserved host that joins aggregates, or what is told of a server for which Nova
@@ -53,6 +60,8 @@ pub enum NovaAnswer {
     Servers(Vec<NovaServer>),
     /// The migration records.
     Migrations(Vec<NovaMigration>),
+    /// The host; `None`: none yet, or not certainly of this record.
+    Begun(Option<HostName>),
     /// The server; `None`: deleted.
     Server(Option<NovaServer>),
     /// The evacuation, stop or start was accepted, and has not been done; the lock, unlock or reset has.

@@ -21,7 +21,15 @@ use crate::time::Moment;
 pub(super) struct Ahead {
     attempt: u32,
     asked: Moment,
-    servers: Option<Vec<NovaServer>>,
+    answer: Answer,
+}
+
+/// How far the list is.
+#[derive(Debug)]
+enum Answer {
+    UnderWay,
+    Listed(Vec<NovaServer>),
+    Failed,
 }
 
 impl Leader {
@@ -36,22 +44,42 @@ impl Leader {
         let call = cx.out.call();
         cx.out.push(Output::Nova { call, request: NovaRead::Servers(incident.host.clone()) });
         self.nova.insert(call, NovaCall::Ahead(id, attempt));
-        self.ahead.insert(id, Ahead { attempt, asked: cx.now.mono, servers: None });
+        self.ahead.insert(id, Ahead { attempt, asked: cx.now.mono, answer: Answer::UnderWay });
     }
 
-    /// Nova's error is nobody's trouble yet: the list is asked for again when it is needed.
+    /// The answer: kept until there is a proof, or what the recovery has been waiting for. Nova's error is nobody's trouble
+    /// yet: the list is asked for again when it is needed.
     pub(super) fn take_ahead(&mut self, id: IncidentId, attempt: u32, result: Result<NovaAnswer, NovaError>) {
         let Some(ahead) = self.ahead.get_mut(&id).filter(|ahead| ahead.attempt == attempt) else { return };
-        if let Ok(NovaAnswer::Servers(servers)) = result {
-            ahead.servers = Some(servers);
+        let ask = Ask::Servers(ahead.asked);
+        match (self.evacuations.get_mut(&id), result) {
+            (Some(evacuation), result) => {
+                let is_awaited = evacuation.asking.remove(&ask);
+                if let Some(answer) = result.ok().filter(|_| is_awaited) {
+                    evacuation.note(&ask, answer);
+                }
+                self.ahead.remove(&id);
+            }
+            (None, Ok(NovaAnswer::Servers(servers))) => ahead.answer = Answer::Listed(servers),
+            (None, Ok(_) | Err(_)) => ahead.answer = Answer::Failed,
         }
     }
 
-    /// What was listed during the attempt that gave the proof.
+    /// What was listed during the attempt that gave the proof. A list that is still being read is not asked for a second time:
+    /// of hundreds of servers it takes seconds.
     pub(super) fn listed_ahead(&mut self, incident: &Incident, evacuation: &mut Evacuation) {
-        let Some(Ahead { attempt, asked, servers: Some(servers) }) = self.ahead.remove(&incident.id) else { return };
-        if incident.proof.as_ref().is_some_and(|proof| proof.attempt == attempt) {
-            evacuation.note(&Ask::Servers(asked), NovaAnswer::Servers(servers));
+        let Some(ahead) = self.ahead.remove(&incident.id) else { return };
+        if incident.proof.as_ref().is_none_or(|proof| proof.attempt != ahead.attempt) {
+            return;
+        }
+        let ask = Ask::Servers(ahead.asked);
+        match ahead.answer {
+            Answer::Listed(servers) => evacuation.note(&ask, NovaAnswer::Servers(servers)),
+            Answer::UnderWay => {
+                evacuation.asking.insert(ask);
+                self.ahead.insert(incident.id, ahead);
+            }
+            Answer::Failed => {}
         }
     }
 }

@@ -100,6 +100,7 @@ impl Leader {
                 NovaAnswer::Service(_)
                 | NovaAnswer::Servers(_)
                 | NovaAnswer::Migrations(_)
+                | NovaAnswer::Begun(_)
                 | NovaAnswer::Server(_)
                 | NovaAnswer::Image(_)
                 | NovaAnswer::Project(_)

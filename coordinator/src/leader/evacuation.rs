@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceName, NovaMigration, NovaServer, NovaService, Text};
 use rekindle_proto::hook::HookPoint;
-use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
+use rekindle_proto::id::{CallId, HostName, IncidentId, MigrationId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::backoff::Backoff;
+use super::begun::Begun;
 use super::denials::Denials;
 use super::fence::VOIDED_MAX;
 use super::lookups::Lookups;
@@ -86,6 +87,8 @@ pub(super) struct MigrationList {
     /// When the last news that were merged into them were asked for.
     pub(super) news: Option<Moment>,
     pub(super) of: BTreeMap<ServerId, Vec<NovaMigration>>,
+    /// Of those that name no destination.
+    pub(super) begun: Begun,
 }
 
 /// What is asked of Nova for an incident.
@@ -98,6 +101,7 @@ pub(super) enum Ask {
     Server(ServerId, u32, Moment),
     Evacuate(ServerId, u32),
     Look(Lookup),
+    Begun(ServerId, MigrationId),
 }
 
 impl Ask {
@@ -106,6 +110,7 @@ impl Ask {
         match (self, other) {
             (Self::Migrations(_), Self::Migrations(_)) | (Self::Servers(_), Self::Servers(_)) => true,
             (Self::Server(a, ..), Self::Server(b, ..)) => a == b,
+            (Self::Begun(..), Self::Begun(..)) => true,
             (a, b) => a == b,
         }
     }

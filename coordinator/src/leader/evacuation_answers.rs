@@ -7,6 +7,7 @@ use rekindle_proto::id::{IncidentId, ServerId};
 
 use super::Leader;
 use super::backoff::Backoff;
+use super::begun::Begun;
 use super::evacuation::{Ask, Evacuation, MigrationList};
 use super::servers::ServerRead;
 use crate::context::Context;
@@ -30,6 +31,10 @@ impl Leader {
         evacuation.asking.remove(&ask);
         if let Ask::Look(lookup) = ask {
             self.take_lookup(cx, id, lookup, result);
+            return;
+        }
+        if matches!(ask, Ask::Begun(..)) && result.is_err() {
+            // Asked again by itself; nothing else has to wait for it.
             return;
         }
         match result {
@@ -166,7 +171,7 @@ impl Evacuation {
                 for migration in migrations {
                     of.entry(migration.server).or_default().push(migration);
                 }
-                let mut list = MigrationList { asked: *asked, news: None, of };
+                let mut list = MigrationList { asked: *asked, news: None, of, begun: Begun::default() };
                 if let Some(before) = self.migrations.take() {
                     list.keep_news_of(before);
                 }
@@ -178,11 +183,16 @@ impl Evacuation {
                 self.server_reads
                     .insert(*server, ServerRead { attempt: *attempt, asked: *asked, server: read, before_lock: false });
             }
+            (Ask::Begun(_, migration), NovaAnswer::Begun(host)) => {
+                if let Some(list) = &mut self.migrations {
+                    list.begun_by(*migration, host);
+                }
+            }
             (Ask::ForceDown | Ask::Service, _)
             | (Ask::Servers(_), _)
             | (Ask::Migrations(_), _)
             | (Ask::Server(..), _)
-            | (Ask::Evacuate(..) | Ask::Look(_), _) => {}
+            | (Ask::Evacuate(..) | Ask::Look(_) | Ask::Begun(..), _) => {}
         }
     }
 }

@@ -9,6 +9,7 @@ mod absent;
 mod aggregates;
 mod ahead;
 mod backoff;
+mod begun;
 mod capacity;
 mod checks;
 mod denials;

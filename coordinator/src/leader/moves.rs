@@ -115,17 +115,19 @@ impl MigrationList {
         if record.source.as_ref() != Some(host) && record.dest.as_ref() != Some(host) {
             return false;
         }
+        let mut record = record.clone();
+        self.begun.complete(&mut record);
         let known = self.of.entry(record.server).or_default();
         match known.iter_mut().find(|known| known.id == record.id) {
             // An answer that was overtaken by the full list does not bring back what is over.
             Some(known) if known.status.is_final() && !record.status.is_final() => false,
-            Some(known) if known == record => false,
+            Some(known) if *known == record => false,
             Some(known) => {
-                *known = record.clone();
+                *known = record;
                 true
             }
             None => {
-                known.push(record.clone());
+                known.push(record);
                 true
             }
         }
@@ -136,6 +138,10 @@ impl MigrationList {
     /// News may have overtaken this list while it was read: what they told stays told.
     pub(super) fn keep_news_of(&mut self, before: Self) {
         self.news = before.news;
+        self.begun = before.begun;
+        for record in self.of.values_mut().flatten() {
+            self.begun.complete(record);
+        }
         for (server, records) in before.of {
             let listed = self.of.entry(server).or_default();
             let newest = listed.iter().map(|record| record.id).max();
@@ -160,6 +166,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::leader::begun::Begun;
 
     #[test]
     fn news_are_merged_and_never_older_than_what_is_known() {
@@ -174,7 +181,7 @@ mod tests {
             dest: Some(host(to)),
         };
         use MigrationStatus::{Done, Failed, UnderWay};
-        let mut list = MigrationList { asked: Moment::ZERO, news: None, of: BTreeMap::new() };
+        let mut list = MigrationList { asked: Moment::ZERO, news: None, of: BTreeMap::new(), begun: Begun::default() };
         for (news, is_new, known) in [
             (record(4, "a", "b", UnderWay), true, vec![UnderWay]),
             (record(4, "a", "b", UnderWay), false, vec![UnderWay]),
@@ -189,7 +196,7 @@ mod tests {
         }
         // A full list that was asked for before, and is answered after.
         let of = BTreeMap::from([(ServerId(Uuid::nil()), vec![record(4, "a", "b", UnderWay)])]);
-        let mut late = MigrationList { asked: Moment::ZERO, news: None, of };
+        let mut late = MigrationList { asked: Moment::ZERO, news: None, of, begun: Begun::default() };
         late.keep_news_of(list);
         let statuses: Vec<_> = late.of.values().flatten().map(|record| record.status).collect();
         assert_eq!(statuses, [Done, Failed]);

@@ -9,6 +9,7 @@ use rekindle_proto::fact::{MigrationKind, NovaMigration, Text};
 use rekindle_proto::id::{HostName, IncidentId, MigrationId, ServerId};
 
 use super::Leader;
+use super::begun::Begun;
 use crate::context::Context;
 use crate::ledger::{Incident, ServerRecord};
 
@@ -70,18 +71,27 @@ impl Leader {
     }
 
     pub(super) fn dead_ends_of(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> BTreeSet<MigrationId> {
-        self.migrations_of(id, server).map(|migrations| self.dead_ends(cx, migrations)).unwrap_or_default()
+        let list = self.evacuations.get(&id).and_then(|evacuation| evacuation.migrations.as_ref());
+        let migrations = self.migrations_of(id, server);
+        let ends = list.zip(migrations).map(|(list, migrations)| self.dead_ends(cx, &list.begun, migrations));
+        ends.unwrap_or_default()
     }
 
     fn migrations_of(&self, id: IncidentId, server: ServerId) -> Option<&Vec<NovaMigration>> {
         self.evacuations.get(&id)?.migrations.as_ref()?.of.get(&server)
     }
 
+    fn has_begun(&self, id: IncidentId, migration: MigrationId) -> bool {
+        let list = self.evacuations.get(&id).and_then(|evacuation| evacuation.migrations.as_ref());
+        list.is_some_and(|list| list.begun.has(migration))
+    }
+
     /// Of an evacuation whose order may lie in the queue of a host that is off, and that nothing would keep from reading it.
     pub(super) fn queued_text(&self, cx: &Context<'_>, id: IncidentId, server: ServerId) -> Option<Text> {
         let newest = self.migrations_of(id, server)?.iter().max_by_key(|migration| migration.id)?;
         let dest = newest.dest.as_ref().filter(|dest| self.is_proven_off(cx, dest) && !has_gate(cx, dest))?;
-        let is_queued = !newest.status.is_final() && newest.status_text.as_str() != TAKEN;
+        let is_taken = newest.status_text.as_str() == TAKEN || self.has_begun(id, newest.id);
+        let is_queued = !newest.status.is_final() && !is_taken;
         is_queued.then(|| {
             Text::new(format!(
                 "migration {} to {dest} is {}, and {dest} is off: without a boot gate it would build it when powered on",
@@ -93,12 +103,12 @@ impl Leader {
     /// Evacuations that will never end, though Nova calls them under way: their destination is proven off now. Nova's order
     /// must be out of its queue, or a boot gate keep that queue unread until its own incident is settled: else the rebuild
     /// would be carried out when somebody powers it on.
-    fn dead_ends(&self, cx: &Context<'_>, migrations: &[NovaMigration]) -> BTreeSet<MigrationId> {
+    fn dead_ends(&self, cx: &Context<'_>, begun: &Begun, migrations: &[NovaMigration]) -> BTreeSet<MigrationId> {
         let is_over = |migration: &&NovaMigration| {
             let Some(dest) = &migration.dest else { return false };
             migration.kind == MigrationKind::Evacuation
                 && !migration.status.is_final()
-                && (migration.status_text.as_str() == TAKEN || has_gate(cx, dest))
+                && (migration.status_text.as_str() == TAKEN || begun.has(migration.id) || has_gate(cx, dest))
                 && self.is_proven_off(cx, dest)
         };
         migrations.iter().filter(is_over).map(|migration| migration.id).collect()

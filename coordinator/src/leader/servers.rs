@@ -130,6 +130,7 @@ impl Leader {
             evacuation.queued.clear();
             evacuation.named = records.flat_map(|(_, migrations)| hosts_to_ask(&incident.host, migrations)).collect();
         }
+        self.ask_who_began(cx, incident);
         let room = self.room(cx);
         let mut round =
             Round { room: room.evacuations, acts: room.acts, others: self.ready_elsewhere(cx, id), ..Round::default() };
@@ -173,6 +174,12 @@ impl Leader {
         let mut others = self.evacuations.iter().filter(|(other, _)| **other != id);
         if let Some((other, _)) = others.find(|(_, evacuation)| evacuation.named.contains(&incident.host)) {
             let why = format!("all its servers are settled; incident {other} still needs to know that it is off");
+            self.hold(cx.now.mono, id, why);
+            return;
+        }
+        if let Some(other) = self.undirected_elsewhere(cx, id) {
+            let why =
+                format!("all its servers are settled; Nova has not said where an evacuation of incident {other} went");
             self.hold(cx.now.mono, id, why);
             return;
         }

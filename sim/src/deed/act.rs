@@ -1,8 +1,7 @@
 //! What a deed does to the world: the only place where the vocabulary meets it.
 
-use rekindle_coordinator::io::{NovaAnswer, NovaRead};
 use rekindle_coordinator::ledger::{LiftTarget, OperatorCommand};
-use rekindle_proto::fact::{MemberRole, MigrationStatus, NovaMigration, RosterEntry, StopReason};
+use rekindle_proto::fact::{MemberRole, RosterEntry, StopReason};
 use rekindle_proto::id::{HostName, IncidentId};
 
 use super::target::number;
@@ -183,13 +182,7 @@ fn named(world: &World, target: &Target, it: Option<&HostName>) -> Vec<HostName>
 }
 
 fn destination(world: &World, source: &HostName) -> Option<HostName> {
-    let Ok(NovaAnswer::Migrations(records)) = world.nova.read(&NovaRead::Migrations(source.clone()), world.now())
-    else {
-        return None;
-    };
-    let from_there = |record: &NovaMigration| record.source.as_ref() == Some(source);
-    let mut under_way = records.into_iter().filter(|record| record.status == MigrationStatus::UnderWay);
-    under_way.find(from_there).and_then(|record| record.dest)
+    world.nova.destination_of(source).cloned()
 }
 
 fn other_side(world: &World, side: &[HostName], from: Option<&Targets>, it: Option<&HostName>) -> Vec<HostName> {

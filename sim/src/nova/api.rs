@@ -33,6 +33,9 @@ impl Nova {
             NovaRead::MigrationsOf(server) => NovaAnswer::Migrations(
                 self.migrations.iter().filter(|record| record.server == *server).cloned().collect(),
             ),
+            NovaRead::Begun { migration, .. } => {
+                NovaAnswer::Begun(self.taken.get(migration).map(|(host, _)| host.clone()))
+            }
             NovaRead::Server(server) => NovaAnswer::Server(self.shown_alone(*server)),
             NovaRead::Look { lookup: Lookup::Image(id), .. } => NovaAnswer::Image(self.images.get(id).cloned()),
             // A project is called by its id.
@@ -129,6 +132,12 @@ impl Nova {
         let emptiest = candidates.iter().find(|host| self.is_failing(host));
         let dest = emptiest.unwrap_or(&candidates[pick(candidates.len())]).clone();
         let migration = self.record(server, MigrationKind::Evacuation, "accepted", &source, &dest);
+        self.allotted.insert(migration, dest.clone());
+        let late = self.names_late;
+        if let Some(record) = self.migration_mut(migration).filter(|_| late && wish.is_none()) {
+            // Until the claim nothing but a wish stands there (nova/compute/api.py, `evacuate`).
+            record.dest = None;
+        }
         if let Some(record) = self.servers.get_mut(&server) {
             record.task_state = Some("rebuilding".into());
         }

@@ -13,6 +13,9 @@ impl Nova {
             }
         }
         self.died.remove(host);
+        for (_, lives) in self.taken.values_mut().filter(|(taker, _)| taker == host) {
+            *lives = false;
+        }
         if let Some(service) = self.services.get_mut(host) {
             service.alive = false;
         }
@@ -163,10 +166,8 @@ impl Nova {
                 None
             }
             Cast::Rebuild(rebuild) => {
-                if let Some(record) = self.migration_mut(rebuild.migration) {
-                    record.status_text = "pre-migrating".into();
-                }
-                Some(Stage::Finish(rebuild))
+                self.taken.insert(rebuild.migration, (host.clone(), true));
+                Some(Stage::Claim(rebuild))
             }
             Cast::Power(server, start) => {
                 // libvirt's power-on defines the domain anew from Nova's record, whoever has moved it meanwhile.
@@ -178,6 +179,20 @@ impl Nova {
                 None
             }
         }
+    }
+
+    /// The destination claims what a rebuild needs. If it has died since it took the order, nobody ever says so. Gives back
+    /// what must follow.
+    #[must_use]
+    pub fn claim(&mut self, rebuild: Rebuild) -> Option<Stage> {
+        if !self.taken.get(&rebuild.migration).is_some_and(|(_, lives)| *lives) {
+            return None;
+        }
+        if let Some(record) = self.migration_mut(rebuild.migration).filter(|record| !record.status.is_final()) {
+            record.status_text = "pre-migrating".into();
+            record.dest = Some(rebuild.dest.clone());
+        }
+        Some(Stage::Finish(rebuild))
     }
 
     fn is_rebuilding(&self, server: ServerId) -> bool {

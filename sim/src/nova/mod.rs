@@ -37,6 +37,10 @@ pub struct Nova {
     services: BTreeMap<HostName, Service>,
     servers: BTreeMap<ServerId, NovaServer>,
     migrations: Vec<NovaMigration>,
+    /// For which host Placement has allotted what an evacuation needs: the scheduler's choice, also before any record tells it.
+    allotted: BTreeMap<MigrationId, HostName>,
+    /// Which host has taken which evacuation out of its queue; not yet claimed by it. `false`: and died with it.
+    taken: BTreeMap<MigrationId, (HostName, bool)>,
     /// Ground truth: which hosts run a copy of which server.
     running: BTreeMap<ServerId, BTreeSet<HostName>>,
     changed: Vec<ServerId>,
@@ -51,6 +55,11 @@ pub struct Nova {
     calls_of: BTreeMap<ServerId, usize>,
     /// How much it bears; `None`: anything.
     pub bears: Option<Bears>,
+    /// Whether the record of an evacuation names its destination only once that has claimed what it needs, as Nova's does.
+    /// Otherwise it does so at once, which hides what becomes of an order that lies unread in a dead host's queue.
+    pub names_late: bool,
+    /// How long it takes to list a host's servers; `None`: no time.
+    pub lists_in: Option<Duration>,
     /// Evacuate calls it refused because it was too much.
     pub refused: usize,
     /// Most evacuations that were under way at once.
@@ -151,6 +160,8 @@ pub struct Rebuild {
 pub enum Stage {
     /// A cast reaches the queue of a compute service.
     Cast(HostName, Cast),
+    /// The destination claims what the rebuild needs; from then on its record names it.
+    Claim(Rebuild),
     /// A rebuild's guest starts, or not.
     Finish(Rebuild),
     /// A live migration switches over: the guest runs at the destination, whatever Nova's record says.

@@ -70,12 +70,25 @@ impl Nova {
     fn has_room(&self, host: &HostName) -> bool {
         let Some(room) = self.rooms.get(host) else { return true };
         let there = self.servers.values().filter(|server| server.host.as_ref() == Some(host)).count();
-        let comes = |record: &&NovaMigration| {
+        there + self.coming_to(host).count() < *room
+    }
+
+    /// Evacuations under way to a host.
+    pub fn coming_to<'a>(&'a self, host: &'a HostName) -> impl Iterator<Item = &'a NovaMigration> {
+        self.migrations.iter().filter(move |record| {
             record.status == MigrationStatus::UnderWay
                 && record.kind == MigrationKind::Evacuation
-                && record.dest.as_ref() == Some(host)
+                && self.allotted.get(&record.id) == Some(host)
+        })
+    }
+
+    /// Where the oldest evacuation from a host goes that is under way.
+    pub fn destination_of(&self, source: &HostName) -> Option<&HostName> {
+        let from_there = |record: &&NovaMigration| {
+            record.status == MigrationStatus::UnderWay && record.source.as_ref() == Some(source)
         };
-        there + self.migrations.iter().filter(comes).count() < *room
+        let record = self.migrations.iter().find(from_there)?;
+        self.allotted.get(&record.id).or(record.dest.as_ref())
     }
 
     /// The hosts that the scheduler may choose from for a server of that source, by name.

@@ -116,6 +116,9 @@ pub struct Cluster {
     /// are the emptiest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<HostName>,
+    /// The first host that takes an evacuation out of its queue dies before it claims what that needs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dies_claiming: bool,
     /// Host aggregates of Nova. Servers can be bound to one.
     #[serde(rename = "aggregate", skip_serializing_if = "Vec::is_empty")]
     pub aggregates: Vec<PlannedAggregate>,
@@ -165,6 +168,7 @@ impl Default for Cluster {
             room: None,
             segments: Vec::new(),
             failing: Vec::new(),
+            dies_claiming: false,
             aggregates: Vec::new(),
         }
     }

@@ -26,7 +26,19 @@ impl Cluster {
     #[must_use]
     pub fn plan(&self, seed: u64, weather: Weather) -> Plan {
         let Self {
-            hosts, witnesses, voters, standbys, domains, servers, paths, armed, gates, formed, odd_servers, ..
+            hosts,
+            witnesses,
+            voters,
+            standbys,
+            domains,
+            servers,
+            paths,
+            armed,
+            gates,
+            formed,
+            odd_servers,
+            dies_claiming,
+            ..
         } = *self;
         let Self { policy, members, dresses, room, segments, failing, aggregates, .. } = self;
         let members = members.iter().map(|member| PlannedMember {
@@ -60,6 +72,7 @@ impl Cluster {
             room: *room,
             segments: segments.clone(),
             failing: failing.clone(),
+            dies_claiming,
             aggregates: aggregates.clone(),
         }
     }

@@ -62,6 +62,7 @@ impl World {
             pending: BTreeMap::new(),
             wishes: Vec::new(),
             weather: plan.weather,
+            dies_claiming: plan.dies_claiming,
             policy: plan.policy.clone(),
             processes: processes::ProcessBook::default(),
             cluster,
@@ -77,6 +78,7 @@ impl World {
             records: plan.records,
             watcher: Default::default(),
         };
+        world.nova.names_late = plan.dies_claiming;
         let config = Arc::new(Config::of(&world.first));
         world.raft.found(config.clone());
         for (ix, entry) in roster.iter().enumerate() {

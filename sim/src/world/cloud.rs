@@ -55,6 +55,7 @@ impl World {
             NovaRead::Look { lookup: Lookup::Image(_) | Lookup::Project(_) | Lookup::Aggregates, .. } => {}
             NovaRead::Server(_) => self.count("servers asked for one by one"),
             NovaRead::Service(_) | NovaRead::Servers(_) | NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {}
+            NovaRead::Begun { .. } => self.count("asked who has begun an evacuation"),
             NovaRead::NewestEvacuations { .. } | NovaRead::Capacity(_) => {}
         }
         let is_about_groups = matches!(request, NovaRead::Look { lookup: Lookup::Group(_), .. });
@@ -65,7 +66,8 @@ impl World {
             Some(error) => Err(error),
             None => self.nova.read(request, self.now),
         };
-        self.later(ix, start, Duration::from_millis(5), Input::Nova { call, result });
+        let listing = self.nova.lists_in.filter(|_| matches!(request, NovaRead::Servers(_)));
+        self.later(ix, start, listing.unwrap_or(Duration::from_millis(5)), Input::Nova { call, result });
     }
 
     /// Whether an order may still be sent; else its caller is told that it was not.
@@ -202,10 +204,21 @@ impl World {
         match stage {
             Stage::Cast(host, cast) => {
                 if let Some(stage) = self.nova.cast(&host, cast) {
-                    let after = self.millis(400, 3_500);
+                    if std::mem::take(&mut self.dies_claiming)
+                        && let Some(dest) = self.ix(&host)
+                    {
+                        self.schedule(Duration::from_millis(10), Happening::Die(dest as u32));
+                    }
+                    let after = self.millis(20, 500);
                     self.schedule(after, Happening::Nova(Box::new(stage)));
                 }
                 self.list_guests(&host);
+            }
+            Stage::Claim(rebuild) => {
+                if let Some(stage) = self.nova.claim(rebuild) {
+                    let after = self.millis(400, 3_000);
+                    self.schedule(after, Happening::Nova(Box::new(stage)));
+                }
             }
             Stage::Finish(rebuild) => self.rebuilt(&rebuild),
             Stage::SwitchOver(migration) => {

@@ -148,7 +148,11 @@ impl World {
         host.end_process();
         let name = host.name.clone();
         // What is being built here is never finished: whoever waits for it is stuck for this.
-        if let Ok(NovaAnswer::Migrations(records)) = self.nova.read(&NovaRead::Migrations(name.clone()), now) {
+        for source in self.nova.coming_to(&name).filter_map(|record| record.source.as_ref()) {
+            self.oracle.cause(source, "a destination of its servers died");
+        }
+        let records = self.nova.read(&NovaRead::Migrations(name.clone()), now);
+        if let Ok(NovaAnswer::Migrations(records)) = records {
             let open = records.into_iter().filter(|record| record.status == MigrationStatus::UnderWay);
             for source in open.filter(|record| record.dest.as_ref() == Some(&name)).filter_map(|record| record.source) {
                 self.oracle.cause(&source, "a destination of its servers died");

@@ -159,6 +159,8 @@ pub struct World {
     wishes: Vec<crate::raft::Wish>,
     /// What goes wrong by itself.
     pub weather: Weather,
+    /// The next host that takes an evacuation out of its queue dies before its claim.
+    dies_claiming: bool,
     policy: Policy,
     processes: processes::ProcessBook,
     cluster: ClusterName,

@@ -51,6 +51,8 @@ pub struct Plan {
     pub segments: Vec<PlannedSegment>,
     /// Hosts on which every rebuild fails, and which Nova's scheduler takes before all others.
     pub failing: Vec<HostName>,
+    /// The first host that takes an evacuation out of its queue dies before its claim.
+    pub dies_claiming: bool,
     /// Host aggregates of Nova.
     pub aggregates: Vec<PlannedAggregate>,
 }
@@ -149,6 +151,7 @@ impl Default for Plan {
             room: None,
             segments: Vec::new(),
             failing: Vec::new(),
+            dies_claiming: false,
             aggregates: Vec::new(),
         }
     }

@@ -60,6 +60,39 @@ pub(super) fn a_destination_dies(rig: &Rig) {
     rig.sweep();
 }
 
+/// A destination takes the order out of its queue and dies before its claim: Nova's record names no host and never ends. Its
+/// actions tell who had begun, and the server is evacuated once more.
+pub(super) fn a_destination_dies_before_its_claim(rig: &Rig) {
+    let (victim, others) = rig.victim();
+    let ids = rig.active(1, &victim, &[]);
+    let knob = |host: &String| rig.cloud.directory().join("hosts").join(host).join("knobs/hang-claim");
+    for host in &others {
+        std::fs::write(knob(host), "").expect("a knob");
+    }
+    let death = rig.kill(&victim);
+    let mut second = None;
+    rig.cloud.wait("a host that has begun", RECOVERED_WITHIN, || {
+        second = rig.cloud.begun(&ids[0]);
+        second.is_some()
+    });
+    let second = second.expect("a destination");
+    println!("    {second} has taken the order, and dies");
+    let records = rig.cloud.migrations(&victim);
+    let record = records.iter().find(|one| one["instance_uuid"] == ids[0].as_str()).expect("a record");
+    assert!(record["dest_compute"].is_null(), "Nova has begun to name the host before its claim: {record}");
+    let other_death = rig.kill_now(&second);
+    for host in &others {
+        std::fs::remove_file(knob(host)).expect("a knob");
+    }
+    rig.recovered(&other_death);
+    rig.recovered(&crate::rig::Death { after: death.after, ..death.clone() });
+    rig.assert_active_elsewhere(&other_death, &ids);
+    rig.assert_active_elsewhere(&death, &ids);
+    rig.back(&victim);
+    rig.back(&second);
+    rig.sweep();
+}
+
 /// Claims and spawns that fail on one host succeed on the other; what fits nowhere is left behind, and says why.
 pub(super) fn refusals(rig: &Rig) {
     let (victim, others) = rig.victim();

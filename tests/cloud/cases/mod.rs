@@ -75,6 +75,7 @@ pub(crate) const CASES: &[Case] = &[
     long("keystone_is_down_at_the_start", outages::keystone_down),
     long("the_host_is_powered_on_by_hand_in_the_middle", hosts::powered_on_by_hand),
     long("a_destination_dies_in_the_middle_of_its_rebuilds", hosts::a_destination_dies),
+    long("a_destination_dies_before_its_claim", hosts::a_destination_dies_before_its_claim),
     long("masakari_a_a_rebuild_counts_when_it_is_done", masakari::a_rebuild_counts_when_it_is_done),
     long(
         "masakari_b_e_a_second_attempt_that_succeeds_is_a_success",

@@ -296,6 +296,7 @@ impl Cluster {
             })),
             NovaRead::Servers(host) if *host == dying && !self.moved => NovaAnswer::Servers(vec![server]),
             NovaRead::Servers(_) => NovaAnswer::Servers(Vec::new()),
+            NovaRead::Begun { .. } => NovaAnswer::Begun(None),
             NovaRead::Capacity(_) => NovaAnswer::Capacity(Err("no Placement here".into())),
             NovaRead::Server(_) => NovaAnswer::Server(Some(server)),
             NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) | NovaRead::NewestEvacuations { .. } => {
