@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-detect lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-fence bench-detect lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -66,6 +66,10 @@ bench-recovery: ## rekindle, Masakari and evacuating by hand on one real Nova: S
 bench-detect: ## how soon a death is known, what watching costs, false alarms; virtual time: ARGS="--short"
 	@scripts/setup.sh build
 	tests/bench/detection.py $(ARGS)
+
+bench-fence: ## the driver ipmi, ipmitool and fence_ipmilan against OpenIPMI's BMC, one and 64: ARGS="--repeat 10"
+	@scripts/setup.sh test
+	cargo run --workspace --locked --bin bench-fence -- --json target/bench-fence.json $(ARGS)
 
 lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint

@@ -67,6 +67,11 @@ units() {
     # What it does not know it only warns of.
     [[ $said != *"$unit.service"* ]] || { echo "$said"; return 1; }
   done
+  # The drop-in for hosts with a watchdog.
+  mkdir "$dir/rekindled.service.d"
+  cp systemd/rekindled-watchdog.conf "$dir/rekindled.service.d/watchdog.conf"
+  said=$(systemd-analyze verify --man=no "$dir/rekindled.service" 2>&1) || { echo "$said"; return 1; }
+  [[ $said != *rekindled.service* ]] || { echo "$said"; return 1; }
 }
 
 suites() {

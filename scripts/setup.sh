@@ -4,7 +4,8 @@
 #   setup.sh build     to compile: a C compiler, libvirt's headers, the toolchain's components
 #   setup.sh demo      and to run the demo: ipmitool, nftables, namespaces
 #   setup.sh lint      to compile, and for the checks: cargo-deny (under target/tools), the wasm32 target
-#   setup.sh test      all of these, and a libvirtd with QEMU
+#   setup.sh test      all of these, a libvirtd with QEMU, an emulator of Redfish services (under target/redfish-venv), and a
+#                      kernel for guests (under target/guest-kernel)
 #
 # It looks first, and changes nothing where all is there; that takes a fraction of a second. Packages come by apt-get, as
 # root; elsewhere it names what is missing. (The test cloud brings its own: tests/cloud/.)
@@ -37,12 +38,17 @@ debian_packages() {
   if wants test; then
     need binutils has ld
     need openipmi has ipmi_sim
+    need fence-agents has fence_ipmilan
     need tini has tini
     need libvirt-daemon-system has libvirtd
     need libvirt-daemon-driver-qemu compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so'
     need libvirt-clients has virsh
     need qemu-system-x86 has qemu-system-x86_64
     need python3 has python3
+    need python3-venv /usr/bin/python3 -c 'import ensurepip'
+    need busybox-static has busybox
+    need cpio has cpio
+    need socat has socat
     need systemd has systemd-analyze
     need dbus has dbus-daemon
   fi
@@ -60,6 +66,17 @@ debian_packages() {
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${MISSING[@]}"; } >"$log" 2>&1 </dev/null ||
     { tail -n 20 "$log" >&2; die "apt-get failed; the whole of it is in $log"; }
+}
+
+# Debian's kernel with drivers of watchdogs, for the guests of tests/watchdog. Downloaded (70 MB) and unpacked, not installed.
+guest_kernel() {
+  [[ ! -e target/guest-kernel/vmlinux ]] || return 0
+  if ! has apt-get >/dev/null; then
+    say "no apt-get, so no kernel for the guests of tests/watchdog: that stage will fail"
+    return 0
+  fi
+  say "fetching a kernel for the guests of tests/watchdog (once)"
+  tests/watchdog/kernel.sh target/guest-kernel
 }
 
 toolchain() {
@@ -93,10 +110,24 @@ cargo_deny() {
     --root "$TOOLS/cargo-deny-$DENY_VERSION" --target-dir "$TOOLS/build" </dev/null
 }
 
+# A Redfish service that is not ours, for the driver's tests. Made anew when what is wanted of it changes.
+redfish_emulator() {
+  local venv=target/redfish-venv want=tests/tests/redfish/requirements.txt log=target/setup/redfish-venv.log
+  ! cmp -s "$want" "$venv/requirements.txt" || return 0
+  say "installing sushy-tools under $venv"
+  { /usr/bin/python3 -m venv --clear "$venv" && "$venv/bin/pip" install --requirement "$want"; } >"$log" 2>&1 </dev/null ||
+    { tail -n 20 "$log" >&2; die "pip failed; the whole of it is in $log"; }
+  cp "$want" "$venv/requirements.txt"
+}
+
 mkdir -p target/setup
 debian_packages
 toolchain
+if wants test; then guest_kernel; fi
 if wants lint test; then
   wasm_target
   cargo_deny
+fi
+if wants test; then
+  redfish_emulator
 fi

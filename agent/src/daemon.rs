@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::bmc::Bmc;
-use crate::check::{self, Adapters, Try};
+use crate::bmc::{AgentSettings, Bmc};
+use crate::check::{self, Adapters, Try, chain};
 use crate::config::Config;
 use crate::hypervisor::Hypervisor;
 use crate::nova::Nova;
@@ -36,6 +36,7 @@ struct Arguments {
 
 /// Runs the daemon with these arguments (the first is the program's name).
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    keep_memory_private();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -81,16 +82,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// An error with everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// No core dump, and no debugger of our own user: in this memory lie the keys to every host's power switch.
+fn keep_memory_private() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        eprintln!("rekindled: a core dump of this process could hold secrets: {error}");
     }
-    text
 }
 
 async fn check(config: Config) -> ExitCode {
@@ -113,31 +109,32 @@ async fn check(config: Config) -> ExitCode {
     ExitCode::from(report.exit_code())
 }
 
-/// Our own host's devices: what a pattern gives other hosts, `rekindle fence-test` reads.
+/// Our own host's devices, as what a pattern gives other hosts, `rekindle fence-test` reads; and every agent, by what it says
+/// of itself.
 fn devices(config: &Config) -> Vec<(String, Try)> {
+    let failed = |error: &dyn std::error::Error| -> Vec<(String, Try)> {
+        let words = chain(error);
+        vec![("setup".to_owned(), Box::pin(async move { Err(words) }))]
+    };
     let bmc = match Bmc::open(config.devices.clone()) {
         Ok(bmc) => Arc::new(bmc),
-        Err(error) => {
-            let words = chain(&error);
-            return vec![("setup".to_owned(), Box::pin(async move { Err(words) }))];
-        }
+        Err(error) => return failed(&error),
     };
+    if let Err(error) = bmc.check_programs() {
+        return failed(&error);
+    }
     let host = config.member.host.clone();
     let plans = rekindle_coordinator::policy::ladder(&config.device_rules(), &host);
-    let attempt = |plan: rekindle_coordinator::policy::DevicePlan| {
-        let (bmc, host, name) = (Arc::clone(&bmc), host.clone(), plan.name.clone());
-        let attempt: Try = Box::pin(async move {
-            let reading = bmc.read(&host, &plan.name, true, DEVICE_WITHIN).await;
-            match (reading.power, reading.guid) {
-                (Err(error), _) => Err(error.to_string()),
-                (Ok(power), Some(Ok(_))) => Ok(format!("power {power}, and it tells its GUID")),
-                (Ok(power), Some(Err(error))) => {
-                    Err(format!("power {power}, but no GUID ({error}): it cannot be bound"))
-                }
-                (Ok(power), None) => Ok(format!("power {power}")),
-            }
-        });
-        (name.to_string(), attempt)
+    let agent = |(hosts, settings): (&str, &AgentSettings)| {
+        let (name, settings) = (format!("agent {} of {hosts}", settings.name), settings.clone());
+        let attempt: Try = Box::pin(async move { Bmc::inspect_agent(&settings).await });
+        (name, attempt)
     };
-    plans.into_iter().map(attempt).collect()
+    let mut tries: Vec<(String, Try)> = bmc.agents().map(agent).collect();
+    tries.extend(plans.into_iter().map(|plan| {
+        let (bmc, host, name) = (Arc::clone(&bmc), host.clone(), plan.name.to_string());
+        let attempt: Try = Box::pin(async move { bmc.try_device(&host, &plan.name, DEVICE_WITHIN).await });
+        (name, attempt)
+    }));
+    tries
 }

@@ -6,10 +6,7 @@ use std::process::ExitStatus;
 use rekindle_coordinator::hook::{HookOrder, HookRule};
 use rekindle_proto::fact::{DeviceError, Text};
 
-use crate::bmc::process::{Feed, Output, run_fed};
-
-/// All that is left of our environment: scripts need to find their tools, and nothing else of ours.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::bmc::process::{Feed, Output, PATH, run_fed};
 
 /// One hook of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub struct HookSettings {
 pub async fn run(hooks: &[HookSettings], order: &HookOrder) -> Result<Text, Text> {
     let Some(hook) = hooks.get(order.hook()) else { return Err("this member's configuration has no such hook".into()) };
     let input = serde_json::to_vec(order.document()).map_err(|error| Text::new(error.to_string()))?;
-    let feed = Feed { input, path: PATH };
+    let feed = Feed { input: input.into(), path: PATH, ..Feed::default() };
     match run_fed(&hook.program, &hook.arguments, feed, order.timeout()).await {
         Ok(output) if output.status.success() => Ok(Text::new(words(&output))),
         Ok(output) => Err(Text::new(format!("{}{}", ending(output.status), said(&words(&output))))),

@@ -12,6 +12,7 @@
 //! | [`nova`] | Keystone and Nova |
 //! | [`hypervisor`] | libvirt: local guests and their events |
 //! | [`process`] | systemd and the site's commands: the processes a hypervisor needs |
+//! | [`watchdog`] | `/dev/watchdogN`: the host resets itself when it is cut off |
 //! | [`admin`] | the local socket behind `rekindle` |
 //! | [`telemetry`], [`metrics`] | logs, systemd, Prometheus |
 //! | [`config`], [`state_dir`], [`pki`], [`clock`], [`machine`] | the file, what must survive a restart, certificates, time, who this machine is |
@@ -43,3 +44,4 @@ pub mod shutdown;
 pub mod state_dir;
 pub mod telemetry;
 pub mod transport;
+pub mod watchdog;

@@ -167,6 +167,9 @@ impl Coordinator {
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }
+            Input::PowerOnDone { call, result } => {
+                self.with_leader(now, |leader, _| leader.power_on_done(call, result));
+            }
             Input::Nova { call, result } if self.voter.take_nova(now.mono, call, &result) => {}
             Input::Nova { call, result } => {
                 self.with_leader(now, |leader, cx| leader.nova(cx, call, result));
@@ -197,8 +200,9 @@ impl Coordinator {
             Input::Watchdog { device } => {
                 self.with_member(now, |member, cx| member.self_fence.take_device(cx, device));
             }
+            Input::LeaveWatchdog => self.member.self_fence.leave(now.mono),
+            // Its watchdog stays armed: guests may run on, and the next daemon takes it over.
             Input::Stopping { why } => {
-                self.member.withdraw_watchdog(now.mono);
                 self.member.processes.stop();
                 self.with_member(now, |member, cx| member.say_goodbye(cx, why));
             }

@@ -26,8 +26,8 @@ use crate::hook::HookOrder;
 use crate::ledger::{Entry, Ledger, Outcome};
 use crate::notice::PostOrder;
 use crate::order::{
-    AggregateOrder, DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, ServerActOrder,
-    ServiceOrder,
+    AggregateOrder, DestroyOrder, EvacuateOrder, ForceDownOrder, GuestPowerOrder, PowerOffOrder, PowerOnOrder,
+    ServerActOrder, ServiceOrder,
 };
 use crate::process::{ProcessSeen, RestartOrder};
 use crate::time::Moment;
@@ -129,6 +129,13 @@ pub enum Input {
         /// What the device said.
         result: Result<(), DeviceError>,
     },
+    /// The answer to [`Output::PowerOn`]. An `Ok` says that the device accepted the command, nothing more.
+    PowerOnDone {
+        /// Which call.
+        call: CallId,
+        /// What the device said.
+        result: Result<(), DeviceError>,
+    },
     /// The answer to [`Output::Nova`] and to the Nova orders.
     Nova {
         /// Which call.
@@ -181,11 +188,15 @@ pub enum Input {
         /// What it is and does.
         report: GateReport,
     },
-    /// At start: the hardware watchdog of this host that may be armed, if there is one.
+    /// The hardware watchdog of this host that may be armed: at start, and when it was fed for the first time. Where none
+    /// is configured nothing is said.
     Watchdog {
-        /// Which.
+        /// Which. `None`: the one that is configured cannot be used; what the ledger may know of it is withdrawn.
         device: Option<Watchdog>,
     },
+    /// The daemon will be stopped, and no guest runs here: the watchdog is to be disarmed, once the ledger does not count
+    /// on it. It is fed until then.
+    LeaveWatchdog,
     /// The answer to [`Output::LookForLife`].
     LifeFound {
         /// Which call.
@@ -304,6 +315,8 @@ pub enum Output {
     },
     /// Cut a host's power. [`Input::PowerOffDone`] follows.
     PowerOff(PowerOffOrder),
+    /// Give a host power. [`Input::PowerOnDone`] follows.
+    PowerOn(PowerOnOrder),
     /// Read something from Nova. [`Input::Nova`] follows.
     Nova {
         /// To be repeated.

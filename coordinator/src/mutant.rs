@@ -91,11 +91,17 @@ pub enum Guard {
     ArrivedFirst,
     /// I6: A server ends as its owner left it.
     EndState,
+    /// I2: A watchdog proves something once its host has said that it runs. Off: from when it is meant to.
+    WatchdogRuns,
+    /// I4: Only an empty host in maintenance is rehearsed.
+    RehearsedEmpty,
+    /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
+    RehearsedSilence,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -138,6 +144,9 @@ impl Guard {
         Self::OwnersLock,
         Self::ArrivedFirst,
         Self::EndState,
+        Self::WatchdogRuns,
+        Self::RehearsedEmpty,
+        Self::RehearsedSilence,
     ];
 
     /// The rule of design.md, section 3 (or 4), that it keeps.
@@ -150,7 +159,9 @@ impl Guard {
             | Self::VoidByOn
             | Self::VoidByVoice
             | Self::VoidByHeartbeat
-            | Self::DeviceBinding => "I2",
+            | Self::RehearsedSilence
+            | Self::DeviceBinding
+            | Self::WatchdogRuns => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",
             Self::Testimony => "I3, section 4",
@@ -167,7 +178,12 @@ impl Guard {
             Self::Unlocks | Self::OwnersLock | Self::ArrivedFirst => "section 5",
             Self::Pace => "I8",
             Self::BootGate => "I7",
-            Self::Standing | Self::ColdStart | Self::DomainEvent | Self::DomainCap | Self::FenceRate => "I4",
+            Self::Standing
+            | Self::ColdStart
+            | Self::DomainEvent
+            | Self::DomainCap
+            | Self::RehearsedEmpty
+            | Self::FenceRate => "I4",
             Self::OneIntent | Self::IntentSettles | Self::CopiesDenied | Self::UnknownIsOpen | Self::CalledOnce => {
                 "I11"
             }

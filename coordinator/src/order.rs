@@ -19,6 +19,7 @@
 //! ```
 
 mod aggregate;
+mod power;
 mod service;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ use crate::recovery::{Arrival, CommittedIntent};
 use crate::time::Moment;
 
 pub use aggregate::{AggregateChange, AggregateOrder};
+pub use power::PowerOnOrder;
 pub use service::{ForceDownOrder, ServiceChange, ServiceOrder};
 
 /// What an order that never ends is given beyond its end, where a mutant gives one: longer than any story.
@@ -75,7 +77,7 @@ impl PowerOffOrder {
     pub fn call(&self) -> CallId {
         self.call
     }
-    /// For which incident.
+    /// For which incident, or rehearsal.
     #[must_use]
     pub fn incident(&self) -> IncidentId {
         self.incident

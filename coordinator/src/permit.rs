@@ -65,6 +65,19 @@ impl Permit {
         if let Some(brake) = ledger.brakes_of(host) {
             return Err(Hold::Brake(brake));
         }
+        Self::as_leader(now, term, ill, checked, roll, ledger, host)
+    }
+
+    /// All that holds but the brakes on the host.
+    fn as_leader(
+        now: Now,
+        term: Term,
+        ill: Option<&Ailment>,
+        checked: Option<Linearized>,
+        roll: Option<&Roll>,
+        ledger: &Ledger,
+        host: &HostName,
+    ) -> Result<Self, Hold> {
         if let Some(ailment) = ill {
             return Err(Hold::Unfit(ailment.clone()));
         }
@@ -83,6 +96,35 @@ impl Permit {
             return Err(Hold::CheckStale);
         }
         Ok(Self { begin_before })
+    }
+}
+
+/// The right to begin one act of a rehearsal, before a moment. Maintenance, which holds every other act, must hold here: an
+/// operator has the host in hand, and has ordered this.
+#[derive(Debug)]
+pub struct RehearsalPermit {
+    pub(crate) permit: Permit,
+}
+
+impl RehearsalPermit {
+    /// Grants it for the host of the rehearsal under way, if nothing holds.
+    pub(crate) fn grant(
+        now: Now,
+        term: Term,
+        ill: Option<&Ailment>,
+        checked: Option<Linearized>,
+        roll: Option<&Roll>,
+        ledger: &Ledger,
+        host: &HostName,
+    ) -> Result<Self, Hold> {
+        if !ledger.arming.armed {
+            return Err(Hold::Brake(Text::new(Brake::Disarmed { reason: ledger.arming.reason.clone() }.to_string())));
+        }
+        let is_kept = ledger.host(host).is_some_and(|record| record.maintenance.is_some());
+        if ledger.rehearsal_of(host).is_none() || !is_kept && keeps(Guard::RehearsedEmpty) {
+            return Err(Hold::Brake(Text::new(format!("no rehearsal of {host} is under way in maintenance"))));
+        }
+        Permit::as_leader(now, term, ill, checked, roll, ledger, host).map(|permit| Self { permit })
     }
 }
 

@@ -131,6 +131,9 @@ pub struct Policy {
     /// A reserved host that is taken joins the aggregates of the dead host first.
     #[serde(default)]
     pub add_reserved_host_to_aggregate: bool,
+    /// What becomes of a fenced host once its failure is settled.
+    #[serde(default)]
+    pub after_recovery: AfterRecovery,
 }
 
 impl Default for Policy {
@@ -161,8 +164,22 @@ impl Default for Policy {
             webhook: false,
             processes: Vec::new(),
             add_reserved_host_to_aggregate: false,
+            after_recovery: AfterRecovery::LeaveOff,
         }
     }
+}
+
+/// What becomes of a fenced host once its failure is settled. Only one with a boot gate is ever powered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterRecovery {
+    /// It stays off: a person powers it on.
+    #[default]
+    LeaveOff,
+    /// It is powered on, and comes back like any other.
+    PowerOn,
+    /// It is powered on, and stays quarantined, its gate closed, until a person lets it back.
+    PowerOnQuarantine,
 }
 
 /// Who lets a fenced host back.
@@ -210,10 +227,25 @@ pub struct DeviceRule {
     pub hosts: String,
     /// Topology level, 1 to 9: lower ones are tried first; all devices of a level must confirm.
     pub level: u8,
-    /// The driver: `ipmi-tool`.
+    /// The driver, as it is written: `ipmi-tool`, `agent:fence_apc`, `storage`.
     pub driver: String,
-    /// Its address, with `{host}` for the host's name.
+    /// Its address, with `{host}` for the host's name; of a device that has none, what tells it from every other.
     pub address: String,
+    /// What an off is worth that cannot be read back.
+    #[serde(default)]
+    pub unverified: Unverified,
+}
+
+/// What it counts for that a device said that it cut its host off, where nothing can be read back: it has no status, or is a
+/// storage fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unverified {
+    /// Nothing: no level with it can confirm.
+    #[default]
+    Refuse,
+    /// As much as two off reads: the operator trusts this device's word.
+    Accept,
 }
 
 /// One fence device of one host.
@@ -279,7 +311,13 @@ mod tests {
     use super::*;
 
     fn rule(hosts: &str, address: &str) -> DeviceRule {
-        DeviceRule { hosts: hosts.to_owned(), level: 1, driver: "ipmi-tool".to_owned(), address: address.to_owned() }
+        DeviceRule {
+            hosts: hosts.to_owned(),
+            level: 1,
+            driver: "ipmi-tool".to_owned(),
+            address: address.to_owned(),
+            unverified: Unverified::Refuse,
+        }
     }
 
     #[test]

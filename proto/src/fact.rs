@@ -341,8 +341,11 @@ pub struct Watchdog {
     pub device: Text,
     /// A timer of the kernel itself: it stops with it, and proves nothing.
     pub soft: bool,
-    /// It resets the host this many milliseconds after it was last fed.
+    /// It has reset the host this many milliseconds after it was last fed by order, whatever becomes of the daemon: longer
+    /// than the time-out it is set to, as some drivers count that twice, and the kernel feeds it once when a daemon dies.
     pub timeout_ms: u64,
+    /// This very daemon has fed it, so that it runs. Before that it is only meant to: it would reset nothing.
+    pub running: bool,
 }
 
 #[cfg(test)]

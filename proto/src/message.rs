@@ -160,7 +160,7 @@ pub enum Message {
         /// Nova and the fence devices answer me, and my own loop is on time.
         fit: bool,
     },
-    /// Member to leader: may I go on feeding my watchdog? Whether it is armed is thereby asked too.
+    /// Member to leader: may I go on feeding my watchdog? Whether it is armed is thereby asked too, and told whether it runs.
     LeaseAsk {
         /// To be repeated. Grows with every question of one life.
         call: CallId,

@@ -91,6 +91,9 @@ pub struct StatusDoc {
     /// Whether the servers of one lost host would find room, by the leader's latest reading of Placement.
     #[serde(default)]
     pub capacity: Option<CapacitySummary>,
+    /// Hypervisors that could not be proven off by any of their fence devices now, as the leader last read them; sorted.
+    #[serde(default)]
+    pub unfenceable: Vec<HostName>,
 }
 
 /// One host in `status`.
@@ -210,6 +213,10 @@ pub struct IncidentLine {
     /// No host failed, but this process of one: nothing is fenced and nothing moved; its compute service is disabled.
     #[serde(default)]
     pub process: Option<ProcessName>,
+    /// Nothing failed: an operator had the host's fencing rehearsed. `unclean` means that it is looked at whether that may be
+    /// done, `fencing` that it is switched off, `fenced` that it is to come back; then `recovered` means that it has passed.
+    #[serde(default)]
+    pub rehearsal: bool,
 }
 
 /// The story of one incident.
@@ -229,6 +236,32 @@ pub struct IncidentDoc {
     /// Where its servers go, once that is settled: where its segment's method says so.
     #[serde(default)]
     pub reserve: Option<ReserveDoc>,
+    /// Every order to power it off, oldest first, with what its devices said.
+    #[serde(default)]
+    pub fences: Vec<FenceLine>,
+}
+
+/// One order to power a host off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceLine {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// When it was committed, on the then leader's wall clock.
+    pub at: Option<WallTime>,
+    /// Who led, and gave the order.
+    pub by: Option<HostName>,
+    /// In which term.
+    pub term: Term,
+    /// The topology level.
+    pub level: u8,
+    /// All devices of it.
+    pub devices: Vec<String>,
+    /// When nothing of it was begun any more.
+    pub not_after: WallTime,
+    /// `proven`, `failed` or `under-way`; a proof that was voided later is told by the story.
+    pub result: Text,
+    /// Each device's readings, or why there is no proof.
+    pub readings: Vec<Text>,
 }
 
 /// How far the servers of an incident are.

@@ -131,6 +131,7 @@ impl Dice {
             servers: 1 + self.below(6),
             paths: if self.one_in(PATHS_ONE_IN) { 2 + self.below(2) } else { 1 },
             armed: true,
+            unverified: false,
             gates: false,
             formed: false,
             policy: PolicyWords::default(),

@@ -148,3 +148,77 @@ fn a_change_of_leader_resets_nobody() {
         assert_eq!(resets, 0, "{}", world.log().join("\n"));
     }
 }
+
+/// Meant to be fed, and never fed, as something else holds it: the ledger does not count on it.
+#[test]
+fn a_watchdog_that_never_began_proves_nothing() {
+    for seed in 0..SEEDS {
+        println!("seed {seed}");
+        let policy = Policy { self_fence: true, ..Policy::default() };
+        let mut world = World::build(&Plan { seed, policy, ..Plan::default() });
+        world.host_mut(&victim()).expect("a host").watchdog_held = true;
+        run(&mut world, 40);
+        let record = &world.raft.ledger().hosts[&victim()];
+        assert!(record.watchdog.as_ref().is_some_and(|watchdog| watchdog.armed.is_some()), "it asked for leases");
+        world.host_mut(&victim()).expect("a host").bmc = Bmc::Silent;
+        world.kill_host(&victim(), false);
+        run(&mut world, 400);
+        assert_eq!(phase(&world), Some(Phase::Stuck), "{}", world.log().join("\n"));
+        assert!(world.log().iter().any(|line| line.contains("was armed, and never said to run")), "it is said why");
+    }
+}
+
+/// A daemon that is told to stop is let out from under its watchdog, and is not reset for its silence; nor is its silence proof.
+#[test]
+fn who_leaves_is_disarmed_once_the_ledger_does_not_count_on_it() {
+    for seed in 0..SEEDS {
+        let mut world = self_fencing(seed);
+        world.leave_watchdog(&victim());
+        run(&mut world, 5);
+        let record = &world.raft.ledger().hosts[&victim()];
+        assert!(record.watchdog.as_ref().is_some_and(|watchdog| watchdog.armed.is_none()), "it is withdrawn");
+        world.stop_daemon(&victim());
+        run(&mut world, 60);
+        assert!(told(&world, "runs out").is_none(), "{}", world.log().join("\n"));
+        world.kill_host(&victim(), false);
+        run(&mut world, 400);
+        assert_eq!(phase(&world), Some(Phase::Stuck), "{}", world.log().join("\n"));
+    }
+}
+
+/// Who cannot have it withdrawn stays under it: it is not disarmed by a word of its own.
+#[test]
+fn who_cannot_be_let_out_is_reset() {
+    for seed in 0..SEEDS {
+        let mut world = self_fencing(seed);
+        let others: Vec<HostName> = world.host_names().into_iter().filter(|host| *host != victim()).collect();
+        world.partition(&[others, vec![victim()]], None, false);
+        world.leave_watchdog(&victim());
+        run(&mut world, 5);
+        world.stop_daemon(&victim());
+        run(&mut world, 60);
+        assert!(told(&world, "the watchdog of cmp-05 runs out").is_some(), "{}", world.log().join("\n"));
+    }
+}
+
+/// A daemon that dies just before its watchdog would run out has it fed once more by the kernel: counted in the bound, and not
+/// fed again by the daemons that come after it without a lease.
+#[test]
+fn daemons_that_crash_while_cut_off_do_not_feed_it_on() {
+    for seed in 0..SEEDS {
+        let mut world = self_fencing(seed);
+        let others: Vec<HostName> = world.host_names().into_iter().filter(|host| *host != victim()).collect();
+        world.partition(&[others, vec![victim()]], None, false);
+        let cut = world.now().as_micros() as f64 / 1e6;
+        run(&mut world, 22);
+        for _ in 0..12 {
+            world.restart_daemon(&victim());
+            run(&mut world, 3);
+        }
+        run(&mut world, 340);
+        let story = world.log().join("\n");
+        let reset = told(&world, "the watchdog of cmp-05 runs out").expect("it resets itself");
+        assert!(reset - cut <= 40.0, "cut off at {cut}, reset at {reset}:\n{story}");
+        assert_eq!(phase(&world), Some(Phase::Recovered), "{story}");
+    }
+}

@@ -19,6 +19,7 @@ mod quorum;
 mod replay;
 mod rig;
 mod runner;
+mod secrets;
 mod segments;
 mod start;
 mod voters;
@@ -62,6 +63,7 @@ fn tests() -> Vec<Test> {
         test!(pace::a_recovery_asks_little_of_nova),
         test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
         test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
+        test!(secrets::a_planted_one_is_found_nowhere_while_a_host_is_fenced),
         test!(segments::a_disabled_segment_is_held_and_enabled_again_recovered),
         test!(segments::a_file_is_applied_once_and_shows_what_differs),
         test!(start::an_unknown_key_is_refused),

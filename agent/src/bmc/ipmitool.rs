@@ -5,156 +5,147 @@
 //! has its own repeats; more of them make a slow BMC carry out the same command several times. `-v`: without it a wrong
 //! password and an unplugged cable have the same words; what it adds goes to standard error and holds no key.
 
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, PowerState, Text};
-use secrecy::{ExposeSecret, SecretString};
+use rekindle_proto::id::HostName;
 
+use super::driver::FenceDriver;
+use super::left;
 use super::process::{self, Output};
+use super::scrub::Scrub;
+use super::secret::{SecretError, SecretSource};
+use super::settings::{Endpoint, IPMI_PASSWORD_BYTES_MAX, IpmiToolSettings};
+use crate::clock;
 
 /// What to do where the program is not there.
 pub(super) const MISSING: &str = "ipmitool is not on PATH: install the package ipmitool";
 
-/// Longest IPMI 2.0 password.
-pub(super) const PASSWORD_BYTES_MAX: usize = 20;
+/// The program.
+pub(super) const PROGRAM: &str = "ipmitool";
 
-/// Where the program is looked for besides PATH: a service's PATH may be short.
-const USUAL_PLACES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
-
-/// RMCP+ port (IANA: asf-rmcp).
-const PORT: u16 = 623;
-
-/// One device and how to enter it.
+/// The driver of one device.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) address: String,
-    pub(super) port: u16,
-    pub(super) username: String,
-    pub(super) password_file: PathBuf,
-    pub(super) cipher_suite: u8,
+pub(super) struct IpmiTool {
+    endpoint: Endpoint,
+    username: String,
+    password: SecretSource,
+    cipher_suite: u8,
+}
+
+impl IpmiTool {
+    /// For the device of that host. Nothing is sent.
+    pub(super) fn new(settings: &IpmiToolSettings, host: &HostName) -> Self {
+        Self {
+            endpoint: settings.endpoint.of(host),
+            username: settings.username.clone(),
+            password: settings.password.of(host),
+            cipher_suite: settings.cipher_suite,
+        }
+    }
+
+    async fn ask(&self, ask: Ask, end: Moment) -> Result<Output, DeviceError> {
+        self.prepare(ask)?.run(left(end)).await
+    }
+
+    /// The moment is looked at right before the program is started.
+    async fn switch(&self, ask: Ask, promise: &str, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        let command = self.prepare(ask)?;
+        if clock::moment() >= begin_before.min(end) {
+            return Err(DeviceError::TooLate);
+        }
+        accepted(&command.run(left(end)).await?, promise)
+    }
+
+    /// Everything that can fail before anything is sent.
+    fn prepare(&self, ask: Ask) -> Result<Prepared, DeviceError> {
+        let unusable = |why: String| DeviceError::Unusable(Text::new(why));
+        let program = process::find(PROGRAM).ok_or_else(|| unusable(MISSING.to_owned()))?;
+        let secret = |error: SecretError| unusable(format!("password: {error}"));
+        let password = self.password.read(IPMI_PASSWORD_BYTES_MAX).map_err(secret)?;
+        // ipmitool reads the same file itself: it takes no password in a way that its neighbours do not see.
+        let file = self.password.path().map_err(secret)?;
+        let file = file.to_str().ok_or_else(|| unusable(format!("{}: is not UTF-8", file.display())))?;
+        let (port, suite) = (self.endpoint.port().to_string(), self.cipher_suite.to_string());
+        let enter = ["-v", "-I", "lanplus", "-H", self.endpoint.host(), "-p", &port, "-U", &self.username, "-f", file];
+        let how = ["-C", &suite, "-L", "OPERATOR", "-N", "1", "-R", "2"];
+        let words = enter.iter().chain(&how).chain(ask.words());
+        let arguments = words.map(|&word| word.to_owned()).collect();
+        Ok(Prepared { program, arguments, scrub: Scrub::of([&password], Some(&self.username)) })
+    }
+}
+
+impl FenceDriver for IpmiTool {
+    async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
+        power_state(&self.ask(Ask::Power, end).await?)
+    }
+
+    async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
+        match self.ask(Ask::Guid, end).await {
+            Ok(output) => guid(&output),
+            // Said within a session: a BMC that tells its GUID to administrators only still tells its power to us.
+            Err(DeviceError::Credentials(why)) if why.as_str().contains("RAW command") => {
+                Err(DeviceError::Refused(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        self.switch(Ask::Off, OFF_PROMISED, begin_before, end).await
+    }
+
+    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), DeviceError> {
+        self.switch(Ask::On, ON_PROMISED, begin_before, end).await
+    }
 }
 
 /// What to ask it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+enum Ask {
     /// Get Chassis Status.
     Power,
     /// Chassis Control: power down, at once.
     Off,
+    /// Chassis Control: power up.
+    On,
     /// Get System GUID (`IPMI` 2.0, section 22.14), bytes as they come over the wire.
     Guid,
 }
 
-/// A command ready to be started.
-pub(super) struct Prepared {
-    program: PathBuf,
-    arguments: Vec<String>,
-    password: SecretString,
+impl Ask {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Power => &["chassis", "power", "status"],
+            Self::Off => &["chassis", "power", "off"],
+            Self::On => &["chassis", "power", "on"],
+            Self::Guid => &["raw", "0x06", "0x37"],
+        }
+    }
 }
 
-/// Everything that can fail before anything is sent.
-pub(super) fn prepare(target: &Target, ask: Ask) -> Result<Prepared, DeviceError> {
-    let program = find().ok_or_else(|| DeviceError::Unusable(Text::from(MISSING)))?;
-    let file = &target.password_file;
-    let unusable = |why: String| DeviceError::Unusable(Text::new(format!("password file {}: {why}", file.display())));
-    let password = password(file).map_err(|error| unusable(error.to_string()))?;
-    let password = password.ok_or_else(|| unusable("is empty".to_owned()))?;
-    let port = target.port.to_string();
-    let suite = target.cipher_suite.to_string();
-    let file = file.to_str().ok_or_else(|| unusable("its name is not UTF-8".to_owned()))?;
-    let mut arguments: Vec<String> = [
-        "-v",
-        "-I",
-        "lanplus",
-        "-H",
-        &target.address,
-        "-p",
-        &port,
-        "-U",
-        &target.username,
-        "-f",
-        file,
-        "-C",
-        &suite,
-        "-L",
-        "OPERATOR",
-        "-N",
-        "1",
-        "-R",
-        "2",
-    ]
-    .map(str::to_owned)
-    .into();
-    let words: &[&str] = match ask {
-        Ask::Power => &["chassis", "power", "status"],
-        Ask::Off => &["chassis", "power", "off"],
-        Ask::Guid => &["raw", "0x06", "0x37"],
-    };
-    arguments.extend(words.iter().map(|&word| word.to_owned()));
-    Ok(Prepared { program, arguments, password: SecretString::from(password) })
+/// What it says when it has sent a command to switch.
+pub(super) const OFF_PROMISED: &str = "Chassis Power Control: Down/Off";
+/// The same of power up.
+pub(super) const ON_PROMISED: &str = "Chassis Power Control: Up/On";
+
+/// A command ready to be started.
+struct Prepared {
+    program: PathBuf,
+    arguments: Vec<String>,
+    scrub: Scrub,
 }
 
 impl Prepared {
     /// Runs it, and tells a failure in its own words, without the password.
-    pub(super) async fn run(self, within: Duration) -> Result<Output, DeviceError> {
+    async fn run(self, within: Duration) -> Result<Output, DeviceError> {
         let mut output = process::run(&self.program, &self.arguments, within).await?;
-        output.stdout = scrubbed(&output.stdout, self.password.expose_secret());
-        output.stderr = scrubbed(&output.stderr, self.password.expose_secret());
+        output.stdout = self.scrub.clean(&output.stdout, output.cut);
+        output.stderr = self.scrub.clean(&output.stderr, output.cut);
         if output.status.success() { Ok(output) } else { Err(failure(&output)) }
     }
-}
-
-/// The first line of a password file. `None`: it is empty.
-pub(super) fn password(path: &Path) -> io::Result<Option<String>> {
-    let mut line = Vec::new();
-    // Longer than any password, so that a wrong file is not read whole.
-    BufReader::new(std::fs::File::open(path)?.take(4096)).read_until(b'\n', &mut line)?;
-    while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        line.pop();
-    }
-    let text = String::from_utf8(line).map_err(|_| io::Error::other("the password is not UTF-8"))?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-/// Where the program is.
-pub(super) fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(USUAL_PLACES.iter().map(PathBuf::from));
-    places
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join("ipmitool"))
-        .find(|file| std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
-}
-
-/// `host`, `host:port` or `[v6]:port`.
-pub(super) fn parse_address(text: &str) -> Result<(String, u16), &'static str> {
-    const RULE: &str = "must be host, host:port or [IPv6 address]:port";
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or(RULE)?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| RULE)?;
-            (host, port)
-        }
-        None => {
-            let at = text.find(':').unwrap_or(text.len());
-            let (host, port) = text.split_at(at);
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-            // What begins with '-' would be read as an option.
-            if !host.starts_with(|c: char| c.is_ascii_alphanumeric()) || !host.chars().all(legal) {
-                return Err(RULE);
-            }
-            (host, port)
-        }
-    };
-    let port = match port.strip_prefix(':') {
-        None if port.is_empty() => PORT,
-        None => return Err(RULE),
-        Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or("must have a port from 1 to 65535")?,
-    };
-    Ok((host.to_owned(), port))
 }
 
 /// The power state, from exactly the words for it and nothing else.
@@ -166,9 +157,9 @@ pub(super) fn power_state(output: &Output) -> Result<PowerState, DeviceError> {
     }
 }
 
-/// Whether it said that it would cut the power.
-pub(super) fn off_accepted(output: &Output) -> Result<(), DeviceError> {
-    if output.stdout.trim_end() == "Chassis Power Control: Down/Off" {
+/// Whether it said, in exactly these words, that it would do what was asked.
+pub(super) fn accepted(output: &Output, promise: &str) -> Result<(), DeviceError> {
+    if output.stdout.trim_end() == promise {
         Ok(())
     } else {
         Err(DeviceError::Unusable(told("an answer that is no acceptance", output)))
@@ -237,8 +228,4 @@ fn told(what: &str, output: &Output) -> Text {
     let words = said(output);
     let words = if words.is_empty() { output.status.to_string() } else { words.join("; ") };
     Text::new(if what.is_empty() { words } else { format!("{what}: {words:?}") })
-}
-
-fn scrubbed(text: &str, password: &str) -> String {
-    if text.contains(password) { text.replace(password, "***") } else { text.to_owned() }
 }

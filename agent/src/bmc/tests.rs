@@ -1,146 +1,56 @@
-//! Against OpenIPMI's `ipmi_sim` (package openipmi): a BMC on a socket, cipher suite 3.
+//! The lanes, and the driver `ipmi-tool`, against a simulated BMC.
 
 use std::net::UdpSocket;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Instant;
 
+use rekindle_coordinator::policy::Unverified;
 use rekindle_proto::fact::{DeviceGuid, PowerState};
 use tempfile::TempDir;
 
+use super::simulator::{GUID, PASSWORD, Sim, write};
 use super::*;
 
-const PASSWORD: &str = "Bmc-Pa55w0rd";
-const GUID: [u8; 16] = *b"\xa1\x23\x45\x67\x89\xab\xcd\xef\xa1\x23\x45\x67\x89\xab\xcd\xef";
 const ENOUGH: Duration = Duration::from_secs(20);
 
-/// A simulated BMC. Its machine's power is the file `power`; a file `stuck` makes it accept commands and do nothing,
-/// a file `slow` makes it think for a minute first.
-struct Sim {
-    child: Child,
-    dir: TempDir,
-    port: u16,
+fn bmc(sim: &Sim) -> (Bmc, HostName, DeviceName) {
+    open(&format!("127.0.77.1:{}", sim.port), &sim.file("password"))
 }
 
-impl Sim {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().expect("dir");
-        let port = UdpSocket::bind("127.0.77.1:0").expect("socket").local_addr().expect("address").port();
-        let control = dir.path().join("control");
-        write(&control, &CONTROL.replace("DIR", dir.path().to_str().expect("UTF-8")), 0o755);
-        write(&dir.path().join("power"), "1", 0o600);
-        write(&dir.path().join("password"), &format!("{PASSWORD}\n"), 0o600);
-        let lan = LAN.replace("PORT", &port.to_string()).replace("CONTROL", control.to_str().expect("UTF-8"));
-        write(&dir.path().join("lan.conf"), &lan.replace("PASSWORD", PASSWORD), 0o600);
-        write(&dir.path().join("emu"), EMU, 0o600);
-        std::fs::create_dir(dir.path().join("state")).expect("state");
-        let child = Command::new("ipmi_sim")
-            .current_dir(dir.path())
-            .args(["-n", "-c", "lan.conf", "-f", "emu", "-s", "state"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ipmi_sim: install the package openipmi");
-        Self { child, dir, port }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn power(&self) -> String {
-        std::fs::read_to_string(self.file("power")).expect("power")
-    }
-
-    fn offs(&self) -> usize {
-        std::fs::read_to_string(self.file("calls"))
-            .unwrap_or_default()
-            .lines()
-            .filter(|call| call.contains("set power 0"))
-            .count()
-    }
-
-    fn bmc(&self) -> (Bmc, HostName, DeviceName) {
-        open(&format!("127.0.77.1:{}", self.port), &self.file("password"))
-    }
-
-    /// Waits until it answers.
-    async fn ready(&self) -> (Bmc, HostName, DeviceName) {
-        let (bmc, host, device) = self.bmc();
-        let started = Instant::now();
-        loop {
-            let reading = bmc.read(&host, &device, false, Duration::from_secs(5)).await;
-            if reading.power.is_ok() {
-                return (bmc, host, device);
-            }
-            assert!(started.elapsed() < ENOUGH, "ipmi_sim does not answer: {reading:?}");
+/// One that answers.
+async fn ready(sim: &Sim) -> (Bmc, HostName, DeviceName) {
+    let (bmc, host, device) = bmc(sim);
+    let started = Instant::now();
+    loop {
+        let reading = bmc.read(&host, &device, false, Duration::from_secs(5)).await;
+        if reading.power.is_ok() {
+            return (bmc, host, device);
         }
+        assert!(started.elapsed() < ENOUGH, "ipmi_sim does not answer: {reading:?}");
     }
 }
 
-impl Drop for Sim {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-const LAN: &str = r#"name "bmc"
-set_working_mc 0x20
-  startlan 1
-    addr 127.0.77.1 PORT
-    priv_limit admin
-    allowed_auths_callback none md2 md5 straight
-    allowed_auths_user none md2 md5 straight
-    allowed_auths_operator none md2 md5 straight
-    allowed_auths_admin none md2 md5 straight
-    guid a123456789abcdefa123456789abcdef
-  endlan
-  chassis_control "CONTROL"
-  user 1 true  ""      "test" user     10       none md2 md5 straight
-  user 2 true  "admin" "PASSWORD"   admin    10       none md2 md5 straight
-"#;
-
-const EMU: &str = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
-
-/// The simulator calls it with an MC address, a verb, and names (and values).
-const CONTROL: &str = r#"#!/bin/sh
-echo "$*" >> DIR/calls
-case "$1" in get|set|check) ;; *) shift ;; esac
-verb=$1; shift
-if [ "$verb" = get ]; then
-  for name; do [ "$name" = power ] && echo "power:$(cat DIR/power)" || echo "$name:0"; done
-elif [ "$verb" = set ]; then
-  [ -e DIR/slow ] && sleep 60
-  [ -e DIR/stuck ] && exit 0
-  while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" > DIR/power; shift 2 || break; done
-fi
-exit 0
-"#;
-
-fn write(path: &Path, text: &str, mode: u32) {
-    std::fs::write(path, text).expect("written");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
-}
-
-fn access(address: &str, password_file: &Path) -> DeviceAccess {
+fn access(address: &str, password_file: &Path, suite: u8) -> DeviceAccess {
     DeviceAccess {
         rule: DeviceRule {
             hosts: "cmp-*".to_owned(),
             level: 1,
-            driver: IPMI_TOOL.to_owned(),
+            driver: "ipmi-tool".to_owned(),
             address: address.to_owned(),
+            unverified: Unverified::Refuse,
         },
-        username: "admin".to_owned(),
-        password_file: password_file.to_owned(),
-        cipher_suite: 3,
+        settings: DeviceSettings::IpmiTool(IpmiToolSettings {
+            endpoint: Endpoint::parse(address, 623).expect("an address"),
+            username: "admin".to_owned(),
+            password: SecretSource::File(password_file.to_owned()),
+            cipher_suite: suite,
+        }),
     }
 }
 
 fn open(address: &str, password_file: &Path) -> (Bmc, HostName, DeviceName) {
-    let access = access(address, password_file);
+    let access = access(address, password_file, 3);
     let host = HostName::new("cmp-1").expect("legal");
     let device = access.rule.device(&host);
     (Bmc::open(vec![access]).expect("opens"), host, device)
@@ -167,37 +77,39 @@ fn processes(word: &str) -> Vec<(i32, String)> {
 #[tokio::test]
 async fn power_is_read_cut_and_read_again() {
     let sim = Sim::start();
-    let (bmc, host, device) = sim.ready().await;
+    let (bmc, host, device) = ready(&sim).await;
     let reading = bmc.read(&host, &device, true, ENOUGH).await;
     assert_eq!(reading.power, Ok(PowerState::On));
     assert_eq!(reading.guid, Some(Ok(DeviceGuid(GUID))));
-    bmc.send_off(&host, &device, times(ENOUGH)).await.expect("accepted");
+    bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect("accepted");
     assert_eq!(sim.power().trim(), "0");
     assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::Off));
     assert_eq!(sim.offs(), 1);
+    bmc.send_on(&host, &device, times(ENOUGH)).await.expect("accepted");
+    assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::On));
 }
 
 #[tokio::test]
 async fn a_device_that_says_yes_and_does_nothing_is_read_as_on() {
     let sim = Sim::start();
-    let (bmc, host, device) = sim.ready().await;
+    let (bmc, host, device) = ready(&sim).await;
     write(&sim.file("stuck"), "", 0o600);
-    bmc.send_off(&host, &device, times(ENOUGH)).await.expect("accepted");
+    bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect("accepted");
     assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::On));
 }
 
 #[tokio::test]
 async fn a_wrong_password_and_a_wrong_suite_are_told_from_silence() {
     let sim = Sim::start();
-    let (_, host, device) = sim.ready().await;
+    let (_, host, device) = ready(&sim).await;
     write(&sim.file("wrong"), "another-one", 0o600);
     let (bmc, ..) = open(&format!("127.0.77.1:{}", sim.port), &sim.file("wrong"));
     let error = bmc.read(&host, &device, true, ENOUGH).await.power.expect_err("refused");
     assert!(matches!(error, DeviceError::Credentials(_)), "{error}");
     assert!(!error.to_string().contains("another-one"), "{error}");
-    let error = bmc.send_off(&host, &device, times(ENOUGH)).await.expect_err("refused");
+    let error = bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect_err("refused");
     assert!(matches!(error, DeviceError::Credentials(_)), "{error}");
-    let suite = DeviceAccess { cipher_suite: 17, ..access(&format!("127.0.77.1:{}", sim.port), &sim.file("password")) };
+    let suite = access(&format!("127.0.77.1:{}", sim.port), &sim.file("password"), 17);
     let bmc = Bmc::open(vec![suite]).expect("opens");
     let error = bmc.read(&host, &device, false, ENOUGH).await.power.expect_err("refused");
     assert!(matches!(error, DeviceError::Credentials(_)), "{error}");
@@ -221,12 +133,12 @@ async fn nothing_listening_is_silence_and_bounded() {
 #[tokio::test]
 async fn a_late_order_starts_nothing() {
     let sim = Sim::start();
-    let (bmc, host, device) = sim.ready().await;
+    let (bmc, host, device) = ready(&sim).await;
     let now = clock::moment();
     let late = Times { begin_before: now, not_after: now + ENOUGH, within: ENOUGH };
-    assert_eq!(bmc.send_off(&host, &device, late).await, Err(DeviceError::TooLate));
+    assert_eq!(bmc.send_off(&host, &device, None, late).await, Err(DeviceError::TooLate));
     let over = Times { begin_before: now + ENOUGH, not_after: now, within: ENOUGH };
-    assert_eq!(bmc.send_off(&host, &device, over).await, Err(DeviceError::TooLate));
+    assert_eq!(bmc.send_off(&host, &device, None, over).await, Err(DeviceError::TooLate));
     assert_eq!((sim.offs(), sim.power().as_str()), (0, "1"));
 }
 
@@ -247,7 +159,7 @@ async fn at_its_deadline_a_driver_is_killed_with_its_children_and_never_shows_th
     let mark = file.to_str().expect("UTF-8").to_owned();
     let now = clock::moment();
     let order = Times { begin_before: now + ENOUGH, not_after: now + Duration::from_secs(2), within: ENOUGH };
-    let off = tokio::spawn(async move { bmc.send_off(&host, &device, order).await });
+    let off = tokio::spawn(async move { bmc.send_off(&host, &device, None, order).await });
     let started = Instant::now();
     let seen = loop {
         let seen = processes(&mark);
@@ -301,7 +213,7 @@ async fn a_power_off_goes_before_readings() {
     assert_eq!(processes(&mark).len(), 1, "one command at a time");
     let now = clock::moment();
     let order = Times { begin_before: now + ENOUGH, not_after: now + ENOUGH, within: Duration::from_millis(300) };
-    let error = bmc.send_off(&host, &device, order).await.expect_err("nobody answers");
+    let error = bmc.send_off(&host, &device, None, order).await.expect_err("nobody answers");
     assert!(matches!(error, DeviceError::Silent(_)), "{error}");
     let mut gave_way = 0;
     for read in reads {
@@ -311,7 +223,7 @@ async fn a_power_off_goes_before_readings() {
 }
 
 #[test]
-fn refusals_name_the_thing_the_value_and_the_rule() {
+fn what_cannot_be_used_is_refused_before_it_is_needed() {
     let dir = tempfile::tempdir().expect("dir");
     let good = dir.path().join("good");
     write(&good, PASSWORD, 0o600);
@@ -319,45 +231,38 @@ fn refusals_name_the_thing_the_value_and_the_rule() {
     write(&open_to_all, PASSWORD, 0o640);
     let long = dir.path().join("long");
     write(&long, "123456789012345678901", 0o400);
-    let empty = dir.path().join("empty");
-    write(&empty, "\n", 0o600);
-    let base = access("10.0.0.1", &good);
-    let refusal = |access: DeviceAccess| Bmc::open(vec![access]).expect_err("refused").to_string();
-    let rule = |change: fn(&mut DeviceRule)| {
-        let mut access = base.clone();
-        change(&mut access.rule);
-        access
-    };
+    Bmc::open(vec![access("10.0.0.1", &good, 17)]).expect("taken");
+    // Another host's own secret is looked for when that host is fenced.
+    Bmc::open(vec![access("10.0.0.1", &dir.path().join("{host}"), 17)]).expect("taken");
+    let mut exact = access("10.0.0.1", &dir.path().join("{host}"), 17);
+    exact.rule.hosts = "cmp-1".to_owned();
     for (access, says) in [
-        (rule(|rule| rule.driver = "redfish".into()), "driver = \"redfish\" is not known"),
-        (rule(|rule| rule.address = "-f/etc/shadow".into()), "address = \"-f/etc/shadow\" must be host"),
-        (rule(|rule| rule.address = "fe80::1".into()), "must have a port from 1 to 65535"),
-        (rule(|rule| rule.address = "h:0".into()), "must have a port"),
-        (DeviceAccess { username: "-v".into(), ..base.clone() }, "username = \"-v\""),
-        (DeviceAccess { cipher_suite: 0, ..base.clone() }, "cipher_suite = 0 must be 17"),
-        (DeviceAccess { password_file: open_to_all, ..base.clone() }, "has mode 0640"),
-        (DeviceAccess { password_file: long, ..base.clone() }, "it has 21"),
-        (DeviceAccess { password_file: empty, ..base.clone() }, "it has 0"),
-        (DeviceAccess { password_file: dir.path().join("none"), ..base.clone() }, "cannot be read"),
+        (access("10.0.0.1", &open_to_all, 17), "has mode 0640"),
+        (access("10.0.0.1", &long, 17), "it has 21"),
+        (access("10.0.0.1", &dir.path().join("none"), 17), "cannot be read"),
+        (exact, "/cmp-1 cannot be read"),
     ] {
-        let said = refusal(access);
-        assert!(said.contains(says) && said.contains("cmp-*") && !said.contains(PASSWORD), "{says:?} not in {said:?}");
+        let error = Bmc::open(vec![access]).expect_err(says);
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let said = format!("{error}: {cause}");
+        assert!(said.contains(says) && said.contains("cmp-") && !said.contains(PASSWORD), "{says:?} not in {said:?}");
     }
 }
 
-#[test]
-fn addresses_have_hosts_and_ports() {
-    for (text, is) in [
-        ("cmp-1-bmc", Ok(("cmp-1-bmc".to_owned(), 623))),
-        ("10.0.0.7:6230", Ok(("10.0.0.7".to_owned(), 6230))),
-        ("[fe80::1]:624", Ok(("fe80::1".to_owned(), 624))),
-        ("[fe80::1]", Ok(("fe80::1".to_owned(), 623))),
-    ] {
-        assert_eq!(ipmitool::parse_address(text), is, "{text}");
-    }
-    for text in ["", ":623", "[x]:1", "[::1", "[::1]1", "a b", "a:b", "a:70000", "-x"] {
-        assert!(ipmitool::parse_address(text).is_err(), "{text}");
-    }
+#[tokio::test]
+async fn a_device_is_one_hosts() {
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("password");
+    write(&file, PASSWORD, 0o600);
+    // Refused where the configuration is read; here it slipped through.
+    let (bmc, host, device) = open("127.0.77.9:1", &file);
+    let within = Duration::from_millis(1);
+    bmc.read(&host, &device, false, within).await.power.expect_err("nobody answers");
+    let other = HostName::new("cmp-2").expect("legal");
+    let error = bmc.read(&other, &device, false, within).await.power.expect_err("another's").to_string();
+    assert!(error.contains("is the device of cmp-1, not of cmp-2"), "{error}");
+    let error = bmc.send_off(&other, &device, None, times(ENOUGH)).await.expect_err("another's");
+    assert!(matches!(error, DeviceError::Unusable(_)), "{error}");
 }
 
 #[tokio::test]
@@ -382,7 +287,9 @@ async fn only_exact_words_are_a_power_state() {
         let state = ipmitool::power_state(&run(says).await);
         assert!(matches!(state, Err(DeviceError::Unusable(_))), "{says:?}: {state:?}");
     }
-    assert!(ipmitool::off_accepted(&run("Chassis Power Control: Up/On").await).is_err());
+    let up = run("Chassis Power Control: Up/On\\n").await;
+    assert!(ipmitool::accepted(&up, ipmitool::OFF_PROMISED).is_err());
+    assert!(ipmitool::accepted(&up, ipmitool::ON_PROMISED).is_ok());
     assert!(ipmitool::guid(&run(" 01 02 03").await).is_err());
 }
 

@@ -8,6 +8,7 @@ use rekindle_coordinator::policy::ladder;
 use rekindle_proto::fact::MemberRole;
 
 use super::{CheckLine, Verdict};
+use crate::bmc::{DeviceAccess, DeviceSettings, SHOWS_SECRETS, SecretSource};
 use crate::config::Config;
 use crate::hypervisor::HypervisorSettings;
 
@@ -50,13 +51,25 @@ pub(super) fn voter(config: &Config) -> Vec<CheckLine> {
         let mend = "a voter may lead: without [[fence_device]] nothing can be fenced, so nothing is recovered";
         lines.push(CheckLine::fail("fence devices", "none configured", mend));
     } else {
-        lines.push(program("ipmitool"));
+        if config.devices.iter().any(|device| matches!(device.settings, DeviceSettings::IpmiTool(_))) {
+            lines.push(program("ipmitool"));
+        }
+        lines.extend(config.devices.iter().filter_map(shows_secrets));
     }
     if config.hypervisor != HypervisorSettings::Off {
         let mend = "whoever breaks out of a guest finds BMC and Nova credentials: better let hosts without guests vote";
         lines.push(CheckLine::warn("voter beside guests", "this host votes and runs tenants' guests", mend));
     }
     lines
+}
+
+/// An agent that shows the password it is given to every user of this machine.
+fn shows_secrets(device: &DeviceAccess) -> Option<CheckLine> {
+    let DeviceSettings::Agent(settings) = &device.settings else { return None };
+    let shows = SHOWS_SECRETS.contains(&settings.name.as_str()) && !settings.secrets.is_empty();
+    let figure = format!("agent:{} hands the password to another program on its command line", settings.name);
+    let mend = "every user of this machine can read it there; use ipmi, ipmi-tool or redfish if the device speaks them";
+    shows.then(|| CheckLine::warn(format!("fence device of {}", device.rule.hosts), figure, mend))
 }
 
 /// Whether this very host could be fenced.
@@ -76,23 +89,54 @@ fn fenceable(config: &Config) -> CheckLine {
 
 /// Credential files: needed on voters, and better not there elsewhere.
 pub(super) fn secrets(config: &Config) -> Vec<CheckLine> {
-    let passwords: BTreeSet<&Path> = config.devices.iter().map(|device| device.password_file.as_path()).collect();
     let clouds = config.nova.as_ref().map(|nova| nova.clouds_file.as_path());
     if !config.is_voter() {
-        let present = passwords.into_iter().chain(clouds).filter(|path| path.exists());
+        let sources: BTreeSet<&SecretSource> = device_secrets(config).map(|(_, _, source)| source).collect();
+        let files: Vec<PathBuf> = sources.iter().filter_map(|source| source.path().ok()).collect();
+        let present = files.iter().map(PathBuf::as_path).chain(clouds).filter(|path| path.exists());
         let mend = "only voters need it: remove it, a guest that breaks out could use it";
         let line = |path: &Path| CheckLine::warn("secrets", format!("{} lies on a non-voter", path.display()), mend);
         return present.map(line).collect();
     }
-    let missing = "put the BMC user's password there, mode 0600";
-    let mut lines: Vec<CheckLine> =
-        passwords.into_iter().map(|path| secret(Secret { what: "fence device password", path, missing })).collect();
+    let mut seen = BTreeSet::new();
+    let mut lines: Vec<CheckLine> = Vec::new();
+    for (device, key, source) in device_secrets(config) {
+        let source =
+            if device.rule.matches(&config.member.host) { source.of(&config.member.host) } else { source.clone() };
+        // Another host's own secret is read when that host is fenced.
+        if !source.is_per_host() && seen.insert(source.clone()) {
+            lines.push(device_secret(key, &source, device.settings.secret_bytes_max()));
+        }
+    }
     if let Some(nova) = &config.nova {
         let missing = "put a clouds.yaml with an application credential there, mode 0600";
         lines.push(secret(Secret { what: "clouds file", path: &nova.clouds_file, missing }));
         lines.extend(entry(&nova.clouds_file, &nova.cloud));
     }
     lines
+}
+
+/// Every secret of every device, with what it opens.
+fn device_secrets(config: &Config) -> impl Iterator<Item = (&DeviceAccess, &str, &SecretSource)> {
+    config
+        .devices
+        .iter()
+        .flat_map(|device| device.settings.secrets().into_iter().map(move |(key, source)| (device, key, source)))
+}
+
+/// Reads a secret as the daemon would, and drops it.
+fn device_secret(key: &str, source: &SecretSource, bytes_max: usize) -> CheckLine {
+    let what = format!("fence device {key}");
+    match source.read(bytes_max) {
+        Ok(_) => {
+            let place = source.path().map_or_else(|error| error.to_string(), |path| path.display().to_string());
+            CheckLine::fine(what, format!("{place}: nobody else's to read"))
+        }
+        Err(error) => {
+            let mend = "put the secret there, one line, mode 0600, owned by root or the daemon's user";
+            CheckLine::fail(what, error.to_string(), mend)
+        }
+    }
 }
 
 /// What notifications need where they are told.

@@ -7,6 +7,7 @@
 mod files;
 mod identity;
 mod place;
+mod watchdog;
 
 use std::fmt;
 use std::pin::Pin;
@@ -140,6 +141,7 @@ pub async fn run(config: &Config, adapters: Adapters, tell: &mut (dyn FnMut(&Che
     told(files::hooks(config));
     told(files::notifications(config));
     told(place::processes(config).await);
+    told(watchdog::watchdog(config).await);
     if let Some(nova) = adapters.nova {
         told(vec![adapter("nova", nova, "see the words above, clouds.yaml and the route to Keystone").await]);
     }
@@ -151,6 +153,18 @@ pub async fn run(config: &Config, adapters: Adapters, tell: &mut (dyn FnMut(&Che
         told(vec![adapter(&format!("fence device {name}"), device, mend).await]);
     }
     report
+}
+
+/// An error with everything below it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 async fn adapter(what: &str, attempt: Try, mend: &str) -> CheckLine {

@@ -166,7 +166,7 @@ fn each_fault_is_named() {
         ),
         ("[nova]\ncloud = \"zrh\"\n|", |_| {}, "FAIL  nova: not configured", "may lead"),
         ("cloud = \"zrh\"|cloud = \"ams\"", |_| {}, "FAIL  cloud: ams is not under `clouds`", "nova.cloud"),
-        ("", |host| set_mode(&host.at("bmc.password"), 0o644), "FAIL  fence device password: ", "others may read it"),
+        ("", |host| set_mode(&host.at("bmc.password"), 0o644), "FAIL  fence device password: ", "chmod 0600"),
         ("uri = \"off\"|uri = \"qemu:///system\"", |_| {}, "warn  voter beside guests: ", "breaks out"),
         ("cmp-*|ctl-*", |_| {}, "warn  own fence devices: no [[fence_device]] matches cmp-01", "never recovered"),
     ];
@@ -210,4 +210,38 @@ fn adapters_are_tried_and_given_up() {
     assert_eq!(report.exit_code(), 1);
     assert_eq!(Report { fine: 3, warnings: 2, failures: 0 }.exit_code(), 0);
     assert_eq!(report.fine + report.warnings + report.failures, text.lines().count());
+}
+
+#[test]
+fn who_holds_the_watchdog_is_named() {
+    use super::watchdog::held;
+    let node = crate::watchdog::Node::parse("/dev/watchdog0").expect("legal");
+    let ours = "rekindled (process 7)".to_owned();
+    let systemd = "systemd (process 1)".to_owned();
+    // (somebody started it, who holds it, the line)
+    let rows: [(bool, &[&String], &str); 5] = [
+        (false, &[], ""),
+        (true, &[&ours], "ok    member.watchdog: it runs, fed by rekindled (process 7)"),
+        (true, &[&ours, &systemd], "FAIL  member.watchdog: /dev/watchdog0 is held by systemd (process 1); only one"),
+        (false, &[&systemd], "FAIL  member.watchdog: /dev/watchdog0 is held by systemd"),
+        (true, &[], "warn  member.watchdog: it runs, and nobody is seen to hold it"),
+    ];
+    for (active, holders, expected) in rows {
+        let holders: Vec<String> = holders.iter().map(|holder| (*holder).clone()).collect();
+        let line = held(node, active, &holders).map(|line| line.to_string()).unwrap_or_default();
+        assert!(line.starts_with(expected) && line.is_empty() == expected.is_empty(), "{line:?}, not {expected:?}");
+    }
+}
+
+#[test]
+fn a_watchdog_that_is_not_there_is_said() {
+    let host = Host::new();
+    let fencing = |text: String| format!("{text}\n[fencing]\nself_fence = true\n");
+    let (_, text) = host.check(fencing);
+    assert!(text.contains("warn  member.watchdog: none on this host, and fencing.self_fence = true"), "{text}");
+    // The last number that Linux gives: no machine has so many.
+    let (report, text) =
+        host.check(|text| fencing(text.replacen("[member]", "[member]\nwatchdog = \"/dev/watchdog31\"", 1)));
+    assert!(text.contains("FAIL  member.watchdog: /dev/watchdog31 is not there"), "{text}");
+    assert_eq!(report.exit_code(), 1);
 }

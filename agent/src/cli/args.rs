@@ -209,6 +209,21 @@ pub enum Command {
         #[command(flatten)]
         why: Reason,
     },
+    /// Switch a host off by its fence devices, and on again, to see that they are its own. It must be empty and in
+    /// maintenance. Tells what happens until it is over; it goes on without this command.
+    FenceRehearse {
+        /// The host.
+        host: HostName,
+        /// All devices of this topology level are switched; those of the lowest, if left out.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+        level: Option<u8>,
+        /// Print only the document, as JSON, when it is over.
+        #[arg(long)]
+        json: bool,
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
     /// Who keeps the ledger: voters and standbys, and whether each could be replaced or replace.
     Voters {
         /// Print the document as JSON.

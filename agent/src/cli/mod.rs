@@ -8,6 +8,7 @@ mod exit;
 mod gate;
 mod order;
 mod pki;
+mod rehearse;
 pub mod render;
 mod replay;
 mod roster;

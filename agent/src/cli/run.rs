@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::args::{BrakeCommand, Cli, Command, HostCommand, PkiCommand, RosterRole, Switch, VotersCommand};
 use super::render::{self, Paint};
-use super::{Exit, Failure, order, pki, replay, roster, segments, sim, voters};
+use super::{Exit, Failure, order, pki, rehearse, replay, roster, segments, sim, voters};
 use crate::admin::ask;
 
 /// A question is answered at once, or by the leader within its time-outs.
@@ -63,6 +63,9 @@ pub async fn run(cli: &Cli, out: &mut (impl Write + Send)) -> Result<Exit, Failu
             show(out, *json, &devices, || render::fence_test(&devices, paint))?;
             let all = !devices.is_empty() && devices.iter().all(|device| device.bound && device.power.is_some());
             Ok(if all { Exit::Done } else { Exit::Refused })
+        }
+        Command::FenceRehearse { host, level, json, why } => {
+            rehearse::run(cli, host, *level, &why.reason, *json, out, paint).await
         }
         Command::Capacity { lose, host, json } => {
             let request = AdminRequest::Capacity { lose: *lose, host: host.clone() };
@@ -196,6 +199,7 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         | Command::Segment(_)
         | Command::Apply(_)
         | Command::FenceConfirm { .. }
+        | Command::FenceRehearse { .. }
         | Command::Voters { command: None, .. }
         | Command::RecoverQuorum { .. }
         | Command::Pki(_)

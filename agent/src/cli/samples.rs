@@ -11,8 +11,8 @@ use rekindle_proto::id::{
 };
 use rekindle_proto::segment::{RecoveryMethod, SegmentDoc, SegmentHostDoc, SegmentWord, SegmentsDoc};
 use rekindle_proto::status::{
-    FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase, PriorityLine,
-    ProgressDoc, ServerLine, StatusDoc, StoryLine, WhyDoc,
+    FenceLine, FenceTestLine, GuardLine, HostLine, IncidentDoc, IncidentLine, MemberLine, MembersDoc, Phase,
+    PriorityLine, ProgressDoc, ServerLine, StatusDoc, StoryLine, WhyDoc,
 };
 use rekindle_proto::voters::{VoterLine, VoterStory, VotersDoc};
 
@@ -112,6 +112,7 @@ pub(crate) fn busy() -> StatusDoc {
         strangers: Vec::new(),
         armed_again_in_ms: None,
         capacity: None,
+        unfenceable: Vec::new(),
     }
 }
 
@@ -151,6 +152,7 @@ pub(crate) fn story() -> IncidentDoc {
             servers: 3,
             rebooted: false,
             process: None,
+            rehearsal: false,
         },
         story: vec![
             told(0, Phase::Suspect, "cmp-05: no answer"),
@@ -177,6 +179,7 @@ pub(crate) fn story() -> IncidentDoc {
             at_once: Some(8),
         }),
         reserve: None,
+        fences: Vec::new(),
     }
 }
 
@@ -204,6 +207,7 @@ pub(crate) fn reboot() -> IncidentDoc {
             servers: 4,
             rebooted: true,
             process: None,
+            rehearsal: false,
         },
         story: vec![
             told(0, Phase::Evacuating, "it rebooted: boot a is over, boot b speaks; 4 guests ran"),
@@ -217,7 +221,42 @@ pub(crate) fn reboot() -> IncidentDoc {
         held_by: Vec::new(),
         progress: None,
         reserve: None,
+        fences: Vec::new(),
     }
+}
+
+/// A rehearsal that is over: of cmp-01 it passed, of cmp-02 it did not, and cmp-03 has not come back.
+pub(crate) fn rehearsal(number: u64) -> IncidentDoc {
+    let end = [Phase::Recovered, Phase::Refuted, Phase::Stuck][usize::try_from(number - 21).expect("one of three")];
+    let name = format!("cmp-{:02}", number - 20);
+    let mut doc = reboot();
+    doc.line = IncidentLine {
+        id: IncidentId(number),
+        host: host(&name),
+        phase: end,
+        ended: Some(WallTime(BEGAN.0 + 200_000)),
+        rebooted: false,
+        rehearsal: true,
+        ..doc.line
+    };
+    doc.story = vec![
+        told(0, Phase::Unclean, "rehearsal of its lowest level: new BMC"),
+        told(3_000, Phase::Fencing, "power off by level 1"),
+        told(200_000, end, "said so"),
+    ];
+    doc.servers = Vec::new();
+    doc.fences = vec![FenceLine {
+        attempt: 1,
+        at: Some(WallTime(BEGAN.0 + 3_000)),
+        by: Some(host("cmp-05")),
+        term: Term(4),
+        level: 1,
+        devices: vec!["ipmi-tool@cmp-01-bmc".to_owned()],
+        not_after: WallTime(BEGAN.0 + 28_000),
+        result: "proven".into(),
+        readings: vec!["ipmi-tool@cmp-01-bmc: on before the order, off 900 ms after it".into()],
+    }];
+    doc
 }
 
 pub(crate) fn members() -> MembersDoc {

@@ -250,6 +250,36 @@ async fn orders_are_signed_and_carried() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_is_told_until_it_is_over() {
+    let mut daemon = daemon(|request| {
+        if matches!(request, AdminRequest::Incidents) {
+            let lines = [21, 22, 23].map(|number| samples::rehearsal(number).line);
+            return Some(AdminReply::Incidents { incidents: lines.to_vec() });
+        }
+        if let AdminRequest::Incident { id } = request {
+            return Some(AdminReply::Incident { incident: Box::new(samples::rehearsal(id.0)) });
+        }
+        samples_of(request)
+    });
+    let dir = daemon.path("pki");
+    pki::init(&dir, &ClusterName::new("zrh1").expect("legal")).expect("a CA");
+    pki::issue(&dir, "alice", Role::Operator, daemon.dir.path()).expect("issued");
+    for (name, exit, says) in [("cmp-01", 0, "passed"), ("cmp-02", 1, "failed"), ("cmp-03", 2, "stuck")] {
+        let (end, out) = daemon.run(&["fence-rehearse", name, "--level", "2", "--reason", "new BMC"]).await;
+        assert_eq!(code(&end), exit, "{name}: {end:?} {out}");
+        assert!(out.contains(says) && out.contains("power off by level 1"), "{out}");
+        let order = daemon.order().await;
+        let host = rekindle_proto::id::HostName::new(name).expect("legal");
+        assert_eq!(order.command, OperatorCommand::Rehearse { host, level: Some(2) });
+    }
+    let (end, out) = daemon.run(&["fence-rehearse", "cmp-01", "--json", "--reason", "x"]).await;
+    assert_eq!(code(&end), 0);
+    assert!(out.starts_with('{') && out.contains("\"fences\""), "{out}");
+    let (_, out) = daemon.run(&["incident", "21"]).await;
+    assert!(out.contains("nobody is moved") && out.contains("by cmp-05, term 4  level 1"), "{out}");
+}
+
+#[tokio::test]
 async fn an_order_without_an_answer_is_unknown() {
     let refusing = |kind: AdminErrorKind| Failure::reply(kind, "x").exit.code();
     assert_eq!(refusing(AdminErrorKind::NoLeader), 3);

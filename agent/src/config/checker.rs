@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::refusal::{Refusal, written};
+use super::refusal::{Refusal, value_at, written};
 
 /// Collects refusals while the rest goes on being checked.
 pub(super) struct Checker {
@@ -28,6 +28,17 @@ impl Checker {
     /// The same without the value: it may hold a secret.
     pub(super) fn refuse_unshown(&mut self, key: &str, rule: impl Into<String>, reason: impl Into<String>) {
         self.refusals.push(Refusal { key: key.to_owned(), value: None, rule: rule.into(), reason: reason.into() });
+    }
+
+    /// Notes that a key is not there which must be.
+    pub(super) fn missing(&mut self, key: &str, reason: &str) {
+        self.refuse(key, "is missing", reason);
+    }
+
+    /// The keys that stand in a table of the file.
+    pub(super) fn keys(&self, table: &str) -> Vec<String> {
+        let found = value_at(&self.table, table).and_then(toml::Value::as_table);
+        found.into_iter().flat_map(|table| table.keys().cloned()).collect()
     }
 
     /// A relative path is taken from the file's own directory.

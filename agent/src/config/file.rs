@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use rekindle_coordinator::policy::{AfterRecovery, Unverified};
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{ClusterName, DomainName, HostName, PathName, ProcessName, SystemUuid};
 use serde::Deserialize;
 
 use super::{LogFormat, LogTarget};
+use crate::bmc::{Privilege, RedfishAuth};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -55,6 +57,7 @@ pub(super) struct MemberTable {
     #[serde(default)]
     pub(super) role: MemberRole,
     pub(super) system_uuid: Option<SystemUuid>,
+    pub(super) watchdog: Option<String>,
     #[serde(default)]
     pub(super) record: bool,
 }
@@ -123,18 +126,49 @@ pub(super) struct FencingTable {
     pub(super) off_polls: Option<i64>,
     pub(super) fence_tries: Option<i64>,
     pub(super) self_fence: Option<bool>,
+    pub(super) after_recovery: Option<AfterRecovery>,
 }
 
+/// Which of the keys an entry may have, and which it must, is its driver's: [`super::drivers`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeviceTable {
     pub(super) hosts: String,
     pub(super) level: Option<i64>,
     pub(super) driver: String,
-    pub(super) address: String,
-    pub(super) username: String,
-    pub(super) password_file: String,
+    pub(super) address: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) password_credential: Option<String>,
     pub(super) cipher_suite: Option<i64>,
+    pub(super) cipher_suites: Option<Vec<i64>>,
+    pub(super) privilege: Option<Privilege>,
+    pub(super) k_g_file: Option<String>,
+    pub(super) k_g_credential: Option<String>,
+    pub(super) system: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) sha256_pin: Option<String>,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+    pub(super) auth: Option<RedfishAuth>,
+    #[serde(default)]
+    pub(super) options: BTreeMap<String, OptionValue>,
+    #[serde(default)]
+    pub(super) option_files: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) option_credentials: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) command: Vec<String>,
+    pub(super) unverified: Option<Unverified>,
+}
+
+/// An option of a fence agent, which takes everything as text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a text, a whole number, or true or false")]
+pub(super) enum OptionValue {
+    Text(String),
+    Number(i64),
+    Switch(bool),
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,8 +3,10 @@
 //!
 //! `docs/configuration.md` explains every key; `docs/rekindle.toml` is a complete example, which a test loads.
 
+mod agents;
 mod checker;
 mod devices;
+mod drivers;
 mod file;
 mod hooks;
 mod notifications;
@@ -13,6 +15,7 @@ mod processes;
 mod refusal;
 mod rules;
 mod select;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +35,7 @@ use crate::notify::NotificationSettings;
 use crate::nova::NovaSettings;
 use crate::process::ProcessSettings;
 use crate::transport::{TlsFiles, TransportSettings};
+use crate::watchdog::Node;
 
 /// Where the file lies if nothing else is said.
 pub const CONFIG_FILE: &str = "/etc/rekindle/rekindle.toml";
@@ -90,6 +94,8 @@ pub struct Member {
     pub role: MemberRole,
     /// Overrides DMI, for machines without it.
     pub system_uuid: Option<SystemUuid>,
+    /// The hardware watchdog under which this host lives, if any: only with [`Policy::self_fence`].
+    pub watchdog: Option<Node>,
     /// Whether what this daemon is told is recorded in `state_dir`, to be replayed.
     pub record: bool,
 }

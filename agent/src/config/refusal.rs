@@ -90,7 +90,12 @@ pub(super) fn read(text: &str, path: &Path) -> Result<(File, toml::Table), Confi
 
 /// The value at a key such as `fence_device[2].level`, as it would be written.
 pub(super) fn written(table: &toml::Table, key: &str) -> Option<String> {
-    let mut value: Option<&toml::Value> = None;
+    value_at(table, key).filter(|value| !value.is_table()).map(ToString::to_string)
+}
+
+/// The value at such a key.
+pub(super) fn value_at<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
+    let mut value: Option<&'a toml::Value> = None;
     for part in key.split('.') {
         let (name, index) = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
             Some((name, index)) => (name, Some(index.parse::<usize>().ok()?.checked_sub(1)?)),
@@ -105,13 +110,13 @@ pub(super) fn written(table: &toml::Table, key: &str) -> Option<String> {
             None => found,
         });
     }
-    value.filter(|value| !value.is_table()).map(ToString::to_string)
+    value
 }
 
 /// Whether a key sounds as if its value were a secret.
-fn sounds_secret(key: &str) -> bool {
+pub(super) fn sounds_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["password", "secret", "token", "passphrase", "credential"].iter().any(|word| key.contains(word))
+    ["password", "passwd", "secret", "token", "passphrase", "credential"].iter().any(|word| key.contains(word))
         && !key.ends_with("_file")
 }
 

@@ -18,7 +18,8 @@ use super::file::{
 };
 use super::refusal::ConfigError;
 use super::{
-    Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes, select,
+    Cluster, Config, LogFormat, LogSettings, LogTarget, Member, devices, hooks, notifications, paths, processes,
+    select, watchdog,
 };
 use crate::hypervisor::HypervisorSettings;
 use crate::nova::NovaSettings;
@@ -44,7 +45,8 @@ const NOVA_TIMEOUT_MAX: Duration = Duration::from_secs(100);
 pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Config, ConfigError> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
     let mut on = Checker::new(table, base);
-    let (member, cluster) = (member(&mut on, file.member), file.cluster);
+    let self_fence = file.fencing.self_fence.unwrap_or(Policy::default().self_fence);
+    let (member, cluster) = (member(&mut on, file.member, self_fence), file.cluster);
     for name in file.paths.keys() {
         on.refuse(
             &format!("paths.{name}"),
@@ -108,7 +110,7 @@ fn processes_here(on: &mut Checker, tables: &[ProcessTable], role: MemberRole) -
     }
 }
 
-fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {
+fn member(on: &mut Checker, table: MemberTable, self_fence: bool) -> Option<Member> {
     let listen = on.address("member.listen", &table.listen);
     if listen.is_some_and(|address| address.ip().is_unspecified() || address.ip().is_multicast()) {
         on.refuse(
@@ -136,6 +138,7 @@ fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {
             "it becomes a label of the metric rekindle_member_info, which has those three already",
         );
     }
+    let watchdog = watchdog::check(on, table.watchdog.as_deref(), self_fence);
     Some(Member {
         host: table.host,
         listen: listen?,
@@ -146,6 +149,7 @@ fn member(on: &mut Checker, table: MemberTable) -> Option<Member> {
         labels: table.labels,
         role: table.role,
         system_uuid: table.system_uuid,
+        watchdog,
         record: table.record,
     })
 }
@@ -290,6 +294,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             None => default.readmission,
         },
         self_fence: fencing.self_fence.unwrap_or(default.self_fence),
+        after_recovery: fencing.after_recovery.unwrap_or(default.after_recovery),
         on_agent_death: match detection.on_agent_death {
             Some(OnAgentDeathWord::Fence) => OnAgentDeath::Fence,
             Some(OnAgentDeathWord::Alarm) => OnAgentDeath::Alarm,

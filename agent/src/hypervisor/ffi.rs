@@ -1,6 +1,6 @@
 //! What the `virt` crate leaves out: domain events, the close callback, and a domain's state with its error.
 //!
-//! The only `unsafe` of this crate. Callbacks run in libvirt's event-loop thread, which also answers keep-alives: they
+//! The only `unsafe` of this crate beside `watchdog/device.rs`. Callbacks run in libvirt's event-loop thread, which also answers keep-alives: they
 //! copy what they are given into a bounded queue and return. They never call libvirt's daemon, block, or panic.
 #![allow(unsafe_code)]
 

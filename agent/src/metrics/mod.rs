@@ -65,6 +65,7 @@ pub struct Metrics {
     roster_alive: Gauge,
     roster_needed: Gauge,
     alarms: Gauge,
+    unfenceable: Gauge,
     open: Family<ByWord, Gauge>,
     phases: Family<ByWord, Counter>,
     warnings: Counter,
@@ -106,6 +107,7 @@ impl Metrics {
             roster_alive: Gauge::default(),
             roster_needed: Gauge::default(),
             alarms: Gauge::default(),
+            unfenceable: Gauge::default(),
             open: Family::default(),
             phases: Family::default(),
             warnings: Counter::default(),
@@ -135,6 +137,8 @@ impl Metrics {
         to.register("roster_alive", "Those heard from lately", self.roster_alive.clone());
         to.register("roster_needed", "Those that must answer before anything is done", self.roster_needed.clone());
         to.register("alarms", "Alarms in rekindle status", self.alarms.clone());
+        let help = "Hypervisors that none of their fence devices could prove off now, as the leader last read them";
+        to.register("unfenceable", help, self.unfenceable.clone());
         to.register("incidents_open", "Open incidents by phase", self.open.clone());
         to.register("phase_changes", "Phases entered, as seen by this member", self.phases.clone());
         to.register("warnings", "Warnings of the coordinator", self.warnings.clone());
@@ -193,6 +197,7 @@ impl Metrics {
         self.roster_alive.set(i64::from(status.alive));
         self.roster_needed.set(i64::from(status.needed));
         self.alarms.set(gauge(status.alarms.len()));
+        self.unfenceable.set(gauge(status.unfenceable.len()));
         self.capacity.show(status.capacity.as_ref());
         self.processes.show(status);
     }

@@ -22,6 +22,7 @@ fn metrics() -> Metrics {
         role: MemberRole::Member,
         system_uuid: None,
         record: false,
+        watchdog: None,
     })
 }
 

@@ -60,6 +60,7 @@ use serde_json::json;
 
 pub use self::clouds::NovaSetupError;
 pub use self::masakari::{MasakariHost, MasakariSegment};
+pub(crate) use self::reply::chain;
 pub(crate) use self::tls::acting_client;
 use self::wire::{Act, Get, Wire};
 

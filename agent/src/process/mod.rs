@@ -15,7 +15,7 @@ use rekindle_proto::fact::{DeviceError, Text};
 use rekindle_proto::id::ProcessName;
 use tokio::sync::mpsc;
 
-use crate::bmc::process::{Feed, Output, run_fed};
+use crate::bmc::process::{Feed, Output, PATH, run_fed};
 
 /// Between two looks: one `systemctl show` for all units. A failed unit is seen within it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -25,9 +25,6 @@ const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a restart may take. systemd gives a unit 90 s to start; a unit is not waited for.
 const RESTART_WITHIN: Duration = Duration::from_secs(90);
-
-/// All that is left of our environment: commands of the site need to find their tools, and nothing else of ours.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One process of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +146,7 @@ async fn checked(command: &[String]) -> ProcessSeen {
 /// Runs a command of the site, without a permit to think for long.
 async fn run(command: &[String], within: Duration) -> Result<Output, Text> {
     let Some((program, arguments)) = command.split_first() else { return Err("an empty command".into()) };
-    match run_fed(program.as_ref(), arguments, Feed { input: Vec::new(), path: PATH }, within).await {
+    match run_fed(program.as_ref(), arguments, Feed { path: PATH, ..Feed::default() }, within).await {
         Ok(output) => Ok(output),
         Err(DeviceError::Silent(_)) => {
             Err(Text::new(format!("{program} did not end within {} s, and was killed", within.as_secs())))

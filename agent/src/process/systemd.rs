@@ -7,8 +7,7 @@ use std::time::Duration;
 use rekindle_coordinator::process::ProcessSeen;
 use rekindle_proto::fact::{DeviceError, Text};
 
-use super::PATH;
-use crate::bmc::process::{Feed, Output, run_fed};
+use crate::bmc::process::{Feed, Output, PATH, run_fed};
 
 /// What is asked of each unit (org.freedesktop.systemd1(5)).
 const PROPERTIES: [&str; 6] =
@@ -48,7 +47,7 @@ pub(super) async fn start(systemctl: &Path, unit: &str, within: Duration) -> Res
 }
 
 async fn run(systemctl: &Path, arguments: &[String], within: Duration) -> Result<Output, Text> {
-    match run_fed(systemctl, arguments, Feed { input: Vec::new(), path: PATH }, within).await {
+    match run_fed(systemctl, arguments, Feed { path: PATH, ..Feed::default() }, within).await {
         Ok(output) => Ok(output),
         Err(DeviceError::Silent(_)) => {
             Err(Text::new(format!("systemctl did not answer within {} s", within.as_secs())))

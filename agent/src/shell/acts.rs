@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_coordinator::io::{Input, NovaAnswer, Output, ProposeError};
-use rekindle_coordinator::order::PowerOffOrder;
+use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError};
 use rekindle_proto::id::{CallId, HostName, MemberId};
@@ -48,6 +48,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             shell.read_device(call, host, device, guid, within);
         }
         Output::PowerOff(order) => shell.power_off(order),
+        Output::PowerOn(order) => shell.power_on(order),
         Output::Nova { call, request } => {
             shell.with_nova(call, move |nova| async move { nova.read(request).await });
         }
@@ -147,8 +148,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
                 ledger.stand(stands);
             }
         }
-        // No adapter tells of a device yet, so that none is ever ordered.
-        Output::Watchdog(order) => tracing::error!(?order, "an order to a watchdog that is not configured"),
+        Output::Watchdog(order) => shell.watchdog_order(order),
         Output::ChangeVoters(order) => match &shell.ledger {
             Some(ledger) => ledger.change_voters(&order),
             None => shell
@@ -171,7 +171,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
 
 impl Shell {
     /// An answer that is there at once; it still takes its turn.
-    fn later(&self, input: Input) {
+    pub(super) fn later(&self, input: Input) {
         let inputs = self.inputs.clone();
         tokio::spawn(async move { answer(&inputs, input).await });
     }
@@ -201,6 +201,19 @@ impl Shell {
             };
             metrics.power_off(result.as_ref().map(|_| ()));
             answer(&inputs, Input::PowerOffDone { call, result }).await;
+        });
+    }
+
+    fn power_on(&self, order: PowerOnOrder) {
+        let (inputs, bmc, within) = (self.inputs.clone(), self.bmc.clone(), self.device_timeout);
+        let (call, host, device) = (order.call(), order.host().clone(), order.device().clone());
+        tracing::warn!(target: "rekindle::event::fence", %host, %device, incident = order.incident().0, attempt = order.attempt(), "power on is ordered");
+        tokio::spawn(async move {
+            let result = match bmc {
+                Some(bmc) => bmc.power_on(&order, within).await,
+                None => Err(DeviceError::Unusable("this member holds no fence devices".into())),
+            };
+            answer(&inputs, Input::PowerOnDone { call, result }).await;
         });
     }
 

@@ -6,6 +6,7 @@ mod book;
 mod queries;
 mod start;
 mod tape;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ use queries::Queries;
 pub use start::ShellError;
 use start::start;
 use tape::Tape;
+use watchdog::Dog;
 
 /// A turn longer than this delays everybody's probes: half an ack's time.
 const TURN_WARN: Duration = Duration::from_millis(100);
@@ -81,6 +83,7 @@ struct Shell {
     events: Option<EventSocket>,
     webhook: Option<Webhook>,
     processes: Processes,
+    dog: Dog,
 }
 
 /// What the loop listens to.
@@ -120,8 +123,8 @@ impl Shell {
             let due = self.due();
             tokio::select! {
                 biased;
-                _ = ears.terminate.recv() => return "SIGTERM",
-                _ = ears.interrupt.recv() => return "SIGINT",
+                _ = ears.terminate.recv() => self.leave("SIGTERM"),
+                _ = ears.interrupt.recv() => self.leave("SIGINT"),
                 _ = ears.hangup.recv() => self.reload(),
                 Some(input) = ears.inputs.recv() => self.turn(input),
                 Some(event) = ears.transport.recv() => self.transport_event(event),
@@ -142,6 +145,9 @@ impl Shell {
                 self.list_guests();
             }
             self.feed_watchdog();
+            if let Some(signal) = self.has_left() {
+                return signal;
+            }
         }
     }
 
@@ -205,7 +211,10 @@ impl Shell {
 
     fn hypervisor_event(&mut self, event: HypervisorEvent) {
         match event {
-            HypervisorEvent::List(list) => self.turn(Input::Guests { list }),
+            HypervisorEvent::List(list) => {
+                self.guests_at_leaving(&list);
+                self.turn(Input::Guests { list });
+            }
             HypervisorEvent::Guest { server, event } => self.turn(Input::Guest { server, event }),
             HypervisorEvent::Reachable(true, text) => tracing::info!(%text, "the hypervisor answers"),
             HypervisorEvent::Reachable(false, text) => {
@@ -218,7 +227,7 @@ impl Shell {
         if self.hypervisor_off {
             // A witness has no guests, and may say so. Any other host whose guests nobody watches says nothing.
             let complete = self.role == MemberRole::Witness;
-            self.turn(Input::Guests { list: GuestList { complete, guests: Vec::new() } });
+            self.hypervisor_event(HypervisorEvent::List(GuestList { complete, guests: Vec::new() }));
         } else {
             self.hypervisor.list_now();
         }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::book::{AddressBook, RaftPeers};
 use super::queries::Queries;
 use super::tape::Tape;
+use super::watchdog::Dog;
 use super::{Ears, Inputs, Shell};
 use crate::admin::{AdminServeError, AdminSocket, SOCKET_MODE};
 use crate::bmc::{Bmc, BmcSetupError};
@@ -133,6 +134,7 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
     let setup = setup(&config, boot, incarnation, seed, &book, generation)?;
     let now = clock::now();
     let tape = if config.member.record { Tape::begin(&config.member.state_dir, &setup, now) } else { None };
+    let inputs_of_dog = inputs.clone();
     let shell = Shell {
         coordinator: Coordinator::new(setup, now),
         tape,
@@ -156,6 +158,7 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         events,
         webhook,
         processes: Processes::new(config.processes.clone()),
+        dog: Dog::start(config.member.watchdog, &inputs_of_dog),
     };
     let on = |kind| signal(kind).map_err(ShellError::Signals);
     let ears = Ears {

@@ -95,6 +95,17 @@ pub enum Brake {
         /// How much longer.
         left: Duration,
     },
+    /// BMCs of one domain are silent together.
+    SilentDevices {
+        /// Which domain.
+        domain: DomainName,
+        /// How many hosts' devices are silent.
+        silent: usize,
+        /// Of how many that were asked.
+        asked: usize,
+        /// How much longer.
+        left: Duration,
+    },
     /// Enough of the domain is being recovered.
     DomainCap {
         /// Which domain.
@@ -125,7 +136,7 @@ impl Brake {
             Self::SegmentDisabled { .. } => "segment",
             Self::ColdStart { .. } | Self::Unseen { .. } | Self::NeverHeard { .. } => "cold-start",
             Self::MassFailure { .. } => "mass-failure",
-            Self::DomainEvent { .. } => "domain-event",
+            Self::DomainEvent { .. } | Self::SilentDevices { .. } => "domain-event",
             Self::DomainCap { .. } => "domain-cap",
             Self::FenceRate { .. } => "fence-rate",
         }
@@ -141,6 +152,7 @@ impl Brake {
             | Self::NeverHeard { .. }
             | Self::MassFailure { .. }
             | Self::DomainEvent { .. }
+            | Self::SilentDevices { .. }
             | Self::DomainCap { .. }
             | Self::FenceRate { .. } => true,
         }
@@ -177,6 +189,12 @@ impl fmt::Display for Brake {
                 f,
                 "domain event: {hosts} of {roster} fell silent within {}, {off} of them read off: held for {} more",
                 secs(EVENT_WINDOW),
+                secs(*left)
+            ),
+            Self::SilentDevices { domain, silent, asked, left } => write!(
+                f,
+                "domain event: the fence devices of {silent} of {asked} hosts of {domain} are silent together, a matter of its \
+                 network or its power: held for {} more",
                 secs(*left)
             ),
             Self::DomainCap { domain, open, cap, size } => write!(

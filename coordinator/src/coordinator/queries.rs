@@ -148,7 +148,7 @@ fn refuse_order(
                 }
                 refused(format!("{host} is not silent: nothing holds a verdict on it"))
             }
-            OperatorCommand::ConfirmOff { .. } | OperatorCommand::Segment(_) => None,
+            OperatorCommand::ConfirmOff { .. } | OperatorCommand::Segment(_) | OperatorCommand::Rehearse { .. } => None,
         },
     }
 }

@@ -116,7 +116,9 @@ impl Coordinator {
             | LeaderCommand::OpenProcess { .. }
             | LeaderCommand::ServiceDisabled { .. }
             | LeaderCommand::EndProcess { .. }
-            | LeaderCommand::ServiceBack { .. } => return,
+            | LeaderCommand::ServiceBack { .. }
+            | LeaderCommand::Rehearse(_)
+            | LeaderCommand::PowerOn(_) => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));
     }

@@ -1,14 +1,15 @@
 //! What is known of every fence device: its last reading, and whether it is bound to its host.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceName, DeviceReading, PowerState, Text};
 use rekindle_proto::id::{BootId, HostName, SystemUuid};
 
 use super::binding::guid_names;
-use crate::policy::{DevicePlan, DeviceRule, ladder};
+use crate::ledger::{Ledger, RehearsalMark};
+use crate::policy::{DevicePlan, DeviceRule, Unverified, ladder, rules_for};
 use crate::time::Moment;
 
 /// Whether a device is known to be its host's.
@@ -18,8 +19,32 @@ pub enum Binding {
     Unknown(Text),
     /// Its GUID is the host's own system UUID.
     Bound,
+    /// It cannot say so by a GUID, and has passed a rehearsal: by whom ordered, and which.
+    Rehearsed(Text),
+    /// Nothing can be read of it, and the operator takes its word (`unverified = "accept"`).
+    Unverified,
     /// It names another machine, or read off while the host was heard: it must not be used.
     Refused(Text),
+}
+
+impl Binding {
+    /// Whether what the device reads counts as the host's power.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Bound | Self::Rehearsed(_) | Self::Unverified => true,
+            Self::Unknown(_) | Self::Refused(_) => false,
+        }
+    }
+
+    /// Why it does not; `None`: it does.
+    #[must_use]
+    pub fn objection(&self) -> Option<&Text> {
+        match self {
+            Self::Bound | Self::Rehearsed(_) | Self::Unverified => None,
+            Self::Unknown(why) | Self::Refused(why) => Some(why),
+        }
+    }
 }
 
 /// One device.
@@ -29,14 +54,28 @@ pub struct DeviceEntry {
     pub host: HostName,
     /// Its place in the ladder.
     pub plan: DevicePlan,
+    /// What an off is worth that cannot be read back.
+    unverified: Unverified,
     /// Whether it is the host's.
     pub binding: Binding,
     /// Its last reading.
     pub last: Option<(Moment, DeviceReading)>,
+    /// Since when it has not answered any more.
+    pub silent_since: Option<Moment>,
     /// It read off at that moment, though its host was up in that boot just before: if that boot speaks on, it lies.
     off_while_up: Option<(Moment, BootId)>,
-    /// It was caught so. Only a reading *on* mends that, not its GUID.
+    /// It was caught so. Only a reading *on* mends that, not its GUID; and a rehearsal that it had passed not even that.
     contradicted: Option<Text>,
+    /// What its GUIDs alone make of its binding.
+    by_guid: Binding,
+    /// The last GUID that it told.
+    pub told: Option<DeviceGuid>,
+    /// All devices of its level, itself too.
+    level_mates: Vec<DeviceName>,
+    /// What the last rehearsal has shown of it, by the ledger.
+    mark: Option<RehearsalMark>,
+    /// It was caught in a contradiction since.
+    caught: Option<Text>,
 }
 
 /// A host's word, this long after an off reading, cannot have been sent before the power went.
@@ -48,6 +87,8 @@ pub struct DeviceBook {
     entries: BTreeMap<DeviceName, DeviceEntry>,
     /// The devices of each host, by level. A host without any is here too: it was looked at.
     of: BTreeMap<HostName, Vec<DeviceName>>,
+    /// As of which change what rehearsals have shown was taken in.
+    rehearsed: Option<u64>,
 }
 
 impl DeviceBook {
@@ -67,16 +108,34 @@ impl DeviceBook {
                 // Two hosts, or two levels, may be told to use one device: it is the first one's.
                 let Entry::Vacant(place) = self.entries.entry(plan.name.clone()) else { continue };
                 own.push(plan.name.clone());
+                let rule = rules_for(rules, host).into_iter().find(|rule| rule.device(host) == plan.name);
+                let unverified = rule.map_or(Unverified::Refuse, |rule| rule.unverified);
                 place.insert(DeviceEntry {
                     host: host.clone(),
                     plan,
+                    unverified,
                     binding: Binding::Unknown("not read yet".into()),
                     last: None,
+                    silent_since: None,
                     off_while_up: None,
                     contradicted: None,
+                    by_guid: Binding::Unknown("not read yet".into()),
+                    told: None,
+                    level_mates: Vec::new(),
+                    mark: None,
+                    caught: None,
                 });
             }
+            for name in &own {
+                let level = self.entries.get(name).map(|entry| entry.plan.level);
+                let is_mate = |other: &&DeviceName| self.entries.get(*other).map(|entry| entry.plan.level) == level;
+                let mates: Vec<DeviceName> = own.iter().filter(is_mate).cloned().collect();
+                if let Some(entry) = self.entries.get_mut(name) {
+                    entry.level_mates = mates;
+                }
+            }
             self.of.insert(host.clone(), own);
+            self.rehearsed = None;
         }
     }
 
@@ -97,12 +156,50 @@ impl DeviceBook {
         self.of.get(host).into_iter().flatten().filter_map(|name| self.entries.get(name)).collect()
     }
 
+    /// Whether one level of a host's devices could prove it off, by what was last read: each of them counts, and answers. One
+    /// that was not read yet is not held against it.
+    #[must_use]
+    pub fn is_fenceable(&self, host: &HostName) -> bool {
+        let devices = self.of(host);
+        let is_fit = |entry: &&DeviceEntry| match &entry.last {
+            None => true,
+            Some((_, reading)) => {
+                entry.binding.counts() && (reading.power.is_ok() || entry.binding == Binding::Unverified)
+            }
+        };
+        let level_is_fit = |level: u8| devices.iter().filter(|entry| entry.plan.level == level).all(is_fit);
+        devices.iter().any(|entry| level_is_fit(entry.plan.level))
+    }
+
     /// Looks again at what devices said before their host had told its system UUID.
     pub fn rebind(&mut self, machine_of: impl Fn(&HostName) -> Option<SystemUuid>) {
-        for entry in self.entries.values_mut().filter(|entry| matches!(entry.binding, Binding::Unknown(_))) {
+        for entry in self.entries.values_mut().filter(|entry| matches!(entry.by_guid, Binding::Unknown(_))) {
             let Some((_, DeviceReading { guid: Some(guid @ Ok(_)), .. })) = &entry.last else { continue };
-            entry.binding = binding(&entry.host, &entry.binding, guid, machine_of(&entry.host));
+            entry.by_guid = binding(&entry.host, &entry.by_guid, guid, machine_of(&entry.host));
+            entry.conclude();
         }
+    }
+
+    /// Takes in what rehearsals have shown, by the ledger. Asked at every step of a leader: only what is new is touched.
+    pub fn take_rehearsals(&mut self, ledger: &Ledger) {
+        if self.rehearsed.replace(ledger.rehearsed_changes) == Some(ledger.rehearsed_changes) {
+            return;
+        }
+        for (name, entry) in &mut self.entries {
+            let mark = ledger.host(&entry.host).and_then(|record| record.rehearsed.get(name));
+            if entry.mark.as_ref() != mark {
+                (entry.mark, entry.caught) = (mark.cloned(), None);
+                entry.conclude();
+            }
+        }
+    }
+
+    /// Devices that count only by a rehearsal, and were caught in a contradiction since: the ledger is yet to be told.
+    pub fn caught_after_rehearsal(&self) -> impl Iterator<Item = (&DeviceEntry, &Text)> {
+        let rests_on_it = |entry: &&DeviceEntry| {
+            entry.by_guid != Binding::Bound && entry.mark.as_ref().is_some_and(|mark| mark.lies.is_none())
+        };
+        self.entries.values().filter(rests_on_it).filter_map(|entry| Some((entry, entry.caught.as_ref()?)))
     }
 
     /// Takes in a reading. `up` is the boot in which the host was last heard, if it is not known to have gone since: an
@@ -117,7 +214,8 @@ impl DeviceBook {
     ) {
         let Some(entry) = self.entries.get_mut(device) else { return };
         if let Some(guid) = &reading.guid {
-            entry.binding = binding(&entry.host, &entry.binding, guid, machine);
+            entry.by_guid = binding(&entry.host, &entry.by_guid, guid, machine);
+            entry.told = guid.as_ref().ok().copied().or(entry.told);
         }
         match reading.power {
             Ok(PowerState::Off) => {
@@ -130,10 +228,12 @@ impl DeviceBook {
             }
             Err(_) => {}
         }
-        if let Some(why) = &entry.contradicted {
-            entry.binding = Binding::Refused(why.clone());
-        }
+        entry.silent_since = match &reading.power {
+            Err(DeviceError::Silent(_)) => entry.silent_since.or(Some(at)),
+            Ok(_) | Err(_) => None,
+        };
         entry.last = Some((at, reading.clone()));
+        entry.conclude();
     }
 
     /// A host was heard, authenticated: a device that said *off* of this very boot before speaks of another machine, or
@@ -148,11 +248,58 @@ impl DeviceBook {
             }
             let why = Text::new(format!("it reads off while {host} is heard: it lies, or is another machine's"));
             entry.off_while_up = None;
-            entry.contradicted = Some(why.clone());
-            entry.binding = Binding::Refused(why);
+            entry.caught = entry.mark.is_some().then(|| why.clone());
+            entry.contradicted = Some(why);
+            entry.conclude();
             caught = true;
         }
         caught
+    }
+}
+
+impl DeviceEntry {
+    /// What all that is known of it makes of its binding: what speaks against it first.
+    fn conclude(&mut self) {
+        let passed = self.mark.as_ref().filter(|mark| mark.lies.is_none() && self.caught.is_none());
+        self.binding = match (&self.contradicted, self.mark.as_ref().and_then(|mark| Some((mark, mark.lies.as_ref()?))))
+        {
+            (Some(why), _) => Binding::Refused(why.clone()),
+            (None, Some((mark, lies))) => {
+                let text =
+                    format!("it did not pass rehearsal {}, and is to be rehearsed again: {lies}", mark.rehearsal);
+                Binding::Refused(Text::new(text))
+            }
+            (None, None) => match passed.filter(|mark| self.by_guid != Binding::Bound && self.is_as_in(mark)) {
+                Some(RehearsalMark { rehearsal, by, .. }) => {
+                    Binding::Rehearsed(Text::new(format!("by {by}, rehearsal {rehearsal}")))
+                }
+                None if self.is_without_status() => Binding::Unverified,
+                None => self.by_guid.clone(),
+            },
+        };
+    }
+
+    /// Whether the operator takes its word where nothing can be read of it.
+    #[must_use]
+    pub fn takes_its_word(&self) -> bool {
+        self.unverified == Unverified::Accept
+    }
+
+    /// It was read, and cannot tell; nor does it say that it is another machine's. One that can tell is to be bound.
+    fn is_without_status(&self) -> bool {
+        let cannot = |reading: &DeviceReading| matches!(reading.power, Err(DeviceError::Unusable(_)));
+        let is_unknown = matches!(self.by_guid, Binding::Unknown(_));
+        self.takes_its_word() && is_unknown && self.last.as_ref().is_some_and(|(_, reading)| cannot(reading))
+    }
+
+    /// Whether it is the device that passed: its level is the same, and so is what it tells of its machine.
+    fn is_as_in(&self, mark: &RehearsalMark) -> bool {
+        let same_guid = match (mark.guid, self.told) {
+            (None, None) | (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(then), Some(now)) => then == now,
+        };
+        same_guid && mark.with.iter().collect::<BTreeSet<_>>() == self.level_mates.iter().collect()
     }
 }
 
@@ -172,7 +319,9 @@ fn binding(
         // A device that cannot say it now said it before: it has not moved to another machine by being busy.
         (Err(error), _) => match before {
             Binding::Bound => Binding::Bound,
-            Binding::Unknown(_) => Binding::Unknown(Text::new(format!("no GUID: {error}"))),
+            Binding::Unknown(_) | Binding::Rehearsed(_) | Binding::Unverified => {
+                Binding::Unknown(Text::new(format!("no GUID: {error}")))
+            }
             Binding::Refused(why) => Binding::Refused(why.clone()),
         },
     }
@@ -183,92 +332,4 @@ fn uuid_text(bytes: [u8; 16]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn book() -> (DeviceBook, HostName, DeviceName) {
-        let host = HostName::new("cmp-1").expect("legal");
-        let rule = DeviceRule {
-            hosts: "cmp-*".to_owned(),
-            level: 1,
-            driver: "ipmi-tool".to_owned(),
-            address: "{host}-bmc".to_owned(),
-        };
-        let mut book = DeviceBook::default();
-        book.enroll([&host].into_iter(), std::slice::from_ref(&rule));
-        let device = rule.device(&host);
-        (book, host, device)
-    }
-
-    /// Asked at every step, with more hosts now and then; a device named twice is the first host's.
-    #[test]
-    fn new_hosts_are_enrolled_and_known_ones_kept() {
-        let host = |name: &str| HostName::new(name).expect("legal");
-        let rule = |hosts: &str, level: u8, address: &str| DeviceRule {
-            hosts: hosts.to_owned(),
-            level,
-            driver: "ipmi-tool".to_owned(),
-            address: address.to_owned(),
-        };
-        let rules = [rule("*", 1, "{host}-bmc"), rule("cmp-*", 2, "pdu-1")];
-        let mut book = DeviceBook::default();
-        let (a, b, c, w) = (host("cmp-1"), host("cmp-2"), host("cmp-3"), host("wit-1"));
-        let levels =
-            |book: &DeviceBook, host: &HostName| book.of(host).iter().map(|e| e.plan.level).collect::<Vec<_>>();
-        book.enroll([&b, &w].into_iter(), &rules);
-        let device = book.of(&b)[0].plan.name.clone();
-        let reading = DeviceReading { power: Ok(PowerState::On), guid: None };
-        book.note(&device, &reading, Moment::ZERO, None, None);
-        book.enroll([&a, &b, &c, &w].into_iter(), &rules);
-        book.enroll([&a, &c].into_iter(), &rules);
-        assert_eq!([&a, &b, &c, &w].map(|host| levels(&book, host)), [vec![1], vec![1, 2], vec![1], vec![1]]);
-        assert!(book.of(&b)[0].last.is_some(), "what was read is kept");
-        assert_eq!(book.iter().count(), 5);
-    }
-
-    #[test]
-    fn a_device_is_bound_by_its_guid_and_unbound_by_a_contradiction() {
-        let (mut book, _, device) = book();
-        let machine = SystemUuid(Uuid::from_u128(7));
-        let guid = DeviceGuid(*machine.0.as_bytes());
-        let reading = |power: PowerState, guid: DeviceGuid| DeviceReading { power: Ok(power), guid: Some(Ok(guid)) };
-        let binding = |book: &DeviceBook| book.get(&device).expect("enrolled").binding.clone();
-
-        book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, None, None);
-        assert!(matches!(binding(&book), Binding::Unknown(_)), "the host has not said its UUID");
-        book.note(&device, &reading(PowerState::On, guid), Moment::ZERO, Some(machine), None);
-        assert_eq!(binding(&book), Binding::Bound);
-        let silent = DeviceReading {
-            power: Err(DeviceError::Silent("timed out".into())),
-            guid: Some(Err(DeviceError::Silent("timed out".into()))),
-        };
-        book.note(&device, &silent, Moment::ZERO, Some(machine), None);
-        assert_eq!(binding(&book), Binding::Bound, "silence does not unbind");
-        book.note(&device, &reading(PowerState::On, DeviceGuid([9; 16])), Moment::ZERO, Some(machine), None);
-        assert!(matches!(binding(&book), Binding::Refused(_)), "another machine's");
-    }
-
-    #[test]
-    fn a_device_that_says_off_of_a_speaking_host_is_refused_until_it_says_on() {
-        let (mut book, host, device) = book();
-        let (machine, at) = (SystemUuid(Uuid::from_u128(7)), |ms: u64| Moment::from_micros(ms * 1_000));
-        let (boot, next_boot) = (BootId(Uuid::from_u128(1)), BootId(Uuid::from_u128(2)));
-        let guid = Some(Ok(DeviceGuid(*machine.0.as_bytes())));
-        let off = DeviceReading { power: Ok(PowerState::Off), guid: guid.clone() };
-        let on = DeviceReading { power: Ok(PowerState::On), guid };
-        let bound = |book: &DeviceBook| book.get(&device).expect("enrolled").binding == Binding::Bound;
-
-        book.note(&device, &off, at(1_000), Some(machine), Some(boot));
-        assert!(!book.heard(&host, boot, at(2_900)), "last words of a host that has just lost its power");
-        assert!(!book.heard(&host, next_boot, at(9_000)), "it was off, and somebody started it");
-        assert!(bound(&book));
-        assert!(book.heard(&host, boot, at(3_001)));
-        assert!(!bound(&book));
-        book.note(&device, &off, at(20_000), Some(machine), Some(boot));
-        assert!(!bound(&book), "its GUID does not excuse it");
-        book.note(&device, &on, at(40_000), Some(machine), Some(boot));
-        assert!(bound(&book));
-        assert!(!book.heard(&host, boot, at(50_000)));
-    }
-}
+mod tests;

@@ -2,12 +2,14 @@
 
 mod binding;
 mod devices;
+mod neighbours;
 mod proof;
 mod run;
 mod watchdog;
 
 pub use binding::guid_names;
 pub use devices::{Binding, DeviceBook, DeviceEntry};
+pub use neighbours::{SILENT_MIN, Together, Voice, together};
 pub use proof::{FenceProof, OffRead, PROOF_LEASE, READ_CLOSELY_FOR};
 pub use run::{FenceRun, RunStep};
 pub use watchdog::{ISOLATED, PROOF_AFTER, Silence, UnsafeTimes, WATCHDOG, are_safe, check_times};

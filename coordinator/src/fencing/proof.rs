@@ -65,6 +65,9 @@ impl FenceProof {
     ) -> Option<Self> {
         let incident: &Incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
         let Evidence::Devices(record) = &incident.proof.as_ref()?.evidence else { return None };
+        if record.devices.iter().any(|reads| reads.unverified) {
+            return None;
+        }
         if !keeps(Guard::Proof) || !keeps(Guard::Lease) {
             let valid_until = now + PROOF_LEASE;
             return Some(Self { incident: incident.id, host: incident.host.clone(), valid_until });
@@ -92,6 +95,34 @@ impl FenceProof {
             Evidence::Watchdog(_) | Evidence::Statement(_) => {}
         }
         let valid_until = silence.valid_until();
+        (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
+    }
+
+    /// Builds the proof of an incident that rests on a device of which nothing can be read, whose word the operator accepts:
+    /// from the ledger, from what this very leader has heard of the host (nothing), and from its off readings of the other
+    /// devices of that level. `ours`: this very leadership gave the order.
+    ///
+    /// Such a word is worth less than a reading, so it holds only for a host that is silent, also where the fence is of
+    /// storage and the host may well live on: whoever speaks, and runs guests, has addresses and sessions of theirs, and a
+    /// second copy elsewhere is two. A later leader, which has not been told the word itself, must have listened as long as
+    /// for a watchdog.
+    #[must_use]
+    pub fn by_word(
+        ledger: &Ledger,
+        incident: IncidentId,
+        reads: &BTreeMap<DeviceName, OffRead>,
+        (silence, ours): (Silence, bool),
+        now: Moment,
+    ) -> Option<Self> {
+        let incident: &Incident = ledger.incidents.get(&incident).filter(|incident| incident.is_open())?;
+        let evidence = &incident.proof.as_ref()?.evidence;
+        if !evidence.is_unverified() || (!ours && now < silence.proves_at()) {
+            return None;
+        }
+        let mut valid_until = silence.valid_until();
+        for device in evidence.devices().iter().filter(|reads| !reads.unverified) {
+            valid_until = valid_until.min(reads.get(&device.device)?.at() + PROOF_LEASE);
+        }
         (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
     }
 

@@ -36,6 +36,12 @@ struct DeviceRun {
     /// A reading is under way.
     reading: bool,
     last_read: Option<Moment>,
+    /// Its word is taken where nothing can be read of it (`unverified = "accept"`).
+    is_accepted: bool,
+    /// It has told its power since it answered: then its word alone is not taken.
+    is_readable: bool,
+    /// First and last of the readings, after it said that it did it, by which it showed that it has no status.
+    vain: Option<(Moment, Moment)>,
     last_error: Option<DeviceError>,
 }
 
@@ -61,6 +67,15 @@ impl FenceRun {
         let device = |name: &DeviceName| (name.clone(), DeviceRun { seen_on: seen_on(name), ..DeviceRun::default() });
         let devices = attempt.devices.iter().map(device).collect();
         Self { attempt: attempt.attempt, level: attempt.level, begun, deadline, devices }
+    }
+
+    /// Says of which devices the operator takes the word, where nothing can be read of them (I2).
+    #[must_use]
+    pub fn accepting(mut self, accepts: impl Fn(&DeviceName) -> bool) -> Self {
+        for (name, run) in &mut self.devices {
+            run.is_accepted = accepts(name);
+        }
+        self
     }
 
     /// Which attempt.
@@ -128,6 +143,7 @@ impl FenceRun {
             // Silence proves nothing, and breaks nothing: the two off readings may lie around it.
             Err(error) => run.last_error = Some(error.clone()),
         }
+        run.note_status(reading, finished);
     }
 
     /// Whether a device may never have had its order: it did not answer it.
@@ -146,7 +162,8 @@ impl FenceRun {
     /// Whether every device has said *off* since its order, and none has taken it back.
     #[must_use]
     pub fn reads_off(&self) -> bool {
-        !self.devices.is_empty() && self.devices.values().all(|run| run.offs.is_some())
+        let says_off = |run: &DeviceRun| run.offs.is_some() || run.is_vain(Duration::ZERO);
+        !self.devices.is_empty() && self.devices.values().all(says_off)
     }
 
     /// What is to be done next.
@@ -180,15 +197,24 @@ impl FenceRun {
     }
 
     fn record(&self) -> ProofRecord {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let reads = |(name, run): (&DeviceName, &DeviceRun)| {
+            if let (Some((first, last)), true) = (run.vain, run.is_vain(POLL_EVERY)) {
+                return Some(OffReads {
+                    device: name.clone(),
+                    seen_going_off: false,
+                    apart_ms: millis(last.since(first)),
+                    after_ms: run.ordered.map_or(0, |ordered| millis(first.since(ordered))),
+                    unverified: true,
+                });
+            }
             let offs = if keeps(Guard::Proof) { run.offs } else { run.offs.or(Some((OffRead::NONE, OffRead::NONE))) };
             offs.map(|(first, last)| OffReads {
                 device: name.clone(),
                 seen_going_off: run.seen_on,
-                apart_ms: u64::try_from(last.at().since(first.at()).as_millis()).unwrap_or(u64::MAX),
-                after_ms: run
-                    .ordered
-                    .map_or(0, |ordered| u64::try_from(first.at().since(ordered).as_millis()).unwrap_or(u64::MAX)),
+                apart_ms: millis(last.at().since(first.at())),
+                after_ms: run.ordered.map_or(0, |ordered| millis(first.at().since(ordered))),
+                unverified: false,
             })
         };
         ProofRecord { level: self.level, devices: self.devices.iter().filter_map(reads).collect() }
@@ -207,10 +233,27 @@ impl FenceRun {
 }
 
 impl DeviceRun {
+    /// What a reading says of whether it has a status at all. Silence says nothing of that either.
+    fn note_status(&mut self, reading: &DeviceReading, finished: Moment) {
+        match &reading.power {
+            Ok(_) => (self.is_readable, self.vain) = (true, None),
+            Err(DeviceError::Unusable(_)) if self.answered == Some(Ok(())) => {
+                self.vain = Some((self.vain.map_or(finished, |(first, _)| first), finished));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Whether its word is taken: it said that it did it, and twice, so far apart, that it cannot tell.
+    fn is_vain(&self, apart: Duration) -> bool {
+        let said = self.is_accepted && !self.is_readable && self.answered == Some(Ok(()));
+        said && self.vain.is_some_and(|(first, last)| last.since(first) >= apart)
+    }
+
     fn is_proven(&self) -> bool {
         let apart = if keeps(Guard::TwoReads) { POLL_EVERY } else { Duration::ZERO };
         let is_read = self.offs.is_some_and(|(first, last)| last.at().since(first.at()) >= apart);
-        self.answered.is_some() && (is_read || !keeps(Guard::Proof))
+        self.answered.is_some() && (is_read || self.is_vain(POLL_EVERY) || !keeps(Guard::Proof))
     }
 
     /// The device refuses us: reading on would only lock the account.
@@ -223,123 +266,4 @@ impl DeviceRun {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rekindle_proto::id::{LeadershipId, Term, WallTime};
-
-    const ON: DeviceReading = DeviceReading { power: Ok(PowerState::On), guid: None };
-    const OFF: DeviceReading = DeviceReading { power: Ok(PowerState::Off), guid: None };
-
-    fn at(ms: u64) -> Moment {
-        Moment::from_micros(ms * 1_000)
-    }
-
-    fn device(name: &str) -> DeviceName {
-        DeviceName(name.to_owned())
-    }
-
-    fn run(names: &[&str]) -> FenceRun {
-        let attempt = FenceAttempt {
-            attempt: 1,
-            term: Term(1),
-            author: LeadershipId(1),
-            level: 1,
-            devices: names.iter().map(|name| device(name)).collect(),
-            not_after: WallTime(0),
-            failed: None,
-        };
-        FenceRun::new(&attempt, at(0), at(25_000), |_| true)
-    }
-
-    #[test]
-    fn off_twice_a_second_apart_after_the_order_is_proof() {
-        let mut run = run(&["a"]);
-        let a = device("a");
-        assert_eq!(run.next_step(at(0)), RunStep::Order(a.clone()));
-        run.ordered(&a, at(0));
-        run.read(&a, &OFF, at(10));
-        assert!(matches!(run.next_step(at(10)), RunStep::Wait(_)), "the order was not answered yet");
-        run.answered(&a, Ok(()));
-        run.read(&a, &OFF, at(1_020));
-        assert_eq!(run.next_step(at(1_020)), RunStep::Wait(at(2_020)), "one reading is not proof, nor one from before");
-        run.read(&a, &OFF, at(1_900));
-        assert!(matches!(run.next_step(at(1_900)), RunStep::Wait(_)), "880 ms apart");
-        run.read(&a, &OFF, at(2_020));
-        let RunStep::Proven(record) = run.next_step(at(2_020)) else { panic!("proven") };
-        assert_eq!(record.devices[0].apart_ms, 1_000);
-        assert!(record.devices[0].seen_going_off);
-    }
-
-    #[test]
-    fn an_on_reading_between_starts_anew() {
-        let mut run = run(&["a"]);
-        let a = device("a");
-        run.ordered(&a, at(0));
-        run.answered(&a, Ok(()));
-        run.read(&a, &OFF, at(0));
-        run.read(&a, &ON, at(500));
-        run.read(&a, &OFF, at(1_500));
-        assert!(!matches!(run.next_step(at(1_500)), RunStep::Proven(_)));
-    }
-
-    #[test]
-    fn an_unanswered_order_may_still_be_proven_but_silence_is_no_proof() {
-        let mut run = run(&["a"]);
-        let a = device("a");
-        run.ordered(&a, at(0));
-        run.answered(&a, Err(DeviceError::Silent("timed out".into())));
-        let silent = DeviceReading { power: Err(DeviceError::Silent("timed out".into())), guid: None };
-        for second in 1..25 {
-            run.read(&a, &silent, at(second * 1_000));
-            assert!(!matches!(run.next_step(at(second * 1_000)), RunStep::Proven(_)));
-        }
-        let RunStep::Failed(why) = run.next_step(at(25_000)) else { panic!("failed") };
-        assert_eq!(why.as_str(), "still not read off twice: a did not answer: timed out");
-    }
-
-    #[test]
-    fn every_device_of_the_level_must_confirm() {
-        let mut run = run(&["a", "b"]);
-        for name in ["a", "b"] {
-            run.ordered(&device(name), at(0));
-            run.answered(&device(name), Ok(()));
-        }
-        run.read(&device("a"), &OFF, at(0));
-        run.read(&device("a"), &OFF, at(1_000));
-        run.read(&device("b"), &OFF, at(1_000));
-        assert!(!matches!(run.next_step(at(1_000)), RunStep::Proven(_)));
-        run.read(&device("b"), &OFF, at(2_000));
-        assert!(matches!(run.next_step(at(2_000)), RunStep::Proven(_)));
-    }
-
-    #[test]
-    fn says_ok_stays_on_fails_with_that_reason() {
-        let mut run = run(&["a"]);
-        let a = device("a");
-        run.ordered(&a, at(0));
-        run.answered(&a, Ok(()));
-        run.read(&a, &ON, at(24_000));
-        let RunStep::Failed(why) = run.next_step(at(25_000)) else { panic!("failed") };
-        assert_eq!(why.as_str(), "still not read off twice: a still reads on after our off order");
-    }
-
-    #[test]
-    fn wrong_credentials_end_the_attempt_at_once() {
-        let mut run = run(&["a"]);
-        let a = device("a");
-        run.ordered(&a, at(0));
-        run.answered(&a, Err(DeviceError::Credentials("RAKP 2".into())));
-        let refused = DeviceReading { power: Err(DeviceError::Credentials("RAKP 2".into())), guid: None };
-        run.read(&a, &refused, at(100));
-        assert!(matches!(run.next_step(at(100)), RunStep::Failed(_)));
-    }
-
-    #[test]
-    fn an_order_that_came_too_late_is_given_again() {
-        let mut run = run(&["a"]);
-        let a = device("a");
-        run.ordered(&a, at(0));
-        run.answered(&a, Err(DeviceError::TooLate));
-        assert_eq!(run.next_step(at(0)), RunStep::Order(a));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use rekindle_proto::id::HostName;
 use super::Leader;
 use super::proposals::Key;
 use crate::context::Context;
-use crate::ledger::{Entry, MemberStatement, Silence, Statement, silence};
+use crate::ledger::{Entry, MemberStatement, Rehearsal, Silence, Statement, silence};
 use crate::mutant::{Guard, keeps};
 
 impl Leader {
@@ -38,9 +38,13 @@ impl Leader {
         }
     }
 
-    /// Whether a host's goodbye explains its silence. After the wait for a reboot, or when its kernel is gone too, it does
+    /// Whether a host's goodbye, or its rehearsal, explains its silence. After the wait for a reboot, or when its kernel is gone too, it does
     /// not: it is suspect like any other.
     pub(super) fn is_explained(&self, cx: &Context<'_>, host: &HostName) -> bool {
+        // It is switched off by an operator's order, and on again.
+        if cx.ledger.rehearsal_of(host).is_some_and(Rehearsal::explains_silence) {
+            return true;
+        }
         if !keeps(Guard::Goodbye) {
             return false;
         }

@@ -10,7 +10,7 @@ use rekindle_proto::message::Message;
 use super::Leader;
 use crate::context::Context;
 use crate::io::Output;
-use crate::permit::{Hold, Linearized, Permit, Roll};
+use crate::permit::{Hold, Linearized, Permit, RehearsalPermit, Roll};
 use crate::time::Moment;
 
 /// How long a roll call waits for those who have not answered.
@@ -152,11 +152,24 @@ impl Leader {
     pub(super) fn permit(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<Permit, Hold> {
         let (checked, roll) = (self.checker.confirmed, self.roll.last.as_ref());
         let granted = Permit::grant(cx.now, self.term, self.ill.as_ref(), checked, roll, cx.ledger, host);
-        match &granted {
-            Ok(_) | Err(Hold::Brake(_) | Hold::Unfit(_)) => {}
-            Err(Hold::CheckStale) => self.want_check(cx),
-            Err(Hold::RollStale) => self.want_roll(cx),
-            Err(Hold::MassFailure(_)) => {
+        self.fetch_what_lacks(cx, granted.as_ref().err());
+        granted
+    }
+
+    /// The same, for the rehearsal under way.
+    pub(super) fn rehearsal_permit(&mut self, cx: &mut Context<'_>, host: &HostName) -> Result<RehearsalPermit, Hold> {
+        let (checked, roll) = (self.checker.confirmed, self.roll.last.as_ref());
+        let granted = RehearsalPermit::grant(cx.now, self.term, self.ill.as_ref(), checked, roll, cx.ledger, host);
+        self.fetch_what_lacks(cx, granted.as_ref().err());
+        granted
+    }
+
+    fn fetch_what_lacks(&mut self, cx: &mut Context<'_>, hold: Option<&Hold>) {
+        match hold {
+            None | Some(Hold::Brake(_) | Hold::Unfit(_)) => {}
+            Some(Hold::CheckStale) => self.want_check(cx),
+            Some(Hold::RollStale) => self.want_roll(cx),
+            Some(Hold::MassFailure(_)) => {
                 // Count again, at a pace: those missing may have come back.
                 if self.roll.last.as_ref().is_none_or(|roll| cx.now.mono.since(roll.called) >= ROLL_WAIT + RETRY_AFTER)
                 {
@@ -164,6 +177,5 @@ impl Leader {
                 }
             }
         }
-        granted
     }
 }

@@ -11,6 +11,7 @@ use super::Leader;
 use crate::context::Context;
 use crate::fencing::{Binding, DeviceEntry};
 use crate::io::Output;
+use crate::ledger::Rehearsal;
 use crate::time::Moment;
 
 /// Status readings of every device, to find a broken one before it is needed.
@@ -41,6 +42,8 @@ pub(super) enum ReadFor {
     Fence(IncidentId, u32),
     /// The lease of a proof.
     Lease(IncidentId),
+    /// A rehearsal.
+    Rehearsal(IncidentId),
 }
 
 #[derive(Debug)]
@@ -107,10 +110,12 @@ impl Leader {
         let DeviceCall { device, read_for, .. } = self.device_calls.calls.remove(&call)?;
         let host = self.devices.get(&device).map(|entry| entry.host.clone())?;
         let machine = super::system_uuid(cx, &host);
-        // In an incident the host's voice is weighed against the proof, not against the device.
-        let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| cx.ledger.open_incident(&host).is_none());
+        // In an incident the host's voice is weighed against the proof, not against the device; in a rehearsal likewise.
+        let is_weighed = cx.ledger.open_incident(&host).is_some()
+            || cx.ledger.rehearsal_of(&host).is_some_and(Rehearsal::explains_silence);
+        let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| !is_weighed);
         self.devices.note(&device, reading, finished, machine, up);
-        let is_bound = self.devices.get(&device).is_some_and(|entry| entry.binding == Binding::Bound);
+        let is_bound = self.devices.get(&device).is_some_and(|entry| entry.binding.counts());
         if let Some(due) = self.device_calls.due.get_mut(&device).filter(|_| !is_bound) {
             *due = (*due).min(finished + UNBOUND_EVERY);
         }
@@ -118,6 +123,7 @@ impl Leader {
             ReadFor::Health | ReadFor::Suspect | ReadFor::Binding(_) => {}
             ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, finished),
             ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
+            ReadFor::Rehearsal(rehearsal) => self.rehearsal_read(rehearsal, &device, reading, finished),
         }
         Some(read_for)
     }
@@ -168,7 +174,9 @@ impl Leader {
         let health = |call: &&DeviceCall| call.read_for == ReadFor::Health;
         let mut under_way = self.device_calls.calls.values().filter(health).count();
         let reading: BTreeSet<DeviceName> = self.device_calls.calls.values().map(|call| call.device.clone()).collect();
-        let recovering: BTreeSet<&HostName> = cx.ledger.open_incidents().map(|incident| &incident.host).collect();
+        let rehearsed = cx.ledger.open_rehearsal().map(|rehearsal| &rehearsal.host);
+        let recovering: BTreeSet<&HostName> =
+            cx.ledger.open_incidents().map(|incident| &incident.host).chain(rehearsed).collect();
         let mut next: Option<Moment> = None;
         let mut chosen = Vec::new();
         for (position, entry) in self.devices.iter().enumerate() {
@@ -177,13 +185,13 @@ impl Leader {
                 Some(due) => *due,
                 None => *self.device_calls.due.entry(entry.plan.name.clone()).or_insert(first),
             };
-            // A host under recovery is read by its own incident.
+            // A host under recovery is read by its own incident, one that is rehearsed by its rehearsal.
             if reading.contains(&entry.plan.name) || recovering.contains(&entry.host) {
                 continue;
             }
             if due <= now && under_way < HEALTH_AT_ONCE {
                 under_way += 1;
-                chosen.push((entry.host.clone(), entry.plan.name.clone(), entry.binding == Binding::Bound));
+                chosen.push((entry.host.clone(), entry.plan.name.clone(), entry.binding.counts()));
             } else if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
@@ -204,8 +212,10 @@ fn fence_test_line(entry: &DeviceEntry, since: Moment) -> FenceTestLine {
     let power: Option<PowerState> = reading.and_then(|reading| reading.power.as_ref().ok().copied());
     let text = match (reading.map(|reading| &reading.power), &entry.binding) {
         (None, _) => Text::from("no reading in time"),
+        (Some(_), Binding::Unverified) => "nothing can be read of it: its word is taken, unverified".into(),
         (Some(Err(error)), _) => Text::new(error.to_string()),
         (Some(Ok(_)), Binding::Bound) => "".into(),
+        (Some(Ok(_)), Binding::Rehearsed(by)) => Text::new(format!("bound by a rehearsal: {by}")),
         (Some(Ok(_)), Binding::Unknown(why) | Binding::Refused(why)) => why.clone(),
     };
     FenceTestLine {
@@ -213,7 +223,7 @@ fn fence_test_line(entry: &DeviceEntry, since: Moment) -> FenceTestLine {
         level: entry.plan.level,
         device: entry.plan.name.to_string(),
         power,
-        bound: entry.binding == Binding::Bound,
+        bound: entry.binding.counts(),
         text,
     }
 }

@@ -210,6 +210,7 @@ impl Leader {
                 | NovaCall::Lost(..)
                 | NovaCall::Moves
                 | NovaCall::Ahead(..)
+                | NovaCall::Rehearsal(_)
                 | NovaCall::Return(_)
                 | NovaCall::Reserve(_)
                 | NovaCall::Aggregate(..)

@@ -11,6 +11,7 @@ use rekindle_proto::status::Phase;
 use super::Leader;
 use super::devices::ReadFor;
 use super::levels::Choice;
+use super::neighbours::Look;
 use super::proposals::Key;
 use super::silence::Silence;
 use super::watchdog::ByWatchdog;
@@ -47,6 +48,8 @@ pub(super) struct Fence {
     pub(super) silence: Silence,
     /// The proof was contradicted by the host's own voice: no further attempt, a person.
     pub(super) lied: Option<Text>,
+    /// Whether its neighbours' devices are silent too.
+    pub(super) neighbours: Option<Look>,
 }
 
 impl Leader {
@@ -123,6 +126,10 @@ impl Leader {
         }
         match self.choose_level(cx, incident) {
             Choice::Level(level, devices) => {
+                if let Err(hold) = self.neighbours_hold(cx, incident) {
+                    self.hold(now, id, hold);
+                    return;
+                }
                 // An attempt that could not order anything would be a try wasted: first see that nothing holds.
                 if let Err(hold) = self.permit(cx, &incident.host) {
                     self.hold(now, id, hold.to_string());
@@ -189,7 +196,8 @@ impl Leader {
         };
         let fence = self.fences.entry(id).or_default();
         if fence.run.as_ref().is_none_or(|run| run.attempt() != attempt.attempt) {
-            fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on));
+            let accepts = |device: &DeviceName| devices.get(device).is_some_and(|entry| entry.takes_its_word());
+            fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on).accepting(accepts));
         }
         loop {
             let Some(run) = self.fences.get(&id).and_then(|fence| fence.run.as_ref()) else { return };
@@ -241,6 +249,9 @@ impl Leader {
     }
 
     pub(crate) fn power_off_done(&mut self, call: CallId, result: Result<(), DeviceError>) {
+        if self.rehearsal_off_done(call, &result) {
+            return self.touch();
+        }
         for fence in self.fences.values_mut() {
             if let Some((attempt, device)) = fence.orders.remove(&call) {
                 // A late answer to an earlier attempt says nothing of this one's order.

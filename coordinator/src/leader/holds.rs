@@ -83,7 +83,10 @@ impl Leader {
             Some(brake) if !brake.is_liftable() || cx.ledger.lift_of(host).is_none() => {
                 let why = Text::new(brake.to_string());
                 // These end at a known moment: a second lost each time would add up over a rack.
-                if let Brake::FenceRate { left, .. } | Brake::DomainEvent { left, .. } = &brake {
+                if let Brake::FenceRate { left, .. }
+                | Brake::DomainEvent { left, .. }
+                | Brake::SilentDevices { left, .. } = &brake
+                {
                     self.wake_at(cx.now.mono + *left);
                 }
                 self.brakes.held.insert(host.clone(), brake);

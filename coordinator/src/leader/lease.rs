@@ -54,6 +54,11 @@ impl Leader {
                 None
             }
             true => FenceProof::of(cx.ledger, incident.id, &evacuation.reads, cx.now.mono),
+            false if incident.proof.as_ref().is_some_and(|proof| proof.evidence.is_unverified()) => {
+                let silence = self.silence(cx, &incident.host);
+                let ours = incident.last_attempt().is_some_and(|attempt| attempt.author == self.author);
+                FenceProof::by_word(cx.ledger, incident.id, &evacuation.reads, (silence, ours), cx.now.mono)
+            }
             false => {
                 let silence = self.silence(cx, &incident.host);
                 FenceProof::by_silence(cx.ledger, incident.id, silence, cx.now.mono)
@@ -64,7 +69,9 @@ impl Leader {
     /// Why there is no valid proof, for people: which device does not say *off*.
     pub(super) fn lease_text(&self, incident: &Incident) -> Text {
         if incident.proof.as_ref().is_some_and(|proof| !proof.evidence.is_read()) {
-            return "waiting: a new leader must itself have heard nothing of it for 60 s before it counts on its watchdog".into();
+            return "waiting: a new leader must itself have heard nothing of it for 60 s before it counts on its watchdog, or on \
+                    a device of which nothing can be read"
+                .into();
         }
         let devices = incident.proof.iter().flat_map(|proof| proof.evidence.devices());
         let errors: Vec<String> = devices
@@ -86,8 +93,9 @@ impl Leader {
         if read.is_empty() || !keeps(Guard::Lease) {
             return;
         }
-        let devices: Vec<DeviceName> = read.iter().map(|device| device.device.clone()).collect();
-        let seen_going_off = read.iter().all(|device| device.seen_going_off);
+        let readable = || read.iter().filter(|device| !device.unverified);
+        let devices: Vec<DeviceName> = readable().map(|device| device.device.clone()).collect();
+        let seen_going_off = readable().all(|device| device.seen_going_off);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let closely =
             !seen_going_off && evacuation.silent_since.is_none_or(|since| now.since(since) < READ_CLOSELY_FOR);

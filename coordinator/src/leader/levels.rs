@@ -8,7 +8,7 @@ use super::Leader;
 use super::devices::ReadFor;
 use super::fence::{BETWEEN_ATTEMPTS, PREREAD_AGE_MAX};
 use crate::context::Context;
-use crate::fencing::{Binding, DeviceEntry};
+use crate::fencing::DeviceEntry;
 use crate::ledger::Incident;
 use crate::mutant::{Guard, keeps};
 
@@ -63,18 +63,18 @@ impl Leader {
                 let age_ok = entry.last.as_ref().is_some_and(|(at, _)| now.since(*at) < PREREAD_AGE_MAX);
                 let tries = fence.prereads.get(&entry.plan.name).copied().unwrap_or(0);
                 // One fresh reading per incident and device; more only while it is not known to be the host's.
-                (!age_ok && tries == 0) || (entry.binding != Binding::Bound && tries < PREREADS_MAX)
+                (!age_ok && tries == 0) || (!entry.binding.counts() && tries < PREREADS_MAX)
             };
             let unread: Vec<DeviceName> = devices.iter().filter(stale).map(|entry| entry.plan.name.clone()).collect();
             if !unread.is_empty() {
                 self.preread(cx, incident, unread);
                 return Choice::Reading;
             }
-            let unbound = devices.iter().find_map(|entry| match &entry.binding {
-                Binding::Bound => None,
-                Binding::Unknown(_) | Binding::Refused(_) if !keeps(Guard::DeviceBinding) => None,
-                Binding::Unknown(why) | Binding::Refused(why) => Some(format!("{}: {why}", entry.plan.name)),
-            });
+            let objection = |entry: &&DeviceEntry| {
+                let why = entry.binding.objection().filter(|_| keeps(Guard::DeviceBinding))?;
+                Some(format!("{}: {why}", entry.plan.name))
+            };
+            let unbound = devices.iter().find_map(objection);
             match unbound {
                 None => return Choice::Level(level, devices.iter().map(|entry| entry.plan.name.clone()).collect()),
                 Some(why) => reasons.push(format!("level {level}: not bound to this host: {why}")),

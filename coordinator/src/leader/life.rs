@@ -11,7 +11,6 @@ use rekindle_proto::status::Phase;
 use super::suspects::OwnExamination;
 use super::{Leader, NovaCall};
 use crate::context::Context;
-use crate::fencing::Binding;
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::life::{KERNEL_WITNESSES, LAPSE, Life, Network};
 use crate::policy::OnAgentDeath;
@@ -121,7 +120,7 @@ impl Leader {
             let is_off = |(at, reading): &(Moment, rekindle_proto::fact::DeviceReading)| {
                 *at >= began && reading.power == Ok(PowerState::Off)
             };
-            entry.binding == Binding::Bound && entry.last.as_ref().is_some_and(is_off)
+            entry.binding.counts() && entry.last.as_ref().is_some_and(is_off)
         };
         self.devices.of(host).into_iter().find(says_off).map(|entry| Text::new(entry.plan.name.to_string()))
     }

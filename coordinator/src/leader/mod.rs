@@ -34,15 +34,20 @@ mod locks;
 mod lookups;
 mod lost;
 mod moves;
+mod neighbours;
 mod notices;
 mod pace;
 mod path_cases;
 mod patience;
+mod power_on;
 mod processes;
 mod proposals;
 mod pulses;
 mod readmission;
 mod rebooted;
+mod rehearsal;
+mod rehearsal_on;
+mod rehearsal_ready;
 mod reserve;
 mod restore;
 mod retries;
@@ -63,9 +68,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{
-    CallId, HostName, Incarnation, IncidentId, LeadershipId, MemberId, ServerId, SystemUuid, Term,
-};
+use rekindle_proto::id::{CallId, HostName, Incarnation, IncidentId, LeadershipId, MemberId, ServerId, Term};
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
@@ -96,11 +99,13 @@ use moves::MovesDesk;
 use notices::NoticeDesk;
 use pace::PaceDesk;
 use path_cases::PathDesk;
+use power_on::PowerDesk;
 use processes::ProcessDesk;
 use proposals::Proposals;
-use pulses::Pulses;
+use pulses::{Pulses, system_uuid};
 use readmission::ReturnCase;
 use rebooted::RebootCase;
+use rehearsal::RehearsalDesk;
 use reserve::ReserveDesk;
 use restore::ActState;
 use roster::RosterWatch;
@@ -193,6 +198,10 @@ pub(crate) struct Leader {
     early: EarlyReads,
     /// Whom a quorum's testimony has found gone, to be told to all.
     gone: Vec<(MemberId, Incarnation)>,
+    /// The rehearsal under way.
+    rehearsal: RehearsalDesk,
+    /// Hosts that are powered on after their recovery.
+    power: PowerDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -223,6 +232,8 @@ enum NovaCall {
     Moves,
     /// Servers of a host that reads off, for an attempt.
     Ahead(IncidentId, u32),
+    /// Servers of a host that is to be rehearsed.
+    Rehearsal(IncidentId),
 }
 
 impl Leader {
@@ -283,6 +294,8 @@ impl Leader {
             ahead: BTreeMap::new(),
             early: EarlyReads::default(),
             gone: Vec::new(),
+            rehearsal: RehearsalDesk::default(),
+            power: PowerDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -354,6 +367,7 @@ impl Leader {
         self.drive_pulses(cx);
         self.drive_gates(cx);
         self.devices.rebind(|host| system_uuid(cx, host));
+        self.devices.take_rehearsals(cx.ledger);
         // Whatever was proven before a loss of power is void: that must be settled before anything is done.
         if !self.drive_epoch(cx) {
             return;
@@ -370,6 +384,8 @@ impl Leader {
         self.drive_guests(cx);
         self.drive_lost(cx);
         self.drive_readmission(cx);
+        self.drive_rehearsal(cx);
+        self.drive_power_on(cx);
         self.drive_devices(cx);
         self.drive_leases(cx);
         self.drive_off_settled(cx);
@@ -390,9 +406,4 @@ impl Leader {
         self.holds.insert(incident, why.into());
         self.wake_at(now + HOLD_RETRY);
     }
-}
-
-/// A host's machine, by its own last word.
-fn system_uuid(cx: &Context<'_>, host: &HostName) -> Option<SystemUuid> {
-    cx.ledger.host(host).and_then(|record| record.pulse.as_ref()).and_then(|pulse| pulse.system_uuid)
 }

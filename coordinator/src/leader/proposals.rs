@@ -68,6 +68,10 @@ pub(super) enum Key {
     Notice(IncidentId),
     /// An incident's reserved hosts.
     Reserve(IncidentId),
+    /// A fenced host that is powered on.
+    PowerOn(HostName),
+    /// A host's rehearsal, or what is remembered of one.
+    Rehearsal(HostName),
 }
 
 #[derive(Debug, Default)]
@@ -159,6 +163,8 @@ impl Leader {
             | Key::Return(_)
             | Key::Hook(..)
             | Key::Notice(_)
+            | Key::Rehearsal(_)
+            | Key::PowerOn(_)
             | Key::Reserve(_) => {}
         }
         match result {

@@ -80,3 +80,8 @@ impl Leader {
         }
     }
 }
+
+/// A host's machine, by its own last word.
+pub(super) fn system_uuid(cx: &Context<'_>, host: &HostName) -> Option<SystemUuid> {
+    cx.ledger.host(host).and_then(|record| record.pulse.as_ref()).and_then(|pulse| pulse.system_uuid)
+}

@@ -179,8 +179,8 @@ impl Leader {
             return ByWatchdog::No("self_fence is off".into());
         }
         let host = &incident.host;
-        let armed = incident.boot.and_then(|boot| cx.ledger.armed_watchdog(host, boot));
-        let Some(armed) = armed else { return ByWatchdog::No(not_armed(cx.ledger, host)) };
+        let armed = incident.boot.and_then(|boot| cx.ledger.running_watchdog(host, boot));
+        let Some(armed) = armed else { return ByWatchdog::No(not_armed(cx.ledger, host, incident.boot)) };
         if cx.heard.get(host).is_some_and(|heard| heard.boot != armed.boot) {
             return ByWatchdog::No("it was heard in another boot since its watchdog was armed".into());
         }

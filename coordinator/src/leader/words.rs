@@ -75,7 +75,9 @@ impl Leader {
             Some(ReadFor::Health) => self.wake_at(cx.now.mono + ROUND_EVERY),
             // A rack's come all at once.
             Some(ReadFor::Suspect) => self.touch_soon(cx.now.mono),
-            Some(ReadFor::Binding(_) | ReadFor::Fence(..) | ReadFor::Lease(_)) | None => self.touch(),
+            Some(ReadFor::Binding(_) | ReadFor::Fence(..) | ReadFor::Lease(_) | ReadFor::Rehearsal(_)) | None => {
+                self.touch();
+            }
         }
     }
 
@@ -95,6 +97,7 @@ impl Leader {
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
             Some(NovaCall::Moves) => self.take_moves(cx, result),
+            Some(NovaCall::Rehearsal(rehearsal)) => self.take_rehearsal_nova(rehearsal, result),
             Some(NovaCall::Ahead(incident, attempt)) => self.take_ahead(incident, attempt, result),
             Some(NovaCall::Capacity) => return self.take_capacity(cx, call, result),
             Some(NovaCall::Reboot(incident)) => self.take_reboot_nova(cx, incident, result),

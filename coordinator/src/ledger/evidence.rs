@@ -50,12 +50,19 @@ impl Evidence {
         }
     }
 
+    /// Whether any device's word was taken that nothing could be read of (`unverified = "accept"`).
+    #[must_use]
+    pub fn is_unverified(&self) -> bool {
+        self.devices().iter().any(|reads| reads.unverified)
+    }
+
     /// Whether it is renewed by reading. What is not, any word of the host contradicts at once: it must have been silent
-    /// for long before.
+    /// for long before. Of a level with one unverified device too, whatever the others read: the level says that *all* of
+    /// them hold it off.
     #[must_use]
     pub fn is_read(&self) -> bool {
         match self {
-            Self::Devices(_) => true,
+            Self::Devices(_) => !self.is_unverified(),
             Self::Watchdog(_) | Self::Statement(_) => false,
         }
     }

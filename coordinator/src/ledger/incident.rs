@@ -10,7 +10,7 @@ use rekindle_proto::status::{Phase, StoryLine};
 use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
-use super::entry::{Fate, VerdictRecord};
+use super::entry::{Fate, ProofRecord, VerdictRecord};
 use super::evidence::Evidence;
 use super::hook::HookRecord;
 use super::reserve::{Leg, Reserve};
@@ -124,6 +124,15 @@ pub struct FenceAttempt {
     pub not_after: WallTime,
     /// `Some`: over, without proof.
     pub failed: Option<Text>,
+    /// Who led, and gave the orders.
+    #[serde(default)]
+    pub leader: Option<HostName>,
+    /// When it was committed.
+    #[serde(default)]
+    pub at: Option<WallTime>,
+    /// The readings that proved it, for the story: what counts is the incident's own proof.
+    #[serde(default)]
+    pub proof: Option<ProofRecord>,
 }
 
 /// A committed, not voided, proof.

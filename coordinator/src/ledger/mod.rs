@@ -19,10 +19,12 @@ mod hook;
 mod incident;
 mod lift;
 mod lost;
+mod power_on;
 mod process;
 mod rate;
 mod readmission;
 mod reboot;
+mod rehearsal;
 mod reserve;
 mod restoration;
 mod roster;
@@ -53,9 +55,14 @@ pub use incident::{
 };
 pub use lift::{Lift, LiftTarget};
 pub use lost::LostGuest;
+pub use power_on::{PowerOn, PowerOnCommand};
 pub use process::{ProcessBook, ProcessIncident, ProcessWord};
 pub use rate::{FENCE_EVERY, FENCES_AT_ONCE, FenceRate, RateClaim, STORM_BEGIN, STORM_QUIET};
 pub use reboot::{PRIORITY_DEFAULT, Reboot, RebootPhase, RebootServer, STARTS_AT_ONCE};
+pub use rehearsal::{
+    Finding, ON_TRIES_MAX, OnAttempt, REHEARSALS_MAX, Rehearsal, RehearsalEnd, RehearsalMark, RehearsalStage,
+    RehearseCommand, RehearsedDevice, SILENT_MS,
+};
 pub use reserve::{Leg, Reserve, ReserveCommand, TAKEN_MAX, Taken, TakenEnd};
 pub use restoration::{
     ACT_TRIES, ActEnd, EndState, OpenAct, Refusal, Restoration, RestoreCommand, RestorePlan, ServerAct, lock_reason,

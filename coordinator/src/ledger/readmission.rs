@@ -77,7 +77,7 @@ impl Ledger {
         if self.incidents.get(&id).is_some_and(|incident| !incident.is_off_settled()) && keeps(Guard::OffSettled) {
             return Err(Text::new(format!("an off order of incident {id} may still be under way (I5)")));
         }
-        if let Some(why) = self.flap_hold(host) {
+        if let Some(why) = self.flap_hold(host).or_else(|| self.power_on_holds(host)) {
             return Err(why);
         }
         match record.and_then(|record| record.maintenance.as_ref()) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use rekindle_proto::fact::{GateReport, GuestList, MemberRole, RosterEntry, Text};
+use rekindle_proto::fact::{DeviceName, GateReport, GuestList, MemberRole, RosterEntry, Text};
 use rekindle_proto::id::{
     BootId, ClusterName, HostName, IncidentId, LogIndex, OperatorName, ServerId, SystemUuid, WallTime,
 };
@@ -16,9 +16,11 @@ use super::epoch::Epoch;
 use super::flap::Flap;
 use super::incident::{GuestIncident, Incident, ServerRecord};
 use super::lift::Lift;
+use super::power_on::PowerOn;
 use super::process::{ProcessBook, ProcessIncident};
 use super::rate::FenceRate;
 use super::reboot::Reboot;
+use super::rehearsal::{Rehearsal, RehearsalMark};
 use super::segments::Segments;
 use super::voters::VoterBook;
 use super::watchdog::WatchdogRecord;
@@ -77,6 +79,12 @@ pub struct Ledger {
     /// Processes that were down for good on living hosts, open and closed.
     #[serde(default)]
     pub processes: BTreeMap<IncidentId, ProcessIncident>,
+    /// Rehearsals of fencing, under way and over.
+    #[serde(default)]
+    pub rehearsals: BTreeMap<IncidentId, Rehearsal>,
+    /// How often what is remembered of rehearsed devices has changed: whoever follows it need not compare it all.
+    #[serde(default)]
+    pub rehearsed_changes: u64,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -119,6 +127,12 @@ pub struct HostRecord {
     /// Its processes.
     #[serde(default)]
     pub processes: ProcessBook,
+    /// What rehearsals have shown of its fence devices.
+    #[serde(default)]
+    pub rehearsed: BTreeMap<DeviceName, RehearsalMark>,
+    /// The orders to power it on after its last incident.
+    #[serde(default)]
+    pub power_on: Option<PowerOn>,
 }
 
 /// A host's own word about its boot gate.
@@ -173,6 +187,8 @@ impl Ledger {
             locks: BTreeSet::new(),
             segments: Segments::default(),
             processes: BTreeMap::new(),
+            rehearsals: BTreeMap::new(),
+            rehearsed_changes: 0,
         }
     }
 

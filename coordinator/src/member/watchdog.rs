@@ -19,6 +19,13 @@ use crate::time::Moment;
 /// Between two questions for a lease: three may be lost before it runs out.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
+/// The same while there is no lease, or none is wanted any more. A daemon that was started again has some six seconds before
+/// the watchdog that it took over resets the host.
+const ASK_SOON: Duration = Duration::from_secs(2);
+
+/// Between two looks for a leader that could be asked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Between two feeds: a fifth of the shortest sensible time-out.
 const FEED_EVERY: Duration = Duration::from_secs(2);
 
@@ -35,22 +42,34 @@ pub(crate) struct SelfFence {
     fed: bool,
     next_ask: Moment,
     next_feed: Moment,
-    /// We want to stop being under it; the question, once asked.
+    /// The ledger is not to count on it any more; the question, once asked.
     withdrawing: Option<CallId>,
+    /// The daemon will stop: whatever the adapter still says, it is withdrawn.
+    leaving: bool,
 }
 
+/// A number that no question bears: the real one is given when it is asked.
+const UNASKED: CallId = CallId(0);
+
 impl SelfFence {
-    /// The adapter has found this watchdog, or none.
+    /// The adapter has found this watchdog, has fed it for the first time, or cannot use the one that is configured.
     pub(crate) fn take_device(&mut self, cx: &mut Context<'_>, device: Option<Watchdog>) {
-        self.device = None;
-        let Some(device) = device.filter(|_| cx.setup.policy.self_fence) else { return };
-        if device.soft {
-            cx.out.warn(None, format!("{} is a software watchdog: it proves nothing and is not armed", device.device));
-        } else if let Err(unsafe_times) = check_times(device.timeout_ms) {
-            cx.out.warn(None, format!("{} is not armed: {unsafe_times}", device.device));
-        } else {
-            self.device = Some(device);
-            self.next_ask = cx.now.mono;
+        // Who leaves must not arm it again by a word of its adapter that comes late.
+        if !cx.setup.policy.self_fence || self.leaving {
+            return;
+        }
+        self.device = device.filter(|device| is_fit(cx, device));
+        self.next_ask = cx.now.mono;
+        // What a daemon before us said of it holds no longer: nobody feeds it, or somebody else does.
+        self.withdrawing = if self.device.is_none() { Some(UNASKED) } else { None };
+    }
+
+    /// The daemon will stop, and no guest runs here: asked at once, fed until it is answered.
+    pub(crate) fn leave(&mut self, now: Moment) {
+        if self.device.is_some() && !self.leaving {
+            self.leaving = true;
+            self.withdrawing = Some(UNASKED);
+            self.next_ask = now;
         }
     }
 
@@ -69,6 +88,7 @@ impl SelfFence {
     pub(crate) fn withdrawn(&mut self, cx: &mut Context<'_>, call: CallId) {
         if self.withdrawing == Some(call) {
             self.device = None;
+            self.withdrawing = None;
             self.fed = false;
             self.lease_until = None;
             cx.out.push(Output::Watchdog(WatchdogOrder::Disarm));
@@ -76,18 +96,26 @@ impl SelfFence {
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        self.device.as_ref()?;
-        let feed = self.lease_until.map(|until| until.min(self.next_feed));
-        [Some(self.next_ask), feed].into_iter().flatten().min()
+        let ask = self.question().map(|_| self.next_ask);
+        let feed = self.device.as_ref().and(self.lease_until).map(|until| until.min(self.next_feed));
+        [ask, feed].into_iter().flatten().min()
+    }
+
+    /// What there is to ask of a leader: a lease for that watchdog, or to be let out from under it.
+    fn question(&self) -> Option<Option<Watchdog>> {
+        if self.withdrawing.is_some() { Some(None) } else { self.device.clone().map(Some) }
     }
 
     fn feed(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
+        if self.device.is_none() {
+            return;
+        }
         match self.lease_until {
             Some(until) if now < until && self.next_feed <= now => {
                 self.next_feed = now + FEED_EVERY;
                 self.fed = true;
-                cx.out.push(Output::Watchdog(WatchdogOrder::Feed));
+                cx.out.push(Output::Watchdog(WatchdogOrder::Feed { until }));
             }
             Some(until) if now < until => {}
             Some(_) => {
@@ -112,40 +140,46 @@ impl Member {
         let now = cx.now.mono;
         let leader = self.leader(now).cloned();
         let fence = &mut self.self_fence;
-        let Some(watchdog) = fence.device.clone() else { return };
         fence.feed(cx);
-        if fence.next_ask > now {
+        let Some(wanted) = fence.question().filter(|_| fence.next_ask <= now) else { return };
+        if !leads && leader.is_none() {
+            fence.next_ask = now + LOOK_EVERY;
             return;
         }
-        fence.next_ask = now + ASK_EVERY;
         let call = cx.out.call();
-        let watchdog = if fence.withdrawing.is_some() {
+        if wanted.is_none() {
             fence.withdrawing = Some(call);
-            None
         } else {
             fence.asked.insert(call, now);
             while fence.asked.len() > ASKED_MAX {
                 fence.asked.pop_first();
             }
-            Some(watchdog)
-        };
+        }
+        let has_lease = fence.lease_until.is_some() && fence.withdrawing.is_none();
+        fence.next_ask = now + if has_lease { ASK_EVERY } else { ASK_SOON };
         if leads {
-            yields.push(Yield::Lease(call, watchdog));
+            yields.push(Yield::Lease(call, wanted));
         } else if let Some(leader) = leader {
-            let question = match watchdog {
+            let question = match wanted {
                 Some(watchdog) => Message::LeaseAsk { call, watchdog },
                 None => Message::LeaseWithdraw { call },
             };
             cx.send(&leader, question);
         }
     }
+}
 
-    /// The daemon stops, or self-fencing was switched off: asked at once, fed until it is answered.
-    pub(crate) fn withdraw_watchdog(&mut self, now: Moment) {
-        if self.self_fence.device.is_some() && self.self_fence.withdrawing.is_none() {
-            // A number that no question bears: the real one is given when it is asked.
-            self.self_fence.withdrawing = Some(CallId(0));
-            self.self_fence.next_ask = now;
+/// Whether it would prove anything. If not, it is said why.
+fn is_fit(cx: &mut Context<'_>, device: &Watchdog) -> bool {
+    if device.soft {
+        cx.out.warn(None, format!("{} is a software watchdog: it proves nothing and is not armed", device.device));
+        return false;
+    }
+    match check_times(device.timeout_ms) {
+        Ok(()) => true,
+        Err(unsafe_times) => {
+            cx.out.warn(None, format!("{} is not armed: {unsafe_times}", device.device));
+            false
         }
     }
 }

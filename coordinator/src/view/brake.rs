@@ -130,7 +130,7 @@ fn event(cx: &Context<'_>, leader: &Leader) -> BrakeLine {
     let holding: Vec<Brake> = leader.in_events().filter_map(|host| leader.event_brake(cx, host)).collect();
     let text = holding.first().map_or_else(|| "none".to_owned(), ToString::to_string);
     let left = holding.iter().filter_map(|brake| match brake {
-        Brake::DomainEvent { left, .. } => Some(whole_seconds(*left)),
+        Brake::DomainEvent { left, .. } | Brake::SilentDevices { left, .. } => Some(whole_seconds(*left)),
         Brake::Disarmed { .. }
         | Brake::Maintenance { .. }
         | Brake::SegmentDisabled { .. }

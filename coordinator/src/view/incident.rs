@@ -5,8 +5,10 @@ use rekindle_proto::fact::Text;
 use rekindle_proto::id::{IncidentId, ServerId};
 use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ServerLine};
 
+use super::fences::fences;
 use super::processes::{process_doc, process_line};
 use super::progress::progress;
+use super::rehearsal::{rehearsal_doc, rehearsal_line};
 use super::standing::{reboot_doc, reboot_line};
 use crate::context::Context;
 use crate::leader::Leader;
@@ -18,7 +20,9 @@ pub(crate) fn incidents(cx: &Context<'_>) -> Vec<IncidentLine> {
     let guests = cx.ledger.guest_incidents.values().map(guest_line);
     let reboots = cx.ledger.reboots.values().map(reboot_line);
     let processes = cx.ledger.processes.values().map(process_line);
-    let mut lines: Vec<IncidentLine> = hosts.chain(guests).chain(reboots).chain(processes).collect();
+    let rehearsals = cx.ledger.rehearsals.values().map(rehearsal_line);
+    let all = hosts.chain(guests).chain(reboots).chain(processes).chain(rehearsals);
+    let mut lines: Vec<IncidentLine> = all.collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.id));
     lines
 }
@@ -45,10 +49,13 @@ fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<
         let held_by = leader.and_then(|leader| leader.holds(id)).into_iter().cloned().collect();
         let story = guest.story.clone();
         let (line, servers) = (guest_line(guest), Vec::new());
-        return Some(IncidentDoc { line, story, servers, held_by, progress: None, reserve: None });
+        return Some(IncidentDoc { line, story, servers, held_by, progress: None, reserve: None, fences: Vec::new() });
     }
     if let Some(process) = ledger.processes.get(&id) {
         return Some(process_doc(leader, process));
+    }
+    if let Some(rehearsal) = ledger.rehearsals.get(&id) {
+        return Some(rehearsal_doc(leader, rehearsal));
     }
     ledger.reboots.get(&id).map(|reboot| reboot_doc(leader, reboot))
 }
@@ -59,7 +66,8 @@ pub(super) fn incident_doc(leader: Option<&Leader>, incident: &Incident) -> Inci
     let held_by = leader.and_then(|leader| leader.holds(incident.id)).into_iter().cloned().collect();
     let progress = progress(leader, incident);
     let (line, story, reserve) = (incident_line(incident), incident.story.clone(), super::segments::reserve(incident));
-    IncidentDoc { line, story, servers, held_by, progress, reserve }
+    let fences = fences(incident.attempts.iter());
+    IncidentDoc { line, story, servers, held_by, progress, reserve, fences }
 }
 
 fn incident_line(incident: &Incident) -> IncidentLine {
@@ -79,6 +87,7 @@ fn incident_line(incident: &Incident) -> IncidentLine {
         servers: u32::try_from(incident.servers.len()).unwrap_or(u32::MAX),
         rebooted: false,
         process: None,
+        rehearsal: false,
     }
 }
 
@@ -100,6 +109,7 @@ fn guest_line(guest: &GuestIncident) -> IncidentLine {
         servers: 1,
         rebooted: false,
         process: None,
+        rehearsal: false,
     }
 }
 

@@ -1,11 +1,14 @@
 //! What is shown to operators: built from the same state the decisions are made on.
 
 mod brake;
+mod fences;
 mod gate;
 mod incident;
 mod processes;
 mod progress;
+mod rehearsal;
 mod segments;
+mod self_fence;
 mod standing;
 mod status;
 mod why;

@@ -85,6 +85,7 @@ pub(super) fn process_line(incident: &ProcessIncident) -> IncidentLine {
         servers: 0,
         rebooted: false,
         process: Some(incident.process.clone()),
+        rehearsal: false,
     }
 }
 
@@ -97,5 +98,6 @@ pub(super) fn process_doc(leader: Option<&Leader>, incident: &ProcessIncident) -
         held_by: waits.into_iter().cloned().collect(),
         progress: None,
         reserve: None,
+        fences: Vec::new(),
     }
 }

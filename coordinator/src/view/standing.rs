@@ -140,6 +140,7 @@ pub(super) fn reboot_line(reboot: &Reboot) -> IncidentLine {
         servers: count(reboot.ran.len()),
         rebooted: true,
         process: None,
+        rehearsal: false,
     }
 }
 
@@ -166,5 +167,6 @@ pub(super) fn reboot_doc(leader: Option<&Leader>, reboot: &Reboot) -> IncidentDo
         held_by: leader.and_then(|leader| leader.holds(reboot.id)).into_iter().cloned().collect(),
         progress: None,
         reserve: None,
+        fences: Vec::new(),
     }
 }

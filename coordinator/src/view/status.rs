@@ -68,6 +68,7 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         strangers: strangers(cx),
         armed_again_in_ms: cx.ledger.armed_again_in_ms(),
         capacity: leader.and_then(Leader::capacity_summary),
+        unfenceable: super::fences::unfenceable(cx, leader),
     }
 }
 
@@ -95,9 +96,12 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
     notes.extend(standing::notes(cx, leader, host));
     notes.extend(suspect.as_ref().and_then(|suspect| suspect.hold.cloned()));
     notes.extend(leader.and_then(|leader| leader.return_text(host)).map(|why| Text::new(format!("not back: {why}"))));
+    notes.extend(leader.and_then(|leader| leader.power_on_text(host)).cloned());
     let signs = suspect.as_ref().map(|suspect| suspect.book.tell(cx.now.mono)).unwrap_or_default();
+    notes.extend(super::rehearsal::note(cx.ledger, leader, host));
     notes.extend(super::gate::note(cx.ledger, host));
     notes.extend(super::processes::notes(cx.ledger, host));
+    notes.extend(super::self_fence::note(cx, host));
     let pulse = record.and_then(|record| record.pulse.as_ref());
     let line = HostLine {
         host: host.clone(),
@@ -179,6 +183,8 @@ fn devices_word(entries: Vec<&DeviceEntry>) -> Text {
         };
         let bound = match &entry.binding {
             Binding::Bound => "bound",
+            Binding::Rehearsed(_) => "rehearsed",
+            Binding::Unverified => "UNVERIFIED",
             Binding::Unknown(_) => "not bound",
             Binding::Refused(_) => "REFUSED",
         };
@@ -214,10 +220,11 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
     for host in cx.ledger.targets() {
         let devices = leader.device_book().of(host);
         let broken = devices.iter().find_map(|entry| match (&entry.binding, &entry.last) {
+            (Binding::Unverified, _) => None,
             (Binding::Refused(why), _) => Some(format!("{}: {why}", entry.plan.name)),
             (_, Some((_, DeviceReading { power: Err(error), .. }))) => Some(format!("{} {error}", entry.plan.name)),
             (Binding::Unknown(why), Some(_)) => Some(format!("{}: {why}", entry.plan.name)),
-            (Binding::Bound | Binding::Unknown(_), _) => None,
+            (Binding::Bound | Binding::Rehearsed(_) | Binding::Unknown(_), _) => None,
         });
         if devices.is_empty() {
             alarms.push(Text::new(format!("{host} is unfenceable: no [[fence_device]] is about it")));
@@ -225,6 +232,12 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
             alarms.push(Text::new(format!("{host} may be unfenceable: {broken}")));
         }
     }
+    let silent = leader.device_book().silent_domains(&cx.ledger.roster);
+    alarms.extend(silent.into_iter().map(|(domain, (silent, hosts))| {
+        let what = "look at its network and its power";
+        Text::new(format!("{domain}: the fence devices of {silent} of its {hosts} hosts do not answer: {what}"))
+    }));
+    alarms.extend(super::rehearsal::alarms(cx.ledger));
     alarms.extend(super::gate::alarms(cx.ledger));
     alarms.extend(super::processes::alarms(cx, leader));
     alarms.extend(leader.lost_alarms());

@@ -8,9 +8,8 @@ use rekindle_proto::status::{GuardLine, WhyDoc};
 use super::progress::forecast;
 use super::standing;
 use crate::context::Context;
-use crate::fencing::Binding;
+use crate::fencing::{Binding, DeviceEntry};
 use crate::leader::Leader;
-use crate::ledger::not_armed;
 use crate::life::Life;
 use crate::membership::MemberState;
 use crate::paths::PathAction;
@@ -41,7 +40,8 @@ pub(crate) fn why(
         paths(cx, leader, host),
         signs_of_life(cx, leader, host),
         device(leader, host),
-        watchdog(cx, host),
+        super::rehearsal::guard(cx.ledger, host),
+        super::self_fence::guard(cx, host),
         super::gate::guard(cx.ledger, host),
         leader_health(leader),
     ];
@@ -170,43 +170,27 @@ fn signs_of_life(cx: &Context<'_>, leader: &Leader, host: &HostName) -> GuardLin
     }
 }
 
-/// No brake: it is the last level, for when no device can say *off*.
-fn watchdog(cx: &Context<'_>, host: &HostName) -> GuardLine {
-    let boot = cx.ledger.host(host).and_then(|record| record.pulse.as_ref()).map(|pulse| pulse.boot);
-    let armed = boot.and_then(|boot| cx.ledger.armed_watchdog(host, boot));
-    let text = match armed {
-        _ if !cx.setup.policy.self_fence => {
-            "self_fence = false: only a fence device, or a person, can say that it is off".into()
-        }
-        Some(armed) => Text::new(format!(
-            "self_fence = true, {} is armed: where no fence device can say off, its silence can",
-            armed.watchdog.device
-        )),
-        None => Text::new(format!("self_fence = true, and proves nothing: {}", not_armed(cx.ledger, host))),
-    };
-    guard("self-fence", true, text)
-}
-
 fn device(leader: &Leader, host: &HostName) -> GuardLine {
     let devices = leader.device_book().of(host);
     let Some(level) = devices.iter().map(|entry| entry.plan.level).min() else {
         return guard("fence-device", false, "none is configured: see [[fence_device]]");
     };
     let unbound = |level: u8| {
-        devices.iter().filter(move |entry| entry.plan.level == level).find_map(|entry| match &entry.binding {
-            Binding::Bound => None,
-            Binding::Unknown(why) | Binding::Refused(why) => Some(format!("{}: {why}", entry.plan.name)),
-        })
+        let objection = |entry: &&DeviceEntry| Some(format!("{}: {}", entry.plan.name, entry.binding.objection()?));
+        devices.iter().filter(move |entry| entry.plan.level == level).find_map(objection)
     };
     let levels: Vec<u8> = devices.iter().map(|entry| entry.plan.level).collect();
     match levels.iter().find(|level| unbound(**level).is_none()) {
         Some(level) => {
-            let names: Vec<String> = devices
-                .iter()
-                .filter(|entry| entry.plan.level == *level)
-                .map(|entry| entry.plan.name.to_string())
-                .collect();
-            guard("fence-device", true, Text::new(format!("level {level}: {}, bound", names.join(" and "))))
+            let of_level = || devices.iter().filter(|entry| entry.plan.level == *level);
+            let names: Vec<String> = of_level().map(|entry| entry.plan.name.to_string()).collect();
+            let by = of_level().find_map(|entry| match &entry.binding {
+                Binding::Rehearsed(by) => Some(format!("bound by a rehearsal, {by}")),
+                Binding::Unverified => Some("UNVERIFIED: its word is taken, nothing can be read of it".to_owned()),
+                Binding::Bound | Binding::Unknown(_) | Binding::Refused(_) => None,
+            });
+            let by = by.unwrap_or_else(|| "bound".to_owned());
+            guard("fence-device", true, Text::new(format!("level {level}: {}, {by}", names.join(" and "))))
         }
         None => guard("fence-device", false, Text::new(unbound(level).unwrap_or_default())),
     }

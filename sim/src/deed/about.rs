@@ -90,7 +90,8 @@ impl Deed {
                 | OrderWord::LiftBrake
                 | OrderWord::ConfirmOff
                 | OrderWord::Forget
-                | OrderWord::Enroll => None,
+                | OrderWord::Enroll
+                | OrderWord::Rehearse => None,
             },
             Self::Weather(words) => words.inverse().map(Self::Weather),
             Self::Kill { .. }

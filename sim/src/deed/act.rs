@@ -256,7 +256,8 @@ fn give(world: &mut World, order: OrderWord, hosts: Option<&Targets>, it: Option
         | OrderWord::LiftBrake
         | OrderWord::ConfirmOff
         | OrderWord::Forget
-        | OrderWord::Enroll => {
+        | OrderWord::Enroll
+        | OrderWord::Rehearse => {
             let Some(hosts) = hosts else { return 0 };
             let hosts = resolve(world, hosts, it);
             let commands: Vec<OperatorCommand> =
@@ -287,6 +288,7 @@ fn command(world: &World, order: OrderWord, host: HostName) -> Option<OperatorCo
             incident(&host).map(|incident| OperatorCommand::ConfirmOff { incident, checked: "its front panel".into() })
         }
         OrderWord::Forget => Some(OperatorCommand::Forget { host }),
+        OrderWord::Rehearse => Some(OperatorCommand::Rehearse { host, level: None }),
         OrderWord::Enroll => {
             let entry = RosterEntry { host, role: MemberRole::Member, domain: None };
             Some(OperatorCommand::Enroll { entry })
@@ -305,6 +307,8 @@ fn bmc(word: BmcWord) -> Bmc {
         BmcWord::Busy => Bmc::Busy,
         BmcWord::Slow => Bmc::Slow(SLOW_BMC_MS),
         BmcWord::Late => Bmc::Late(LATE_BMC_S),
+        BmcWord::NoGuid => Bmc::NoGuid,
+        BmcWord::NoStatus => Bmc::NoStatus,
     }
 }
 

@@ -48,6 +48,10 @@ pub enum BmcWord {
     Slow,
     /// It accepts at once, and does it twenty seconds later.
     Late,
+    /// As it should, but it does not tell whose machine it is.
+    NoGuid,
+    /// As it should, but nothing can be read of it.
+    NoStatus,
 }
 
 /// What an operator orders.
@@ -74,6 +78,8 @@ pub enum OrderWord {
     Forget,
     /// Put it back on the roster: on probation, with no domain.
     Enroll,
+    /// Switch it off and on by its fence devices, to see that they are its own.
+    Rehearse,
 }
 
 impl OrderWord {
@@ -89,7 +95,8 @@ impl OrderWord {
             | Self::LiftBrake
             | Self::ConfirmOff
             | Self::Forget
-            | Self::Enroll => true,
+            | Self::Enroll
+            | Self::Rehearse => true,
         }
     }
 }

@@ -6,15 +6,16 @@ use rekindle_proto::status::Phase;
 use super::{Oracle, Violation};
 use crate::raft::History;
 
-/// Liveness: every incident ends in recovered, refuted, or stuck with a reason.
+/// Liveness: every rehearsal ends, and every incident ends in recovered, refuted, or stuck with a reason.
 ///
 /// # Errors
 /// [`Violation::NeverEnds`].
 pub fn all_end(history: &History) -> Result<(), Violation> {
     let open = history.ledger().open_incidents().find(|incident| incident.phase != Phase::Stuck);
-    match open {
-        None => Ok(()),
-        Some(incident) => Err(Violation::NeverEnds { host: incident.host.clone(), phase: incident.phase }),
+    match (open, history.ledger().open_rehearsal()) {
+        (None, None) => Ok(()),
+        (Some(incident), _) => Err(Violation::NeverEnds { host: incident.host.clone(), phase: incident.phase }),
+        (None, Some(open)) => Err(Violation::NeverEnds { host: open.host.clone(), phase: open.shown() }),
     }
 }
 

@@ -12,8 +12,8 @@
 //! | I1 | [`Violation::EvacuatedFromPowered`], [`Violation::EvacuatedWithoutProof`] |
 //! | I2 | [`Violation::FencedWrongMachine`], [`Violation::ProvenWithoutReads`] |
 //! | I3 | [`Violation::TwoLeaders`], [`Violation::FencedByMinority`], [`Violation::ActedDeposed`], [`Violation::TwoElected`] |
-//! | I4 | [`Violation::FencedUnderBrake`], [`Violation::TooFast`], [`Violation::ColdStart`] |
-//! | I5 | [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`], [`Violation::VotersWorse`] |
+//! | I4 | [`Violation::FencedUnderBrake`], [`Violation::TooFast`], [`Violation::ColdStart`], [`Violation::RehearsedUnfit`] |
+//! | I5 | [`Violation::PoweredOnEarly`], [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`], [`Violation::VotersWorse`] |
 //! | I6 | [`Violation::HeardAndFenced`] |
 //! | I7 | [`Violation::StartedBeforeGate`] |
 //! | I8 | [`Violation::Unbounded`] |
@@ -78,6 +78,8 @@ pub struct Oracle {
     off_orders: BTreeMap<(IncidentId, u32), (HostName, u32)>,
     /// When the first off order of (incident, attempt) was given: the ledger's not-after is a wall clock's, this is the world's.
     first_ordered: BTreeMap<(IncidentId, u32), Moment>,
+    /// When the driver of each host's last off order was killed at the latest.
+    offs_over: BTreeMap<HostName, Moment>,
     /// Who sent the evacuate call of (incident, server, attempt).
     calls: BTreeMap<(IncidentId, ServerId, u32), (HostName, u32)>,
     /// When each evacuate intent was agreed.
@@ -98,6 +100,8 @@ pub struct Oracle {
     /// Who has run since the cluster began, or since everything was down at once.
     pub(crate) seen: BTreeSet<HostName>,
     pub(crate) began: Moment,
+    /// The operator takes the word of devices of which nothing can be read.
+    pub(crate) takes_words: bool,
     /// Since when each host's device has said nothing but off, and how long it did so at most since the attempt began: what
     /// was proven and is not yet agreed is not unproven by somebody at the button.
     off_reads: BTreeMap<HostName, (Option<Moment>, Duration)>,
@@ -121,6 +125,11 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    /// An oracle at the beginning. `takes_words`: what a device says of itself counts where nothing can be read of it.
+    pub(crate) fn taking_words(takes_words: bool) -> Self {
+        Self { takes_words, ..Self::default() }
+    }
+
     /// Whether any host's voice matters at the moment.
     pub(crate) fn is_watching(&self) -> bool {
         !self.opened.is_empty()

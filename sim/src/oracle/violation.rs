@@ -274,11 +274,27 @@ pub enum Violation {
         /// The reason that Nova has.
         why: String,
     },
+    /// I4: a host that is not empty, or that no operator has in hand, was to be switched off for a rehearsal.
+    #[error("{host} was to be switched off for a rehearsal: {why}")]
+    RehearsedUnfit {
+        /// Which.
+        host: HostName,
+        /// What speaks against it.
+        why: String,
+    },
+    /// I5, I7: a host was to be powered on while an off order may still have had an effect, or its failure was not settled.
+    #[error("{host} was to be powered on too early: {why}")]
+    PoweredOnEarly {
+        /// Which.
+        host: HostName,
+        /// What speaks against it.
+        why: String,
+    },
 }
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 34] = [
+    pub const KINDS: [(&'static str, &'static str); 36] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -313,6 +329,8 @@ impl Violation {
         ("I5", "voters-worse"),
         ("liveness", "not-replaced"),
         ("state", "left-disabled"),
+        ("I4", "rehearsed-unfit"),
+        ("I5", "powered-on-early"),
     ];
 
     fn place(&self) -> usize {
@@ -351,6 +369,8 @@ impl Violation {
             Self::VotersWorse { .. } => 31,
             Self::NotReplaced { .. } => 32,
             Self::LeftDisabled { .. } => 33,
+            Self::RehearsedUnfit { .. } => 34,
+            Self::PoweredOnEarly { .. } => 35,
         }
     }
 

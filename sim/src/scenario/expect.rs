@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_coordinator::ledger::Fate;
+use rekindle_coordinator::ledger::{Fate, RehearsalEnd};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
 
-use super::{Expect, Watch};
+use super::{Expect, RehearsalWord, Watch};
 use crate::deed::{Span, Targets, resolve};
 use crate::world::World;
 
@@ -20,6 +20,8 @@ impl Expect {
             ("reaches", self.reaches.is_some()),
             ("stuck", self.stuck.is_some()),
             ("held", self.held.is_some()),
+            ("rehearsal", self.rehearsal.is_some()),
+            ("rehearsed", self.rehearsed.is_some()),
             ("incidents", self.incidents.is_some()),
             ("servers", self.servers.is_some()),
         ];
@@ -97,6 +99,7 @@ impl Expect {
                 missed.push(format!("{host}: expected to be held by {expected:?}, was held by {holds:?}"));
             }
         }
+        missed.extend(self.missed_rehearsal(host, world));
         let runs = world.nova.guests_on(host).len();
         if let Some(expected) = self.servers.filter(|expected| *expected != runs) {
             missed.push(format!("{host}: expected {expected} servers to run there, run {runs}"));
@@ -104,6 +107,25 @@ impl Expect {
         if let Some(expected) = self.incidents.filter(|expected| *expected != incidents.len()) {
             missed.push(format!("{host}: expected {expected} incidents, were {} ({})", incidents.len(), words(&story)));
         }
+    }
+
+    fn missed_rehearsal(&self, host: &HostName, world: &World) -> Vec<String> {
+        let last = world.ledger().last_rehearsal(host);
+        let was = match last.map(|last| last.end) {
+            None => RehearsalWord::None,
+            Some(Some(RehearsalEnd::Passed)) => RehearsalWord::Passed,
+            Some(Some(RehearsalEnd::Failed)) => RehearsalWord::Failed,
+            Some(Some(RehearsalEnd::Stuck) | None) => RehearsalWord::Stuck,
+        };
+        let story: Vec<&str> = last.iter().flat_map(|last| &last.story).map(|line| line.text.as_str()).collect();
+        let mut missed = Vec::new();
+        if let Some(expected) = self.rehearsal.filter(|expected| *expected != was) {
+            missed.push(format!("{host}: expected the rehearsal {expected:?}, was {was:?}: {story:?}"));
+        }
+        if let Some(words) = self.rehearsed.as_ref().filter(|words| !story.iter().any(|line| line.contains(*words))) {
+            missed.push(format!("{host}: expected its rehearsal to tell {words:?}, told {story:?}"));
+        }
+        missed
     }
 
     fn missed_time(&self, host: &HostName, phase: Phase, watch: &Watch) -> Option<String> {

@@ -1,6 +1,7 @@
 //! Scenarios: what a cluster is, what befalls it and when, and what is to come of it. One TOML file each, written for
 //! operators (docs/simulator.md has the format); the random generator and the shrinker speak the same format.
 
+use rekindle_coordinator::policy::AfterRecovery;
 use rekindle_proto::id::{DomainName, HostName};
 use rekindle_proto::status::Phase;
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,9 @@ pub struct Cluster {
     pub paths: usize,
     /// Whether the cluster is armed.
     pub armed: bool,
+    /// Whether the word of fence devices is taken of which nothing can be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
     /// Whether hosts have boot gates.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub gates: bool,
@@ -159,6 +163,7 @@ impl Default for Cluster {
             servers: 3,
             paths: 1,
             armed: true,
+            unverified: false,
             gates: false,
             formed: false,
             policy: PolicyWords::default(),
@@ -223,6 +228,9 @@ pub struct PolicyWords {
     /// At most for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_timeout: Option<Span>,
+    /// What becomes of a fenced host once its failure is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_recovery: Option<AfterRecovery>,
     /// The site has a hook at every point of an incident, and a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<bool>,
@@ -307,6 +315,20 @@ impl Phases {
     }
 }
 
+/// How a rehearsal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RehearsalWord {
+    /// Its fence devices are its own.
+    Passed,
+    /// They are not, or it was not shown, or not done.
+    Failed,
+    /// The host has not come back.
+    Stuck,
+    /// There was none.
+    None,
+}
+
 /// A claim about what came of it. Claims about hosts hold for each host named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -335,6 +357,12 @@ pub struct Expect {
     /// At some time it was held back, and the reason had these words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// Its last rehearsal ended so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalWord>,
+    /// The story of its last rehearsal has these words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<String>,
     /// It had so many incidents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incidents: Option<usize>,

@@ -34,6 +34,7 @@ impl Cluster {
             servers,
             paths,
             armed,
+            unverified,
             gates,
             formed,
             odd_servers,
@@ -63,6 +64,7 @@ impl Cluster {
             policy: policy.policy(),
             armed,
             members,
+            unverified,
             gates,
             records: false,
             formed,
@@ -97,6 +99,7 @@ impl PolicyWords {
             exclude_project,
             wait_for_previous,
             group_timeout,
+            after_recovery,
             hooks,
             add_reserved_host_to_aggregate,
         } = self;
@@ -108,6 +111,7 @@ impl PolicyWords {
         policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
         policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
         policy.self_fence = self_fence.unwrap_or(policy.self_fence);
+        policy.after_recovery = after_recovery.unwrap_or(policy.after_recovery);
         if *only_marked == Some(true) {
             policy.select.mode = SelectMode::OnlyMarked;
         }

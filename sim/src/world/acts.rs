@@ -30,6 +30,11 @@ impl World {
                 let delay = self.millis(30, 60);
                 self.schedule(delay, Happening::PowerOff { asker: host, start, order: Box::new(order) });
             }
+            Output::PowerOn(order) => {
+                self.oracle_on_ordered(ix, &order);
+                let delay = self.millis(30, 60);
+                self.schedule(delay, Happening::PowerOn { asker: host, start, order: Box::new(order) });
+            }
             Output::Nova { call, request } => {
                 let delay = self.millis(10, 60);
                 self.schedule(delay, Happening::NovaRead { asker: host, start, call, request: Box::new(request) });

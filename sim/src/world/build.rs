@@ -1,7 +1,7 @@
 //! A world at its start.
 
 use rekindle_coordinator::ledger::HostRecord;
-use rekindle_coordinator::policy::DeviceRule;
+use rekindle_coordinator::policy::{DeviceRule, Unverified};
 use rekindle_coordinator::recovery::pattern_fits;
 use rekindle_proto::fact::RosterEntry;
 use rekindle_proto::id::DomainName;
@@ -69,7 +69,7 @@ impl World {
             paths,
             log: Vec::new(),
             violation: None,
-            oracle: Oracle::default(),
+            oracle: Oracle::taking_words(plan.unverified),
             fenced: Vec::new(),
             suspicions: Vec::new(),
             counters: BTreeMap::new(),
@@ -157,6 +157,8 @@ impl World {
             // Before the world began, its compute service was let start.
             opened: plan.gates.then_some(boot),
             fed: None,
+            opened_by: None,
+            watchdog_held: false,
             tape: None,
         });
     }
@@ -172,6 +174,7 @@ impl World {
             level: 1,
             driver: "sim".to_owned(),
             address: address.to_owned(),
+            unverified: if self.oracle.takes_words { Unverified::Accept } else { Unverified::Refuse },
         };
         Setup {
             cluster: self.cluster.clone(),

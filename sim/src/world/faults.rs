@@ -49,6 +49,8 @@ impl World {
             Bmc::Busy => "BMC busy",
             Bmc::Slow(_) => "BMC slow",
             Bmc::Late(_) => "BMC late",
+            Bmc::NoGuid => "BMC tells no GUID",
+            Bmc::NoStatus => "BMC has no status",
         });
         if bmc != Bmc::Honest {
             self.oracle.cause(host, "its BMC misbehaved");

@@ -26,6 +26,10 @@ pub enum Bmc {
     Slow(u16),
     /// It accepts, and executes that many seconds later.
     Late(u16),
+    /// As it should, but it tells no GUID.
+    NoGuid,
+    /// As it should, but nothing can be read of it.
+    NoStatus,
 }
 
 /// One simulated host.
@@ -75,6 +79,10 @@ pub struct Host {
     pub(super) opened: Option<BootId>,
     /// When its watchdog was last fed, if it is armed.
     pub(super) fed: Option<Moment>,
+    /// The life of its daemon that has the watchdog open.
+    pub(super) opened_by: Option<u32>,
+    /// Something else on the host holds the watchdog: it cannot be opened.
+    pub watchdog_held: bool,
     /// What its present daemon was told since it began, if that is recorded.
     pub(super) tape: Option<Tape>,
 }
@@ -168,6 +176,7 @@ impl World {
         self.tell(format!("rekindled of {host} stops"));
         self.count("daemon stopped");
         self.input(ix, Input::Stopping { why: StopReason::Daemon });
+        self.watchdog_closes(ix);
         self.hosts[ix].end_process();
         self.recount();
     }
@@ -188,6 +197,7 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, ix: Ix, comes_back: bool) {
+        self.watchdog_closes(ix);
         self.hosts[ix].end_process();
         self.recount();
         if comes_back {
@@ -233,7 +243,7 @@ impl World {
         if let Some(seen) = self.process_seen(ix) {
             self.input(ix, seen);
         }
-        if let Some(device) = self.watchdog_device() {
+        if let Some(device) = self.watchdog_device(false) {
             self.input(ix, Input::Watchdog { device: Some(device) });
         }
         self.input(ix, Input::Tick);

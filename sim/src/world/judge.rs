@@ -80,8 +80,22 @@ impl World {
     pub(super) fn oracle_off_ordered(&mut self, ix: Ix, order: &PowerOffOrder) {
         let key = (order.incident(), order.attempt());
         self.oracle_acts(ix, order.host());
+        let not_after = self.hosts[ix].clock.when(order.not_after());
+        self.oracle.off_is_over(order.host(), not_after);
+        if self.raft.ledger().rehearsals.contains_key(&key.0) {
+            let running = self.nova.guests_on(order.host()).len();
+            let verdict = self.oracle.rehearsal_ordered(self.now, order.host(), key.0, running, self.raft.ledger());
+            self.judge(verdict);
+            return;
+        }
         let by = (&self.hosts[ix].name, self.hosts[ix].start);
         let verdict = self.oracle.off_ordered(self.now, by, order.host(), key, self.raft.ledger());
+        self.judge(verdict);
+    }
+
+    pub(super) fn oracle_on_ordered(&mut self, ix: Ix, order: &PowerOnOrder) {
+        self.oracle_acts(ix, order.host());
+        let verdict = self.oracle.on_ordered(self.now, order.host(), self.raft.ledger());
         self.judge(verdict);
     }
 

@@ -12,8 +12,8 @@ use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Event, Input, NovaAnswer, NovaRead, Output, Peer, ProposeError};
 use rekindle_coordinator::ledger::{Entry, Ledger, ServerAct};
 use rekindle_coordinator::order::{
-    AggregateOrder, EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, ServerActOrder,
-    ServiceOrder,
+    AggregateOrder, EvacuateOrder, ForceDownOrder, GuestPower, GuestPowerOrder, PowerOffOrder, PowerOnOrder,
+    ServerActOrder, ServiceOrder,
 };
 use rekindle_coordinator::policy::{Policy, Setup};
 use rekindle_coordinator::time::{Moment, Now};
@@ -108,6 +108,8 @@ enum Happening {
     GiveUp { host: u32, start: u32, call: CallId },
     PowerOff { asker: u32, start: u32, order: Box<PowerOffOrder> },
     Off { machine: u32, ordered: Box<power::Ordered> },
+    PowerOn { asker: u32, start: u32, order: Box<PowerOnOrder> },
+    On { machine: u32 },
     ReadDevice { asker: u32, start: u32, call: CallId, host: HostName, guid: bool },
     NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
     ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
@@ -273,6 +275,8 @@ impl World {
             Happening::GiveUp { host, start, call } => self.raft_give_up(host as Ix, start, call),
             Happening::PowerOff { asker, start, order } => self.power_off(asker as Ix, start, order),
             Happening::Off { machine, ordered } => self.off(machine as Ix, &ordered),
+            Happening::PowerOn { asker, start, order } => self.power_on(asker as Ix, start, order),
+            Happening::On { machine } => self.on(machine as Ix),
             Happening::ReadDevice { asker, start, call, host, guid } => {
                 self.read_device(asker as Ix, start, call, &host, guid);
             }

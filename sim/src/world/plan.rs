@@ -33,6 +33,8 @@ pub struct Plan {
     pub armed: bool,
     /// The members by name, if not empty: instead of hosts, witnesses, voters, domains and servers.
     pub members: Vec<PlannedMember>,
+    /// Whether the word of fence devices is taken of which nothing can be read.
+    pub unverified: bool,
     /// Whether hypervisors have boot gates.
     pub gates: bool,
     /// Whether what every daemon is told is recorded.
@@ -142,6 +144,7 @@ impl Default for Plan {
             policy: Policy::default(),
             armed: true,
             members: Vec::new(),
+            unverified: false,
             gates: false,
             records: false,
             formed: false,

@@ -61,7 +61,9 @@ impl World {
                     (after, Ok(()))
                 }
             }
-            Ok(Bmc::Honest | Bmc::SaysOn | Bmc::Busy | Bmc::Silent | Bmc::WrongPassword) => {
+            Ok(
+                Bmc::Honest | Bmc::NoGuid | Bmc::NoStatus | Bmc::SaysOn | Bmc::Busy | Bmc::Silent | Bmc::WrongPassword,
+            ) => {
                 self.schedule(Duration::ZERO, execute);
                 (Duration::from_millis(30), Ok(()))
             }
@@ -87,6 +89,59 @@ impl World {
         }
     }
 
+    pub(super) fn power_on(&mut self, asker: Ix, start: u32, order: Box<PowerOnOrder>) {
+        if self.adapter_sleeps(asker, start) {
+            self.schedule(ASLEEP, Happening::PowerOn { asker: asker as u32, start, order });
+            return;
+        }
+        let call = order.call();
+        let Some(target) = self.ix(order.host()) else { return };
+        if !self.is_current(asker, start) {
+            return;
+        }
+        let local = self.clock(asker).mono;
+        if local >= order.begin_before() || local >= order.not_after() {
+            let result = Err(DeviceError::TooLate);
+            self.later(asker, start, Duration::ZERO, Input::PowerOnDone { call, result });
+            return;
+        }
+        let machine = self.hosts[target].bmc_leads_to as u32;
+        let switch = Happening::On { machine };
+        let (after, result) = match self.bmc_of(asker, target) {
+            Err(refusal) => refusal,
+            Ok(Bmc::StaysOn | Bmc::SaysOff) => (Duration::from_millis(30), Ok(())),
+            Ok(Bmc::Late(seconds)) => {
+                self.schedule(Duration::from_secs(u64::from(seconds)), switch);
+                (Duration::from_millis(30), Ok(()))
+            }
+            Ok(
+                Bmc::Honest
+                | Bmc::NoGuid
+                | Bmc::NoStatus
+                | Bmc::SaysOn
+                | Bmc::Busy
+                | Bmc::Slow(_)
+                | Bmc::Silent
+                | Bmc::WrongPassword,
+            ) => {
+                self.schedule(Duration::ZERO, switch);
+                (Duration::from_millis(30), Ok(()))
+            }
+        };
+        self.later(asker, start, after, Input::PowerOnDone { call, result });
+    }
+
+    /// A device carries out an order to power on.
+    pub(super) fn on(&mut self, machine: Ix) {
+        let host = &self.hosts[machine];
+        if !host.powered && host.has_supply {
+            let line = format!("{} is powered on", host.name);
+            self.tell(line);
+            self.count("powered on by us");
+            self.has_power(machine);
+        }
+    }
+
     /// How a device behaves to this asker; or what it answers instead of doing anything.
     fn bmc_of(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, Result<(), DeviceError>)> {
         let silent = || (self.policy.device_timeout, Err(DeviceError::Silent("timed out".into())));
@@ -103,7 +158,9 @@ impl World {
             | Bmc::SaysOn
             | Bmc::Busy
             | Bmc::Slow(_)
-            | Bmc::Late(_)) => Ok(behaviour),
+            | Bmc::Late(_)
+            | Bmc::NoGuid
+            | Bmc::NoStatus) => Ok(behaviour),
         }
     }
 
@@ -118,6 +175,7 @@ impl World {
         let (after, answer) = match self.bmc_of(asker, target) {
             Err((after, refusal)) => (after, Err(refusal.err().unwrap_or(DeviceError::TooLate))),
             Ok(Bmc::SaysOff) => (Duration::ZERO, Ok(PowerState::Off)),
+            Ok(Bmc::NoStatus) => (Duration::ZERO, Err(DeviceError::Unusable("it has no status".into()))),
             Ok(Bmc::SaysOn) => (Duration::ZERO, Ok(PowerState::On)),
             Ok(Bmc::Slow(millis)) => {
                 let after = Duration::from_millis(u64::from(millis));
@@ -127,15 +185,20 @@ impl World {
                     (after, Ok(honest))
                 }
             }
-            Ok(Bmc::Honest | Bmc::StaysOn | Bmc::Busy | Bmc::Late(_) | Bmc::Silent | Bmc::WrongPassword) => {
-                (Duration::ZERO, Ok(honest))
-            }
+            Ok(
+                Bmc::Honest | Bmc::NoGuid | Bmc::StaysOn | Bmc::Busy | Bmc::Late(_) | Bmc::Silent | Bmc::WrongPassword,
+            ) => (Duration::ZERO, Ok(honest)),
         };
         if let Ok(power) = answer {
             let name = self.hosts[target].name.clone();
             self.oracle.device_read(&name, power, self.now + after);
         }
-        let guid = guid.then(|| answer.clone().map(|_| bytes));
+        let tells = if self.hosts[target].bmc == Bmc::NoGuid {
+            Err(DeviceError::Refused("it has no GUID".into()))
+        } else {
+            Ok(bytes)
+        };
+        let guid = guid.then(|| answer.clone().and(tells));
         let finished = self.hosts[asker].clock.show(self.now + after);
         let reading = DeviceReading { power: answer, guid };
         self.later(asker, start, after, Input::DeviceRead { call, reading, finished });
@@ -143,21 +206,27 @@ impl World {
 
     /// Somebody presses the button of a host that is off: it has power at once, and runs a minute later.
     pub fn press_power(&mut self, name: &HostName) {
-        let after = self.millis(40_000, 90_000);
         // Whoever is told that a person must find out who does this, stops doing it.
         let is_stuck = self.raft.ledger().open_incident(name).is_some_and(|incident| incident.phase == Phase::Stuck);
         let Some(ix) = self.ix(name) else { return };
-        let host = &mut self.hosts[ix];
+        let host = &self.hosts[ix];
         if host.powered || is_stuck || !host.has_supply {
             return;
         }
+        self.tell(format!("somebody powers {name} on"));
+        self.count("powered on");
+        self.oracle.cause(name, "somebody powered it on");
+        self.has_power(ix);
+    }
+
+    /// It has power at once, and its kernel runs a minute later.
+    fn has_power(&mut self, ix: Ix) {
+        let after = self.millis(40_000, 90_000);
+        let host = &mut self.hosts[ix];
         host.powered = true;
         host.kernel = false;
         host.end_process();
         let start = host.start;
-        self.tell(format!("somebody powers {name} on"));
-        self.count("powered on");
-        self.oracle.cause(name, "somebody powered it on");
         self.schedule(after, Happening::Boot { host: ix as u32, start });
     }
 

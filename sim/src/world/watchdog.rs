@@ -9,6 +9,9 @@ use super::*;
 /// What the simulated device is set to.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// So long may a host live on: a daemon that dies closes the device, and the kernel feeds it once more then.
+const LASTS: Duration = Duration::from_secs(20);
+
 impl World {
     pub(super) fn stands(&mut self, ix: Ix, stands: bool) {
         let verb = if stands { "stands" } else { "does not stand" };
@@ -20,22 +23,53 @@ impl World {
     }
 
     /// The watchdog of every host, where the policy has hosts live under their own.
-    pub(super) fn watchdog_device(&self) -> Option<Watchdog> {
-        let timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        self.policy.self_fence.then(|| Watchdog { device: "sim".into(), soft: false, timeout_ms })
+    pub(super) fn watchdog_device(&self, running: bool) -> Option<Watchdog> {
+        let timeout_ms = u64::try_from(LASTS.as_millis()).unwrap_or(u64::MAX);
+        self.policy.self_fence.then(|| Watchdog { device: "sim".into(), soft: false, timeout_ms, running })
     }
 
     pub(super) fn watchdog(&mut self, ix: Ix, order: WatchdogOrder) {
-        let now = self.now;
-        let host = &mut self.hosts[ix];
+        let now = self.clock(ix).mono;
+        let (start, name) = (self.hosts[ix].start, self.hosts[ix].name.clone());
         match order {
-            WatchdogOrder::Feed => {
-                host.fed = Some(now);
-                let boot = host.boot;
-                self.schedule(TIMEOUT, Happening::Watchdog { host: ix as u32, boot, fed: now });
+            WatchdogOrder::Feed { .. } if self.hosts[ix].watchdog_held => {}
+            WatchdogOrder::Feed { until } if now >= until => {
+                self.tell(format!("{name}: an order to feed came too late"))
             }
-            WatchdogOrder::Stop => self.tell(format!("{} feeds its watchdog no more", self.hosts[ix].name)),
-            WatchdogOrder::Disarm => host.fed = None,
+            WatchdogOrder::Feed { .. } => {
+                self.feed_watchdog(ix);
+                if self.hosts[ix].opened_by != Some(start) {
+                    self.hosts[ix].opened_by = Some(start);
+                    let device = self.watchdog_device(true);
+                    self.later(ix, start, Duration::ZERO, Input::Watchdog { device });
+                }
+            }
+            WatchdogOrder::Stop => self.tell(format!("{name} feeds its watchdog no more")),
+            WatchdogOrder::Disarm => {
+                self.hosts[ix].fed = None;
+                self.hosts[ix].opened_by = None;
+            }
+        }
+    }
+
+    /// The daemon of a host without guests will be stopped, and asks to be let out from under its watchdog.
+    pub fn leave_watchdog(&mut self, host: &HostName) {
+        let Some(ix) = self.ix(host).filter(|ix| self.speaks(*ix)) else { return };
+        self.input(ix, Input::LeaveWatchdog);
+    }
+
+    fn feed_watchdog(&mut self, ix: Ix) {
+        let (now, boot) = (self.now, self.hosts[ix].boot);
+        self.hosts[ix].fed = Some(now);
+        self.schedule(TIMEOUT, Happening::Watchdog { host: ix as u32, boot, fed: now });
+    }
+
+    /// A daemon ends without a word to its watchdog: the kernel feeds it once, and then nobody does.
+    pub(super) fn watchdog_closes(&mut self, ix: Ix) {
+        let host = &mut self.hosts[ix];
+        let was_open = host.opened_by.take() == Some(host.start);
+        if was_open && host.fed.is_some() {
+            self.feed_watchdog(ix);
         }
     }
 

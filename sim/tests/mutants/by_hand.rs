@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{Fate, Incident, LeaderCommand, OperatorCommand};
+use rekindle_coordinator::policy::Policy;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 use rekindle_sim::oracle::Violation;
-use rekindle_sim::world::{Weather, World};
+use rekindle_sim::world::{Bmc, Plan, Weather, World};
 
 /// Between two looks for a phase: short against every step of a recovery.
 const STEP: Duration = Duration::from_millis(1);
@@ -33,6 +34,22 @@ pub(crate) fn written_into_a_closed_incident(seed: u64) -> Result<(), Violation>
     let to = HostName::new("cmp-01").expect("legal");
     world.misled(LeaderCommand::Settle { incident, server, fate: Fate::Recovered { to } });
     pass(&mut world, Duration::from_secs(2))
+}
+
+/// A host asks for its first lease, and never begins to feed, as something else holds its watchdog. Then it is cut off.
+///
+/// # Errors
+/// The broken promise.
+pub(crate) fn armed_and_never_fed(seed: u64) -> Result<(), Violation> {
+    let policy = Policy { self_fence: true, ..Policy::default() };
+    let mut world = World::build(&Plan { seed, policy, ..Plan::default() });
+    let host = HostName::new("cmp-05").expect("legal");
+    world.host_mut(&host).expect("a host").watchdog_held = true;
+    pass(&mut world, Duration::from_secs(30))?;
+    world.host_mut(&host).expect("a host").bmc = Bmc::Silent;
+    let others: Vec<HostName> = world.host_names().into_iter().filter(|other| *other != host).collect();
+    world.partition(&[others, vec![host]], None, false);
+    pass(&mut world, Duration::from_secs(300))
 }
 
 fn evacuating(world: &mut World, host: &HostName) -> Result<(IncidentId, ServerId), Violation> {

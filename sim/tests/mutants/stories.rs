@@ -69,6 +69,9 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
     if COVERED.iter().any(|(covered, ..)| *covered == guard) {
         return vec![Story::ByHand("a-leader-out-of-its-mind", by_hand::written_into_a_closed_incident)];
     }
+    if guard == Guard::WatchdogRuns {
+        return vec![Story::ByHand("held-by-another", by_hand::armed_and_never_fed)];
+    }
     let of_library = |number: &str| {
         let text = find(number).unwrap_or_else(|| panic!("there is no scenario {number}"));
         vec![Story::Told(Box::new(Scenario::parse(text).unwrap_or_else(|error| panic!("{number}: {error}"))))]
@@ -76,7 +79,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
     let files: &[(&str, &str)] = match guard {
         Guard::TwoReads | Guard::OneIncident => return of_library("01"),
         Guard::IntentAuthor => return of_library("07"),
-        Guard::ClosedStays | Guard::PhaseRules => &[],
+        Guard::ClosedStays | Guard::PhaseRules | Guard::WatchdogRuns => &[],
         Guard::Proof => stories!["silent-bmc"],
         Guard::Lease => stories!["powered-on-unheard"],
         Guard::VoidByOn => stories!["powered-on-unheard"],
@@ -86,7 +89,9 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
         Guard::FreshCheck => stories!["deposed"],
         Guard::RollCall => stories!["minority"],
         Guard::Testimony => stories!["leader-is-deaf"],
-        Guard::OffSettled => stories!["released-early"],
+        Guard::OffSettled => stories!["released-early", "rehearsed-too-soon"],
+        Guard::RehearsedEmpty => stories!["rehearsed-guests"],
+        Guard::RehearsedSilence => stories!["rehearsed-crossed"],
         Guard::EpochVoids => stories!["dark-after-proof"],
         Guard::VoiceCancels => stories!["heard-in-time"],
         Guard::BootGate => stories!["gated"],

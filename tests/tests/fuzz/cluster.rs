@@ -9,7 +9,7 @@ use std::time::Duration;
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Input, NovaAnswer, NovaRead, Output, Peer};
 use rekindle_coordinator::ledger::{Entry, HostRecord, Ledger, Position};
-use rekindle_coordinator::policy::{DeviceRule, Policy, Setup};
+use rekindle_coordinator::policy::{DeviceRule, Policy, Setup, Unverified};
 use rekindle_coordinator::time::{Moment, Now};
 use rekindle_proto::fact::{
     DeviceGuid, DeviceReading, DiskPlacement, Guest, GuestList, MemberRole, MigrationKind, MigrationStatus,
@@ -85,8 +85,13 @@ pub(super) fn first_ledger() -> Ledger {
 }
 
 fn setup(number: usize) -> Setup {
-    let device =
-        DeviceRule { hosts: "*".to_owned(), level: 1, driver: "sim".to_owned(), address: "{host}-bmc".to_owned() };
+    let device = DeviceRule {
+        hosts: "*".to_owned(),
+        level: 1,
+        driver: "sim".to_owned(),
+        address: "{host}-bmc".to_owned(),
+        unverified: Unverified::Refuse,
+    };
     Setup {
         cluster: ClusterName::new("fuzz").expect("legal"),
         host: host(number),

@@ -9,6 +9,7 @@
 mod cluster;
 mod config;
 mod decoders;
+mod ipmi;
 mod ledger;
 mod member;
 

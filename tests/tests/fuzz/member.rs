@@ -44,7 +44,10 @@ fn damaged_messages_and_packets_never_stop_a_leader() {
                 outputs += 1;
                 assert!(outputs <= OUTPUTS_MAX, "one word of a peer asks for more than {OUTPUTS_MAX} things");
                 // Without a word of the ledger's about it, nothing irreversible.
-                assert!(!matches!(output, Output::PowerOff(_) | Output::Evacuate(_) | Output::ForceDown(_)));
+                assert!(!matches!(
+                    output,
+                    Output::PowerOff(_) | Output::PowerOn(_) | Output::Evacuate(_) | Output::ForceDown(_)
+                ));
             }
         }
     });

@@ -1,7 +1,7 @@
 //! `rekindle incident`, the list and the story.
 
 use rekindle_proto::segment::ReserveDoc;
-use rekindle_proto::status::{IncidentDoc, IncidentLine, Phase, ProgressDoc};
+use rekindle_proto::status::{FenceLine, IncidentDoc, IncidentLine, Phase, ProgressDoc};
 
 use super::table::{Cell, table};
 use super::{Paint, Tone, ago, date, date_time, state_tone, time_of_day};
@@ -13,6 +13,9 @@ pub(super) const REBOOTED: &str = "it rebooted by itself: no fence, no evacuatio
 /// What a process incident is.
 pub(super) const PROCESS: &str =
     "nothing is fenced or moved; its compute service is disabled while it is down for good";
+
+/// What a rehearsal is.
+const REHEARSAL: &str = "nothing failed: its fencing is rehearsed; nobody is moved";
 
 /// The list.
 #[must_use]
@@ -50,6 +53,9 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     if let Some(process) = &line.process {
         text.push_str(&format!("\n{process} of a host that lives: {PROCESS}"));
     }
+    if line.rehearsal {
+        text.push_str(&format!("\n{REHEARSAL}"));
+    }
     text.push_str(&format!("\nbegan {}", date_time(line.began)));
     if let Some(ended) = line.ended {
         text.push_str(&format!(", ended {}, after {}", date_time(ended), ago(ended.millis_since(line.began))));
@@ -57,6 +63,7 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
     text.push_str("\n\n");
     text.push_str(&story(document, paint));
     text.push_str(&held(document, paint));
+    text.push_str(&fences(&document.fences));
     if let Some(progress) = &document.progress {
         text.push_str(&self::progress(progress, line.ended.is_none()));
     }
@@ -76,6 +83,28 @@ pub fn incident(document: &IncidentDoc, paint: Paint) -> String {
         });
         text.push('\n');
         text.push_str(&table(&["SERVER", "NAME", "STATE", "TO", "ATTEMPTS", ""], rows, paint));
+    }
+    text
+}
+
+/// Every order to power it off: who, when, by what, and each read-back.
+fn fences(fences: &[FenceLine]) -> String {
+    let mut text = String::new();
+    for fence in fences {
+        let at = fence.at.map_or_else(|| "?".to_owned(), time_of_day);
+        let by = fence.by.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
+        let devices = plain(&fence.devices.join(" and "));
+        text.push_str(&format!(
+            "\nfence {}  {at}  by {by}, term {}  level {}: {devices}  {}, nothing begun after {}\n",
+            fence.attempt,
+            fence.term,
+            fence.level,
+            fence.result,
+            time_of_day(fence.not_after)
+        ));
+        for reading in &fence.readings {
+            text.push_str(&format!("  {}\n", plain(reading.as_str())));
+        }
     }
     text
 }
@@ -136,6 +165,17 @@ pub(super) fn title(line: &IncidentLine, paint: Paint) -> String {
 /// The phase in words that are true of a reboot too: nothing is moved away from a host that came back by itself, and what
 /// ended without us was no false alarm.
 fn phase_word(line: &IncidentLine, phase: Phase) -> String {
+    if line.rehearsal {
+        return match phase {
+            Phase::Suspect | Phase::Unclean => "asked",
+            Phase::Fencing => "off",
+            Phase::Fenced | Phase::Evacuating => "on",
+            Phase::Recovered => "passed",
+            Phase::Refuted => "failed",
+            Phase::Stuck => "stuck",
+        }
+        .to_owned();
+    }
     match (line.rebooted, line.process.is_some(), phase) {
         (true, _, Phase::Evacuating) => "starting".to_owned(),
         (true, _, Phase::Refuted) => "ended".to_owned(),
@@ -147,6 +187,9 @@ fn phase_word(line: &IncidentLine, phase: Phase) -> String {
 }
 
 fn remark(line: &IncidentLine) -> String {
+    if line.rehearsal {
+        return "rehearsal".to_owned();
+    }
     match (line.rebooted, line.server, &line.process) {
         (true, _, _) => "rebooted".to_owned(),
         (false, Some(server), _) => format!("server {server}"),
@@ -157,9 +200,16 @@ fn remark(line: &IncidentLine) -> String {
 
 /// What happened, in order; the date is told where it changes.
 pub(super) fn story(document: &IncidentDoc, paint: Paint) -> String {
+    story_from(document, 0, paint)
+}
+
+/// The same, without so many lines that were told before.
+#[must_use]
+pub fn story_from(document: &IncidentDoc, told: usize, paint: Paint) -> String {
     let mut text = String::new();
-    let mut day = date(document.line.began);
-    for line in &document.story {
+    let mut day =
+        date(told.checked_sub(1).and_then(|last| document.story.get(last)).map_or(document.line.began, |line| line.at));
+    for line in document.story.iter().skip(told) {
         let today = date(line.at);
         if today != day {
             text.push_str(&format!("  {today}\n"));

@@ -15,7 +15,7 @@ use rekindle_proto::status::{FenceTestLine, MembersDoc, WhyDoc};
 
 pub use brake::brakes;
 pub use capacity::capacity;
-pub use incident::{incident, incidents};
+pub use incident::{incident, incidents, story_from};
 pub use segments::{host, segment, segments};
 pub use status::{headline, hosts, status};
 use table::{Cell, table};
@@ -149,10 +149,10 @@ fn ago(ms: u64) -> String {
 
 fn state_tone(state: &str) -> Tone {
     match state {
-        "alive" | "recovered" | "refuted" => Tone::Good,
+        "alive" | "recovered" | "refuted" | "passed" => Tone::Good,
         "suspect" | "absent" | "unseen" | "waiting" | "arrived" | "starting" | "evacuating" | "fenced"
         | "quarantined" => Tone::Uneasy,
-        "down" | "stuck" | "unclean" | "fencing" | "left-behind" => Tone::Bad,
+        "down" | "stuck" | "unclean" | "fencing" | "left-behind" | "failed" => Tone::Bad,
         _ => Tone::Plain,
     }
 }

@@ -1,5 +1,7 @@
 //! Each rule with a file that breaks it, and the words of its refusal.
 
+mod drivers;
+
 use super::*;
 
 /// What is wrong, and what the refusal must begin and go on with.
@@ -19,6 +21,16 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (after("[detection]", "indirect_probes = 0"), "detection.indirect_probes = 0 must be 1 to 10", "SWIM"),
         (after("[detection]", "suspicion_factor = 21"), "detection.suspicion_factor = 21 must be 1 to 20", "refute"),
         (after("[detection]", "probe_ackk = \"1s\""), "detection.probe_ackk is not a key we know", "probe_ack"),
+        (
+            after("[member]", "watchdog = \"/dev/watchdog0\""),
+            "member.watchdog = \"/dev/watchdog0\" must not be there without fencing.self_fence = true",
+            "count on it",
+        ),
+        (
+            after("[member]", "watchdog = \"/dev/watchdog\"") + "[fencing]\nself_fence = true\n",
+            "member.watchdog = \"/dev/watchdog\" must be \"/dev/watchdog0\"",
+            "opening starts it",
+        ),
         (format!("{GOOD}[watchdog]\ndevice = \"x\"\n"), "watchdog is not a key we know", "fence_device"),
         (format!("{GOOD}[fencing]\noff_polls = 1\n"), "fencing.off_polls = 1 must be 2 to 120", "(I2)"),
         (format!("{GOOD}[fencing]\nfence_tries = 0\n"), "fencing.fence_tries = 0 must be 1 to 10", "person"),
@@ -31,8 +43,8 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (format!("{GOOD}[fencing]\nunverified = \"accept\"\n"), "fencing.unverified is not a key we know", "off_polls"),
         (
             device("hosts = \"a\"\naddress = \"b\"\nunverified = \"accept\""),
-            "fence_device[2].unverified is not a key we know",
-            "cipher_suite",
+            "fence_device[2].unverified = \"accept\" is not a key of driver = \"ipmi-tool\"",
+            "once it is read",
         ),
         (
             format!("{GOOD}[fencing]\ndevice_timeout = \"10ms\"\n"),
@@ -113,7 +125,7 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (device("hosts = \"a b\"\naddress = \"b\""), "fence_device[2].hosts = \"a b\" must be a host name", "Nova"),
         (
             device("hosts = \"a\"\naddress = \"-Hx\""),
-            "fence_device[2].address = \"-Hx\" must be a host name or",
+            "fence_device[2].address = \"-Hx\" must be host, host:port or",
             "beginning",
         ),
         (
@@ -122,9 +134,9 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "password_file",
         ),
         (
-            edit("\"ipmi-tool\"", "\"redfish\""),
-            "fence_device[1].driver = \"redfish\" must be one of: ipmi-tool",
-            "no other",
+            edit("\"ipmi-tool\"", "\"ilo\""),
+            "fence_device[1].driver = \"ilo\" must be one of: ipmi, ipmi-tool, redfish, agent:NAME, storage",
+            "unfenceable",
         ),
         (
             edit("username = \"rekindle\"", "username = \"\""),
@@ -136,6 +148,11 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
         (format!("{GOOD}auth_token = \"hunter2\"\n"), "nova.auth_token must not be in this file", "clouds_file"),
         (format!("{GOOD}[recovery]\nlock = \"maybe\"\n"), "recovery.lock = \"maybe\" is not", "altered"),
         (format!("{GOOD}[recovery]\nlocal_disk = \"maybe\"\n"), "recovery.local_disk = \"maybe\" is not", "rebuild"),
+        (
+            format!("{GOOD}[fencing]\nafter_recovery = \"on\"\n"),
+            "fencing.after_recovery = \"on\" is not",
+            "power-on-quarantine",
+        ),
         (format!("{GOOD}[recovery]\nreadmission = \"yes\"\n"), "recovery.readmission = \"yes\" is not", "manual"),
         (
             format!("{GOOD}[recovery]\non_shutdown = \"perhaps\"\n"),
@@ -259,7 +276,7 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
 #[test]
 fn each_broken_rule_is_refused_by_name() {
     parse(GOOD).expect("the good file is taken");
-    for (text, begins, says) in refusals() {
+    for (text, begins, says) in refusals().into_iter().chain(drivers::refusals()) {
         let refusal = parse(&text).expect_err(begins).to_string();
         let rest = refusal.strip_prefix(&format!("{FILE}: ")).unwrap_or_else(|| panic!("{refusal} names no file"));
         assert!(rest.starts_with(begins), "expected: {begins}\nrefused:  {rest}");

@@ -174,12 +174,14 @@ impl Heard {
             | Input::Message { .. }
             | Input::DeviceRead { .. }
             | Input::PowerOffDone { .. }
+            | Input::PowerOnDone { .. }
             | Input::Nova { .. }
             | Input::Guests { .. }
             | Input::GuestsChecked { .. }
             | Input::Guest { .. }
             | Input::Stopping { .. }
             | Input::Watchdog { .. }
+            | Input::LeaveWatchdog
             | Input::HookDone { .. }
             | Input::Posted { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),

@@ -41,12 +41,19 @@ pub(super) fn readings(proof: &ProofRecord, attempt: &FenceAttempt) -> String {
         .devices
         .iter()
         .map(|reads| {
+            if reads.unverified {
+                return format!("{} said that it did it, UNVERIFIED: nothing can be read of it", reads.device);
+            }
             let before = if reads.seen_going_off { "on before the order" } else { "not seen on before the order" };
             let OffReads { device, after_ms, apart_ms, .. } = reads;
             format!("{device} {before}, off {after_ms} ms after it, read again {apart_ms} ms later")
         })
         .collect();
-    format!("readings of attempt {}, by the leader of term {}: {}", attempt.attempt, attempt.term, devices.join("; "))
+    let by = match &attempt.leader {
+        Some(host) => format!("{host}, leader of term {}", attempt.term),
+        None => format!("the leader of term {}", attempt.term),
+    };
+    format!("readings of attempt {}, by {by}: {}", attempt.attempt, devices.join("; "))
 }
 
 impl Ledger {

@@ -18,7 +18,7 @@ use crate::order::GuestPower;
 use crate::verdict::{brake_needs, testimonies_needed};
 
 /// Least time between two off readings, in milliseconds (I2).
-const OFF_READS_APART_MS: u64 = 1_000;
+pub(super) const OFF_READS_APART_MS: u64 = 1_000;
 
 /// An order to power off, as it is about to be given.
 struct FenceOrder<'a> {
@@ -31,7 +31,7 @@ struct FenceOrder<'a> {
 }
 
 impl Ledger {
-    pub(super) fn apply_leader(&mut self, when: When, command: &LeaderCommand) -> Applied {
+    pub(super) fn apply_leader(&mut self, when: When<'_>, command: &LeaderCommand) -> Applied {
         let at = when.at;
         match command {
             LeaderCommand::OpenIncident { host, boot, suspected_at, verdict, needed_by } => {
@@ -106,6 +106,8 @@ impl Ledger {
             LeaderCommand::OpenProcess { host, process } => self.open_process_incident(at, host, process),
             LeaderCommand::ServiceDisabled { incident } => self.service_disabled(at, *incident),
             LeaderCommand::EndProcess { incident, recovered, why } => self.end_process(at, *incident, *recovered, why),
+            LeaderCommand::Rehearse(command) => self.apply_rehearse(when, command),
+            LeaderCommand::PowerOn(command) => self.apply_power_on(at, command),
         }
     }
 
@@ -184,7 +186,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn refute(&mut self, when: When, id: IncidentId, why: &Text) -> Applied {
+    fn refute(&mut self, when: When<'_>, id: IncidentId, why: &Text) -> Applied {
         let incident = self.incident_mut(id)?;
         let is_untouched = match incident.attempts.as_slice() {
             [] => true,
@@ -203,7 +205,7 @@ impl Ledger {
         Ok(Outcome::done(format!("incident {id} refuted")))
     }
 
-    fn fence_intent(&mut self, when: When, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
+    fn fence_intent(&mut self, when: When<'_>, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
         self.may_act_on(id)?;
         self.may_fence(id, order.rate)?;
         let guards = self.guards_of_fence(id, order.rate);
@@ -243,6 +245,9 @@ impl Ledger {
             devices: order.devices.to_vec(),
             not_after: order.not_after,
             failed: None,
+            leader: when.leader.cloned(),
+            at: Some(when.at),
+            proof: None,
         });
         self.count_fence(id, order.rate);
         Ok(Outcome::done(format!("fence attempt {} committed", order.attempt)))
@@ -262,10 +267,10 @@ impl Ledger {
         Ok(Outcome::done(format!("fence attempt {attempt} failed")))
     }
 
-    fn confirm_fence(&mut self, when: When, id: IncidentId, attempt: u32, proof: &ProofRecord) -> Applied {
+    fn confirm_fence(&mut self, when: When<'_>, id: IncidentId, attempt: u32, proof: &ProofRecord) -> Applied {
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Fencing)?;
-        let Some(last) = incident.attempts.last() else {
+        let Some(last) = incident.attempts.last_mut() else {
             return Err(Outcome::refused("no fence attempt to prove"));
         };
         if last.attempt != attempt || last.failed.is_some() || last.term != when.term {
@@ -287,8 +292,11 @@ impl Ledger {
         }
         let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
         let readings = evidence_words::readings(proof, last);
+        last.proof = Some(proof.clone());
         incident.tell(when.at, readings, None);
-        incident.turn(Phase::Fenced, when.at, format!("off, read twice: {}", names.join(" and ")))?;
+        let how =
+            if proof.devices.iter().any(|reads| reads.unverified) { "off, UNVERIFIED" } else { "off, read twice" };
+        incident.turn(Phase::Fenced, when.at, format!("{how}: {}", names.join(" and ")))?;
         incident.proof = Some(Proof { attempt, evidence: Evidence::Devices(proof.clone()), at: when.at });
         Ok(Outcome::done(format!("{} is proven off", incident.host)))
     }

@@ -9,9 +9,11 @@
 //! | `epoch` | begin and age of epochs, brakes lifted |
 //! | `clock` | time that has passed: what ends by itself |
 //! | `roster`, `absence`, `flap`, `reboot` | who counts, who said goodbye, who comes and goes, who came back in another boot |
+//! | `rehearsal` | an operator has signed about rehearsals of fencing, and the leader may write of them |
 //! | `readmission` | the leader may write of a fenced host that comes back |
 //! | `aggregates` | the leader may write of aggregates that reserved hosts join |
 //! | `reserve` | the leader may write of reserved hosts, and of servers that turn to them |
+//! | `power_on` | the leader may write of hosts that are powered on after their recovery |
 //! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `process` | a member may say of its processes, and the leader write of those that are down for good |
@@ -30,9 +32,11 @@ mod leader;
 mod life;
 mod member;
 mod operator;
+mod power_on;
 mod process;
 mod readmission;
 mod reboot;
+mod rehearsal;
 mod reserve;
 mod restore;
 mod roster;
@@ -103,11 +107,13 @@ type Applied = Result<Outcome, Outcome>;
 
 /// Under which circumstances an entry is applied.
 #[derive(Debug, Clone, Copy)]
-struct When {
+struct When<'a> {
     /// In which term it was committed.
     term: Term,
     /// When it was proposed, for the story.
     at: WallTime,
+    /// Who led, if a leader says it.
+    leader: Option<&'a HostName>,
 }
 
 impl Ledger {
@@ -118,7 +124,11 @@ impl Ledger {
         if entry.format > LEDGER_FORMAT {
             return Outcome::refused(format!("entry format {} is newer than {LEDGER_FORMAT}", entry.format));
         }
-        let when = When { term: position.term, at: entry.at };
+        let leader = match &entry.statement {
+            Statement::Leader { host, .. } => Some(host),
+            Statement::Member { .. } | Statement::Operator(_) => None,
+        };
+        let when = When { term: position.term, at: entry.at, leader };
         let result = match &entry.statement {
             Statement::Leader { term, host, .. } if *term != when.term => {
                 Err(Outcome::refused(format!("{host} led term {term}; this is term {}", when.term)))

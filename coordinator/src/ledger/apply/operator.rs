@@ -66,6 +66,7 @@ impl Ledger {
             OperatorCommand::ConfirmOff { incident, checked } => self.confirm_off(by, *incident, checked),
             OperatorCommand::ReplaceVoter { old, new } => self.replace_voter(by.at, by.operator, by.reason, old, new),
             OperatorCommand::Segment(order) => self.segment_order(by, order),
+            OperatorCommand::Rehearse { host, level } => self.rehearse(by, host, *level),
             OperatorCommand::RecoverQuorum(order) => self.recover_quorum(by.at, by.operator, by.reason, order),
         }
     }
@@ -106,6 +107,12 @@ impl Ledger {
         if !self.is_hypervisor(host) {
             return Err(Outcome::refused(format!("{host} is not a hypervisor of the roster")));
         }
+        if let Some(open) = self.rehearsal_of(host).filter(|_| !on) {
+            return Err(Outcome::refused(format!(
+                "rehearsal {} of {host} is under way: it stays in maintenance",
+                open.id
+            )));
+        }
         let record = self.hosts.entry(host.clone()).or_default();
         record.maintenance = on.then(|| Text::new(format!("{}: {}", by.operator, by.reason)));
         Ok(Outcome::done(format!("{host} is {} maintenance", if on { "in" } else { "out of" })))
@@ -142,7 +149,7 @@ impl Ledger {
             incident.tell(by.at, format!("released: {}", by.reason), Some(by.operator.clone()));
         }
         if let Some(record) = self.hosts.get_mut(host) {
-            (record.quarantine, record.admitted) = (None, None);
+            (record.quarantine, record.admitted, record.power_on) = (None, None, None);
         }
         if ends {
             self.account_for(host);

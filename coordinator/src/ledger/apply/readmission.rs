@@ -20,7 +20,7 @@ impl Ledger {
     pub(super) fn readmit(&mut self, at: WallTime, host: &HostName) -> Applied {
         let id = self.may_readmit(host).map_err(Outcome::refused)?;
         let record = self.hosts.entry(host.clone()).or_default();
-        (record.quarantine, record.admitted) = (None, None);
+        (record.quarantine, record.admitted, record.power_on) = (None, None, None);
         let text = format!("Nova has cleaned up on {host}: it is protected again");
         if let Some(incident) = self.incidents.get_mut(&id) {
             incident.tell(at, text.clone(), None);

@@ -40,6 +40,9 @@ impl Ledger {
         if let Some(why) = self.flap_hold(host) {
             return Err(Outcome::refused(why));
         }
+        if let Some(open) = self.rehearsal_of(host) {
+            return Err(Outcome::refused(format!("rehearsal {} of {host} is under way", open.id)));
+        }
         let open = self.open_guest_incidents().find(|guest| guest.host == *host);
         if let Some(guest) = open {
             return Err(Outcome::refused(format!("guest incident {} of {host} is open", guest.id)));

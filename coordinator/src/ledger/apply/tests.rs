@@ -6,6 +6,7 @@ mod hooks;
 mod leader_acts;
 mod processes;
 mod proofs;
+mod rehearsals;
 mod reserve;
 mod second;
 mod segments;
@@ -200,6 +201,7 @@ fn confirm(attempt: u32, reads: &[(&str, u64)]) -> LeaderCommand {
         seen_going_off: true,
         apart_ms: *apart_ms,
         after_ms: 0,
+        unverified: false,
     };
     let proof = ProofRecord { level: 1, devices: reads.iter().map(read).collect() };
     LeaderCommand::ConfirmFence { incident: ONE, attempt, proof }

@@ -28,7 +28,8 @@ impl Ledger {
         self.newer_than_known(host, stamp)?;
         let armed = Some(ArmedWatchdog { boot, watchdog: watchdog.clone(), at });
         self.hosts.entry(host.clone()).or_default().watchdog = Some(WatchdogRecord { stamp, armed });
-        Ok(Outcome::done(format!("{host}: watchdog {} armed", watchdog.device)))
+        let runs = if watchdog.running { ", and runs" } else { "" };
+        Ok(Outcome::done(format!("{host}: watchdog {} armed{runs}", watchdog.device)))
     }
 
     pub(super) fn withdraw_watchdog(&mut self, host: &HostName, stamp: Stamp) -> Applied {
@@ -45,11 +46,11 @@ impl Ledger {
         }
     }
 
-    pub(super) fn confirm_watchdog(&mut self, when: When, id: IncidentId, evidence: &WatchdogEvidence) -> Applied {
+    pub(super) fn confirm_watchdog(&mut self, when: When<'_>, id: IncidentId, evidence: &WatchdogEvidence) -> Applied {
         let incident = self.incident_mut(id)?;
         let (host, boot) = (incident.host.clone(), incident.boot);
         incident.no_attempt_runs()?;
-        if boot != Some(evidence.boot) || self.armed_watchdog(&host, evidence.boot).is_none() {
+        if boot != Some(evidence.boot) || self.running_watchdog(&host, evidence.boot).is_none() {
             return Err(Outcome::refused(format!("no watchdog of {host} is armed in the boot it was last heard in")));
         }
         let needed_ms = u64::try_from(PROOF_AFTER.as_millis()).unwrap_or(u64::MAX);

@@ -13,7 +13,9 @@ use super::super::destination::Destination;
 use super::super::epoch::VoterBoot;
 use super::super::evidence::WatchdogEvidence;
 use super::super::hook::HookEnd;
+use super::super::power_on::PowerOnCommand;
 use super::super::rate::RateClaim;
+use super::super::rehearsal::RehearseCommand;
 use super::super::reserve::ReserveCommand;
 use super::super::restoration::RestoreCommand;
 use super::super::voters::VotersCommand;
@@ -349,4 +351,8 @@ pub enum LeaderCommand {
         /// What happened.
         why: Text,
     },
+    /// About the rehearsal of a host's fencing.
+    Rehearse(RehearseCommand),
+    /// About a fenced host that is powered on again.
+    PowerOn(PowerOnCommand),
 }

@@ -90,6 +90,13 @@ pub enum OperatorCommand {
     },
     /// About segments, and who is in them.
     Segment(SegmentOrder),
+    /// Switch an empty host in maintenance off and on again by its fence devices, to see that they are its own.
+    Rehearse {
+        /// Which host.
+        host: HostName,
+        /// By which level; `None`: the lowest.
+        level: Option<u8>,
+    },
 }
 
 /// What is signed to recover a quorum.

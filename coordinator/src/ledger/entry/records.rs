@@ -61,6 +61,10 @@ pub struct OffReads {
     /// Milliseconds from our order to the first off reading.
     #[serde(default)]
     pub after_ms: u64,
+    /// Nothing could be read: the device only said that it did what it was told, and the operator accepts its word. The times
+    /// are those of the vain readings.
+    #[serde(default)]
+    pub unverified: bool,
 }
 
 /// What is to become of a server of the dead host.

@@ -4,10 +4,13 @@
 //! them does Get Device ID, Get System GUID, Set Session Privilege Level, Get Chassis Status, Chassis Control and Close
 //! Session. What power means is the caller's: a [`PowerHook`] kills or starts the fake host's process.
 //!
+//! [`Model`] is the same BMC without socket and clock, for tests in virtual time, with the faults of [`Faults`].
+//!
 //! As on a real BMC a session starts at USER level, and Chassis Control answers 0xD4 until it was raised to OPERATOR.
 
 mod command;
 mod crypto;
+mod model;
 mod server;
 mod session;
 mod wire;
@@ -23,6 +26,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::record::{Records, When};
+pub use model::{Faults, Model};
 use session::Sessions;
 
 /// Whether the machine has power.

@@ -102,7 +102,7 @@ fn handshake(shared: &Shared, state: &mut State, packet: &PlusPacket<'_>) -> Opt
     if state.behaviour == Behaviour::WrongPassword {
         key.insert(0, b'!');
     }
-    let user = User { name: shared.settings.username.as_bytes(), key: &key, guid: &guid };
+    let user = User { name: shared.settings.username.as_bytes(), key: &key, kg: None, guid: &guid };
     let (kind, payload) = match packet.kind {
         PayloadType::OpenSession => (PayloadType::OpenSessionReply, state.sessions.open(packet.payload, now)?),
         PayloadType::Rakp1 => (PayloadType::Rakp2, state.sessions.rakp1(packet.payload, &user, now)?.1),

@@ -38,6 +38,8 @@ const STATUS_INVALID_CODE: u8 = 0x0F;
 pub(super) struct User<'a> {
     pub(super) name: &'a [u8],
     pub(super) key: &'a [u8],
+    /// K_g, the BMC's own key, where it has one (section 13.31).
+    pub(super) kg: Option<&'a [u8]>,
     pub(super) guid: &'a [u8; 16],
 }
 
@@ -232,8 +234,8 @@ impl Sessions {
             self.slots.remove(&managed);
             return refused(reply, STATUS_INVALID_CODE);
         }
-        let keys =
-            SessionKeys::new(suite, user.key, &[&challenge.console_random, &challenge.our_random, &named, user.name]);
+        let parts: [&[u8]; 4] = [&challenge.console_random, &challenge.our_random, &named, user.name];
+        let keys = SessionKeys::new(suite, user.kg.unwrap_or(user.key), &parts);
         reply.extend(keys.rakp4(&[&challenge.console_random, &managed.to_le_bytes(), user.guid]));
         let session = Session {
             console,
@@ -315,7 +317,7 @@ mod tests {
         assert!(!window.accepts(2), "too far behind");
     }
 
-    const USER_OF: User<'static> = User { name: b"admin", key: b"secret", guid: &[7; 16] };
+    const USER_OF: User<'static> = User { name: b"admin", key: b"secret", kg: None, guid: &[7; 16] };
 
     fn proposal() -> Vec<u8> {
         let mut request = vec![0, 0, 0, 0, 1, 2, 3, 4];

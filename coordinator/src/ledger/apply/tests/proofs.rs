@@ -12,11 +12,17 @@ fn stamp(life: u64, call: u64) -> Stamp {
 }
 
 fn arm(life: u64, call: u64) -> MemberStatement {
-    arm_as(stamp(life, call), false, 10_000)
+    arm_as(stamp(life, call), false, 10_000, true)
 }
 
-fn arm_as(stamp: Stamp, soft: bool, timeout_ms: u64) -> MemberStatement {
-    MemberStatement::ArmWatchdog { stamp, watchdog: Watchdog { device: "iTCO_wdt".into(), soft, timeout_ms } }
+fn arm_as(stamp: Stamp, soft: bool, timeout_ms: u64, running: bool) -> MemberStatement {
+    let watchdog = Watchdog { device: "iTCO_wdt".into(), soft, timeout_ms, running };
+    MemberStatement::ArmWatchdog { stamp, watchdog }
+}
+
+/// It is meant to be fed, and was not yet.
+fn intend(life: u64, call: u64) -> MemberStatement {
+    arm_as(stamp(life, call), false, 10_000, false)
 }
 
 fn withdraw(life: u64, call: u64) -> MemberStatement {
@@ -52,6 +58,10 @@ fn which_watchdog_proves_what() {
         (vec![arm(1, 1)], Some(boot()), boot(), 59_999, "waited 59999 ms; 60000 are needed"),
         (vec![], Some(boot()), boot(), 60_000, not_armed),
         (vec![arm(1, 1), withdraw(1, 2)], Some(boot()), boot(), 60_000, not_armed),
+        // Before the first feed, and when a new daemon has not fed it yet: nobody knows whether it runs.
+        (vec![intend(1, 1)], Some(boot()), boot(), 60_000, not_armed),
+        (vec![intend(1, 1), arm(1, 2)], Some(boot()), boot(), 60_000, ""),
+        (vec![arm(1, 1), intend(2, 1)], Some(boot()), boot(), 60_000, not_armed),
         (vec![arm(1, 1)], Some(other), boot(), 60_000, not_armed),
         (vec![arm(1, 1)], Some(other), other, 60_000, not_armed),
         (vec![arm(1, 1)], None, boot(), 60_000, not_armed),
@@ -75,9 +85,9 @@ fn which_watchdog_proves_what() {
 #[test]
 fn a_watchdog_is_armed_only_if_it_could_prove_something() {
     let mut log = Log::armed();
-    let soft = refusal(log.member("x", arm_as(stamp(1, 1), true, 10_000)));
+    let soft = refusal(log.member("x", arm_as(stamp(1, 1), true, 10_000, true)));
     assert_eq!(soft, "iTCO_wdt: a software watchdog dies with its kernel");
-    let slow = refusal(log.member("x", arm_as(stamp(1, 1), false, 28_000)));
+    let slow = refusal(log.member("x", arm_as(stamp(1, 1), false, 28_000, true)));
     assert!(slow.contains("more than the 60000 ms"), "{slow}");
     log.member("x", arm(1, 5)).expect("armed");
     log.member("x", withdraw(1, 6)).expect("withdrawn");

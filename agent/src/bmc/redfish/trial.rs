@@ -1,0 +1,57 @@
+//! A Redfish device by itself, without a daemon around it.
+
+use std::time::Duration;
+
+use rekindle_proto::fact::{DeviceError, DeviceReading};
+use rekindle_proto::id::HostName;
+
+use super::Redfish;
+use crate::bmc::driver::FenceDriver;
+use crate::bmc::settings::RedfishSettings;
+use crate::clock;
+
+/// The driver `redfish`, for tests and benches. No incident stands behind what it is told, and nothing is proven by what
+/// it tells: the daemon has no use for it.
+#[derive(Debug)]
+pub struct RedfishTrial(Redfish);
+
+impl RedfishTrial {
+    /// The device of this host. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// As the daemon's driver.
+    pub fn open(settings: &RedfishSettings, host: &HostName) -> Result<Self, DeviceError> {
+        Redfish::new(settings, host).map(Self)
+    }
+
+    /// The same with sessions that are closed when they were not used for so long.
+    #[must_use]
+    pub fn with_session_idle(self, idle: Duration) -> Self {
+        Self(self.0.with_session_idle(idle))
+    }
+
+    /// Reads the GUID, if asked, and then power; done `within` that time.
+    pub async fn read(&self, guid: bool, within: Duration) -> DeviceReading {
+        let end = clock::moment() + within;
+        let guid = if guid { Some(self.0.guid(end).await) } else { None };
+        DeviceReading { power: self.0.power_state(end).await, guid }
+    }
+
+    /// Cuts the power, once: begun before `permit` is over, done `within` that time.
+    ///
+    /// # Errors
+    /// As the daemon's driver.
+    pub async fn power_off(&self, permit: Duration, within: Duration) -> Result<(), DeviceError> {
+        let now = clock::moment();
+        self.0.power_off(now + permit, now + within).await
+    }
+
+    /// Switches on, by the same rules.
+    ///
+    /// # Errors
+    /// As the daemon's driver.
+    pub async fn power_on(&self, permit: Duration, within: Duration) -> Result<(), DeviceError> {
+        let now = clock::moment();
+        self.0.power_on(now + permit, now + within).await
+    }
+}

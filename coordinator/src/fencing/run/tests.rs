@@ -1,0 +1,157 @@
+//! What proves, and what does not.
+
+use super::*;
+use rekindle_proto::id::{LeadershipId, Term, WallTime};
+
+const ON: DeviceReading = DeviceReading { power: Ok(PowerState::On), guid: None };
+const OFF: DeviceReading = DeviceReading { power: Ok(PowerState::Off), guid: None };
+
+fn at(ms: u64) -> Moment {
+    Moment::from_micros(ms * 1_000)
+}
+
+fn device(name: &str) -> DeviceName {
+    DeviceName(name.to_owned())
+}
+
+fn run(names: &[&str]) -> FenceRun {
+    let attempt = FenceAttempt {
+        attempt: 1,
+        term: Term(1),
+        author: LeadershipId(1),
+        level: 1,
+        devices: names.iter().map(|name| device(name)).collect(),
+        not_after: WallTime(0),
+        failed: None,
+        leader: None,
+        at: None,
+        proof: None,
+    };
+    FenceRun::new(&attempt, at(0), at(25_000), |_| true)
+}
+
+#[test]
+fn off_twice_a_second_apart_after_the_order_is_proof() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    assert_eq!(run.next_step(at(0)), RunStep::Order(a.clone()));
+    run.ordered(&a, at(0));
+    run.read(&a, &OFF, at(10));
+    assert!(matches!(run.next_step(at(10)), RunStep::Wait(_)), "the order was not answered yet");
+    run.answered(&a, Ok(()));
+    run.read(&a, &OFF, at(1_020));
+    assert_eq!(run.next_step(at(1_020)), RunStep::Wait(at(2_020)), "one reading is not proof, nor one from before");
+    run.read(&a, &OFF, at(1_900));
+    assert!(matches!(run.next_step(at(1_900)), RunStep::Wait(_)), "880 ms apart");
+    run.read(&a, &OFF, at(2_020));
+    let RunStep::Proven(record) = run.next_step(at(2_020)) else { panic!("proven") };
+    assert_eq!(record.devices[0].apart_ms, 1_000);
+    assert!(record.devices[0].seen_going_off);
+}
+
+#[test]
+fn an_on_reading_between_starts_anew() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    run.ordered(&a, at(0));
+    run.answered(&a, Ok(()));
+    run.read(&a, &OFF, at(0));
+    run.read(&a, &ON, at(500));
+    run.read(&a, &OFF, at(1_500));
+    assert!(!matches!(run.next_step(at(1_500)), RunStep::Proven(_)));
+}
+
+#[test]
+fn an_unanswered_order_may_still_be_proven_but_silence_is_no_proof() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    run.ordered(&a, at(0));
+    run.answered(&a, Err(DeviceError::Silent("timed out".into())));
+    let silent = DeviceReading { power: Err(DeviceError::Silent("timed out".into())), guid: None };
+    for second in 1..25 {
+        run.read(&a, &silent, at(second * 1_000));
+        assert!(!matches!(run.next_step(at(second * 1_000)), RunStep::Proven(_)));
+    }
+    let RunStep::Failed(why) = run.next_step(at(25_000)) else { panic!("failed") };
+    assert_eq!(why.as_str(), "still not read off twice: a did not answer: timed out");
+}
+
+#[test]
+fn every_device_of_the_level_must_confirm() {
+    let mut run = run(&["a", "b"]);
+    for name in ["a", "b"] {
+        run.ordered(&device(name), at(0));
+        run.answered(&device(name), Ok(()));
+    }
+    run.read(&device("a"), &OFF, at(0));
+    run.read(&device("a"), &OFF, at(1_000));
+    run.read(&device("b"), &OFF, at(1_000));
+    assert!(!matches!(run.next_step(at(1_000)), RunStep::Proven(_)));
+    run.read(&device("b"), &OFF, at(2_000));
+    assert!(matches!(run.next_step(at(2_000)), RunStep::Proven(_)));
+}
+
+#[test]
+fn says_ok_stays_on_fails_with_that_reason() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    run.ordered(&a, at(0));
+    run.answered(&a, Ok(()));
+    run.read(&a, &ON, at(24_000));
+    let RunStep::Failed(why) = run.next_step(at(25_000)) else { panic!("failed") };
+    assert_eq!(why.as_str(), "still not read off twice: a still reads on after our off order");
+}
+
+#[test]
+fn wrong_credentials_end_the_attempt_at_once() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    run.ordered(&a, at(0));
+    run.answered(&a, Err(DeviceError::Credentials("RAKP 2".into())));
+    let refused = DeviceReading { power: Err(DeviceError::Credentials("RAKP 2".into())), guid: None };
+    run.read(&a, &refused, at(100));
+    assert!(matches!(run.next_step(at(100)), RunStep::Failed(_)));
+}
+
+#[test]
+fn a_word_is_taken_only_where_nothing_can_be_read_and_the_operator_says_so() {
+    let unusable = || DeviceReading { power: Err(DeviceError::Unusable("no status".into())), guid: None };
+    let silent = || DeviceReading { power: Err(DeviceError::Silent("timed out".into())), guid: None };
+    type Row = (bool, Result<(), DeviceError>, Vec<DeviceReading>, Option<bool>);
+    // (accepted, its answer, its readings a second apart, whether it is proven, and verified)
+    let rows: Vec<Row> = vec![
+        (true, Ok(()), vec![unusable(), unusable()], Some(false)),
+        (false, Ok(()), vec![unusable(), unusable()], None),
+        (true, Ok(()), vec![unusable()], None),
+        (true, Err(DeviceError::Refused("no".into())), vec![unusable(), unusable()], None),
+        (true, Err(DeviceError::Silent("no".into())), vec![unusable(), unusable()], None),
+        (true, Ok(()), vec![silent(), silent(), silent()], None),
+        // It can be read after all.
+        (true, Ok(()), vec![unusable(), ON, unusable(), unusable()], None),
+        (true, Ok(()), vec![unusable(), OFF, unusable()], None),
+        (true, Ok(()), vec![OFF, OFF], Some(true)),
+    ];
+    for (accepted, answer, readings, expected) in rows {
+        let mut run = run(&["a"]).accepting(|_| accepted);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, answer.clone());
+        for (second, reading) in readings.iter().enumerate() {
+            run.read(&a, reading, at(1_000 * (second as u64 + 1)));
+        }
+        let proven = match run.next_step(at(10_000)) {
+            RunStep::Proven(record) => Some(!record.devices[0].unverified),
+            RunStep::Order(_) | RunStep::Read(_) | RunStep::Wait(_) | RunStep::Failed(_) => None,
+        };
+        assert_eq!(proven, expected, "{accepted} {answer:?} {readings:?}");
+    }
+}
+
+#[test]
+fn an_order_that_came_too_late_is_given_again() {
+    let mut run = run(&["a"]);
+    let a = device("a");
+    run.ordered(&a, at(0));
+    run.answered(&a, Err(DeviceError::TooLate));
+    assert_eq!(run.next_step(at(0)), RunStep::Order(a));
+}
