@@ -14,7 +14,7 @@ use rekindle_proto::id::HostName;
 use super::Leader;
 use super::devices::ReadFor;
 use crate::context::Context;
-use crate::fencing::{Binding, DeviceEntry};
+use crate::fencing::DeviceEntry;
 use crate::time::Moment;
 
 /// Suspects whose devices are read so within [`WINDOW`]: a rack. BMCs answer slowly, and a network that fails again and again
@@ -66,7 +66,7 @@ impl Leader {
         let devices = self.devices.of(host);
         let is_off = |entry: &DeviceEntry| {
             let last = entry.last.as_ref().filter(|(at, _)| *at >= began);
-            entry.binding == Binding::Bound && last.is_some_and(|(_, reading)| reading.power == Ok(PowerState::Off))
+            entry.binding.counts() && last.is_some_and(|(_, reading)| reading.power == Ok(PowerState::Off))
         };
         let of_level = |level: u8| devices.iter().filter(move |entry| entry.plan.level == level);
         devices.iter().any(|one| of_level(one.plan.level).all(|entry| is_off(entry)))
