@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-fence bench-detect lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-fence bench-detect watchdog-test lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -58,18 +58,24 @@ cloud-test-long: ## the same with all cases: every point at which a leader can d
 	@scripts/setup.sh test
 	cargo test --workspace --locked --test cloud -- --long
 
+watchdog-test: ## a daemon and its hardware watchdog in QEMU guests; not part of `make test` yet: its cluster does not form there
+	@scripts/setup.sh test
+	@scripts/setup.sh watchdog
+	cargo build --workspace --locked --bins
+	tests/watchdog/run.sh target/debug
+
 bench-recovery: ## rekindle, Masakari and evacuating by hand on one real Nova: SERVERS=6,50,200 ARGS="--repeat 3"
 	@scripts/setup.sh build
 	cargo build --locked --release -p rekindle-agent --bins
 	tests/bench/recovery.py --servers $(SERVERS) $(ARGS)
 
-bench-detect: ## how soon a death is known, what watching costs, false alarms; virtual time: ARGS="--short"
-	@scripts/setup.sh build
-	tests/bench/detection.py $(ARGS)
-
 bench-fence: ## the driver ipmi, ipmitool and fence_ipmilan against OpenIPMI's BMC, one and 64: ARGS="--repeat 10"
 	@scripts/setup.sh test
 	cargo run --workspace --locked --bin bench-fence -- --json target/bench-fence.json $(ARGS)
+
+bench-detect: ## how soon a death is known, what watching costs, false alarms; virtual time: ARGS="--short"
+	@scripts/setup.sh build
+	tests/bench/detection.py $(ARGS)
 
 lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint

@@ -57,7 +57,7 @@ pub struct Dying {
     pub power: bool,
 }
 
-/// What was seen of it: milliseconds since the death; none: not within [`PATIENCE`].
+/// What was seen of it: milliseconds since the death; none: not within the patience of the watcher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Death {
     /// With which seed.

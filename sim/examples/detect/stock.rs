@@ -216,7 +216,7 @@ impl Net {
 
 /// As [`rekindle_sim::detect::Death`]: milliseconds from the death to the first Down, and until every survivor has said it
 /// of all of the dead; and how many survivors were called down.
-pub(super) fn death(size: Size, dying: Dying, seed: u64) -> (Option<u64>, Option<u64>, usize) {
+pub(crate) fn death(size: Size, dying: Dying, seed: u64) -> (Option<u64>, Option<u64>, usize) {
     let mut net = Net::formed(size, seed);
     let died = WARM_UP + net.rng.random_range(0..SPREAD);
     net.run(died);
@@ -236,7 +236,7 @@ pub(super) fn death(size: Size, dying: Dying, seed: u64) -> (Option<u64>, Option
 }
 
 /// False Downs of a cluster to which nothing happens, and what it sends.
-pub(super) fn quiet(size: Size, lasts: Duration, seed: u64) -> (usize, Sent) {
+pub(crate) fn quiet(size: Size, lasts: Duration, seed: u64) -> (usize, Sent) {
     let mut net = Net::formed(size, seed);
     net.run(WARM_UP);
     (net.downs, net.sent) = (Vec::new(), Sent::default());
@@ -245,7 +245,7 @@ pub(super) fn quiet(size: Size, lasts: Duration, seed: u64) -> (usize, Sent) {
 }
 
 /// As [`rekindle_sim::detect::slow`]: Downs of the healthy, those of them at the healthy, and what was sent.
-pub(super) fn slow(size: Size, slow: usize, ill: Ill, lasts: Duration, seed: u64) -> (usize, usize, Sent) {
+pub(crate) fn slow(size: Size, slow: usize, ill: Ill, lasts: Duration, seed: u64) -> (usize, usize, Sent) {
     let mut net = Net::formed(size, seed);
     net.run(WARM_UP);
     let mut left: Vec<usize> = (0..size.hosts).collect();

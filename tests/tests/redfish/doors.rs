@@ -91,7 +91,7 @@ async fn a_certificate_counts_by_its_authority_and_name_or_by_its_pin() {
     let refused = [
         (behind(&named, authority(&named)).await, "not valid for name"),
         (behind(&expired, authority(&expired)).await, "expired"),
-        (behind(&known, authority(&good())).await, "UnknownIssuer"),
+        (behind(&known, authority(&good())).await, "invalid peer certificate"),
         (behind(&known, RedfishTrust::Pin(good().sha256)).await, "sha256_pin is"),
     ];
     for (rig, says) in &refused {

@@ -158,15 +158,15 @@ impl Redfish {
         };
         let answer = self.get(self.address.follow(&path).map_err(unusable)?, end).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            // Numbered anew, perhaps with a new firmware: the next call looks for it.
-            self.known().path = None;
+            // Numbered anew, perhaps with a new firmware: the next call looks for it, and no order goes by what was there.
+            *self.known() = Known::default();
         }
         let etag = answer.etag().map(ToOwned::to_owned);
         let system = System::parse(&answer.success()?)?;
         if let SystemChoice::Uuid(uuid) = self.system
             && !(is_last(&path, uuid) || system.is_machine(uuid))
         {
-            self.known().path = None;
+            *self.known() = Known::default();
             return Err(unusable(format!("the system at {path} is no longer that with the UUID {uuid}")));
         }
         let etag = etag.or_else(|| system.etag().map(ToOwned::to_owned));
