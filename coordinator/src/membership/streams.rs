@@ -96,22 +96,27 @@ impl Membership {
         }
     }
 
-    /// The leader says that these are gone, in these lives, on a quorum's testimony. Taken over as gossip's *down* would be,
-    /// and passed on by gossip: who lives after all says so by a new life. Of other lives than we know it says nothing.
+    /// The leader says that these are gone, in these lives, on a quorum's testimony. Whom we hold suspect is down then, and
+    /// gossip passes it on; who is alive to us, because the word comes late, is forged, or overtakes the suspicion, becomes
+    /// suspect and may refute like anybody. Of other lives than we know it says nothing.
     pub fn learn_gone(&mut self, now: Moment, gone: &[(MemberId, Incarnation)]) {
-        let as_down = |(member, life): &(MemberId, Incarnation)| {
+        let as_told = |(member, life): &(MemberId, Incarnation)| {
             let known = self.seen.get(*self.seen_at.get(member)?)?;
             let is_meant = known.id().member == *member && known.id().incarnation == *life;
-            (is_meant && known.state() != State::Down)
-                .then(|| Member::new(*known.id(), known.incarnation(), State::Down))
+            let state = match known.state() {
+                State::Alive => State::Suspect,
+                State::Suspect => State::Down,
+                State::Down => return None,
+            };
+            is_meant.then(|| Member::new(*known.id(), known.incarnation(), state))
         };
-        let down: Vec<Member<Identity>> = gone.iter().filter_map(as_down).collect();
-        if down.is_empty() {
+        let told: Vec<Member<Identity>> = gone.iter().filter_map(as_told).collect();
+        if told.is_empty() {
             return;
         }
-        let concerned = down.iter().map(|down| down.id().member).collect();
+        let concerned = told.iter().map(|told| told.id().member).collect();
         // Fails only for news of ourselves, of which there is none: we do not know ourselves.
-        let _ = self.foca.apply_many(down.into_iter(), true, &mut self.wishes);
+        let _ = self.foca.apply_many(told.into_iter(), true, &mut self.wishes);
         self.settle_of(now, None, concerned);
     }
 

@@ -266,7 +266,8 @@ fn one_liar_cannot_kill_for_good() {
     }
 }
 
-/// A leader's word that somebody is gone is about one life of one we know. Who lives refutes it.
+/// A leader's word that somebody is gone is about one life of one we know. It ends the suspicion of who was suspect; who was
+/// alive is suspect by it, and refutes that in the same life.
 #[test]
 fn a_word_of_death_is_about_one_life() {
     let now = Moment::from_micros(1);
@@ -277,18 +278,23 @@ fn a_word_of_death_is_about_one_life() {
     );
     membership.learn_gone(now, &[(host(0), Incarnation(BIRTH))]);
     assert_eq!(drain(&mut membership), []);
-    membership.learn_gone(now, &[(host(1), Incarnation(BIRTH))]);
-    assert_eq!(membership.member(host(1)).expect("known").state, MemberState::Down);
-    assert_eq!(membership.member(host(2)).expect("known").state, MemberState::Alive);
-
-    let mut net = Net::formed(5, 3);
-    let (start, life) = (net.now, net.nodes[3].membership.incarnation());
-    for us in [0, 1, 2, 4] {
-        net.nodes[us].membership.learn_gone(start, &[(host(3), life)]);
+    for state in [MemberState::Suspect, MemberState::Down] {
+        membership.learn_gone(now, &[(host(1), Incarnation(BIRTH)), (host(1), Incarnation(BIRTH))]);
+        assert_eq!(membership.member(host(1)).expect("known").state, state);
+        assert_eq!(membership.member(host(2)).expect("known").state, MemberState::Alive);
     }
-    let whole = net.run_until(Duration::from_secs(20), |net| net.now > start + Duration::from_secs(5) && net.whole());
-    assert!(whole.is_some(), "who is called gone falsely stays so");
-    assert!(net.nodes[3].membership.incarnation() > life);
+
+    for (words, is_new_life) in [(1, false), (2, true)] {
+        let mut net = Net::formed(5, 3);
+        let (start, life) = (net.now, net.nodes[3].membership.incarnation());
+        for us in (0..words).flat_map(|_| [0, 1, 2, 4]) {
+            net.nodes[us].membership.learn_gone(start, &[(host(3), life)]);
+        }
+        let later = start + Duration::from_secs(5);
+        let whole = net.run_until(Duration::from_secs(20), |net| net.now > later && net.whole());
+        assert!(whole.is_some(), "who is called gone falsely stays so");
+        assert_eq!(net.nodes[3].membership.incarnation() > life, is_new_life, "told {words} times");
+    }
 }
 
 /// An answer on a stream is an answer to one question, of one member.
