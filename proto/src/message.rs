@@ -228,6 +228,15 @@ pub enum Message {
         /// Who, and in which life; at most [`GONE_MAX`].
         members: Vec<(MemberId, Incarnation)>,
     },
+    /// Helper to who asked it, by SWIM datagram, to probe another: I got no answer. Says nothing of the target.
+    ProbeNack {
+        /// On which path.
+        path: PathName,
+        /// Who did not answer.
+        target: MemberId,
+        /// The number of the asker's probe.
+        number: u8,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

@@ -6,7 +6,7 @@ use rekindle_proto::message::{GONE_MAX, Message};
 use super::Coordinator;
 use crate::io::{Event, Output, Peer};
 use crate::member::others_alive;
-use crate::membership::{MemberState, Membership, MembershipOutput};
+use crate::membership::{Errand, MemberState, Membership, MembershipOutput};
 use crate::time::Now;
 
 impl Coordinator {
@@ -31,6 +31,7 @@ impl Coordinator {
                 MembershipOutput::ProbeFailed { member } => self.probe_failed(now, member),
                 MembershipOutput::AskOnStream { member } => self.ask_on_stream(None, member),
                 MembershipOutput::PushPull { member } => self.push_and_pull(None, member),
+                MembershipOutput::Nack(errand) => self.nack(None, errand),
             }
         }
     }
@@ -47,6 +48,18 @@ impl Coordinator {
         let path = gossip.path().clone();
         let message = Message::Probe { call, path: path.clone() };
         self.out.push(Output::Message { to, member: Some(member), path, message });
+    }
+
+    /// Who asked us to probe another is told that there was no answer, on a stream of that path.
+    fn nack(&mut self, further: Option<usize>, errand: Errand) {
+        let gossip = match further {
+            None => &self.membership,
+            Some(index) => &self.further[index],
+        };
+        let Some(to) = gossip.member(errand.origin).map(|view| view.address) else { return };
+        let path = gossip.path().clone();
+        let message = Message::ProbeNack { path: path.clone(), target: errand.target, number: errand.number };
+        self.out.push(Output::Message { to, member: Some(errand.origin), path, message });
     }
 
     /// Everything about the members of a path, to one of them; it answers with its own. Streams of bulk use the first path.
@@ -97,6 +110,7 @@ impl Coordinator {
                     MembershipOutput::ProbeFailed { .. } => {}
                     MembershipOutput::AskOnStream { member } => self.ask_on_stream(Some(index), member),
                     MembershipOutput::PushPull { member } => self.push_and_pull(Some(index), member),
+                    MembershipOutput::Nack(errand) => self.nack(Some(index), errand),
                 }
             }
         }

@@ -51,6 +51,12 @@ impl Coordinator {
                 }
                 self.with_leader(now, |leader, cx| leader.present_on(cx, &from.host, &path, call));
             }
+            Message::ProbeNack { path, target, number } => {
+                let member = self.heard.member(&from.host);
+                if let Some(gossip) = self.gossip(&path) {
+                    gossip.nacked(now.mono, member, target, number);
+                }
+            }
             Message::RollCall { call } => {
                 let age = self.setup.boot_age(now.mono);
                 let boot_age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);

@@ -6,6 +6,8 @@
 //! - screening: every packet is taken apart before foca sees it, must come from the member whose certificate the connection
 //!   bears, and loses whatever a single liar could use to grow our memory or to exhaust another's life numbers;
 //! - local health (Lifeguard): who misses many answers stretches its own probes and holds its accusations;
+//! - the word of helpers (Lifeguard): who was asked to probe and got no answer says so, and who hears neither the probed one
+//!   nor its helpers doubts itself;
 //! - deafness: who hears nobody declares nobody down, for a while;
 //! - the buddy rule (Lifeguard): a suspect is told so with every probe, lest it stay suspect for want of having heard;
 //! - forgiveness for our own stalls: answers that wait in the socket while we slept are read before anybody is accused;
@@ -19,6 +21,7 @@
 
 mod guard;
 mod health;
+mod helpers;
 mod identity;
 mod settle;
 mod streams;
@@ -26,6 +29,7 @@ mod swim;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod types;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -45,7 +49,9 @@ use self::timers::{Task, Timers};
 use self::wire::Packet;
 use crate::time::Moment;
 
+pub use self::helpers::Errand;
 pub use self::streams::PUSH_PULL_EVERY;
+pub use self::types::{MemberState, MemberView, MembershipError, MembershipOutput, MembershipSettings};
 
 /// Most members we remember, ourselves not counted: twice the 2,000 hosts we are built for. Of more we hear nothing, so that
 /// a lying member cannot fill our memory with invented ones.
@@ -62,137 +68,6 @@ pub const REJOIN_MEMBERS: usize = 2;
 
 /// Shortest probe period: below, timers of the operating system would decide who is alive.
 const PROBE_PERIOD_MIN: Duration = Duration::from_millis(10);
-
-/// What a path's gossip needs to know.
-#[derive(Debug, Clone)]
-pub struct MembershipSettings {
-    /// Who we are.
-    pub member: MemberId,
-    /// Our life number, already raised and persisted.
-    pub incarnation: Incarnation,
-    /// Where we listen on this path.
-    pub address: SocketAddr,
-    /// The path.
-    pub path: PathName,
-    /// One member is probed each. At least 10 ms; less is taken as that.
-    pub probe_period: Duration,
-    /// How long a direct probe may take before others are asked to probe. At most half a period; more is taken as that.
-    pub probe_ack: Duration,
-    /// Members asked to probe in our stead, and gossiped to at once with urgent news. At least one; zero is taken as that.
-    pub indirect_probes: u8,
-    /// Suspicion lasts `suspicion_factor · log10(N) · probe_period`, at least one period.
-    pub suspicion_factor: u32,
-    /// Seed of every random choice. Ourselves and the path are mixed in, so that one seed serves a whole cluster.
-    pub seed: u64,
-}
-
-/// What gossip says of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MemberState {
-    /// It answers, or nobody complains.
-    Alive,
-    /// A probe of it failed somewhere, and it has not refuted yet. Not counted as alive by any brake.
-    Suspect,
-    /// It did not refute in time. A new life of its ends this, or our finding that it was we who had been cut off.
-    Down,
-}
-
-/// A member, as gossip has it on this path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberView {
-    /// Who.
-    pub member: MemberId,
-    /// Where it listens on this path, by its own word.
-    pub address: SocketAddr,
-    /// Its life number. A new one does not mean a reboot: a healed partition raises it too.
-    pub incarnation: Incarnation,
-    /// Its state.
-    pub state: MemberState,
-    /// Since when, by our clock, it has been in this state in this life.
-    pub since: Moment,
-}
-
-/// What the caller must do, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MembershipOutput {
-    /// Send this SWIM packet. May be lost.
-    Datagram {
-        /// To where.
-        to: SocketAddr,
-        /// Who must be there.
-        member: MemberId,
-        /// The packet.
-        bytes: Vec<u8>,
-    },
-    /// We began a new life: write its number to disk before any later datagram is sent.
-    PersistIncarnation(Incarnation),
-    /// A member appeared, or its state, life number or address changed. Forgetting one (a day after it went down) is silent.
-    Changed(MemberView),
-    /// Our own full probe cycle of this member, direct, through others and on a stream, failed: first-hand.
-    ProbeFailed {
-        /// Who did not answer.
-        member: MemberId,
-    },
-    /// It did not answer a probe by datagram: ask it on a stream, and say so by [`Membership::asked_on_stream`].
-    AskOnStream {
-        /// Whom.
-        member: MemberId,
-    },
-    /// Send it [`Membership::full_state`], and ask for its own.
-    PushPull {
-        /// Whom.
-        member: MemberId,
-    },
-}
-
-/// Why a packet or a state was refused. Unless said otherwise, nothing was changed.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub enum MembershipError {
-    /// Above the bound of its kind.
-    #[error("{bytes} bytes; at most {bound} are allowed")]
-    TooLong {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        bound: usize,
-    },
-    /// Not a SWIM packet, or not a membership state.
-    #[error("cannot be understood: {0}")]
-    Malformed(String),
-    /// The sender speaks in another's name.
-    #[error("member {from} sent a packet in the name of {claimed}")]
-    Source {
-        /// Who sent it, by its certificate.
-        from: MemberId,
-        /// In whose name.
-        claimed: MemberId,
-    },
-    /// Meant for another member.
-    #[error("member {from} sent us a packet meant for {destination}")]
-    Misdirected {
-        /// Who sent it.
-        from: MemberId,
-        /// For whom.
-        destination: MemberId,
-    },
-    /// We shall send something on to a member which we do not know there.
-    #[error("member {from} asks us to reach {target}, of which we do not know at that address")]
-    UnknownTarget {
-        /// Who asks.
-        from: MemberId,
-        /// Whom to reach.
-        target: MemberId,
-    },
-    /// We know as many members as we may, and this is another one.
-    #[error("member {from} is one more than the {MEMBERS_MAX} members we may know")]
-    Full {
-        /// Who sent it.
-        from: MemberId,
-    },
-    /// Foca refused it. What the packet said of members may have been taken over.
-    #[error("SWIM refuses it: {0}")]
-    Swim(#[source] foca::Error),
-}
 
 /// The members of one path.
 pub struct Membership {
@@ -315,6 +190,7 @@ impl Membership {
             self.disown_down();
         }
         self.note_answer(&packet.header);
+        self.note_errand(now, &packet.header);
         let is_old = self.is_old_news(&packet);
         let concerned = packet.updates.iter().map(|update| update.id().member).chain([source.member]).collect();
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
@@ -334,6 +210,7 @@ impl Membership {
             match task {
                 Task::AnnounceToDown => self.announce_to_down(now),
                 Task::PushPull => self.push_and_pull(now),
+                Task::Nack(errand) => self.outputs.push_back(MembershipOutput::Nack(errand)),
                 Task::Swim { timer, holds } => self.run(now, timer, holds),
             }
         }

@@ -8,17 +8,6 @@ use super::*;
 /// delays a truth but cannot suppress it.
 const HOLDS_MAX: u32 = SCORE_MAX;
 
-/// Among members of which each of us pings one and is pinged by one each period, two such periods without a word are no
-/// accident.
-const DEAF_PERIODS: u32 = 2;
-
-/// Fewer others than these may well be dead all at once: there silence is evidence.
-const DEAF_MEMBERS_MIN: usize = 4;
-
-/// From then on those we do not hear are down to us, whoever of us is ill. Lifeguard's experiments have members deaf for up
-/// to half a minute; most of it is bridged, and a member that was cut off for good shows it in time.
-const DEAF_MAX: Duration = Duration::from_secs(20);
-
 impl Membership {
     /// Carries out foca's wishes, and compares its state with the last. `told_by` is whose words foca has just heard.
     pub(super) fn settle(&mut self, now: Moment, told_by: Option<Identity>) {
@@ -81,6 +70,11 @@ impl Membership {
         for (pinged, number) in wishes.pinged.drain(..) {
             self.probing = Some(Probing::new(pinged, number));
             self.tell_suspect(&pinged);
+        }
+        for (target, number, helper) in wishes.helpers.drain(..) {
+            if let Some(probe) = self.probing.as_mut().filter(|probe| probe.is(target, number)) {
+                probe.helped_by(helper);
+            }
         }
         // Nothing above makes foca speak; the room is used again.
         wishes.renewed = false;
@@ -145,14 +139,6 @@ impl Membership {
         } else {
             self.settle(now, None);
         }
-    }
-
-    /// Whether we hear nobody at all of those, several, that we hold for alive or suspect: starved of input, or cut off. Who
-    /// hears nothing has no evidence against anyone. Bounded, should all the others indeed be gone.
-    fn is_deaf(&self, now: Moment) -> bool {
-        let silence = now.since(self.last_heard);
-        let begins = self.rules.probe_period * DEAF_PERIODS;
-        self.foca.num_members() >= DEAF_MEMBERS_MIN && silence >= begins && silence < DEAF_MAX
     }
 
     /// If we slept, the answers to our probes may be waiting unread: everything an accusation rests on is put off by the
@@ -257,7 +243,7 @@ impl Membership {
         };
         // If others complain of it too, our failure says more of it than of us.
         if view.state == MemberState::Alive {
-            self.health.worse();
+            self.health.worse_by(self.doubt_of(failed));
         }
         self.outputs.push_back(MembershipOutput::ProbeFailed { member: failed.member });
     }

@@ -19,17 +19,35 @@ const PUSH_PULL_MEMBERS: usize = 32;
 const CONFIRMED_PERIODS: u32 = 2;
 
 /// Our present probe, until it is answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Probing {
     target: Identity,
     number: ProbeNumber,
     /// Under which number it was asked on a stream.
     asked: Option<CallId>,
+    /// Whether others were asked to probe.
+    pub(super) asked_helpers: bool,
+    /// Those of them that have not said that they got no answer. At most as many as are asked at once.
+    pub(super) silent: Vec<MemberId>,
 }
 
 impl Probing {
     pub(super) fn new(target: Identity, number: ProbeNumber) -> Self {
-        Self { target, number, asked: None }
+        Self { target, number, asked: None, asked_helpers: false, silent: Vec::new() }
+    }
+
+    pub(super) fn target(&self) -> &Identity {
+        &self.target
+    }
+
+    pub(super) fn is(&self, target: MemberId, number: ProbeNumber) -> bool {
+        self.target.member == target && self.number == number
+    }
+
+    /// That one was asked to probe it too.
+    pub(super) fn helped_by(&mut self, helper: MemberId) {
+        self.asked_helpers = true;
+        self.silent.push(helper);
     }
 }
 
@@ -38,10 +56,10 @@ impl Membership {
     pub(super) fn note_answer(&mut self, header: &Header<Identity>) {
         let answered = match &header.message {
             Message::Ack(number) => {
-                self.probing.is_some_and(|probe| probe.number == *number && probe.target == header.src)
+                self.probing.as_ref().is_some_and(|probe| probe.number == *number && probe.target == header.src)
             }
             Message::ForwardedAck { origin, probe_number } => {
-                self.probing.is_some_and(|probe| probe.number == *probe_number && probe.target == *origin)
+                self.probing.as_ref().is_some_and(|probe| probe.number == *probe_number && probe.target == *origin)
             }
             Message::Ping(_)
             | Message::PingReq { .. }
@@ -60,7 +78,7 @@ impl Membership {
 
     /// The direct probe was not answered in time: beside the helpers, its target is asked on a stream.
     pub(super) fn ask_on_stream(&mut self, probed: Identity) {
-        if self.probing.is_some_and(|probe| probe.target == probed) {
+        if self.probing.as_ref().is_some_and(|probe| probe.target == probed) {
             self.outputs.push_back(MembershipOutput::AskOnStream { member: probed.member });
         }
     }

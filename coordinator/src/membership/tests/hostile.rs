@@ -12,12 +12,12 @@ use super::super::{MEMBERS_MAX, MemberState, Membership, MembershipError, Member
 use super::net::{BIRTH, Net, address, host, settings};
 use crate::time::Moment;
 
-fn identity(index: usize, incarnation: u64) -> Identity {
+pub(super) fn identity(index: usize, incarnation: u64) -> Identity {
     Identity { member: host(index), incarnation: Incarnation(incarnation), address: address(index) }
 }
 
 /// A packet from member `from` to member 0 in its first life.
-fn packet(from: usize, message: Message<Identity>, updates: Vec<Member<Identity>>) -> Vec<u8> {
+pub(super) fn packet(from: usize, message: Message<Identity>, updates: Vec<Member<Identity>>) -> Vec<u8> {
     let header = Header { src: identity(from, BIRTH), src_incarnation: 0, dst: identity(0, BIRTH), message };
     Packet { header, updates }.close().expect("encodes")
 }
@@ -28,12 +28,12 @@ fn appearance(membership: &Membership) -> impl PartialEq + std::fmt::Debug + use
     (members, membership.full_state(), membership.next_deadline(), membership.incarnation(), format!("{membership:?}"))
 }
 
-fn drain(membership: &mut Membership) -> Vec<MembershipOutput> {
+pub(super) fn drain(membership: &mut Membership) -> Vec<MembershipOutput> {
     std::iter::from_fn(|| membership.poll_output()).collect()
 }
 
 /// Member 0, with members 1 and 2 known and alive.
-fn acquainted(now: Moment) -> Membership {
+pub(super) fn acquainted(now: Moment) -> Membership {
     let mut membership = Membership::new(settings(0, BIRTH, 7), now);
     for from in [1, 2] {
         membership.datagram(now, host(from), &packet(from, Message::Announce, vec![])).expect("honest");
@@ -213,7 +213,8 @@ fn lies_never_panic_and_cost_little() {
                     MembershipOutput::Changed(_)
                     | MembershipOutput::ProbeFailed { .. }
                     | MembershipOutput::AskOnStream { .. }
-                    | MembershipOutput::PushPull { .. } => {}
+                    | MembershipOutput::PushPull { .. }
+                    | MembershipOutput::Nack(_) => {}
                 }
             }
             assert_eq!(membership.incarnation(), life, "seed {seed}, round {round}: a life that was not persisted");
@@ -320,7 +321,8 @@ fn an_answer_to_another_question_saves_nobody() {
                     MembershipOutput::Datagram { .. }
                     | MembershipOutput::PersistIncarnation(_)
                     | MembershipOutput::Changed(_)
-                    | MembershipOutput::PushPull { .. } => {}
+                    | MembershipOutput::PushPull { .. }
+                    | MembershipOutput::Nack(_) => {}
                 }
             }
         }
@@ -476,6 +478,7 @@ fn sent(outputs: &[MembershipOutput], to: usize) -> impl Iterator<Item = Packet>
         | MembershipOutput::Changed(_)
         | MembershipOutput::ProbeFailed { .. }
         | MembershipOutput::AskOnStream { .. }
-        | MembershipOutput::PushPull { .. } => None,
+        | MembershipOutput::PushPull { .. }
+        | MembershipOutput::Nack(_) => None,
     })
 }

@@ -7,17 +7,18 @@ use std::time::Duration;
 use foca::Message;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rekindle_proto::id::{CallId, HostName, Incarnation, MemberId, PathName};
+use rekindle_proto::id::{HostName, Incarnation, MemberId, PathName};
 
 use super::super::wire::Packet;
 use super::super::{MemberState, Membership, MembershipOutput, MembershipSettings};
+use super::streams::Word;
 use crate::time::Moment;
 
 /// Incarnations begin as milliseconds since 1970; this is one.
 pub(super) const BIRTH: u64 = 1_800_000_000_000;
 
 /// One-way latency, in microseconds: a rack's network.
-const LATENCY: std::ops::Range<u64> = 150..800;
+pub(super) const LATENCY: std::ops::Range<u64> = 150..800;
 
 pub(super) struct Node {
     pub(super) id: MemberId,
@@ -25,7 +26,7 @@ pub(super) struct Node {
     pub(super) membership: Membership,
     pub(super) up: bool,
     /// Asleep until: it neither ticks nor reads.
-    asleep: Option<Moment>,
+    pub(super) asleep: Option<Moment>,
     /// Everything but the packets.
     pub(super) outputs: Vec<(Moment, MembershipOutput)>,
     /// The life number on its disk.
@@ -48,10 +49,10 @@ pub(super) struct Net {
     pub(super) recorded: Vec<(usize, usize, Vec<u8>)>,
     pub(super) record: usize,
     seed: u64,
-    rng: StdRng,
+    pub(super) rng: StdRng,
     in_flight: BTreeMap<(Moment, u64), (usize, usize, Vec<u8>)>,
-    /// Answers on streams: when, who asked, who answers, under which number.
-    answers: BTreeMap<(Moment, u64), (usize, usize, CallId)>,
+    /// Words on streams: when they arrive, with whom, from whom, what they say.
+    pub(super) words: BTreeMap<(Moment, u64), (usize, usize, Word)>,
     /// Questions on streams so far, by member.
     pub(super) asked: Vec<u64>,
     /// Streams carry nothing: what gossip does by itself.
@@ -59,7 +60,7 @@ pub(super) struct Net {
     /// Exchanges of all that is known.
     pub(super) exchanges: u64,
     ticks: BTreeSet<(Moment, usize)>,
-    serial: u64,
+    pub(super) serial: u64,
 }
 
 pub(super) fn host(index: usize) -> MemberId {
@@ -102,7 +103,7 @@ impl Net {
             seed,
             rng: StdRng::seed_from_u64(seed ^ 0x6e65_7477_6f72_6b00),
             in_flight: BTreeMap::new(),
-            answers: BTreeMap::new(),
+            words: BTreeMap::new(),
             asked: vec![0; count],
             streams_cut: false,
             exchanges: 0,
@@ -199,8 +200,8 @@ impl Net {
             }
             let packet = self.in_flight.keys().next().map(|(at, _)| *at);
             let tick = self.ticks.first().map(|(at, _)| *at);
-            let answer = self.answers.keys().next().map(|(at, _)| *at);
-            let next = packet.into_iter().chain(tick).chain(answer).min().filter(|at| *at <= end);
+            let word = self.words.keys().next().map(|(at, _)| *at);
+            let next = packet.into_iter().chain(tick).chain(word).min().filter(|at| *at <= end);
             let Some(next) = next else {
                 self.now = end;
                 return None;
@@ -208,8 +209,8 @@ impl Net {
             self.now = self.now.max(next);
             if packet == Some(next) {
                 self.deliver();
-            } else if answer == Some(next) {
-                self.answer();
+            } else if word == Some(next) {
+                self.hear_word();
             } else if let Some((_, index)) = self.ticks.pop_first() {
                 self.tick(index);
             }
@@ -250,7 +251,7 @@ impl Net {
         self.collect(to);
     }
 
-    fn collect(&mut self, index: usize) {
+    pub(super) fn collect(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].membership.poll_output() {
             let line = format!("{} {index} {output:?}", self.now.as_micros());
             self.trace =
@@ -271,6 +272,7 @@ impl Net {
                 MembershipOutput::Changed(_) | MembershipOutput::ProbeFailed { .. } => {}
                 MembershipOutput::AskOnStream { member } => self.ask(index, *member),
                 MembershipOutput::PushPull { member } => self.exchange(index, *member),
+                MembershipOutput::Nack(errand) => self.nack(index, *errand),
             }
             self.nodes[index].outputs.push((self.now, output));
         }
@@ -279,55 +281,6 @@ impl Net {
         if let Some(deadline) = node.membership.next_deadline() {
             self.ticks.insert((deadline.max(self.now), index));
         }
-    }
-
-    /// A stream's bytes are sent again until they arrive.
-    fn stream_delay(&mut self) -> Duration {
-        let mut micros = self.rng.random_range(LATENCY);
-        while self.loss > 0.0 && self.rng.random_bool(self.loss.min(0.9)) {
-            micros += self.rng.random_range(30_000..120_000);
-        }
-        Duration::from_micros(micros)
-    }
-
-    fn ask(&mut self, from: usize, member: MemberId) {
-        self.asked[from] += 1;
-        self.serial += 1;
-        let call = CallId(self.serial);
-        self.nodes[from].membership.asked_on_stream(member, call);
-        let there = self.nodes.iter().position(|node| node.id == member).filter(|_| !self.streams_cut);
-        let Some(target) = there else { return };
-        let at = self.now + self.stream_delay() + self.stream_delay();
-        self.answers.insert((at, self.serial), (from, target, call));
-    }
-
-    /// If who was asked lives, and the network carried it.
-    fn answer(&mut self) {
-        let Some((_, (from, target, call))) = self.answers.pop_first() else { return };
-        let is_awake =
-            |index: usize| self.nodes[index].up && self.nodes[index].asleep.is_none_or(|until| until <= self.now);
-        if is_awake(from) && is_awake(target) && self.group[from] == self.group[target] {
-            let id = self.nodes[target].id;
-            self.nodes[from].membership.answered_on_stream(self.now, id, call);
-            self.collect(from);
-        }
-    }
-
-    /// All at once, as if the stream took no time.
-    fn exchange(&mut self, from: usize, member: MemberId) {
-        let there = self.nodes.iter().position(|node| node.id == member).filter(|_| !self.streams_cut);
-        let is_awake = |node: &Node| node.up && node.asleep.is_none();
-        let Some(target) =
-            there.filter(|target| is_awake(&self.nodes[*target]) && self.group[from] == self.group[*target])
-        else {
-            return;
-        };
-        self.exchanges += 1;
-        let (ours, theirs) = (self.nodes[from].membership.full_state(), self.nodes[target].membership.full_state());
-        let id = self.nodes[from].id;
-        self.nodes[target].membership.merge_state(self.now, id, &ours).expect("well formed");
-        self.nodes[from].membership.merge_state(self.now, member, &theirs).expect("well formed");
-        self.collect(target);
     }
 
     fn send(&mut self, from: usize, to: SocketAddr, member: MemberId, bytes: &[u8]) {
@@ -381,7 +334,8 @@ impl Net {
                 | MembershipOutput::PersistIncarnation(_)
                 | MembershipOutput::ProbeFailed { .. }
                 | MembershipOutput::AskOnStream { .. }
-                | MembershipOutput::PushPull { .. } => None,
+                | MembershipOutput::PushPull { .. }
+                | MembershipOutput::Nack(_) => None,
             })
             .collect()
     }
