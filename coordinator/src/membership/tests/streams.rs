@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use rekindle_proto::id::{CallId, MemberId};
 
 use super::super::Errand;
