@@ -7,7 +7,7 @@ use rekindle_sim::scenario::run;
 
 /// Seeds of an ordinary run. `REKINDLE_SIM_SEEDS` asks for more, `REKINDLE_SIM_FIRST` where to begin.
 const SEEDS: u64 = 40;
-/// Most seeds looked through for one that breaks a promise without gates: about one in forty does.
+/// Most seeds looked through for one that breaks a promise without gates: the first may come before the fortieth or after.
 const SEARCHED: u64 = 5 * SEEDS;
 
 fn number(name: &str, default: u64) -> u64 {
