@@ -31,14 +31,10 @@ impl Health {
         self.0 = self.0.saturating_sub(1);
     }
 
-    /// We had to refute a suspicion of ourselves, or our timers ran late.
+    /// A probe of ours failed which nobody else complained of, and not all its helpers were heard; we had to refute a
+    /// suspicion of ourselves; or our timers ran late.
     pub(super) fn worse(&mut self) {
-        self.worse_by(1);
-    }
-
-    /// A probe of ours failed which nobody else complained of: so many of its helpers were not heard.
-    pub(super) fn worse_by(&mut self, unheard: u32) {
-        self.0 = self.0.saturating_add(unheard).min(SCORE_MAX);
+        self.0 = (self.0 + 1).min(SCORE_MAX);
     }
 
     /// Our own delays, stretched.

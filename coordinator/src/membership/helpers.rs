@@ -59,13 +59,14 @@ impl Membership {
         }
     }
 
-    /// How much a failed probe says of ourselves: nothing, if all helpers say that they got no answer either; else one for each
-    /// that says nothing, though it is alive to us. One, if there was nobody to ask.
-    pub(super) fn doubt_of(&self, failed: &Identity) -> u32 {
+    /// Whether a failed probe makes us doubt ourselves: not if all its helpers say that they got no answer either, those not
+    /// counted that are not alive to us. It does if there was nobody to ask. (Lifeguard counts every missing word. A member
+    /// that hears nobody would then probe so seldom after two probes that nobody hears it either, and it would be condemned:
+    /// scenario deaf-leader.)
+    pub(super) fn doubts(&self, failed: &Identity) -> bool {
         let probe = self.probing.as_ref().filter(|probe| probe.asked_helpers && probe.target() == failed);
-        let Some(probe) = probe else { return 1 };
-        let is_alive =
-            |helper: &&MemberId| self.views.get(*helper).is_some_and(|view| view.state == MemberState::Alive);
-        u32::try_from(probe.silent.iter().filter(is_alive).count()).unwrap_or(u32::MAX)
+        let Some(probe) = probe else { return true };
+        let is_alive = |helper: &MemberId| self.views.get(helper).is_some_and(|view| view.state == MemberState::Alive);
+        probe.silent.iter().any(is_alive)
     }
 }

@@ -6,8 +6,8 @@
 //! - screening: every packet is taken apart before foca sees it, must come from the member whose certificate the connection
 //!   bears, and loses whatever a single liar could use to grow our memory or to exhaust another's life numbers;
 //! - local health (Lifeguard): who misses many answers stretches its own probes and holds its accusations;
-//! - the word of helpers (Lifeguard): who was asked to probe and got no answer says so, and who hears neither the probed one
-//!   nor its helpers doubts itself;
+//! - the word of helpers (Lifeguard): who was asked to probe and got no answer says so; who hears all its helpers does not
+//!   doubt itself for a failed probe;
 //! - deafness: who hears nobody declares nobody down, for a while;
 //! - the buddy rule (Lifeguard): a suspect is told so with every probe, lest it stay suspect for want of having heard;
 //! - forgiveness for our own stalls: answers that wait in the socket while we slept are read before anybody is accused;

@@ -242,8 +242,8 @@ impl Membership {
             return;
         };
         // If others complain of it too, our failure says more of it than of us.
-        if view.state == MemberState::Alive {
-            self.health.worse_by(self.doubt_of(failed));
+        if view.state == MemberState::Alive && self.doubts(failed) {
+            self.health.worse();
         }
         self.outputs.push_back(MembershipOutput::ProbeFailed { member: failed.member });
     }
