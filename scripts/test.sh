@@ -88,7 +88,7 @@ stage purity 5 scripts/check.sh purity
 tests imports 2 --test purity
 tests unit 10 --lib --bins
 tests doc 10 --doc
-tests simulation "$SIMULATION" --test cluster --test scenarios --test named --test absence --test brakes --test formed --test gate --test groups \
+tests simulation "$SIMULATION" --test cluster --test scenarios --test named --test absence --test brakes --test detect --test formed --test gate --test groups \
   --test health --test hooks --test lost --test models --test pace --test processes --test replay \
   --test reserve --test second --test restore --test seats --test signs
 # Each guard switched off once: the oracle must see it. Features of its own: coordinator and sim are built again for it,

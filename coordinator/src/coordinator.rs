@@ -248,6 +248,10 @@ impl Coordinator {
             leader.drive(cx);
             leader.finished_fence_tests(cx.now.mono)
         });
+        let gone = self.leader.as_mut().map(Leader::take_gone).unwrap_or_default();
+        if !gone.is_empty() {
+            self.tell_gone(now, &gone);
+        }
         for (query, devices) in tests.unwrap_or_default() {
             self.answer(query, AdminReply::FenceTest { devices });
         }

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::fact::{GateReport, GuestEvent, GuestList, LifeSign, PathFinding, StopReason, Text, Watchdog};
-use crate::id::{BootId, CallId, ClusterName, HostName, Incarnation, IncidentId, PathName, ServerId, SystemUuid, Term};
+use crate::id::{
+    BootId, CallId, ClusterName, HostName, Incarnation, IncidentId, MemberId, PathName, ServerId, SystemUuid, Term,
+};
 
 /// TLS application protocol: name and version of this vocabulary.
 pub const ALPN: &[u8] = b"rekindle/1";
@@ -23,6 +25,9 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Largest encoded [`Request`] or [`Reply`], in bytes: a Raft snapshot of the ledger of 2,000 hosts fits.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Members named in one [`Message::Gone`]: a rack. More are told in further ones.
+pub const GONE_MAX: usize = 64;
 
 /// First thing said on a connection, by both sides, on the dialler's first two-way stream. Until it is answered nobody has
 /// been accepted: in TLS 1.3 a client "connects" before the server has looked at its certificate.
@@ -216,6 +221,21 @@ pub enum Message {
     Processes {
         /// How each of them stands.
         report: crate::process::ProcessReport,
+    },
+    /// Leader to all, once a quorum's testimony has it: these members are gone, in these lives. What gossip spreads by and by
+    /// is known to everybody at once; who lives after all refutes it by a new life, as ever.
+    Gone {
+        /// Who, and in which life; at most [`GONE_MAX`].
+        members: Vec<(MemberId, Incarnation)>,
+    },
+    /// Helper to who asked it, by SWIM datagram, to probe another: I got no answer. Says nothing of the target.
+    ProbeNack {
+        /// On which path.
+        path: PathName,
+        /// Who did not answer.
+        target: MemberId,
+        /// The number of the asker's probe.
+        number: u8,
     },
 }
 

@@ -1,11 +1,12 @@
 //! What gossip says, on every path, and who is heard.
 
-use rekindle_proto::id::{Incarnation, MemberId, PathName};
-use rekindle_proto::message::Message;
+use rekindle_proto::id::{HostName, Incarnation, MemberId, PathName};
+use rekindle_proto::message::{GONE_MAX, Message};
 
 use super::Coordinator;
 use crate::io::{Event, Output, Peer};
-use crate::membership::{MemberState, Membership, MembershipOutput};
+use crate::member::others_alive;
+use crate::membership::{Errand, MemberState, Membership, MembershipOutput};
 use crate::time::Now;
 
 impl Coordinator {
@@ -28,7 +29,70 @@ impl Coordinator {
                     self.touch();
                 }
                 MembershipOutput::ProbeFailed { member } => self.probe_failed(now, member),
+                MembershipOutput::AskOnStream { member } => self.ask_on_stream(None, member),
+                MembershipOutput::PushPull { member } => self.push_and_pull(None, member),
+                MembershipOutput::Nack(errand) => self.nack(None, errand),
             }
+        }
+    }
+
+    /// A probe's second try: on a stream of that path. `further`: which of the further paths; `None`: the first.
+    fn ask_on_stream(&mut self, further: Option<usize>, member: MemberId) {
+        let call = self.out.call();
+        let gossip = match further {
+            None => &mut self.membership,
+            Some(index) => &mut self.further[index],
+        };
+        let Some(to) = gossip.member(member).map(|view| view.address) else { return };
+        gossip.asked_on_stream(member, call);
+        let path = gossip.path().clone();
+        let message = Message::Probe { call, path: path.clone() };
+        self.out.push(Output::Message { to, member: Some(member), path, message });
+    }
+
+    /// Who asked us to probe another is told that there was no answer, on a stream of that path.
+    fn nack(&mut self, further: Option<usize>, errand: Errand) {
+        let gossip = match further {
+            None => &self.membership,
+            Some(index) => &self.further[index],
+        };
+        let Some(to) = gossip.member(errand.origin).map(|view| view.address) else { return };
+        let path = gossip.path().clone();
+        let message = Message::ProbeNack { path: path.clone(), target: errand.target, number: errand.number };
+        self.out.push(Output::Message { to, member: Some(errand.origin), path, message });
+    }
+
+    /// Everything about the members of a path, to one of them; it answers with its own. Streams of bulk use the first path.
+    fn push_and_pull(&mut self, further: Option<usize>, member: MemberId) {
+        let message = match further {
+            None => Message::PushPull { answer: true, state: self.membership.full_state() },
+            Some(index) => {
+                let gossip = &self.further[index];
+                Message::PathState { path: gossip.path().clone(), answer: true, state: gossip.full_state() }
+            }
+        };
+        let Some(to) = self.membership.member(member).map(|view| view.address) else { return };
+        let path = self.membership.path().clone();
+        self.out.push(Output::Message { to, member: Some(member), path, message });
+    }
+
+    /// What the leader in this process has found is told to everybody, and to our own gossip.
+    pub(super) fn tell_gone(&mut self, now: Now, gone: &[(MemberId, Incarnation)]) {
+        let mut cx = self.context(now);
+        for host in others_alive(&cx) {
+            for members in gone.chunks(GONE_MAX) {
+                cx.send(&host, Message::Gone { members: members.to_vec() });
+            }
+        }
+        self.membership.learn_gone(now.mono, gone);
+        self.drain_membership(now);
+    }
+
+    /// The same, told by another. Only the leader's word counts, as far as we know who leads.
+    pub(super) fn take_gone(&mut self, now: Now, from: &HostName, members: &[(MemberId, Incarnation)]) {
+        let is_leader = self.setup.keepers.contains(from) && self.member.leader(now.mono) == Some(from);
+        if is_leader {
+            self.membership.learn_gone(now.mono, &members[..members.len().min(GONE_MAX)]);
         }
     }
 
@@ -44,6 +108,9 @@ impl Coordinator {
                     MembershipOutput::PersistIncarnation(incarnation) => self.persist(incarnation),
                     MembershipOutput::Changed(_) => self.touch(),
                     MembershipOutput::ProbeFailed { .. } => {}
+                    MembershipOutput::AskOnStream { member } => self.ask_on_stream(Some(index), member),
+                    MembershipOutput::PushPull { member } => self.push_and_pull(Some(index), member),
+                    MembershipOutput::Nack(errand) => self.nack(Some(index), errand),
                 }
             }
         }

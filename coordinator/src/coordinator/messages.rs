@@ -45,7 +45,17 @@ impl Coordinator {
             }
             Message::ProbeAck { call, path, boot } => {
                 self.member.testifier.heard(&from.host, &path, boot);
+                let member = self.heard.member(&from.host);
+                if let Some(gossip) = self.gossip(&path) {
+                    gossip.answered_on_stream(now.mono, member, call);
+                }
                 self.with_leader(now, |leader, cx| leader.present_on(cx, &from.host, &path, call));
+            }
+            Message::ProbeNack { path, target, number } => {
+                let member = self.heard.member(&from.host);
+                if let Some(gossip) = self.gossip(&path) {
+                    gossip.nacked(now.mono, member, target, number);
+                }
             }
             Message::RollCall { call } => {
                 let age = self.setup.boot_age(now.mono);
@@ -101,6 +111,7 @@ impl Coordinator {
             Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
             Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Generation { order } => self.learn_generation(from, *order),
+            Message::Gone { members } => self.take_gone(now, &from.host, &members),
             Message::Leading { term } => {
                 // Only voters lead, or standbys in their place; whoever else says so is not believed.
                 if self.setup.keepers.contains(&from.host) {

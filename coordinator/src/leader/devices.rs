@@ -34,6 +34,8 @@ const HEALTH_AT_ONCE: usize = 8;
 pub(super) enum ReadFor {
     /// Its own health, or an operator's test.
     Health,
+    /// A suspicion: is there power at all?
+    Suspect,
     /// An incident that needs to know whose it is.
     Binding(IncidentId),
     /// A running attempt.
@@ -118,7 +120,7 @@ impl Leader {
             *due = (*due).min(finished + UNBOUND_EVERY);
         }
         match read_for {
-            ReadFor::Health | ReadFor::Binding(_) => {}
+            ReadFor::Health | ReadFor::Suspect | ReadFor::Binding(_) => {}
             ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, finished),
             ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
             ReadFor::Rehearsal(rehearsal) => self.rehearsal_read(rehearsal, &device, reading, finished),

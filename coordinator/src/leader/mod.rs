@@ -14,6 +14,7 @@ mod capacity;
 mod checks;
 mod denials;
 mod devices;
+mod early;
 mod elapse;
 mod epoch;
 mod evacuation;
@@ -37,6 +38,7 @@ mod neighbours;
 mod notices;
 mod pace;
 mod path_cases;
+mod patience;
 mod power_on;
 mod processes;
 mod proposals;
@@ -66,7 +68,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
-use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId, ServerId, Term};
+use rekindle_proto::id::{CallId, HostName, Incarnation, IncidentId, LeadershipId, MemberId, ServerId, Term};
 
 use crate::context::Context;
 use crate::fencing::DeviceBook;
@@ -79,6 +81,7 @@ use ahead::Ahead;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
+use early::EarlyReads;
 use elapse::TimeKeeper;
 use epoch::EpochWatch;
 use evacuation::Evacuation;
@@ -191,6 +194,10 @@ pub(crate) struct Leader {
     moves: MovesDesk,
     /// Servers of hosts that read off, and are not proven so.
     ahead: BTreeMap<IncidentId, Ahead>,
+    /// Devices of suspects that were read.
+    early: EarlyReads,
+    /// Whom a quorum's testimony has found gone, to be told to all.
+    gone: Vec<(MemberId, Incarnation)>,
     /// The rehearsal under way.
     rehearsal: RehearsalDesk,
     /// Hosts that are powered on after their recovery.
@@ -285,6 +292,8 @@ impl Leader {
             pace: PaceDesk::default(),
             moves: MovesDesk::default(),
             ahead: BTreeMap::new(),
+            early: EarlyReads::default(),
+            gone: Vec::new(),
             rehearsal: RehearsalDesk::default(),
             power: PowerDesk::default(),
         };

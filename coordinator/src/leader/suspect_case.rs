@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::ledger::{Ledger, VerdictRecord};
 use crate::life::{Life, LifeBook};
 use crate::time::Moment;
-use crate::verdict::Suspicion;
+use crate::verdict::{ELIGIBLE_MIN, Suspicion, TESTIMONIES_NEEDED_MAX};
 
 /// How long a testimony counts. A verdict may be held for hours by a brake; it never rests on what was found before.
 const TESTIMONY_AGE_MAX: Duration = Duration::from_secs(15);
@@ -28,6 +28,10 @@ pub(super) struct SuspectCase {
     pub(super) book: LifeBook,
     pub(super) life: Life,
     pub(super) heartbeat: Heartbeat,
+    /// Its devices were read for this suspicion.
+    pub(super) read_early: bool,
+    /// All members were told that it is gone.
+    pub(super) told: bool,
     /// Whether it is settled that it is gone, and on what that was judged: in a storm every suspect asks it of every other.
     settled: Option<(Grounds, bool)>,
 }
@@ -47,6 +51,8 @@ impl SuspectCase {
             book: LifeBook::default(),
             life: Life::None,
             heartbeat: Heartbeat::default(),
+            read_early: false,
+            told: false,
             settled: None,
         }
     }
@@ -64,6 +70,13 @@ impl SuspectCase {
                 settled
             }
         }
+    }
+
+    /// Whether as many have testified, each for itself, as a verdict may ever need in a roster of so many: the others' doubt
+    /// is answered, and the wait for a refutation may be shorter.
+    pub(super) fn is_confirmed(&self, roster: usize) -> bool {
+        let needed = TESTIMONIES_NEEDED_MAX.min(roster.saturating_sub(1)).max(ELIGIBLE_MIN);
+        self.suspicion.path.is_none() && self.suspicion.testimonies.len() >= needed
     }
 
     /// Writes down when each testimony came.

@@ -210,6 +210,7 @@ impl Leader {
                 continue;
             }
             self.ask_confirmers(cx, &host);
+            self.read_early(cx, &host);
             match self.judge(cx, &host) {
                 Ok(()) => {}
                 Err(hold) => {
@@ -286,15 +287,9 @@ impl Leader {
         self.release_brakes(host);
         let Some(case) = self.suspects.get_mut(host) else { return Ok(()) };
         case.suspicion.lifted = cx.ledger.lift_of(host).is_some();
-        let began = case.suspicion.began;
         let path = case.suspicion.path.clone();
-        let matured = began + cx.membership.suspicion_time();
-        let is_down = match &path {
-            None => cx.member(host).is_some_and(|view| view.state == MemberState::Down),
-            Some(path) => cx.is_down_on(host, path),
-        };
-        if !is_down && cx.now.mono < matured {
-            self.wake_at(matured);
+        if let Some(until) = self.may_refute(cx, host) {
+            self.wake_at(until);
             return Err("it may still refute".into());
         }
         if !cx.ledger.is_hypervisor(host) {
@@ -323,6 +318,7 @@ impl Leader {
             }
             Err(missing) => return Err(Text::new(missing.to_string())),
         };
+        self.tell_gone(cx, host);
         self.unsettled_others(cx, host)?;
         let needed_by = self.needed_by(host);
         self.brakes_at_verdict(cx, host, needed_by)?;

@@ -73,6 +73,8 @@ impl Leader {
         match self.take_device_reading(cx, call, reading, finished) {
             // A device is read every 137 ms in a cluster of 2,000: nothing waits for that moment.
             Some(ReadFor::Health) => self.wake_at(cx.now.mono + ROUND_EVERY),
+            // A rack's come all at once.
+            Some(ReadFor::Suspect) => self.touch_soon(cx.now.mono),
             Some(ReadFor::Binding(_) | ReadFor::Fence(..) | ReadFor::Lease(_) | ReadFor::Rehearsal(_)) | None => {
                 self.touch();
             }

@@ -376,7 +376,7 @@ impl Member {
 }
 
 /// Members alive in gossip whose names are known, without ourselves.
-fn others_alive(cx: &Context<'_>) -> Vec<HostName> {
+pub(crate) fn others_alive(cx: &Context<'_>) -> Vec<HostName> {
     let alive = cx.membership.members().filter(|view| view.state == MemberState::Alive);
     alive.filter_map(|view| cx.heard.name(view.member).cloned()).collect()
 }

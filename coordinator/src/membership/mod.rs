@@ -6,8 +6,13 @@
 //! - screening: every packet is taken apart before foca sees it, must come from the member whose certificate the connection
 //!   bears, and loses whatever a single liar could use to grow our memory or to exhaust another's life numbers;
 //! - local health (Lifeguard): who misses many answers stretches its own probes and holds its accusations;
+//! - the word of helpers (Lifeguard): who was asked to probe and got no answer says so; who hears all its helpers does not
+//!   doubt itself for a failed probe;
+//! - deafness: who hears nobody declares nobody down, for a while;
 //! - the buddy rule (Lifeguard): a suspect is told so with every probe, lest it stay suspect for want of having heard;
 //! - forgiveness for our own stalls: answers that wait in the socket while we slept are read before anybody is accused;
+//! - streams where one lost datagram would decide: a second question to whom a probe did not reach, and all we know exchanged
+//!   with one member after the other ([`PUSH_PULL_EVERY`]);
 //! - announcing to down members, see [`REJOIN_PERIOD`], also while we believe to be alone;
 //! - modesty after isolation: a member that learns that it was declared down, or that hears one it believes dead while
 //!   hardly anybody answers it, forgets whom it believes down. The healthy majority need not begin new lives.
@@ -16,12 +21,15 @@
 
 mod guard;
 mod health;
+mod helpers;
 mod identity;
 mod settle;
+mod streams;
 mod swim;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod types;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,10 +43,15 @@ use rekindle_proto::id::{Incarnation, MemberId, PathName};
 
 use self::health::{Health, SCORE_MAX};
 use self::identity::Identity;
+use self::streams::Probing;
 use self::swim::{Rules, Wishes};
 use self::timers::{Task, Timers};
 use self::wire::Packet;
 use crate::time::Moment;
+
+pub use self::helpers::Errand;
+pub use self::streams::PUSH_PULL_EVERY;
+pub use self::types::{MemberState, MemberView, MembershipError, MembershipOutput, MembershipSettings};
 
 /// Most members we remember, ourselves not counted: twice the 2,000 hosts we are built for. Of more we hear nothing, so that
 /// a lying member cannot fill our memory with invented ones.
@@ -55,127 +68,6 @@ pub const REJOIN_MEMBERS: usize = 2;
 
 /// Shortest probe period: below, timers of the operating system would decide who is alive.
 const PROBE_PERIOD_MIN: Duration = Duration::from_millis(10);
-
-/// What a path's gossip needs to know.
-#[derive(Debug, Clone)]
-pub struct MembershipSettings {
-    /// Who we are.
-    pub member: MemberId,
-    /// Our life number, already raised and persisted.
-    pub incarnation: Incarnation,
-    /// Where we listen on this path.
-    pub address: SocketAddr,
-    /// The path.
-    pub path: PathName,
-    /// One member is probed each. At least 10 ms; less is taken as that.
-    pub probe_period: Duration,
-    /// How long a direct probe may take before others are asked to probe. At most half a period; more is taken as that.
-    pub probe_ack: Duration,
-    /// Members asked to probe in our stead, and gossiped to at once with urgent news. At least one; zero is taken as that.
-    pub indirect_probes: u8,
-    /// Suspicion lasts `suspicion_factor · log10(N) · probe_period`, at least one period.
-    pub suspicion_factor: u32,
-    /// Seed of every random choice. Ourselves and the path are mixed in, so that one seed serves a whole cluster.
-    pub seed: u64,
-}
-
-/// What gossip says of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MemberState {
-    /// It answers, or nobody complains.
-    Alive,
-    /// A probe of it failed somewhere, and it has not refuted yet. Not counted as alive by any brake.
-    Suspect,
-    /// It did not refute in time. A new life of its ends this, or our finding that it was we who had been cut off.
-    Down,
-}
-
-/// A member, as gossip has it on this path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberView {
-    /// Who.
-    pub member: MemberId,
-    /// Where it listens on this path, by its own word.
-    pub address: SocketAddr,
-    /// Its life number. A new one does not mean a reboot: a healed partition raises it too.
-    pub incarnation: Incarnation,
-    /// Its state.
-    pub state: MemberState,
-    /// Since when, by our clock, it has been in this state in this life.
-    pub since: Moment,
-}
-
-/// What the caller must do, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MembershipOutput {
-    /// Send this SWIM packet. May be lost.
-    Datagram {
-        /// To where.
-        to: SocketAddr,
-        /// Who must be there.
-        member: MemberId,
-        /// The packet.
-        bytes: Vec<u8>,
-    },
-    /// We began a new life: write its number to disk before any later datagram is sent.
-    PersistIncarnation(Incarnation),
-    /// A member appeared, or its state, life number or address changed. Forgetting one (a day after it went down) is silent.
-    Changed(MemberView),
-    /// Our own full probe cycle of this member, direct and through others, failed: first-hand.
-    ProbeFailed {
-        /// Who did not answer.
-        member: MemberId,
-    },
-}
-
-/// Why a packet or a state was refused. Unless said otherwise, nothing was changed.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub enum MembershipError {
-    /// Above the bound of its kind.
-    #[error("{bytes} bytes; at most {bound} are allowed")]
-    TooLong {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        bound: usize,
-    },
-    /// Not a SWIM packet, or not a membership state.
-    #[error("cannot be understood: {0}")]
-    Malformed(String),
-    /// The sender speaks in another's name.
-    #[error("member {from} sent a packet in the name of {claimed}")]
-    Source {
-        /// Who sent it, by its certificate.
-        from: MemberId,
-        /// In whose name.
-        claimed: MemberId,
-    },
-    /// Meant for another member.
-    #[error("member {from} sent us a packet meant for {destination}")]
-    Misdirected {
-        /// Who sent it.
-        from: MemberId,
-        /// For whom.
-        destination: MemberId,
-    },
-    /// We shall send something on to a member which we do not know there.
-    #[error("member {from} asks us to reach {target}, of which we do not know at that address")]
-    UnknownTarget {
-        /// Who asks.
-        from: MemberId,
-        /// Whom to reach.
-        target: MemberId,
-    },
-    /// We know as many members as we may, and this is another one.
-    #[error("member {from} is one more than the {MEMBERS_MAX} members we may know")]
-    Full {
-        /// Who sent it.
-        from: MemberId,
-    },
-    /// Foca refused it. What the packet said of members may have been taken over.
-    #[error("SWIM refuses it: {0}")]
-    Swim(#[source] foca::Error),
-}
 
 /// The members of one path.
 pub struct Membership {
@@ -201,6 +93,12 @@ pub struct Membership {
     cluster_size: usize,
     /// The last down member announced to.
     rejoin_cursor: MemberId,
+    /// When anybody was last heard.
+    last_heard: Moment,
+    /// Our probe that is not answered yet.
+    probing: Option<Probing>,
+    /// Of our own choices; foca has its own.
+    rng: StdRng,
     /// A stall was forgiven since the last probe: the next is not, or a host that is always late would never probe.
     stall_forgiven: bool,
 }
@@ -227,9 +125,12 @@ impl Membership {
         let rules = Rules { probe_period, probe_ack, indirect_probes, suspicion_factor };
         let mut rng = StdRng::seed_from_u64(mixed_seed(settings.seed, member, &path));
         let first_rejoin = REJOIN_PERIOD.mul_f64(rng.random_range(0.0..1.0));
+        let mut own_rng = StdRng::seed_from_u64(mixed_seed(!settings.seed, member, &path));
+        let first_exchange = PUSH_PULL_EVERY.mul_f64(own_rng.random_range(0.0..1.0));
         let identity = Identity { member, incarnation, address };
         let mut timers = Timers::default();
         timers.set(now + first_rejoin, Task::AnnounceToDown);
+        timers.set(now + first_exchange, Task::PushPull);
         Self {
             me: member,
             path,
@@ -248,6 +149,9 @@ impl Membership {
             swim_incarnation: 0,
             cluster_size: 1,
             rejoin_cursor: member,
+            last_heard: now,
+            probing: None,
+            rng: own_rng,
             stall_forgiven: false,
         }
     }
@@ -260,6 +164,7 @@ impl Membership {
     pub fn datagram(&mut self, now: Moment, from: MemberId, bytes: &[u8]) -> Result<(), MembershipError> {
         let mut packet = Packet::open(bytes)?;
         self.check_header(from, &packet.header)?;
+        self.last_heard = now;
         let source = packet.header.src;
         let screened = self.screen(now, packet.updates);
         packet.updates = screened.kept;
@@ -284,6 +189,8 @@ impl Membership {
         if self.holds_down(&source) && self.may_be_cut_off() {
             self.disown_down();
         }
+        self.note_answer(&packet.header);
+        self.note_errand(now, &packet.header);
         let is_old = self.is_old_news(&packet);
         let concerned = packet.updates.iter().map(|update| update.id().member).chain([source.member]).collect();
         let cleaned = if screened.dropped { Some(packet.close()?) } else { None };
@@ -302,6 +209,8 @@ impl Membership {
         while let Some((_, task)) = self.timers.pop_due(now) {
             match task {
                 Task::AnnounceToDown => self.announce_to_down(now),
+                Task::PushPull => self.push_and_pull(now),
+                Task::Nack(errand) => self.outputs.push_back(MembershipOutput::Nack(errand)),
                 Task::Swim { timer, holds } => self.run(now, timer, holds),
             }
         }

@@ -67,8 +67,14 @@ impl Membership {
                 self.take_over(changed);
             }
         }
-        for pinged in wishes.pinged.drain(..) {
+        for (pinged, number) in wishes.pinged.drain(..) {
+            self.probing = Some(Probing::new(pinged, number));
             self.tell_suspect(&pinged);
+        }
+        for (target, number, helper) in wishes.helpers.drain(..) {
+            if let Some(probe) = self.probing.as_mut().filter(|probe| probe.is(target, number)) {
+                probe.helped_by(helper);
+            }
         }
         // Nothing above makes foca speak; the room is used again.
         wishes.renewed = false;
@@ -96,6 +102,11 @@ impl Membership {
         let mut only_sends = false;
         let downed = suspect_of(&timer);
         match &timer {
+            // Its suspect may be as well as we are ill. This does not count as put off: what is heard then decides.
+            Timer::ChangeSuspectToDown { .. } if self.is_deaf(now) => {
+                self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds });
+                return;
+            }
             Timer::ChangeSuspectToDown { .. } if self.health.doubtful() && holds < HOLDS_MAX => {
                 self.timers.set(now + self.rules.probe_period, Task::Swim { timer, holds: holds + 1 });
                 return;
@@ -107,10 +118,11 @@ impl Membership {
                 self.stall_forgiven = false;
                 probed = true;
             }
-            Timer::SendIndirectProbe { .. }
-            | Timer::PeriodicAnnounce(_)
-            | Timer::PeriodicAnnounceDown(_)
-            | Timer::PeriodicGossip(_) => only_sends = true,
+            Timer::SendIndirectProbe { probed_id, .. } => {
+                self.ask_on_stream(*probed_id);
+                only_sends = true;
+            }
+            Timer::PeriodicAnnounce(_) | Timer::PeriodicAnnounceDown(_) | Timer::PeriodicGossip(_) => only_sends = true,
             Timer::ChangeSuspectToDown { .. } | Timer::RemoveDown(_) => {}
         }
         // Its errors are about the order of timers, which is ours, and it goes on by itself after each.
@@ -230,7 +242,7 @@ impl Membership {
             return;
         };
         // If others complain of it too, our failure says more of it than of us.
-        if view.state == MemberState::Alive {
+        if view.state == MemberState::Alive && self.doubts(failed) {
             self.health.worse();
         }
         self.outputs.push_back(MembershipOutput::ProbeFailed { member: failed.member });

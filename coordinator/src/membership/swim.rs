@@ -3,7 +3,8 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Config, Message, Notification, PeriodicParams, Runtime, Timer};
+use foca::{Config, Message, Notification, PeriodicParams, ProbeNumber, Runtime, Timer};
+use rekindle_proto::id::MemberId;
 use rekindle_proto::message::DATAGRAM_BYTES_MAX;
 
 use super::identity::Identity;
@@ -83,7 +84,9 @@ pub(super) struct Wishes {
     pub(super) packets: Vec<(Identity, Vec<u8>)>,
     pub(super) timers: Vec<(Timer<Identity>, Duration)>,
     pub(super) probe_failed: Vec<Identity>,
-    pub(super) pinged: Vec<Identity>,
+    pub(super) pinged: Vec<(Identity, ProbeNumber)>,
+    /// Who was asked to probe in our stead: the target's member, the probe's number, and whom we asked.
+    pub(super) helpers: Vec<(MemberId, ProbeNumber, MemberId)>,
     /// Our SWIM incarnation as in the last header sent: foca raises it to refute a suspicion.
     pub(super) swim_incarnation: Option<foca::Incarnation>,
     /// We began a new life.
@@ -97,8 +100,20 @@ impl Runtime<Identity> for Wishes {
             Notification::ProbeFailed(_, member) => self.probe_failed.push(*member),
             Notification::DataSent(header) => {
                 self.swim_incarnation = Some(header.src_incarnation);
-                if matches!(header.message, Message::Ping(_)) {
-                    self.pinged.push(header.dst);
+                match &header.message {
+                    Message::Ping(number) => self.pinged.push((header.dst, *number)),
+                    Message::PingReq { target, probe_number } => {
+                        self.helpers.push((target.member, *probe_number, header.dst.member));
+                    }
+                    Message::Ack(_)
+                    | Message::IndirectPing { .. }
+                    | Message::IndirectAck { .. }
+                    | Message::ForwardedAck { .. }
+                    | Message::Announce
+                    | Message::Feed
+                    | Message::Gossip
+                    | Message::Broadcast
+                    | Message::TurnUndead => {}
                 }
             }
             // Changes of members are read from foca's state. `Idle` and `Active` stop and start its timers, by token.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use foca::Timer;
 use rekindle_proto::id::MemberId;
 
+use super::helpers::Errand;
 use super::identity::Identity;
 use crate::time::Moment;
 
@@ -20,6 +21,10 @@ pub(super) enum Task {
     Swim { timer: Timer<Identity>, holds: u32 },
     /// Announce ourselves to some of those we believe down.
     AnnounceToDown,
+    /// Exchange all we know with somebody.
+    PushPull,
+    /// Say that we got no answer.
+    Nack(Errand),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,14 +35,19 @@ enum Slot {
     Gossip,
     SwimAnnounceToDown,
     AnnounceToDown,
+    PushPull,
     Suspicion(MemberId),
     Forget(MemberId),
+    Nack(MemberId),
 }
 
 /// Why each slot holds one timer only.
 fn slot(task: &Task) -> Slot {
     let timer = match task {
         Task::AnnounceToDown => return Slot::AnnounceToDown,
+        Task::PushPull => return Slot::PushPull,
+        // A member has one probe at a time: its next request says that it no longer waits for the last.
+        Task::Nack(errand) => return Slot::Nack(errand.origin),
         Task::Swim { timer, .. } => timer,
     };
     match timer {
@@ -89,6 +99,17 @@ impl Timers {
         Some((deadline, task))
     }
 
+    /// There was an answer.
+    pub(super) fn drop_nack(&mut self, errand: &Errand) {
+        let slot = Slot::Nack(errand.origin);
+        let held = self.slots.get(&slot).copied();
+        let is_it = |held: &(Moment, u64)| matches!(self.queue.get(held), Some(Task::Nack(due)) if due == errand);
+        if let Some(held) = held.filter(is_it) {
+            self.queue.remove(&held);
+            self.slots.remove(&slot);
+        }
+    }
+
     /// How late the latest of the timers is on which an accusation rests (our probe, a suspicion).
     pub(super) fn probing_late_by(&self, now: Moment) -> Duration {
         let first = self.probing().map(|(_, (deadline, _))| deadline).min();
@@ -107,7 +128,7 @@ impl Timers {
     }
 
     fn probing(&self) -> impl Iterator<Item = (Slot, (Moment, u64))> {
-        // Those to forget, a day's, are most of them: they come last, and are not gone through.
+        // Those to forget, a day's, are most of them: they come after, and are not gone through.
         let suspicions = Slot::Suspicion(MemberId([0; 16]))..=Slot::Suspicion(MemberId([u8::MAX; 16]));
         let probes = self.slots.range(Slot::IndirectProbe..=Slot::Probe);
         probes.chain(self.slots.range(suspicions)).map(|(slot, held)| (*slot, *held))
@@ -124,8 +145,9 @@ impl Timers {
 fn same(a: &Task, b: &Task) -> bool {
     match (a, b) {
         (Task::Swim { timer: a, .. }, Task::Swim { timer: b, .. }) => a == b,
-        (Task::AnnounceToDown, Task::AnnounceToDown) => true,
-        (Task::Swim { .. }, Task::AnnounceToDown) | (Task::AnnounceToDown, Task::Swim { .. }) => false,
+        (Task::AnnounceToDown, Task::AnnounceToDown) | (Task::PushPull, Task::PushPull) => true,
+        (Task::Nack(a), Task::Nack(b)) => a == b,
+        (Task::Swim { .. } | Task::AnnounceToDown | Task::PushPull | Task::Nack(_), _) => false,
     }
 }
 

@@ -203,6 +203,10 @@ impl World {
     pub(super) fn nova_stage(&mut self, stage: Stage) {
         match stage {
             Stage::Cast(host, cast) => {
+                let started = match &cast {
+                    Cast::Power(server, true) => Some(*server),
+                    Cast::Power(_, false) | Cast::Rebuild(_) => None,
+                };
                 if let Some(stage) = self.nova.cast(&host, cast) {
                     if std::mem::take(&mut self.dies_claiming)
                         && let Some(dest) = self.ix(&host)
@@ -213,6 +217,9 @@ impl World {
                     self.schedule(after, Happening::Nova(Box::new(stage)));
                 }
                 self.list_guests(&host);
+                if let Some(server) = started.filter(|server| self.nova.copies_on(*server).any(|on| *on == host)) {
+                    self.guest_event(&host, server, GuestEvent::Running, Duration::from_millis(5));
+                }
             }
             Stage::Claim(rebuild) => {
                 if let Some(stage) = self.nova.claim(rebuild) {
@@ -308,12 +315,20 @@ impl World {
     /// A guest's process dies on a healthy host; libvirt says so.
     pub fn kill_guest(&mut self, server: ServerId) {
         let Some(host) = self.nova.server(server).and_then(|record| record.host.clone()) else { return };
-        let Some(ix) = self.ix(&host) else { return };
+        if self.ix(&host).is_none() {
+            return;
+        }
         self.tell(format!("guest {server} dies on {host}"));
         self.count("guest died");
         self.nova.guest_died(server);
+        self.guest_event(&host, server, GuestEvent::Failed, Duration::from_millis(90));
+    }
+
+    /// libvirt tells the host's daemon of a guest's new state.
+    fn guest_event(&mut self, host: &HostName, server: ServerId, event: GuestEvent, after: Duration) {
+        let Some(ix) = self.ix(host) else { return };
         let start = self.hosts[ix].start;
-        self.later(ix, start, Duration::from_millis(90), Input::Guest { server, event: GuestEvent::Failed });
+        self.later(ix, start, after, Input::Guest { server, event });
     }
 
     /// A user or operator lets a server migrate, live, to another host.

@@ -198,6 +198,13 @@ impl World {
         self.recount();
     }
 
+    /// A member says something to another that its daemon would not: it was captured.
+    pub fn say(&mut self, from: &HostName, to: &HostName, message: Message) {
+        let (Some(from), Some(to)) = (self.ix(from), self.ix(to)) else { return };
+        let (address, member) = (self.hosts[to].addresses[0], self.hosts[to].member);
+        self.send_message(from, address, Some(member), message);
+    }
+
     /// Every cut, block and partition ends.
     pub fn mend_network(&mut self) {
         self.tell("the network is whole");

@@ -3,7 +3,7 @@ use std::time::Duration;
 use foca::{Header, Member, Message, State};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rekindle_proto::id::Incarnation;
+use rekindle_proto::id::{CallId, Incarnation};
 use rekindle_proto::message::DATAGRAM_BYTES_MAX;
 
 use super::super::identity::Identity;
@@ -12,12 +12,12 @@ use super::super::{MEMBERS_MAX, MemberState, Membership, MembershipError, Member
 use super::net::{BIRTH, Net, address, host, settings};
 use crate::time::Moment;
 
-fn identity(index: usize, incarnation: u64) -> Identity {
+pub(super) fn identity(index: usize, incarnation: u64) -> Identity {
     Identity { member: host(index), incarnation: Incarnation(incarnation), address: address(index) }
 }
 
 /// A packet from member `from` to member 0 in its first life.
-fn packet(from: usize, message: Message<Identity>, updates: Vec<Member<Identity>>) -> Vec<u8> {
+pub(super) fn packet(from: usize, message: Message<Identity>, updates: Vec<Member<Identity>>) -> Vec<u8> {
     let header = Header { src: identity(from, BIRTH), src_incarnation: 0, dst: identity(0, BIRTH), message };
     Packet { header, updates }.close().expect("encodes")
 }
@@ -28,12 +28,12 @@ fn appearance(membership: &Membership) -> impl PartialEq + std::fmt::Debug + use
     (members, membership.full_state(), membership.next_deadline(), membership.incarnation(), format!("{membership:?}"))
 }
 
-fn drain(membership: &mut Membership) -> Vec<MembershipOutput> {
+pub(super) fn drain(membership: &mut Membership) -> Vec<MembershipOutput> {
     std::iter::from_fn(|| membership.poll_output()).collect()
 }
 
 /// Member 0, with members 1 and 2 known and alive.
-fn acquainted(now: Moment) -> Membership {
+pub(super) fn acquainted(now: Moment) -> Membership {
     let mut membership = Membership::new(settings(0, BIRTH, 7), now);
     for from in [1, 2] {
         membership.datagram(now, host(from), &packet(from, Message::Announce, vec![])).expect("honest");
@@ -98,7 +98,7 @@ fn check(membership: &Membership, what: &str) {
     assert!(membership.member(host(0)).is_none(), "{what}: we are a member of ourselves");
     assert!(membership.members().count() <= MEMBERS_MAX, "{what}: too many members");
     let timers = membership.timers.len();
-    assert!(timers <= 6 + 2 * membership.members().count(), "{what}: {timers} timers");
+    assert!(timers <= 7 + 2 * membership.members().count(), "{what}: {timers} timers");
     assert!(membership.seen.len() <= membership.views.len(), "{what}");
 }
 
@@ -210,7 +210,11 @@ fn lies_never_panic_and_cost_little() {
                         assert_ne!(member, host(0), "seed {seed}, round {round}: sent to ourselves");
                         assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "seed {seed}, round {round}");
                     }
-                    MembershipOutput::Changed(_) | MembershipOutput::ProbeFailed { .. } => {}
+                    MembershipOutput::Changed(_)
+                    | MembershipOutput::ProbeFailed { .. }
+                    | MembershipOutput::AskOnStream { .. }
+                    | MembershipOutput::PushPull { .. }
+                    | MembershipOutput::Nack(_) => {}
                 }
             }
             assert_eq!(membership.incarnation(), life, "seed {seed}, round {round}: a life that was not persisted");
@@ -260,6 +264,69 @@ fn one_liar_cannot_kill_for_good() {
         assert!(whole.is_some(), "{life}: not whole again");
         net.run(Duration::from_secs(30));
         assert!(net.whole(), "{life}: not whole for long");
+    }
+}
+
+/// A leader's word that somebody is gone is about one life of one we know. It ends the suspicion of who was suspect; who was
+/// alive is suspect by it, and refutes that in the same life.
+#[test]
+fn a_word_of_death_is_about_one_life() {
+    let now = Moment::from_micros(1);
+    let mut membership = acquainted(now);
+    membership.learn_gone(
+        now,
+        &[(host(1), Incarnation(BIRTH + 1)), (host(1), Incarnation(1)), (host(9), Incarnation(BIRTH))],
+    );
+    membership.learn_gone(now, &[(host(0), Incarnation(BIRTH))]);
+    assert_eq!(drain(&mut membership), []);
+    for state in [MemberState::Suspect, MemberState::Down] {
+        membership.learn_gone(now, &[(host(1), Incarnation(BIRTH)), (host(1), Incarnation(BIRTH))]);
+        assert_eq!(membership.member(host(1)).expect("known").state, state);
+        assert_eq!(membership.member(host(2)).expect("known").state, MemberState::Alive);
+    }
+
+    for (words, is_new_life) in [(1, false), (2, true)] {
+        let mut net = Net::formed(5, 3);
+        let (start, life) = (net.now, net.nodes[3].membership.incarnation());
+        for us in (0..words).flat_map(|_| [0, 1, 2, 4]) {
+            net.nodes[us].membership.learn_gone(start, &[(host(3), life)]);
+        }
+        let later = start + Duration::from_secs(5);
+        let whole = net.run_until(Duration::from_secs(20), |net| net.now > later && net.whole());
+        assert!(whole.is_some(), "who is called gone falsely stays so");
+        assert_eq!(net.nodes[3].membership.incarnation() > life, is_new_life, "told {words} times");
+    }
+}
+
+/// An answer on a stream is an answer to one question, of one member.
+#[test]
+fn an_answer_to_another_question_saves_nobody() {
+    for (right, failed) in [(true, 0), (false, 1)] {
+        let mut now = Moment::from_micros(1);
+        let mut membership = Membership::new(settings(0, BIRTH, 7), now);
+        membership.datagram(now, host(1), &packet(1, Message::Announce, vec![])).expect("honest");
+        let (mut asked, mut failures) = (0, 0);
+        while failures + asked < 2 && now < Moment::from_micros(3_000_000) {
+            now = membership.next_deadline().expect("timers");
+            membership.tick(now);
+            for output in drain(&mut membership) {
+                match output {
+                    MembershipOutput::AskOnStream { member } => {
+                        asked += 1;
+                        membership.asked_on_stream(member, CallId(7));
+                        membership.answered_on_stream(now, host(2), CallId(7));
+                        membership.answered_on_stream(now, host(1), CallId(if right { 7 } else { 6 }));
+                    }
+                    MembershipOutput::ProbeFailed { .. } => failures += 1,
+                    MembershipOutput::Datagram { .. }
+                    | MembershipOutput::PersistIncarnation(_)
+                    | MembershipOutput::Changed(_)
+                    | MembershipOutput::PushPull { .. }
+                    | MembershipOutput::Nack(_) => {}
+                }
+            }
+        }
+        assert_eq!(failures, failed, "asked {asked} times");
     }
 }
 
@@ -409,6 +476,9 @@ fn sent(outputs: &[MembershipOutput], to: usize) -> impl Iterator<Item = Packet>
         MembershipOutput::Datagram { .. }
         | MembershipOutput::PersistIncarnation(_)
         | MembershipOutput::Changed(_)
-        | MembershipOutput::ProbeFailed { .. } => None,
+        | MembershipOutput::ProbeFailed { .. }
+        | MembershipOutput::AskOnStream { .. }
+        | MembershipOutput::PushPull { .. }
+        | MembershipOutput::Nack(_) => None,
     })
 }

@@ -11,13 +11,14 @@ use rekindle_proto::id::{HostName, Incarnation, MemberId, PathName};
 
 use super::super::wire::Packet;
 use super::super::{MemberState, Membership, MembershipOutput, MembershipSettings};
+use super::streams::Word;
 use crate::time::Moment;
 
 /// Incarnations begin as milliseconds since 1970; this is one.
 pub(super) const BIRTH: u64 = 1_800_000_000_000;
 
 /// One-way latency, in microseconds: a rack's network.
-const LATENCY: std::ops::Range<u64> = 150..800;
+pub(super) const LATENCY: std::ops::Range<u64> = 150..800;
 
 pub(super) struct Node {
     pub(super) id: MemberId,
@@ -25,7 +26,7 @@ pub(super) struct Node {
     pub(super) membership: Membership,
     pub(super) up: bool,
     /// Asleep until: it neither ticks nor reads.
-    asleep: Option<Moment>,
+    pub(super) asleep: Option<Moment>,
     /// Everything but the packets.
     pub(super) outputs: Vec<(Moment, MembershipOutput)>,
     /// The life number on its disk.
@@ -48,10 +49,18 @@ pub(super) struct Net {
     pub(super) recorded: Vec<(usize, usize, Vec<u8>)>,
     pub(super) record: usize,
     seed: u64,
-    rng: StdRng,
+    pub(super) rng: StdRng,
     in_flight: BTreeMap<(Moment, u64), (usize, usize, Vec<u8>)>,
+    /// Words on streams: when they arrive, with whom, from whom, what they say.
+    pub(super) words: BTreeMap<(Moment, u64), (usize, usize, Word)>,
+    /// Questions on streams so far, by member.
+    pub(super) asked: Vec<u64>,
+    /// Streams carry nothing: what gossip does by itself.
+    pub(super) streams_cut: bool,
+    /// Exchanges of all that is known.
+    pub(super) exchanges: u64,
     ticks: BTreeSet<(Moment, usize)>,
-    serial: u64,
+    pub(super) serial: u64,
 }
 
 pub(super) fn host(index: usize) -> MemberId {
@@ -94,6 +103,10 @@ impl Net {
             seed,
             rng: StdRng::seed_from_u64(seed ^ 0x6e65_7477_6f72_6b00),
             in_flight: BTreeMap::new(),
+            words: BTreeMap::new(),
+            asked: vec![0; count],
+            streams_cut: false,
+            exchanges: 0,
             ticks: BTreeSet::new(),
             serial: 0,
         };
@@ -187,7 +200,8 @@ impl Net {
             }
             let packet = self.in_flight.keys().next().map(|(at, _)| *at);
             let tick = self.ticks.first().map(|(at, _)| *at);
-            let next = packet.into_iter().chain(tick).min().filter(|at| *at <= end);
+            let word = self.words.keys().next().map(|(at, _)| *at);
+            let next = packet.into_iter().chain(tick).chain(word).min().filter(|at| *at <= end);
             let Some(next) = next else {
                 self.now = end;
                 return None;
@@ -195,6 +209,8 @@ impl Net {
             self.now = self.now.max(next);
             if packet == Some(next) {
                 self.deliver();
+            } else if word == Some(next) {
+                self.hear_word();
             } else if let Some((_, index)) = self.ticks.pop_first() {
                 self.tick(index);
             }
@@ -235,7 +251,7 @@ impl Net {
         self.collect(to);
     }
 
-    fn collect(&mut self, index: usize) {
+    pub(super) fn collect(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].membership.poll_output() {
             let line = format!("{} {index} {output:?}", self.now.as_micros());
             self.trace =
@@ -254,6 +270,9 @@ impl Net {
                     self.nodes[index].persisted = *incarnation;
                 }
                 MembershipOutput::Changed(_) | MembershipOutput::ProbeFailed { .. } => {}
+                MembershipOutput::AskOnStream { member } => self.ask(index, *member),
+                MembershipOutput::PushPull { member } => self.exchange(index, *member),
+                MembershipOutput::Nack(errand) => self.nack(index, *errand),
             }
             self.nodes[index].outputs.push((self.now, output));
         }
@@ -313,7 +332,10 @@ impl Net {
                 MembershipOutput::Changed(_)
                 | MembershipOutput::Datagram { .. }
                 | MembershipOutput::PersistIncarnation(_)
-                | MembershipOutput::ProbeFailed { .. } => None,
+                | MembershipOutput::ProbeFailed { .. }
+                | MembershipOutput::AskOnStream { .. }
+                | MembershipOutput::PushPull { .. }
+                | MembershipOutput::Nack(_) => None,
             })
             .collect()
     }

@@ -217,7 +217,7 @@ fn the_starved_accuse_nobody_who_is_healthy() {
             "{} of {count} starved: healthy called dead {anywhere} times by them, {at_healthy} by the healthy",
             starved.len()
         );
-        assert_eq!(at_healthy, 0, "{} of {count} starved", starved.len());
+        assert_eq!((anywhere, at_healthy), (0, 0), "{} of {count} starved", starved.len());
         assert!(
             net.run_until(2 * MINUTE, Net::whole).is_some(),
             "{} of {count} starved: not whole again",
