@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 LOGS=target/test-logs
 SIMULATION=15 # minutes
+DOGS='' # which cases of tests/watchdog
 PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' ONLY='' STAGES=''
 case ${1:-} in
   "") ;;
@@ -18,6 +19,7 @@ case ${1:-} in
     export REKINDLE_SIM_SEEDS=${REKINDLE_SIM_SEEDS:-5000} REKINDLE_CHAOS_SEEDS=${REKINDLE_CHAOS_SEEDS:-12}
     # Scenarios of 60 hosts and more, minutes of CPU each.
     export REKINDLE_SIM_HEAVY=1 SIMULATION=60
+    DOGS=--long
     ;;
   only) ONLY=${2:?which stage?} ;;
   *) die "usage: test.sh [long | only STAGE]" ;;
@@ -104,6 +106,9 @@ tests daemon 15 --test daemon
 # The daemon and the command as files of their own: tests build none.
 stage binaries 15 bash -c 'cargo build --workspace --locked --bins'
 stage systemd 4 tests/systemd/run.sh target/debug
+# A guest that must live and one that must die; `make test-long` has all.
+# shellcheck disable=SC2086
+stage watchdog 20 tests/watchdog/run.sh $DOGS target/debug
 tests chaos 10 --test chaos
 tests libvirt 10 --test libvirt --test libvirt_cluster
 stage cloud-setup 15 tests/cloud/cloud.sh install
