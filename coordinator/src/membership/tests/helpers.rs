@@ -100,18 +100,14 @@ fn another_word_than_a_helpers_is_none() {
                 match output {
                     MembershipOutput::Datagram { bytes, member, .. } => {
                         let header = super::super::wire::Packet::open(&bytes).expect("our own").header;
-                        match header.message {
-                            Message::Ping(number) => probed = Some((member, number)),
-                            Message::PingReq { .. } => {
-                                let (target, number) = probed.expect("a probe goes before");
-                                let (from, about) = (
-                                    if from_helper { member } else { host(9) },
-                                    if about_target { target } else { member },
-                                );
-                                membership.nacked(now, from, about, number.wrapping_add(number_off));
-                                nacked = true;
-                            }
-                            _ => {}
+                        if let Message::Ping(number) = header.message {
+                            probed = Some((member, number));
+                        } else if matches!(header.message, Message::PingReq { .. }) {
+                            let (target, number) = probed.expect("a probe goes before");
+                            let from = if from_helper { member } else { host(9) };
+                            let about = if about_target { target } else { member };
+                            membership.nacked(now, from, about, number.wrapping_add(number_off));
+                            nacked = true;
                         }
                     }
                     MembershipOutput::ProbeFailed { .. } => failed = true,
