@@ -105,7 +105,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
