@@ -81,7 +81,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
         Guard::IntentAuthor => return of_library("07"),
         Guard::OrderSent => return of_library("155"),
         Guard::ClosedStays | Guard::PhaseRules | Guard::WatchdogRuns => &[],
-        Guard::Proof => stories!["silent-bmc"],
+        Guard::Proof => stories!["bmc-does-nothing"],
         Guard::Lease => stories!["powered-on-unheard"],
         Guard::VoidByOn => stories!["powered-on-unheard"],
         Guard::VoidByVoice => stories!["powered-on-unread"],
