@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, ServerId};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
