@@ -60,10 +60,9 @@ fn hold(fake: &Fake, held: &[(u32, &str)]) {
 async fn trail(fake: &Fake) -> Result<Option<Trail>, NovaError> {
     let server: ServerId = SERVER.parse().expect("uuid");
     let nova = fake.nova(Duration::from_secs(10), "");
-    match nova.read(NovaRead::Begun { server, migration: MigrationId(5) }).await? {
-        NovaAnswer::Begun(trail) => Ok(trail),
-        other => panic!("{other:?}"),
-    }
+    let answer = nova.read(NovaRead::Begun { server, migration: MigrationId(5) }).await?;
+    let NovaAnswer::Begun(trail) = answer else { panic!("{answer:?}") };
+    Ok(trail)
 }
 
 #[tokio::test]
@@ -79,9 +78,9 @@ async fn placement_tells_the_hosts_of_a_sent_order() {
         ("nothing", vec![], None),
     ] {
         hold(&fake, &held);
-        let hosts = trail(&fake).await.expect("read").map(|trail| match trail {
-            Trail::Sent { allotted } => allotted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-            other => panic!("{what}: {other:?}"),
+        let hosts = trail(&fake).await.expect("read").map(|trail| {
+            let Trail::Sent { allotted } = trail else { panic!("{what}: {trail:?}") };
+            allotted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         });
         assert_eq!(hosts.as_deref(), expected, "{what}");
     }
