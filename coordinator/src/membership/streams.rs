@@ -139,7 +139,7 @@ impl Membership {
     }
 
     /// How long a suspect may refute once as many members as a verdict needs have found it silent themselves, each by three
-    /// probes on streams: half of [`Self::suspicion_time`], at least [`CONFIRMED_PERIODS`] probe periods, and never longer than
+    /// probes on streams: half of [`Self::suspicion_time`], at least `CONFIRMED_PERIODS` probe periods, and never longer than
     /// unconfirmed. All of it while we doubt ourselves. (Lifeguard's suspicion, arXiv 1707.00788, section IV.B, from its longest
     /// to its shortest in one step: a leader asks all its confirmers at once, and they answer at once.)
     #[must_use]
