@@ -58,10 +58,11 @@ cloud-test-long: ## the same with all cases: every point at which a leader can d
 	@scripts/setup.sh test
 	cargo test --workspace --locked --test cloud -- --long
 
-watchdog-test: ## a daemon and its hardware watchdog in QEMU guests: every case (make test has one that lives and one that dies)
+watchdog-test: ## a daemon and its hardware watchdog in QEMU guests: every case; a stage of make test-long
 	@scripts/setup.sh test
+	@scripts/setup.sh watchdog
 	cargo build --workspace --locked --bins
-	tests/watchdog/run.sh --long target/debug
+	tests/watchdog/run.sh target/debug
 
 bench-recovery: ## rekindle, Masakari and evacuating by hand on one real Nova: SERVERS=6,50,200 ARGS="--repeat 3"
 	@scripts/setup.sh build

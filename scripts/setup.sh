@@ -4,8 +4,8 @@
 #   setup.sh build     to compile: a C compiler, libvirt's headers, the toolchain's components
 #   setup.sh demo      and to run the demo: ipmitool, nftables, namespaces
 #   setup.sh lint      to compile, and for the checks: cargo-deny (under target/tools), the wasm32 target
-#   setup.sh test      all of these, a libvirtd with QEMU, an emulator of Redfish services (under target/redfish-venv), and a
-#                      kernel for guests (under target/guest-kernel)
+#   setup.sh test      all of these, a libvirtd with QEMU, and an emulator of Redfish services (under target/redfish-venv)
+#   setup.sh watchdog  a kernel for the guests of tests/watchdog (under target/guest-kernel)
 #
 # It looks first, and changes nothing where all is there; that takes a fraction of a second. Packages come by apt-get, as
 # root; elsewhere it names what is missing. (The test cloud brings its own: tests/cloud/.)
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 WHAT=${1:-test}
-case $WHAT in build | demo | lint | test) ;; *) die "usage: setup.sh build|demo|lint|test" ;; esac
+case $WHAT in build | demo | lint | test | watchdog) ;; *) die "usage: setup.sh build|demo|lint|test|watchdog" ;; esac
 wants() { [[ " $* " == *" $WHAT "* ]]; }
 
 # need PACKAGE PROBE...: notes the Debian package unless the probe succeeds.
@@ -123,7 +123,7 @@ redfish_emulator() {
 mkdir -p target/setup
 debian_packages
 toolchain
-if wants test; then guest_kernel; fi
+if wants watchdog; then guest_kernel; fi
 if wants lint test; then
   wasm_target
   cargo_deny

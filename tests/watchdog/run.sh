@@ -2,7 +2,7 @@
 # Hosts that fence themselves, with a watchdog that resets them: QEMU guests with the emulated i6300esb (and ib700), Debian's
 # kernel with its drivers, and in each guest a cluster of three real daemons, of which cmp-01 lives under the watchdog.
 #
-#   run.sh [--long] [DIR]    DIR holds rekindled and rekindle (target/debug); --long: every case, else two
+#   run.sh [DIR]               every case; DIR holds rekindled and rekindle (target/debug)
 #   run.sh --case NAME [DIR]
 #
 # Instructions are emulated (TCG): no /dev/kvm is needed, nor root. What ended a guest is told by QEMU itself (QMP: WATCHDOG).
@@ -12,12 +12,12 @@ cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 PATH=$PATH:/usr/sbin:/sbin
 KERNEL=target/guest-kernel
-# One that must live, and one that must die.
-CASES=(lives cut_off)
-case ${1:-} in
-  --long) CASES+=(restarted killed untouched stopped with_guests crashes nowayout held older); shift ;;
-  --case) CASES=("${2:?which case?}"); shift 2 ;;
-esac
+# Those that must live, those that must die, and those that must not be touched.
+CASES=(lives cut_off restarted killed untouched stopped with_guests crashes nowayout held older)
+if [[ ${1:-} == --case ]]; then
+  CASES=("${2:?which case?}")
+  shift 2
+fi
 BIN=$(realpath -m "${1:-target/debug}")
 
 # Guests at once: one for each processor that make test counts on. One that must share its processor with others is so
