@@ -14,7 +14,7 @@ use rekindle_sim::scenario::run;
 use rekindle_sim::{random, shrink};
 
 /// Seeds of an ordinary run. `REKINDLE_SIM_SEEDS` asks for more, `REKINDLE_SIM_FIRST` where to begin.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 /// Hypervisors of a cluster. `REKINDLE_SIM_HOSTS` asks for more at most.
 const HOSTS: RangeInclusive<usize> = 5..=64;
 /// Virtual minutes of one story, if nothing has to be waited for. `REKINDLE_SIM_MINUTES` asks for others.
