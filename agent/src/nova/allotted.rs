@@ -10,7 +10,7 @@ use rekindle_proto::id::{HostName, ServerId};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::placement::{HYPERVISORS, Hypervisor, Provider, Providers, ask, ask_for, parse};
+use super::placement::{HYPERVISORS, Held, Hypervisor, Provider, Providers, ask, ask_for, parse};
 use super::wire::{Get, Wire};
 
 /// Providers of one server looked at: its source and some destinations, with a dozen cells and devices each. More of them
@@ -68,12 +68,7 @@ async fn host_of(wire: &Wire, root: Uuid) -> Result<Option<HostName>, NovaError>
 
 #[derive(Deserialize)]
 struct OfServer {
-    allocations: BTreeMap<Uuid, OfProvider>,
-}
-
-#[derive(Deserialize)]
-struct OfProvider {
-    resources: BTreeMap<String, u64>,
+    allocations: BTreeMap<Uuid, Held>,
 }
 
 #[derive(Deserialize)]

@@ -262,8 +262,8 @@ struct Allocations {
 }
 
 #[derive(Deserialize)]
-struct Held {
-    resources: BTreeMap<String, u64>,
+pub(super) struct Held {
+    pub(super) resources: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]

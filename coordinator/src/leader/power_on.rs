@@ -43,6 +43,19 @@ struct PowerCase {
 }
 
 impl Leader {
+    /// Whether an order is due; wakes when it will be.
+    pub(super) fn is_to_be_given(&mut self, now: Moment, due: Due) -> bool {
+        match due {
+            Due::Now => true,
+            Due::At(again) if now < again => {
+                self.wake_at(again);
+                false
+            }
+            Due::At(_) => true,
+            Due::Never => false,
+        }
+    }
+
     pub(super) fn drive_power_on(&mut self, cx: &mut Context<'_>) {
         let policy = cx.setup.policy.after_recovery;
         let wanted = |record: &HostRecord| {
@@ -150,13 +163,9 @@ impl Leader {
         let attempt = cx.ledger.incidents.get(&on.incident).and_then(|incident| incident.last_attempt());
         for device in attempt.map(|attempt| attempt.devices.clone()).unwrap_or_default() {
             let Some(case) = self.power.cases.get(host) else { return };
-            match case.given.get(&device).map_or(Due::Now, Given::due) {
-                Due::At(again) if now < again => {
-                    self.wake_at(again);
-                    continue;
-                }
-                Due::Now | Due::At(_) => {}
-                Due::Never => continue,
+            let due = case.given.get(&device).map_or(Due::Now, Given::due);
+            if !self.is_to_be_given(now, due) {
+                continue;
             }
             let Ok(permit) = self.permit(cx, host) else { return self.wake_at(now + HOLD_RETRY) };
             let call = cx.out.call();

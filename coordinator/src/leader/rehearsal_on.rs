@@ -172,13 +172,9 @@ impl Leader {
         }
         for device in rehearsal.devices.iter().map(|device| device.name.clone()) {
             let Some(case) = self.rehearsal.case.as_ref() else { return };
-            match case.on_given.get(&device).map_or(Due::Now, Given::due) {
-                Due::At(again) if now < again => {
-                    self.wake_at(again);
-                    continue;
-                }
-                Due::Now | Due::At(_) => {}
-                Due::Never => continue,
+            let due = case.on_given.get(&device).map_or(Due::Now, Given::due);
+            if !self.is_to_be_given(now, due) {
+                continue;
             }
             let Ok(permit) = self.rehearsal_permit(cx, &rehearsal.host) else { return };
             let call = cx.out.call();

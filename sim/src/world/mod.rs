@@ -44,6 +44,7 @@ mod faults;
 mod formed;
 mod gate;
 mod hosts;
+mod inbox;
 mod judge;
 mod labels;
 mod life;
@@ -319,45 +320,6 @@ impl World {
         }
     }
 
-    /// Something reaches a process: at once, when it goes on, or when it gets to it.
-    fn arrive(&mut self, to: Ix, start: u32, lossy: bool, input: Input) {
-        if self.oracle.is_watching() {
-            self.oracle_hears(to, &input);
-        }
-        let host = &mut self.hosts[to];
-        if host.start != start || !host.running {
-            return;
-        }
-        if host.frozen || host.starved {
-            if !lossy || host.backlog.len() < BACKLOG_MAX {
-                host.backlog.push_back(input);
-            }
-            return;
-        }
-        self.input(to, input);
-    }
-
-    /// A starved process gets to what has waited for it.
-    fn feed(&mut self, to: Ix, start: u32) {
-        if self.hosts[to].start != start || !self.hosts[to].running {
-            return;
-        }
-        if !self.hosts[to].frozen {
-            self.empty_backlog(to);
-        }
-        if self.hosts[to].starved {
-            let after = self.millis(STARVED_MS.0, STARVED_MS.1);
-            self.schedule(after, Happening::Starved { host: to as u32, start });
-        }
-    }
-
-    fn empty_backlog(&mut self, to: Ix) {
-        let waiting = std::mem::take(&mut self.hosts[to].backlog);
-        for input in waiting {
-            self.input(to, input);
-        }
-    }
-
     fn tick(&mut self, ix: Ix, start: u32) {
         let now = self.now;
         let host = &mut self.hosts[ix];
@@ -412,15 +374,6 @@ impl World {
             }
         }
         host.coordinator = Some(coordinator);
-    }
-
-    /// An adapter's answer, some time from now.
-    fn later(&mut self, host: Ix, start: u32, after: Duration, input: Input) {
-        self.schedule(after, Happening::Input { to: host as u32, start, input: Box::new(input) });
-    }
-
-    fn schedule(&mut self, after: Duration, happening: Happening) {
-        self.queue.put(self.now + after, happening);
     }
 
     fn clock(&self, ix: Ix) -> Now {

@@ -1,6 +1,7 @@
 mod detection;
 mod helpers;
 mod hostile;
+mod lives;
 mod merge;
 mod net;
 mod rejoin;
