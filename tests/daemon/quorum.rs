@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rekindle_agent::cli::Exit;
 use rekindle_proto::admin::{AdminReply, AdminRequest};
+use rekindle_proto::id::ServerId;
 use rekindle_proto::status::StatusDoc;
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::harness::{Cluster, Fault, Host, Isolated};
@@ -22,6 +23,7 @@ pub(crate) async fn a_lost_quorum_is_recovered_and_the_old_voters_are_refused(is
             .hosts()
             .filter(|host| cluster.voters().contains(host.name()) && host.name() != survivor.name())
             .collect();
+        let servers: Vec<ServerId> = lost.iter().flat_map(|host| cluster.cloud().servers_of(host.name())).collect();
         for host in &lost {
             cluster.inflict(host, Fault::Power)?;
         }
@@ -41,6 +43,8 @@ pub(crate) async fn a_lost_quorum_is_recovered_and_the_old_voters_are_refused(is
         // It commits again.
         let said = cluster.order(DEADLINE, &["maintenance", "off", "cmp-05", "--reason", "the disk is in"]).await?;
         ensure!(said.contains("cmp-05"), "{said}");
+        // And recovers whom it lost. Whoever came back in the middle of that would be fenced for it.
+        run_elsewhere(cluster, survivor, &lost, &servers).await?;
 
         // Both at once: among themselves they are the majority of before.
         for host in &lost {
@@ -129,6 +133,21 @@ async fn recover(cluster: &Cluster, survivor: &Host, lost: &[&Host]) -> Result<(
 fn leads_alone(status: &StatusDoc, survivor: &Host) -> Result<(), String> {
     let alone = status.leader.as_ref() == Some(survivor.name()) && status.voters == [survivor.name().clone()];
     if alone { Ok(()) } else { Err(format!("{:?} leads, voters {:?}", status.leader, status.voters)) }
+}
+
+/// Waits until the truth is that each of these servers runs exactly once, on no host that was lost, and nothing is left to do.
+async fn run_elsewhere(cluster: &Cluster, survivor: &Host, lost: &[&Host], servers: &[ServerId]) -> Result<()> {
+    let elsewhere = |server: &ServerId| match cluster.cloud().running_copies(*server).as_slice() {
+        [host] => lost.iter().all(|lost| lost.name() != host),
+        _ => false,
+    };
+    let wanted = |status: &StatusDoc| {
+        leads_alone(status, survivor)?;
+        let run = servers.iter().filter(|server| elsewhere(server)).count();
+        let open = status.incidents.len();
+        if run == servers.len() && open == 0 { Ok(()) } else { Err(format!("{run} run elsewhere, {open} incidents")) }
+    };
+    cluster.wait_until(DEADLINE, wanted).await.map(|_| ())
 }
 
 /// Waits until one line of its log has all these words.
