@@ -59,6 +59,7 @@ mod servers;
 mod silence;
 mod suspect_case;
 mod suspects;
+mod together;
 mod turns;
 mod voters;
 mod watchdog;
@@ -110,6 +111,7 @@ use reserve::ReserveDesk;
 use restore::ActState;
 use roster::RosterWatch;
 use suspect_case::SuspectCase;
+use together::Together;
 use turns::Groups;
 use voters::Seating;
 pub(crate) use watchdog::LeaseAnswer;
@@ -181,6 +183,7 @@ pub(crate) struct Leader {
     /// Nova, or a compute of it, does not know evacuations that leave a server stopped (microversion 2.95).
     stops_unknown: bool,
     groups: Groups,
+    together: Together,
     forecasts: Forecasts,
     capacity: CapacityDesk,
     hooks: HookDesk,
@@ -282,6 +285,7 @@ impl Leader {
             unlocked_since: BTreeMap::new(),
             stops_unknown: false,
             groups: Groups::default(),
+            together: Together::default(),
             forecasts: Forecasts::default(),
             capacity: CapacityDesk::default(),
             hooks: HookDesk::default(),

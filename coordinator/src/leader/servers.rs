@@ -219,6 +219,7 @@ impl Leader {
         // What arrives stopped waits there, and not here.
         let waits_here = !record.restore.plan.stop_on_arrival || self.stops_unknown;
         let turn = rests.or_else(|| self.group_wait(now, record).filter(|_| waits_here));
+        let turn = turn.or_else(|| self.silent_wait(now, incident));
         let dead_ends = self.dead_ends_of(cx, id, server);
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
         let none = Vec::new();
