@@ -83,7 +83,8 @@ stage suites 1 scripts/check.sh suites
 stage docs 1 scripts/check.sh docs
 stage lints 20 scripts/check.sh lints
 stage deny 5 scripts/check.sh deny
-stage build 20 cargo test --workspace --locked --no-run
+# The binaries with the tests, which share their features: a build of their own would build half of all crates again.
+stage build 20 cargo build --workspace --locked --lib --bins --tests --examples
 stage purity 5 scripts/check.sh purity
 tests imports 2 --test purity
 tests unit 10 --lib --bins
@@ -93,18 +94,15 @@ tests simulation "$SIMULATION" --test cluster --test scenarios --test named --te
   --test reserve --test second --test restore --test seats --test signs
 # Each guard switched off once: the oracle must see it. Features of its own: coordinator and sim are built again for it,
 # about a minute; nothing else links them.
-stage mutants 8 cargo test -p rekindle-sim --features mutants --test mutants --locked -- --nocapture
+stage mutants 8 cargo test --workspace --locked --features rekindle-sim/mutants --test mutants -- --nocapture
 tests fuzz 5 --test fuzz
 tests fakes 5 --test fakes_bmc --test fakes_cloud
 # The driver `ipmi` against lying, lossy and slow BMCs in virtual time, OpenIPMI's, and our own over UDP.
 tests fences 5 --test fence_ipmi
 # The driver against lying services and an emulator: most of it is waiting.
 tests redfish 5 --test redfish
-# Built by the stage "build", with the same features as the tests.
 stage demo 3 target/debug/demo
 tests daemon 15 --test daemon
-# The daemon and the command as files of their own: tests build none.
-stage binaries 15 bash -c 'cargo build --workspace --locked --bins'
 stage systemd 4 tests/systemd/run.sh target/debug
 if [[ -n $LONG || $ONLY == watchdog ]]; then
   # Guests of emulated instructions, minutes each: what is emulated is no faster on a quiet machine.
