@@ -130,8 +130,11 @@ fn run_scenarios(what: &[String], seed: Option<u64>, story: bool, out: &mut impl
                 write(out, &told(&scenario, &outcome))?;
             }
         }
-        let verdict = if good == count { "as promised and expected" } else { "NOT as promised or expected" };
-        write(out, &format!("{}: {good} of {count} runs {verdict}\n", scenario.name))?;
+        let verdict = match count - good {
+            0 => format!("{count} of {count} runs as promised and expected"),
+            bad => format!("{bad} of {count} runs NOT as promised or expected"),
+        };
+        write(out, &format!("{}: {verdict}\n", scenario.name))?;
     }
     Ok(exit)
 }
