@@ -61,6 +61,9 @@ pub enum Guard {
     CopiesDenied,
     /// I11: An order that may lie unread in the queue of a host that is off is over only if a boot gate keeps that queue unread.
     QueueKeptUnread,
+    /// I11: Of the hosts that may have an unread order of the same server, one at a time reads its queue, while Nova is not at
+    /// work on that server. Off: whoever is let back.
+    OneQueue,
     /// I5: An off order is begun before its not-after, or never. Off: whenever its driver gets to it.
     NotAfter,
     /// I1, I3: An evacuate call is sent while its permit and its proof hold, or never. Off: whenever its adapter gets to it.
@@ -105,7 +108,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -133,6 +136,7 @@ impl Guard {
         Self::IntentSettles,
         Self::CopiesDenied,
         Self::QueueKeptUnread,
+        Self::OneQueue,
         Self::NotAfter,
         Self::CallInTime,
         Self::RebootCancels,
@@ -195,6 +199,7 @@ impl Guard {
             | Self::IntentSettles
             | Self::CopiesDenied
             | Self::QueueKeptUnread
+            | Self::OneQueue
             | Self::UnknownIsOpen
             | Self::CalledOnce => "I11",
             Self::Goodbye | Self::NobodyForgotten | Self::Tries => "section 4",

@@ -79,6 +79,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
     let files: &[(&str, &str)] = match guard {
         Guard::TwoReads | Guard::OneIncident => return of_library("01"),
         Guard::IntentAuthor => return of_library("07"),
+        Guard::OneQueue => return of_library("162"),
         Guard::OrderSent => return of_library("155"),
         Guard::ClosedStays | Guard::PhaseRules | Guard::WatchdogRuns => &[],
         Guard::Proof => stories!["bmc-does-nothing"],

@@ -108,6 +108,7 @@ impl Ledger {
             LeaderCommand::EndProcess { incident, recovered, why } => self.end_process(at, *incident, *recovered, why),
             LeaderCommand::Rehearse(command) => self.apply_rehearse(when, command),
             LeaderCommand::PowerOn(command) => self.apply_power_on(at, command),
+            LeaderCommand::Queue(command) => self.apply_queue(command),
         }
     }
 
