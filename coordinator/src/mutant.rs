@@ -97,6 +97,8 @@ pub enum Guard {
     WatchdogRuns,
     /// I2: Off readings count after an off order that may have left. Off: after any answer to one.
     OrderSent,
+    /// I2: A device is ordered, and read for a proof, only where it tells in that very session that it is the host's.
+    OrderIdentity,
     /// I4: Only an empty host in maintenance is rehearsed.
     RehearsedEmpty,
     /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
@@ -105,7 +107,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -151,6 +153,7 @@ impl Guard {
         Self::EndState,
         Self::WatchdogRuns,
         Self::OrderSent,
+        Self::OrderIdentity,
         Self::RehearsedEmpty,
         Self::RehearsedSilence,
     ];
@@ -168,6 +171,7 @@ impl Guard {
             | Self::RehearsedSilence
             | Self::DeviceBinding
             | Self::OrderSent
+            | Self::OrderIdentity
             | Self::WatchdogRuns => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",
