@@ -28,7 +28,7 @@ use rekindle_proto::fact::{DeviceName, Text};
 use rekindle_proto::id::{CallId, ClusterName, HostName, IncidentId, LeadershipId, ServerId};
 use serde::{Deserialize, Serialize};
 
-use crate::fencing::{FenceProof, DeviceIdentity};
+use crate::fencing::{DeviceIdentity, FenceProof};
 use crate::ledger::{Incident, Ledger, LostGuest, ServerAct, lock_reason};
 use crate::mutant::{Guard, keeps};
 use crate::permit::Permit;

@@ -95,7 +95,11 @@ mod tests {
     const OTHER: DeviceGuid = DeviceGuid([2; 16]);
 
     fn identities() -> [DeviceIdentity; 3] {
-        [DeviceIdentity::Machine(SystemUuid(Uuid::from_bytes(MINE.0))), DeviceIdentity::Told(MINE), DeviceIdentity::Untold]
+        [
+            DeviceIdentity::Machine(SystemUuid(Uuid::from_bytes(MINE.0))),
+            DeviceIdentity::Told(MINE),
+            DeviceIdentity::Untold,
+        ]
     }
 
     /// What becomes of the judgement: `Ok`, or the kind of error.

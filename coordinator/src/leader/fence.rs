@@ -202,7 +202,8 @@ impl Leader {
         let fence = self.fences.entry(id).or_default();
         if fence.run.as_ref().is_none_or(|run| run.attempt() != attempt.attempt) {
             let machine = super::system_uuid(cx, &incident.host);
-            let whose = |device: &DeviceName| devices.get(device).map(|entry| entry.identity(machine)).unwrap_or_default();
+            let whose =
+                |device: &DeviceName| devices.get(device).map(|entry| entry.identity(machine)).unwrap_or_default();
             let accepts = |device: &DeviceName| devices.get(device).is_some_and(|entry| entry.takes_its_word());
             fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on).accepting(accepts).held_to(whose));
         }
@@ -261,8 +262,9 @@ impl Leader {
         for fence in self.fences.values_mut() {
             if let Some((attempt, device)) = fence.orders.remove(&call) {
                 fence.ordered |= !result.as_ref().is_err_and(OrderError::is_unsent) || !keeps(Guard::OrderSent);
-                if let Err(OrderError::NotSent(DeviceError::Foreign(why)) | OrderError::MaybeSent(DeviceError::Foreign(why))) =
-                    &result
+                if let Err(
+                    OrderError::NotSent(DeviceError::Foreign(why)) | OrderError::MaybeSent(DeviceError::Foreign(why)),
+                ) = &result
                 {
                     self.devices.disown(&device, why);
                 }

@@ -302,6 +302,7 @@ fn another_machines_guid_is_told_as_it_is() {
     world.bmc = rekindle_tests::fake::bmc::Model::new(super::world::USER, PASSWORD, [7; 16], Faults::default());
     assert_eq!(world.call(Ask::Guid, Duration::ZERO, DEVICE_TIMEOUT), Ok(Answer::Guid([7; 16])));
     assert_eq!(fence(&mut world), Outcome::Unknown, "its power says nothing of ours");
+    assert!(world.bmc.orders().is_empty(), "and it is ordered nothing");
 }
 
 #[test]

@@ -260,7 +260,8 @@ fn a_device_that_turns_out_to_be_anothers_ends_the_attempt_and_what_it_has_read(
             run.read(&a, reading, at(1_000 * (second as u64 + 1)));
         }
         let RunStep::Failed(why) = run.next_step(at(5_000)) else { panic!("{answer:?} {readings:?}") };
-        let expected = format!("not this host's device: a is another machine's: its GUID is cmp-4's{more}; b was not ordered");
+        let expected =
+            format!("not this host's device: a is another machine's: its GUID is cmp-4's{more}; b was not ordered");
         assert_eq!(why.as_str(), expected, "{answer:?} {readings:?}");
         assert!(run.last_offs().is_empty() && !run.reads_off(), "{answer:?} {readings:?}");
     }
