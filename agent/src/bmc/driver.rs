@@ -38,7 +38,7 @@ pub(super) trait FenceDriver {
         }
     }
 
-    /// Cuts the power, once, if the device tells that it is this one's: asked right before, in the session of the order.
+    /// Cuts the power, once, if the device has told that it is this one's, in the session of the order or right before.
     /// The command itself is put on the wire only before `begin_before`; a session may be set up
     /// first. [`OrderError::TooLate`] and [`OrderError::NotSent`] only if surely nothing was sent: a proof rests on it (I2).
     fn power_off(

@@ -193,7 +193,7 @@ impl World {
     }
 
     /// The power, if it is told, and told of the right machine.
-    fn reading(&mut self) -> Option<PowerState> {
+    pub(crate) fn reading(&mut self) -> Option<PowerState> {
         let end = self.now + DEVICE_TIMEOUT;
         let guid = self.call(Ask::Guid, Duration::ZERO, DEVICE_TIMEOUT);
         if guid != Ok(Answer::Guid(GUID)) {

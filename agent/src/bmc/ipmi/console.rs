@@ -146,12 +146,11 @@ impl Console {
     }
 
     /// Of the call just begun: its order is put on the wire, and its power asked for, only in a session in which the BMC has
-    /// told that it is this one. Before an order it is asked anew, whatever it told before.
+    /// told that it is this one. In each session it is asked once: what it is sent is sealed with keys that no other BMC has,
+    /// wherever the cables lead by now. To ask anew before an order would take a slow one longer than its permit lasts.
     pub fn hold_to(&mut self, identity: DeviceIdentity) {
-        let Some(call) = &mut self.call else { return };
-        call.identity = Some(identity);
-        if matches!(call.ask, Ask::Order(_)) {
-            self.told = None;
+        if let Some(call) = &mut self.call {
+            call.identity = Some(identity);
         }
     }
 
