@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_proto::fact::{DeviceError, DeviceReading, OrderError};
 use rekindle_proto::id::HostName;
 
@@ -46,6 +47,20 @@ impl RedfishTrial {
     pub async fn power_off(&self, permit: Duration, within: Duration) -> Result<(), OrderError> {
         let now = clock::moment();
         self.0.switch(Want::Off, None, now + permit, now + within).await
+    }
+
+    /// The same, if the device tells that it is that one.
+    ///
+    /// # Errors
+    /// As the daemon's driver.
+    pub async fn power_off_of(
+        &self,
+        identity: &DeviceIdentity,
+        permit: Duration,
+        within: Duration,
+    ) -> Result<(), OrderError> {
+        let now = clock::moment();
+        self.0.power_off(identity, now + permit, now + within).await
     }
 
     /// Switches on, by the same rules.
