@@ -61,6 +61,9 @@ pub enum Guard {
     CopiesDenied,
     /// I11: An order that may lie unread in the queue of a host that is off is over only if a boot gate keeps that queue unread.
     QueueKeptUnread,
+    /// I11: Of the hosts that may have an unread order of the same server, one at a time reads its queue, while Nova is not at
+    /// work on that server. Off: whoever is let back.
+    OneQueue,
     /// I5: An off order is begun before its not-after, or never. Off: whenever its driver gets to it.
     NotAfter,
     /// I1, I3: An evacuate call is sent while its permit and its proof hold, or never. Off: whenever its adapter gets to it.
@@ -97,6 +100,8 @@ pub enum Guard {
     WatchdogRuns,
     /// I2: Off readings count after an off order that may have left. Off: after any answer to one.
     OrderSent,
+    /// I2: A device is ordered, and read for a proof, only where it tells in that very session that it is the host's.
+    OrderIdentity,
     /// I4: Only an empty host in maintenance is rehearsed.
     RehearsedEmpty,
     /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
@@ -105,7 +110,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -133,6 +138,7 @@ impl Guard {
         Self::IntentSettles,
         Self::CopiesDenied,
         Self::QueueKeptUnread,
+        Self::OneQueue,
         Self::NotAfter,
         Self::CallInTime,
         Self::RebootCancels,
@@ -151,6 +157,7 @@ impl Guard {
         Self::EndState,
         Self::WatchdogRuns,
         Self::OrderSent,
+        Self::OrderIdentity,
         Self::RehearsedEmpty,
         Self::RehearsedSilence,
     ];
@@ -168,6 +175,7 @@ impl Guard {
             | Self::RehearsedSilence
             | Self::DeviceBinding
             | Self::OrderSent
+            | Self::OrderIdentity
             | Self::WatchdogRuns => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",
@@ -195,6 +203,7 @@ impl Guard {
             | Self::IntentSettles
             | Self::CopiesDenied
             | Self::QueueKeptUnread
+            | Self::OneQueue
             | Self::UnknownIsOpen
             | Self::CalledOnce => "I11",
             Self::Goodbye | Self::NobodyForgotten | Self::Tries => "section 4",

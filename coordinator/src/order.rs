@@ -28,7 +28,7 @@ use rekindle_proto::fact::{DeviceName, Text};
 use rekindle_proto::id::{CallId, ClusterName, HostName, IncidentId, LeadershipId, ServerId};
 use serde::{Deserialize, Serialize};
 
-use crate::fencing::FenceProof;
+use crate::fencing::{DeviceIdentity, FenceProof};
 use crate::ledger::{Incident, Ledger, LostGuest, ServerAct, lock_reason};
 use crate::mutant::{Guard, keeps};
 use crate::permit::Permit;
@@ -50,6 +50,7 @@ pub struct PowerOffOrder {
     attempt: u32,
     host: HostName,
     device: DeviceName,
+    identity: DeviceIdentity,
     begin_before: Moment,
     not_after: Moment,
 }
@@ -61,7 +62,7 @@ impl PowerOffOrder {
         permit: Permit,
         incident: &Incident,
         attempt: u32,
-        device: DeviceName,
+        (device, identity): (DeviceName, DeviceIdentity),
         not_after: Moment,
     ) -> Self {
         let (begin_before, not_after) = if keeps(Guard::NotAfter) {
@@ -69,7 +70,8 @@ impl PowerOffOrder {
         } else {
             (not_after + LATE_MUTANT, not_after + LATE_MUTANT)
         };
-        Self { call, incident: incident.id, attempt, host: incident.host.clone(), device, begin_before, not_after }
+        let (incident, host) = (incident.id, incident.host.clone());
+        Self { call, incident, attempt, host, device, identity, begin_before, not_after }
     }
 
     /// To be repeated in [`crate::io::Input::PowerOffDone`].
@@ -96,6 +98,11 @@ impl PowerOffOrder {
     #[must_use]
     pub fn device(&self) -> &DeviceName {
         &self.device
+    }
+    /// Whose the device must say that it is, in the very session of the order. Else nothing is sent.
+    #[must_use]
+    pub fn identity(&self) -> &DeviceIdentity {
+        &self.identity
     }
     /// Not to be begun at or after this moment: the check that we lead is stale by then (I3).
     #[must_use]

@@ -118,6 +118,9 @@ pub enum DeviceError {
     /// Its answer could not be understood, or the driver could not be run.
     #[error("gave no usable answer: {0}")]
     Unusable(Text),
+    /// It says that it is another machine's: nothing it reads is of this host, and it was ordered nothing.
+    #[error("is another machine's: {0}")]
+    Foreign(Text),
 }
 
 /// Why a device did not accept an order to switch. Only one that may have left can have been carried out, and only after

@@ -6,8 +6,10 @@
 //! password and an unplugged cable have the same words; what it adds goes to standard error and holds no key.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState, Text};
 use rekindle_proto::id::HostName;
@@ -26,6 +28,9 @@ pub(super) const MISSING: &str = "ipmitool is not on PATH: install the package i
 /// The program.
 pub(super) const PROGRAM: &str = "ipmitool";
 
+/// For so long an order goes by the GUID that was told last: a permit's next try comes a second later.
+const KNOWN_FOR: Duration = Duration::from_secs(3);
+
 /// The driver of one device.
 #[derive(Debug)]
 pub(super) struct IpmiTool {
@@ -33,6 +38,8 @@ pub(super) struct IpmiTool {
     username: String,
     password: SecretSource,
     cipher_suite: u8,
+    /// What it last told of its machine, and when.
+    told: Mutex<Option<(Moment, DeviceGuid)>>,
 }
 
 impl IpmiTool {
@@ -43,6 +50,7 @@ impl IpmiTool {
             username: settings.username.clone(),
             password: settings.password.of(host),
             cipher_suite: settings.cipher_suite,
+            told: Mutex::default(),
         }
     }
 
@@ -52,13 +60,42 @@ impl IpmiTool {
 
     /// The moment is looked at right before the program is started. Once it was, it may have sent the order: its words for
     /// what failed do not tell before or after.
-    async fn switch(&self, ask: Ask, promise: &str, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+    async fn switch(
+        &self,
+        (ask, promise): (Ask, &str),
+        identity: &DeviceIdentity,
+        begin_before: Moment,
+        end: Moment,
+    ) -> Result<(), OrderError> {
         let command = self.prepare(ask).map_err(OrderError::NotSent)?;
+        self.is_the_one(identity, end).await.map_err(OrderError::NotSent)?;
         if clock::moment() >= begin_before.min(end) {
             return Err(OrderError::TooLate);
         }
+        // What comes of the order is not known by whom it was before.
+        self.told().take();
         let output = command.start().map_err(OrderError::NotSent)?.ended(left(end)).await;
         output.and_then(|output| accepted(&output, promise)).map_err(OrderError::MaybeSent)
+    }
+
+    /// Whether the device is the one that is meant, by what it tells now, or told within [`KNOWN_FOR`]. Each command has a
+    /// session of its own, which takes a BMC longer than a permit lasts: so an order that came too late for that is given again,
+    /// and then goes out at once. Of one that tells no GUID no program is run to hear that again; its readings are asked.
+    async fn is_the_one(&self, identity: &DeviceIdentity, end: Moment) -> Result<(), DeviceError> {
+        if *identity == DeviceIdentity::Untold {
+            return Ok(());
+        }
+        let known = self.told().filter(|(at, _)| clock::moment().since(*at) < KNOWN_FOR);
+        let told = match known {
+            Some((_, guid)) => Ok(guid),
+            None => self.guid(end).await,
+        };
+        identity.judge(&told)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<(Moment, DeviceGuid)>> {
+        // What is behind it is written in one step.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that can fail before anything is sent.
@@ -85,8 +122,13 @@ impl FenceDriver for IpmiTool {
     }
 
     async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
+        self.told().take();
         match self.ask(Ask::Guid, end).await {
-            Ok(output) => guid(&output),
+            Ok(output) => {
+                let guid = guid(&output)?;
+                *self.told() = Some((clock::moment(), guid));
+                Ok(guid)
+            }
             // Said within a session: a BMC that tells its GUID to administrators only still tells its power to us.
             Err(DeviceError::Credentials(why)) if why.as_str().contains("RAW command") => {
                 Err(DeviceError::Refused(why))
@@ -95,12 +137,12 @@ impl FenceDriver for IpmiTool {
         }
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        self.switch(Ask::Off, OFF_PROMISED, begin_before, end).await
+    async fn power_off(&self, identity: &DeviceIdentity, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        self.switch((Ask::Off, OFF_PROMISED), identity, begin_before, end).await
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        self.switch(Ask::On, ON_PROMISED, begin_before, end).await
+    async fn power_on(&self, identity: &DeviceIdentity, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        self.switch((Ask::On, ON_PROMISED), identity, begin_before, end).await
     }
 }
 

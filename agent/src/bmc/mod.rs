@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_coordinator::policy::{DeviceRule, rules_for};
 use rekindle_coordinator::time::Moment;
@@ -99,9 +100,7 @@ impl Bmc {
         })
     }
 
-    /// Reads the GUID, if asked, and then power. Done `within` that time, whatever the device does.
-    ///
-    /// The GUID first: a state counts as one host's only if the machine that tells it was known before it told.
+    /// Reads the GUID, if asked, and then power of the same device. Done `within` that time, whatever the device does.
     pub async fn read(&self, host: &HostName, device: &DeviceName, guid: bool, within: Duration) -> DeviceReading {
         let end = clock::moment() + within;
         let failed = |error: DeviceError| DeviceReading { guid: guid.then(|| Err(error.clone())), power: Err(error) };
@@ -109,18 +108,15 @@ impl Bmc {
             Ok(lane) => lane,
             Err(error) => return failed(error),
         };
-        let guid = match guid {
-            false => None,
-            true => match self.ask(&lane, lane.driver.guid(end), end).await {
-                // Asked again, it would be as silent, or lock our account.
-                Err(error @ (DeviceError::Silent(_) | DeviceError::Credentials(_))) => return failed(error),
-                told => Some(told),
-            },
-        };
-        DeviceReading { power: self.ask(&lane, lane.driver.power_state(end), end).await, guid }
+        if guid {
+            let both = async { Ok(lane.driver.reading(end).await) };
+            return self.ask(&lane, both, end).await.unwrap_or_else(failed);
+        }
+        DeviceReading { power: self.ask(&lane, lane.driver.power_state(end), end).await, guid: None }
     }
 
-    /// Cuts the power, once. `Ok`: the device said that it would; whether it did is to be read.
+    /// Cuts the power, once, of a device that says that it is the one that is meant. `Ok`: the device said that it would;
+    /// whether it did is to be read.
     ///
     /// The order is checked right before the command is started. At its not-after time, or after `within`, the command
     /// and all its children are killed.
@@ -129,7 +125,7 @@ impl Bmc {
     /// [`OrderError::MaybeSent`]: the device may or may not have cut the power. Any other: nothing was sent.
     pub async fn power_off(&self, order: &PowerOffOrder, within: Duration) -> Result<(), OrderError> {
         let times = Times { begin_before: order.begin_before(), not_after: order.not_after(), within };
-        self.send_off(order.host(), order.device(), Some(order.incident()), times).await
+        self.send_off(order.host(), order.device(), (Some(order.incident()), order.identity()), times).await
     }
 
     /// Gives power, once. `Ok`: the device said that it would; whether it did is to be read.
@@ -140,14 +136,14 @@ impl Bmc {
     /// [`OrderError::MaybeSent`]: the device may or may not have given power. Any other: nothing was sent.
     pub async fn power_on(&self, order: &PowerOnOrder, within: Duration) -> Result<(), OrderError> {
         let times = Times { begin_before: order.begin_before(), not_after: order.not_after(), within };
-        self.send_on(order.host(), order.device(), times).await
+        self.send_on(order.host(), order.device(), order.identity(), times).await
     }
 
     async fn send_off(
         &self,
         host: &HostName,
         device: &DeviceName,
-        incident: Option<IncidentId>,
+        (incident, identity): (Option<IncidentId>, &DeviceIdentity),
         times: Times,
     ) -> Result<(), OrderError> {
         let lane = self.lane(host, device).map_err(OrderError::NotSent)?;
@@ -158,11 +154,17 @@ impl Bmc {
             return Err(OrderError::TooLate);
         };
         drop(waiting);
-        ended(end, lane.driver.power_off(incident, times.begin_before.min(end), end)).await
+        ended(end, lane.driver.power_off((incident, identity), times.begin_before.min(end), end)).await
     }
 
     /// Switches on, once. It never overtakes a power-off.
-    async fn send_on(&self, host: &HostName, device: &DeviceName, times: Times) -> Result<(), OrderError> {
+    async fn send_on(
+        &self,
+        host: &HostName,
+        device: &DeviceName,
+        identity: &DeviceIdentity,
+        times: Times,
+    ) -> Result<(), OrderError> {
         let lane = self.lane(host, device).map_err(OrderError::NotSent)?;
         let end = times.end();
         let slot = async { (self.offs.acquire().await, lane.busy.lock().await) };
@@ -172,7 +174,7 @@ impl Bmc {
         if lane.offs_waiting.load(Ordering::SeqCst) > 0 {
             return Err(OrderError::TooLate);
         }
-        ended(end, lane.driver.power_on(times.begin_before.min(end), end)).await
+        ended(end, lane.driver.power_on(identity, times.begin_before.min(end), end)).await
     }
 
     /// Makes a reading when the device is free; gives way to a power-off, waiting or running.

@@ -49,11 +49,11 @@ impl Rig {
     }
 
     async fn off(&self, within: Duration) -> Result<(), OrderError> {
-        self.bmc.send_off(&self.host, &self.device, None, times(within)).await
+        self.bmc.send_off(&self.host, &self.device, (None, &DeviceIdentity::Untold), times(within)).await
     }
 
     async fn on(&self) -> Result<(), OrderError> {
-        self.bmc.send_on(&self.host, &self.device, times(ENOUGH)).await
+        self.bmc.send_on(&self.host, &self.device, &DeviceIdentity::Untold, times(ENOUGH)).await
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use rekindle_coordinator::policy::Unverified;
 use rekindle_proto::fact::{DeviceGuid, PowerState};
+use rekindle_proto::id::SystemUuid;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::simulator::{GUID, PASSWORD, Sim, write};
 use super::*;
@@ -81,12 +83,29 @@ async fn power_is_read_cut_and_read_again() {
     let reading = bmc.read(&host, &device, true, ENOUGH).await;
     assert_eq!(reading.power, Ok(PowerState::On));
     assert_eq!(reading.guid, Some(Ok(DeviceGuid(GUID))));
-    bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect("accepted");
+    bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), times(ENOUGH)).await.expect("accepted");
     assert_eq!(sim.power().trim(), "0");
     assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::Off));
     assert_eq!(sim.offs(), 1);
-    bmc.send_on(&host, &device, times(ENOUGH)).await.expect("accepted");
+    bmc.send_on(&host, &device, &DeviceIdentity::Untold, times(ENOUGH)).await.expect("accepted");
     assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::On));
+}
+
+/// Cables are crossed after the device was bound: right before an order it is asked whose it is.
+#[tokio::test]
+async fn a_device_that_is_not_the_one_that_is_meant_is_ordered_nothing() {
+    let sim = Sim::start();
+    let (bmc, host, device) = ready(&sim).await;
+    let own = DeviceIdentity::Told(DeviceGuid(GUID));
+    for other in [DeviceIdentity::Told(DeviceGuid([7; 16])), DeviceIdentity::Machine(SystemUuid(Uuid::from_u128(7)))] {
+        let error = bmc.send_off(&host, &device, (None, &other), times(ENOUGH)).await.expect_err("another's");
+        assert!(matches!(error, OrderError::NotSent(DeviceError::Foreign(_))), "{error}");
+        let error = bmc.send_on(&host, &device, &other, times(ENOUGH)).await.expect_err("another's");
+        assert!(matches!(error, OrderError::NotSent(DeviceError::Foreign(_))), "{error}");
+    }
+    assert_eq!((sim.offs(), sim.power().as_str()), (0, "1"));
+    bmc.send_off(&host, &device, (None, &own), times(ENOUGH)).await.expect("accepted");
+    assert_eq!(sim.offs(), 1);
 }
 
 #[tokio::test]
@@ -94,7 +113,7 @@ async fn a_device_that_says_yes_and_does_nothing_is_read_as_on() {
     let sim = Sim::start();
     let (bmc, host, device) = ready(&sim).await;
     write(&sim.file("stuck"), "", 0o600);
-    bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect("accepted");
+    bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), times(ENOUGH)).await.expect("accepted");
     assert_eq!(bmc.read(&host, &device, false, ENOUGH).await.power, Ok(PowerState::On));
 }
 
@@ -107,13 +126,17 @@ async fn a_wrong_password_and_a_wrong_suite_are_told_from_silence() {
     let error = bmc.read(&host, &device, true, ENOUGH).await.power.expect_err("refused");
     assert!(matches!(error, DeviceError::Credentials(_)), "{error}");
     assert!(!error.to_string().contains("another-one"), "{error}");
-    let error = bmc.send_off(&host, &device, None, times(ENOUGH)).await.expect_err("refused");
+    let error =
+        bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), times(ENOUGH)).await.expect_err("refused");
     // ipmitool does not tell whether it was before or after the order.
     assert!(matches!(error, OrderError::MaybeSent(DeviceError::Credentials(_))), "{error}");
     let mut broken = access(&format!("127.0.77.1:{}", sim.port), &sim.file("password"), 3);
     let DeviceSettings::IpmiTool(settings) = &mut broken.settings else { panic!("{broken:?}") };
     settings.password = SecretSource::File(sim.file("{host}"));
-    let error = Bmc::open(vec![broken]).expect("opens").send_off(&host, &device, None, times(ENOUGH)).await;
+    let error = Bmc::open(vec![broken])
+        .expect("opens")
+        .send_off(&host, &device, (None, &DeviceIdentity::Untold), times(ENOUGH))
+        .await;
     assert!(matches!(&error, Err(OrderError::NotSent(DeviceError::Unusable(_)))), "no password file: {error:?}");
     let suite = access(&format!("127.0.77.1:{}", sim.port), &sim.file("password"), 17);
     let bmc = Bmc::open(vec![suite]).expect("opens");
@@ -142,9 +165,9 @@ async fn a_late_order_starts_nothing() {
     let (bmc, host, device) = ready(&sim).await;
     let now = clock::moment();
     let late = Times { begin_before: now, not_after: now + ENOUGH, within: ENOUGH };
-    assert_eq!(bmc.send_off(&host, &device, None, late).await, Err(OrderError::TooLate));
+    assert_eq!(bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), late).await, Err(OrderError::TooLate));
     let over = Times { begin_before: now + ENOUGH, not_after: now, within: ENOUGH };
-    assert_eq!(bmc.send_off(&host, &device, None, over).await, Err(OrderError::TooLate));
+    assert_eq!(bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), over).await, Err(OrderError::TooLate));
     assert_eq!((sim.offs(), sim.power().as_str()), (0, "1"));
 }
 
@@ -165,7 +188,7 @@ async fn at_its_deadline_a_driver_is_killed_with_its_children_and_never_shows_th
     let mark = file.to_str().expect("UTF-8").to_owned();
     let now = clock::moment();
     let order = Times { begin_before: now + ENOUGH, not_after: now + Duration::from_secs(2), within: ENOUGH };
-    let off = tokio::spawn(async move { bmc.send_off(&host, &device, None, order).await });
+    let off = tokio::spawn(async move { bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), order).await });
     let started = Instant::now();
     let seen = loop {
         let seen = processes(&mark);
@@ -219,7 +242,7 @@ async fn a_power_off_goes_before_readings() {
     assert_eq!(processes(&mark).len(), 1, "one command at a time");
     let now = clock::moment();
     let order = Times { begin_before: now + ENOUGH, not_after: now + ENOUGH, within: Duration::from_millis(300) };
-    let error = bmc.send_off(&host, &device, None, order).await.expect_err("nobody answers");
+    let error = bmc.send_off(&host, &device, (None, &DeviceIdentity::Untold), order).await.expect_err("nobody answers");
     assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{error}");
     let mut gave_way = 0;
     for read in reads {
@@ -267,7 +290,8 @@ async fn a_device_is_one_hosts() {
     let other = HostName::new("cmp-2").expect("legal");
     let error = bmc.read(&other, &device, false, within).await.power.expect_err("another's").to_string();
     assert!(error.contains("is the device of cmp-1, not of cmp-2"), "{error}");
-    let error = bmc.send_off(&other, &device, None, times(ENOUGH)).await.expect_err("another's");
+    let error =
+        bmc.send_off(&other, &device, (None, &DeviceIdentity::Untold), times(ENOUGH)).await.expect_err("another's");
     assert!(matches!(error, OrderError::NotSent(DeviceError::Unusable(_))), "{error}");
 }
 

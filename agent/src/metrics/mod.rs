@@ -303,6 +303,7 @@ fn device_word(error: &DeviceError) -> &'static str {
         DeviceError::Credentials(_) => "credentials",
         DeviceError::Refused(_) => "refused",
         DeviceError::Unusable(_) => "unusable",
+        DeviceError::Foreign(_) => "foreign",
     }
 }
 

@@ -118,6 +118,7 @@ impl Coordinator {
             | LeaderCommand::EndProcess { .. }
             | LeaderCommand::ServiceBack { .. }
             | LeaderCommand::Rehearse(_)
+            | LeaderCommand::Queue(_)
             | LeaderCommand::PowerOn(_) => return,
         };
         self.out.push(Output::Event(Event::Server { incident, server, text, bad }));

@@ -8,6 +8,7 @@ use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceName, DeviceReading, P
 use rekindle_proto::id::{BootId, HostName, SystemUuid};
 
 use super::binding::guid_names;
+use super::identity::{DeviceIdentity, hex};
 use crate::ledger::{Ledger, RehearsalMark};
 use crate::policy::{DevicePlan, DeviceRule, Unverified, ladder, rules_for};
 use crate::time::Moment;
@@ -236,6 +237,13 @@ impl DeviceBook {
         entry.conclude();
     }
 
+    /// It said, when it was to be ordered, that it is another machine's. It is not the host's until it says so again.
+    pub fn disown(&mut self, device: &DeviceName, why: &Text) {
+        let Some(entry) = self.entries.get_mut(device) else { return };
+        entry.by_guid = Binding::Refused(why.clone());
+        entry.conclude();
+    }
+
     /// A host was heard, authenticated: a device that said *off* of this very boot before speaks of another machine, or
     /// lies (I2). Gives back whether one was caught.
     pub fn heard(&mut self, host: &HostName, boot: BootId, now: Moment) -> bool {
@@ -279,6 +287,18 @@ impl DeviceEntry {
         };
     }
 
+    /// What it is held to when it is ordered, and read for a proof. `machine` is its host's.
+    #[must_use]
+    pub fn identity(&self, machine: Option<SystemUuid>) -> DeviceIdentity {
+        match (&self.binding, &self.mark, machine) {
+            (Binding::Rehearsed(_), Some(mark), _) => DeviceIdentity::as_told(mark.guid),
+            // One that has come to be refused while its host is recovered stays held to the host.
+            (Binding::Bound | Binding::Refused(_), _, Some(machine)) => DeviceIdentity::Machine(machine),
+            (Binding::Bound | Binding::Refused(_) | Binding::Rehearsed(_), _, _)
+            | (Binding::Unknown(_) | Binding::Unverified, _, _) => DeviceIdentity::as_told(self.told),
+        }
+    }
+
     /// Whether the operator takes its word where nothing can be read of it.
     #[must_use]
     pub fn takes_its_word(&self) -> bool {
@@ -313,7 +333,7 @@ fn binding(
     match (guid, machine) {
         (Ok(guid), Some(machine)) if guid_names(*guid, machine) => Binding::Bound,
         (Ok(guid), Some(machine)) => {
-            Binding::Refused(Text::new(format!("its GUID {} is not {host}'s system UUID {machine}", uuid_text(guid.0))))
+            Binding::Refused(Text::new(format!("its GUID {} is not {host}'s system UUID {machine}", hex(*guid))))
         }
         (Ok(_), None) => Binding::Unknown(Text::new(format!("{host} has not said its system UUID"))),
         // A device that cannot say it now said it before: it has not moved to another machine by being busy.
@@ -325,10 +345,6 @@ fn binding(
             Binding::Refused(why) => Binding::Refused(why.clone()),
         },
     }
-}
-
-fn uuid_text(bytes: [u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -105,11 +105,11 @@ impl Given {
         }
     }
 
-    /// The device does not let us in, so that nothing was sent. Most lock an account after three to five wrong passwords, for
-    /// minutes, and then nobody is let in.
+    /// Nothing was sent, and asking again would change nothing. The device does not let us in: most lock an account after three
+    /// to five wrong passwords, for minutes, and then nobody is let in. Or it is another machine's.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Unsent { why: DeviceError::Credentials(_), .. })
+        matches!(self, Self::Unsent { why: DeviceError::Credentials(_) | DeviceError::Foreign(_), .. })
     }
 }
 
@@ -130,6 +130,7 @@ mod tests {
             (Err(OrderError::NotSent(silent())), Due::At(at(1_700)), false),
             (Err(OrderError::NotSent(full())), Due::At(at(1_700)), false),
             (Err(OrderError::NotSent(refused())), Due::Never, false),
+            (Err(OrderError::NotSent(DeviceError::Foreign("cmp-4's".into()))), Due::Never, false),
             (Err(OrderError::MaybeSent(silent())), Due::Never, true),
             (Err(OrderError::MaybeSent(refused())), Due::Never, true),
         ];

@@ -3,6 +3,7 @@
 mod binding;
 mod devices;
 mod given;
+mod identity;
 mod neighbours;
 mod proof;
 mod run;
@@ -11,6 +12,7 @@ mod watchdog;
 pub use binding::guid_names;
 pub use devices::{Binding, DeviceBook, DeviceEntry};
 pub use given::{Due, Given};
+pub use identity::DeviceIdentity;
 pub use neighbours::{SILENT_MIN, Together, Voice, together};
 pub use proof::{FenceProof, OffRead, PROOF_LEASE, READ_CLOSELY_FOR};
 pub use run::{FenceRun, RunStep};

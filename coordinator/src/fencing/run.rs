@@ -6,6 +6,7 @@ use std::time::Duration;
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, OrderError, PowerState, Text};
 
 use super::given::{Due, Given};
+use super::identity::DeviceIdentity;
 use super::proof::OffRead;
 use crate::ledger::{FenceAttempt, OffReads, ProofRecord};
 use crate::mutant::{Guard, keeps};
@@ -26,6 +27,8 @@ pub struct FenceRun {
 
 #[derive(Debug, Default)]
 struct DeviceRun {
+    /// Whose it must say that it is.
+    identity: DeviceIdentity,
     /// The order to it.
     given: Given,
     /// Why an order was not sent, until one may have left.
@@ -77,6 +80,21 @@ impl FenceRun {
             run.is_accepted = accepts(name);
         }
         self
+    }
+
+    /// Says whose each of them must say that it is: for the whole attempt, whatever is read of it meanwhile.
+    #[must_use]
+    pub fn held_to(mut self, whose: impl Fn(&DeviceName) -> DeviceIdentity) -> Self {
+        for (name, run) in &mut self.devices {
+            run.identity = whose(name);
+        }
+        self
+    }
+
+    /// Whose a device must say that it is, when it is ordered and read.
+    #[must_use]
+    pub fn identity(&self, device: &DeviceName) -> DeviceIdentity {
+        self.devices.get(device).map(|run| run.identity).unwrap_or_default()
     }
 
     /// Which attempt.
@@ -140,6 +158,8 @@ impl FenceRun {
                 run.seen_on &= run.given.may_have_left();
                 run.last_error = None;
             }
+            // The device has become another machine's: what was read of it before may have been, too.
+            Err(error @ DeviceError::Foreign(_)) => (run.offs, run.last_error) = (None, Some(error.clone())),
             // Silence proves nothing, and breaks nothing: the two off readings may lie around it.
             Err(error) => run.last_error = Some(error.clone()),
         }
@@ -173,6 +193,9 @@ impl FenceRun {
     /// What is to be done next.
     #[must_use]
     pub fn next_step(&self, now: Moment) -> RunStep {
+        if self.devices.values().any(DeviceRun::is_foreign) {
+            return RunStep::Failed(self.failure("not this host's device"));
+        }
         if self.devices.values().all(DeviceRun::is_proven) {
             return RunStep::Proven(self.record());
         }
@@ -236,6 +259,7 @@ impl FenceRun {
             match (error.or(run.last_error.as_ref().map(ToString::to_string)), run.offs, run.seen_on) {
                 (Some(error), _, _) => format!("{name} {error}"),
                 (None, Some(_), _) => format!("{name} reads off"),
+                (None, None, _) if !run.given.may_have_left() => format!("{name} was not ordered"),
                 (None, None, true) => format!("{name} still reads on after our off order"),
                 (None, None, false) => format!("{name} gave no reading"),
             }
@@ -272,6 +296,12 @@ impl DeviceRun {
         let apart = if keeps(Guard::TwoReads) { POLL_EVERY } else { Duration::ZERO };
         let is_read = self.offs.is_some_and(|(first, last)| last.at().since(first.at()) >= apart);
         self.given.answer().is_some() && (is_read || self.is_vain(POLL_EVERY) || !keeps(Guard::Proof))
+    }
+
+    /// It said that it is another machine's.
+    fn is_foreign(&self) -> bool {
+        let unsent = self.unsent.as_ref().and_then(OrderError::told);
+        matches!(unsent.or(self.last_error.as_ref()), Some(DeviceError::Foreign(_)))
     }
 
     /// The device refuses us: to go on would only lock the account.

@@ -39,6 +39,9 @@ impl Leader {
         if !keeps(Guard::CopiesDenied) {
             return Ok(());
         }
+        if let Some(reader) = cx.ledger.reader_of(server) {
+            return Err(Text::new(format!("{reader} came back, and may be reading an order to build it")));
+        }
         let now = cx.now.mono;
         let mut hosts = hosts_to_ask(&incident.host, migrations);
         // Whose queue has an order of it is in no record of Nova's any more, once a later call has taken that record.

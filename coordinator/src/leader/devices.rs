@@ -9,7 +9,7 @@ use rekindle_proto::status::FenceTestLine;
 
 use super::Leader;
 use crate::context::Context;
-use crate::fencing::{Binding, DeviceEntry};
+use crate::fencing::{Binding, DeviceEntry, DeviceIdentity};
 use crate::io::Output;
 use crate::ledger::Rehearsal;
 use crate::time::Moment;
@@ -58,6 +58,8 @@ pub(super) struct DeviceCalls {
 struct DeviceCall {
     device: DeviceName,
     read_for: ReadFor,
+    /// Whose it must be.
+    identity: Option<DeviceIdentity>,
     asked: Moment,
 }
 
@@ -89,14 +91,30 @@ impl Leader {
         cx: &mut Context<'_>,
         host: &HostName,
         device: &DeviceName,
-        guid: bool,
         read_for: ReadFor,
     ) {
         let call = cx.out.call();
         let asked = cx.now.mono;
-        self.device_calls.calls.insert(call, DeviceCall { device: device.clone(), read_for, asked });
+        let identity = self.held_to(cx, host, device, &read_for);
+        self.device_calls.calls.insert(call, DeviceCall { device: device.clone(), read_for, identity, asked });
         let within = cx.setup.policy.device_timeout;
-        cx.out.push(Output::ReadDevice { call, host: host.clone(), device: device.clone(), guid, within });
+        cx.out.push(Output::ReadDevice { call, host: host.clone(), device: device.clone(), guid: true, within });
+    }
+
+    /// Whose a reading must be. One that only looks whose it is, is anybody's.
+    fn held_to(
+        &self,
+        cx: &Context<'_>,
+        host: &HostName,
+        device: &DeviceName,
+        read_for: &ReadFor,
+    ) -> Option<DeviceIdentity> {
+        match read_for {
+            ReadFor::Health | ReadFor::Suspect | ReadFor::Binding(_) => None,
+            ReadFor::Fence(id, _) => Some(self.identity_in(*id, device)),
+            ReadFor::Lease(_) => self.devices.get(device).map(|entry| entry.identity(super::system_uuid(cx, host))),
+            ReadFor::Rehearsal(id) => cx.ledger.rehearsals.get(id).and_then(|rehearsal| rehearsal.identity(device)),
+        }
     }
 
     /// Gives back what the reading was for, if it was ours.
@@ -107,13 +125,14 @@ impl Leader {
         reading: &DeviceReading,
         finished: Moment,
     ) -> Option<ReadFor> {
-        let DeviceCall { device, read_for, .. } = self.device_calls.calls.remove(&call)?;
+        let DeviceCall { device, read_for, identity, .. } = self.device_calls.calls.remove(&call)?;
         let host = self.devices.get(&device).map(|entry| entry.host.clone())?;
         let machine = super::system_uuid(cx, &host);
         // In an incident the host's voice is weighed against the proof, not against the device; in a rehearsal likewise.
         let is_weighed = cx.ledger.open_incident(&host).is_some()
             || cx.ledger.rehearsal_of(&host).is_some_and(Rehearsal::explains_silence);
         let up = cx.heard.get(&host).map(|heard| heard.boot).filter(|_| !is_weighed);
+        let reading = &identity.map_or_else(|| reading.clone(), |identity| identity.sift(reading));
         self.devices.note(&device, reading, finished, machine, up);
         let is_bound = self.devices.get(&device).is_some_and(|entry| entry.binding.counts());
         if let Some(due) = self.device_calls.due.get_mut(&device).filter(|_| !is_bound) {
@@ -199,7 +218,7 @@ impl Leader {
         for (host, device, bound) in chosen {
             let every = if bound { HEALTH_EVERY } else { UNBOUND_EVERY };
             self.device_calls.due.insert(device.clone(), now + every);
-            self.read_device(cx, &host, &device, true, ReadFor::Health);
+            self.read_device(cx, &host, &device, ReadFor::Health);
         }
         if let Some(next) = next {
             self.wake_at(next);

@@ -56,7 +56,7 @@ impl Leader {
         let devices: Vec<DeviceName> = self.devices.of(host).into_iter().map(|entry| entry.plan.name.clone()).collect();
         for device in devices {
             if !self.is_reading(cx, &device) {
-                self.read_device(cx, host, &device, true, ReadFor::Suspect);
+                self.read_device(cx, host, &device, ReadFor::Suspect);
             }
         }
     }

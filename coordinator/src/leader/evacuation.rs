@@ -211,6 +211,8 @@ impl Leader {
                 | NovaCall::Moves
                 | NovaCall::Ahead(..)
                 | NovaCall::Rehearsal(_)
+                | NovaCall::QueuedServer(_)
+                | NovaCall::QueueReader(_)
                 | NovaCall::Return(_)
                 | NovaCall::Reserve(_)
                 | NovaCall::Aggregate(..)

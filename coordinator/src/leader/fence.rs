@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, DeviceReading, OrderError, PowerState, Text};
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, OrderError, PowerState, Text};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, IncidentId, LeadershipId, PathName, WallTime};
 use rekindle_proto::status::Phase;
@@ -16,7 +16,7 @@ use super::proposals::Key;
 use super::silence::Silence;
 use super::watchdog::ByWatchdog;
 use crate::context::Context;
-use crate::fencing::{FenceRun, RunStep};
+use crate::fencing::{DeviceIdentity, FenceRun, RunStep};
 use crate::io::{Output, Peer};
 use crate::ledger::{FenceAttempt, Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
@@ -201,8 +201,11 @@ impl Leader {
         };
         let fence = self.fences.entry(id).or_default();
         if fence.run.as_ref().is_none_or(|run| run.attempt() != attempt.attempt) {
+            let machine = super::system_uuid(cx, &incident.host);
+            let whose =
+                |device: &DeviceName| devices.get(device).map(|entry| entry.identity(machine)).unwrap_or_default();
             let accepts = |device: &DeviceName| devices.get(device).is_some_and(|entry| entry.takes_its_word());
-            fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on).accepting(accepts));
+            fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on).accepting(accepts).held_to(whose));
         }
         loop {
             let Some(run) = self.fences.get(&id).and_then(|fence| fence.run.as_ref()) else { return };
@@ -211,8 +214,8 @@ impl Leader {
                 RunStep::Order(device) => match self.permit(cx, &incident.host) {
                     Ok(permit) => {
                         let call = cx.out.call();
-                        let order =
-                            PowerOffOrder::new(call, permit, incident, attempt.attempt, device.clone(), deadline);
+                        let to = (device.clone(), self.identity_in(id, &device));
+                        let order = PowerOffOrder::new(call, permit, incident, attempt.attempt, to, deadline);
                         cx.out.push(Output::PowerOff(order));
                         let fence = self.fences.entry(id).or_default();
                         fence.orders.insert(call, (attempt.attempt, device.clone()));
@@ -229,7 +232,7 @@ impl Leader {
                     if let Some(run) = self.fences.entry(id).or_default().run.as_mut() {
                         run.reading(&device);
                     }
-                    self.read_device(cx, &incident.host, &device, false, ReadFor::Fence(id, attempt.attempt));
+                    self.read_device(cx, &incident.host, &device, ReadFor::Fence(id, attempt.attempt));
                 }
                 RunStep::Wait(until) => {
                     self.holds.remove(&id);
@@ -259,6 +262,12 @@ impl Leader {
         for fence in self.fences.values_mut() {
             if let Some((attempt, device)) = fence.orders.remove(&call) {
                 fence.ordered |= !result.as_ref().is_err_and(OrderError::is_unsent) || !keeps(Guard::OrderSent);
+                if let Err(
+                    OrderError::NotSent(DeviceError::Foreign(why)) | OrderError::MaybeSent(DeviceError::Foreign(why)),
+                ) = &result
+                {
+                    self.devices.disown(&device, why);
+                }
                 // A late answer to an earlier attempt says nothing of this one's order.
                 if let Some(run) = fence.run.as_mut().filter(|run| run.attempt() == attempt) {
                     run.answered(&device, result);
@@ -267,6 +276,11 @@ impl Leader {
             }
         }
         self.touch();
+    }
+
+    /// Whose a device must say that it is, in the attempt under way.
+    pub(super) fn identity_in(&self, id: IncidentId, device: &DeviceName) -> DeviceIdentity {
+        self.proven_run(id).map(|run| run.identity(device)).unwrap_or_default()
     }
 
     pub(super) fn fence_read(

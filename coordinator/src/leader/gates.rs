@@ -88,6 +88,9 @@ impl Leader {
                 GateAnswer::Open { why } => (true, why),
                 GateAnswer::Closed { why } => (false, why),
             };
+            if cx.ledger.queue_hold(host, ask.boot).is_some() {
+                self.queue_is_waited_for(now, host, ask.boot);
+            }
             let gate = GateDoc { host: host.clone(), boot: ask.boot, open, why };
             cx.out.push(Output::Answer { call: ask.query, reply: Box::new(AdminReply::Gate { gate }) });
         }

@@ -113,11 +113,11 @@ impl Leader {
             round.stalled.push(server);
         }
         if end.is_none() && unsent {
-            if now.since(since) < CALL_WITHIN {
+            end = self.not_to_be_sent(incident, server, since, now);
+            if end.is_none() {
                 self.call(cx, incident, proof, server, open.attempt);
                 return;
             }
-            end = Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
         }
         let dead_ends = self.dead_ends_of(cx, id, server);
         let queued = self.queued_text(cx, id, server);
@@ -140,6 +140,19 @@ impl Leader {
             let command = LeaderCommand::CloseIntent { incident: id, server, attempt, end };
             self.command(cx, Key::Server(id, server), command);
         }
+    }
+
+    /// Why an intent that was not called yet is not called any more, and decided anew.
+    fn not_to_be_sent(&self, incident: &Incident, server: ServerId, since: Moment, now: Moment) -> Option<IntentEnd> {
+        if now.since(since) >= CALL_WITHIN {
+            return Some(IntentEnd::NotSent("it was held for too long; to be decided anew".into()));
+        }
+        // It was intended as one that arrives stopped and waits there. Nova cannot leave it so, as the answer to another call
+        // has told since: it waits for its group before its call.
+        let record = incident.servers.get(&server)?;
+        let runs_too_early = self.stops_unknown && record.restore.plan.stop_on_arrival;
+        (runs_too_early && self.group_wait(now, record).is_some())
+            .then(|| IntentEnd::NotSent("Nova cannot leave it stopped; it waits for its turn".into()))
     }
 
     /// The one call of an intent.

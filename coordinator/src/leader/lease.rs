@@ -112,7 +112,7 @@ impl Leader {
         self.wake_at(now + every);
         for device in devices {
             if !self.is_reading(cx, &device) {
-                self.read_device(cx, &incident.host, &device, false, ReadFor::Lease(id));
+                self.read_device(cx, &incident.host, &device, ReadFor::Lease(id));
             }
         }
     }

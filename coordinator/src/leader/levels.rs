@@ -99,7 +99,7 @@ impl Leader {
             if *tries > 1 {
                 fence.preread_due = Some(now + BETWEEN_ATTEMPTS);
             }
-            self.read_device(cx, &incident.host, &device, true, ReadFor::Binding(incident.id));
+            self.read_device(cx, &incident.host, &device, ReadFor::Binding(incident.id));
         }
     }
 }

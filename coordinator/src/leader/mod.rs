@@ -43,6 +43,7 @@ mod power_on;
 mod processes;
 mod proposals;
 mod pulses;
+mod queues;
 mod readmission;
 mod rebooted;
 mod rehearsal;
@@ -104,6 +105,7 @@ use power_on::PowerDesk;
 use processes::ProcessDesk;
 use proposals::Proposals;
 use pulses::{Pulses, system_uuid};
+use queues::QueueDesk;
 use readmission::ReturnCase;
 use rebooted::RebootCase;
 use rehearsal::RehearsalDesk;
@@ -205,6 +207,8 @@ pub(crate) struct Leader {
     rehearsal: RehearsalDesk,
     /// Hosts that are powered on after their recovery.
     power: PowerDesk,
+    /// Hosts that come back with orders which they never read.
+    queues: QueueDesk,
 }
 
 /// To whom an answer of Nova belongs.
@@ -237,6 +241,10 @@ enum NovaCall {
     Ahead(IncidentId, u32),
     /// Servers of a host that is to be rehearsed.
     Rehearsal(IncidentId),
+    /// A server of which an order may lie unread in a queue.
+    QueuedServer(ServerId),
+    /// The compute service of a host that was let read its queue.
+    QueueReader(HostName),
 }
 
 impl Leader {
@@ -300,6 +308,7 @@ impl Leader {
             gone: Vec::new(),
             rehearsal: RehearsalDesk::default(),
             power: PowerDesk::default(),
+            queues: QueueDesk::default(),
         };
         leader.want_check(cx);
         leader
@@ -388,6 +397,7 @@ impl Leader {
         self.drive_guests(cx);
         self.drive_lost(cx);
         self.drive_readmission(cx);
+        self.drive_queues(cx);
         self.drive_rehearsal(cx);
         self.drive_power_on(cx);
         self.drive_devices(cx);

@@ -92,7 +92,7 @@ impl Leader {
         let names: Vec<_> = self.devices.of(&incident.host).iter().map(|entry| entry.plan.name.clone()).collect();
         for name in names {
             if !self.is_reading(cx, &name) {
-                self.read_device(cx, &incident.host, &name, true, ReadFor::Binding(incident.id));
+                self.read_device(cx, &incident.host, &name, ReadFor::Binding(incident.id));
             }
         }
     }

@@ -169,8 +169,10 @@ impl Leader {
             }
             let Ok(permit) = self.permit(cx, host) else { return self.wake_at(now + HOLD_RETRY) };
             let call = cx.out.call();
-            let order =
-                PowerOnOrder::after_recovery(call, permit, cx.ledger, host, self.author, device.clone(), deadline);
+            let machine = super::system_uuid(cx, host);
+            let identity = self.devices.get(&device).map(|entry| entry.identity(machine)).unwrap_or_default();
+            let to = (device.clone(), identity);
+            let order = PowerOnOrder::after_recovery(call, permit, cx.ledger, host, self.author, to, deadline);
             let (Some(order), Some(case)) = (order, self.power.cases.get_mut(host)) else { return };
             case.given.entry(device.clone()).or_default().give(now);
             self.power.calls.insert(call, (host.clone(), device));

@@ -70,6 +70,8 @@ pub(super) enum Key {
     Reserve(IncidentId),
     /// A fenced host that is powered on.
     PowerOn(HostName),
+    /// Orders that may lie unread in a host's queue.
+    Queue(HostName),
     /// A host's rehearsal, or what is remembered of one.
     Rehearsal(HostName),
 }
@@ -165,6 +167,7 @@ impl Leader {
             | Key::Notice(_)
             | Key::Rehearsal(_)
             | Key::PowerOn(_)
+            | Key::Queue(_)
             | Key::Reserve(_) => {}
         }
         match result {

@@ -226,8 +226,9 @@ impl Leader {
         }
         let deadline = now + attempt_lasts(cx);
         if let Some(case) = self.rehearsal.case.as_mut() {
+            let whose = |device: &DeviceName| rehearsal.identity(device).unwrap_or_default();
             // Each of them has just read on: that was asked before the order was committed.
-            case.run.get_or_insert_with(|| FenceRun::new(off, now, deadline, |_| true));
+            case.run.get_or_insert_with(|| FenceRun::new(off, now, deadline, |_| true).held_to(whose));
         }
         loop {
             let case = self.rehearsal.case.as_ref();
@@ -250,7 +251,7 @@ impl Leader {
                 }
                 RunStep::Read(device) => {
                     self.with_rehearsal_run(|run, _| run.reading(&device));
-                    self.read_device(cx, host, &device, false, ReadFor::Rehearsal(rehearsal.id));
+                    self.read_device(cx, host, &device, ReadFor::Rehearsal(rehearsal.id));
                 }
                 RunStep::Wait(until) => {
                     if let Some(case) = self.rehearsal.case.as_mut() {
@@ -331,7 +332,7 @@ impl Leader {
         let devices: Vec<DeviceName> = rehearsal.devices.iter().map(|device| device.name.clone()).collect();
         for device in devices {
             if !self.is_reading(cx, &device) {
-                self.read_device(cx, &rehearsal.host, &device, false, ReadFor::Rehearsal(rehearsal.id));
+                self.read_device(cx, &rehearsal.host, &device, ReadFor::Rehearsal(rehearsal.id));
             }
         }
     }

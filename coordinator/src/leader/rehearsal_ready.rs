@@ -125,7 +125,10 @@ impl Leader {
                     if let Some(other) = names_another(cx, entry) {
                         return Err(Readiness::No(Text::new(format!("{name} is {other}'s, by its GUID"))));
                     }
-                    devices.push(RehearsedDevice { name: name.clone(), guid: entry.told });
+                    // What it tells now: it may have been exchanged for one that tells none.
+                    let told = entry.last.as_ref().and_then(|(_, reading)| reading.guid.clone());
+                    let guid = told.map_or(entry.told, Result::ok);
+                    devices.push(RehearsedDevice { name: name.clone(), guid });
                 }
                 Some((_, Ok(PowerState::Off))) => {
                     let text =
@@ -149,7 +152,7 @@ impl Leader {
         case.read = Some(now);
         for name in names {
             if !self.is_reading(cx, &name) {
-                self.read_device(cx, &rehearsal.host, &name, true, ReadFor::Rehearsal(rehearsal.id));
+                self.read_device(cx, &rehearsal.host, &name, ReadFor::Rehearsal(rehearsal.id));
             }
         }
     }

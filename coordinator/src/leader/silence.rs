@@ -82,7 +82,7 @@ impl Leader {
             silence.read = Some(now);
             for device in names {
                 if !self.is_reading(cx, &device) {
-                    self.read_device(cx, &incident.host, &device, true, ReadFor::Binding(id));
+                    self.read_device(cx, &incident.host, &device, ReadFor::Binding(id));
                 }
             }
         }

@@ -96,6 +96,8 @@ impl Leader {
             Some(NovaCall::Lost(host, server)) => self.take_lost_nova(cx, &(host, server), result),
             Some(NovaCall::Guest(incident, ask)) => self.take_guest_nova(cx, incident, ask, result),
             Some(NovaCall::Return(host)) => self.take_return_nova(cx, &host, call, result),
+            Some(NovaCall::QueuedServer(server)) => self.take_queued_server(server, result),
+            Some(NovaCall::QueueReader(host)) => self.take_queue_reader(&host, result),
             Some(NovaCall::Moves) => self.take_moves(cx, result),
             Some(NovaCall::Rehearsal(rehearsal)) => self.take_rehearsal_nova(rehearsal, result),
             Some(NovaCall::Ahead(incident, attempt)) => self.take_ahead(incident, attempt, result),

@@ -51,14 +51,18 @@ pub fn gate_of(ledger: &Ledger, host: &HostName, boot: BootId) -> GateAnswer {
         return GateAnswer::Closed { why };
     }
     let record = ledger.host(host);
-    if let Some(id) = record.and_then(|record| record.quarantine) {
-        if record.is_some_and(|record| record.admitted == Some(boot)) {
-            let why = format!("incident {id} is settled: Nova cleans up on {host}, which stays quarantined meanwhile");
-            return GateAnswer::Open { why: Text::new(why) };
-        }
+    let quarantine = record.and_then(|record| record.quarantine);
+    if let Some(id) = quarantine.filter(|_| record.is_none_or(|record| record.admitted != Some(boot))) {
         return closed(format!("incident {id} is settled, and the host is quarantined: `rekindle release {host}`"));
     }
-    GateAnswer::Open { why: Text::new(format!("no open incident and no quarantine of {host}, boot {boot}")) }
+    if let Some(why) = ledger.queue_hold(host, boot) {
+        return GateAnswer::Closed { why };
+    }
+    let why = match quarantine {
+        Some(id) => format!("incident {id} is settled: Nova cleans up on {host}, which stays quarantined meanwhile"),
+        None => format!("no open incident and no quarantine of {host}, boot {boot}"),
+    };
+    GateAnswer::Open { why: Text::new(why) }
 }
 
 /// Why this host's last failure is not settled; `None`: it is. *Settled* = its incident is closed, and each of its servers
@@ -96,15 +100,10 @@ pub fn unsettled(ledger: &Ledger, host: &HostName) -> Option<Text> {
 }
 
 /// Whether an order to build this server may lie unread in the queue of that host. One of an earlier incident does until the
-/// host has come back: it is settled only for as long as its server is in no other's.
+/// host has come back and read it: it is settled only for as long as its server is in no other's.
 fn may_be_queued(ledger: &Ledger, host: &HostName, server: ServerId, record: &ServerRecord) -> bool {
-    let has_not_come_back = || {
-        let known = ledger.host(host);
-        known.is_some_and(|known| known.quarantine.is_some() || known.forced_down.is_some())
-    };
-    let earlier = || ledger.incidents.values().filter_map(|incident| incident.servers.get(&server));
-    record.leg.queued_on.contains(host)
-        || has_not_come_back() && earlier().any(|earlier| earlier.leg.queued_on.contains(host))
+    let is_unread = || ledger.unread.get(&server).is_some_and(|queues| queues.hosts.contains(host));
+    record.leg.queued_on.contains(host) || is_unread()
 }
 
 #[cfg(test)]
@@ -118,6 +117,7 @@ mod tests {
 
     use super::super::entry::{Fate, VerdictRecord};
     use super::super::incident::OpenIntent;
+    use super::super::unread::Queues;
     use super::*;
 
     fn host(name: &str) -> HostName {
@@ -237,19 +237,22 @@ mod tests {
 
     #[test]
     fn an_unread_queue_is_kept_shut_in_a_later_incident_too() {
-        for (forced_down, later, expected) in [
+        for (unread, later, expected) in [
             (true, None, "closed: web of incident 2 was being moved to b"),
-            (true, Some(Fate::Recovered { to: host("d") }), "open"),
+            (true, Some(Fate::Recovered { to: host("d") }), "closed: an order to build web"),
             // It has come back since, and read it.
             (false, None, "open"),
         ] {
             let mut ledger = ledger();
-            ledger.hosts.entry(host("b")).or_default().forced_down = forced_down.then_some(IncidentId(7));
+            if unread {
+                let queues = Queues { hosts: [host("b")].into(), reader: None };
+                ledger.unread.insert(ServerId(Uuid::from_u128(1)), queues);
+            }
             let mut first = incident(1, "a", Phase::Recovered, &[(Some(Fate::Recovered { to: host("c") }), false)]);
             first.servers.values_mut().for_each(|record| record.leg.queued_on.push(host("b")));
             let second = incident(2, "c", Phase::Evacuating, &[(later, false)]);
             ledger.incidents.extend([first, second].map(|incident| (incident.id, incident)));
-            assert!(said(&ledger, "b").starts_with(expected), "{forced_down}: {}", said(&ledger, "b"));
+            assert!(said(&ledger, "b").starts_with(expected), "{unread}: {}", said(&ledger, "b"));
         }
     }
 

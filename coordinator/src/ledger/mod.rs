@@ -30,6 +30,7 @@ mod restoration;
 mod roster;
 mod segments;
 mod state;
+mod unread;
 mod voters;
 mod watchdog;
 
@@ -70,6 +71,7 @@ pub use restoration::{
 pub use roster::{ABSENT_ALARM_MS, PROBATION_MS};
 pub use segments::{SEGMENTS_MAX, Segment, SegmentFields, SegmentHost, SegmentHostFields, SegmentOrder, Segments};
 pub use state::{Arming, GateWord, HostRecord, Ledger, Pulse};
+pub use unread::{QueueCommand, Queues, Reader, UNREAD_MAX};
 pub use voters::{
     REPLACE_EVERY_MS, RETIRED_MAX, STANDBYS_MAX, Seat, VOTERS_MAX, VoterBook, VoterChange, VotersCommand, exchange,
     placement,

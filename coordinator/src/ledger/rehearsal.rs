@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::ProofRecord;
 use super::incident::FenceAttempt;
 use super::state::Ledger;
+use crate::fencing::DeviceIdentity;
 use crate::mutant::{Guard, keeps};
 
 /// Rehearsals kept for the story, oldest forgotten first: each host of a large site once, and again after repairs.
@@ -133,6 +134,15 @@ pub struct Rehearsal {
     pub end: Option<RehearsalEnd>,
     /// What happened, in order.
     pub story: Vec<StoryLine>,
+}
+
+impl Rehearsal {
+    /// What a device of it is held to: what it told just before. `None`: it is none of them, or nothing was ordered yet.
+    #[must_use]
+    pub fn identity(&self, device: &DeviceName) -> Option<DeviceIdentity> {
+        let known = self.devices.iter().find(|known| known.name == *device)?;
+        Some(DeviceIdentity::as_told(known.guid))
+    }
 }
 
 /// What is remembered of a device of a host.

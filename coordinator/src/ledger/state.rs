@@ -22,6 +22,7 @@ use super::rate::FenceRate;
 use super::reboot::Reboot;
 use super::rehearsal::{Rehearsal, RehearsalMark};
 use super::segments::Segments;
+use super::unread::Queues;
 use super::voters::VoterBook;
 use super::watchdog::WatchdogRecord;
 
@@ -85,6 +86,9 @@ pub struct Ledger {
     /// How often what is remembered of rehearsed devices has changed: whoever follows it need not compare it all.
     #[serde(default)]
     pub rehearsed_changes: u64,
+    /// Servers of which an order may lie unread in the queue of a host that died with it.
+    #[serde(default)]
+    pub unread: BTreeMap<ServerId, Queues>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -189,6 +193,7 @@ impl Ledger {
             processes: BTreeMap::new(),
             rehearsals: BTreeMap::new(),
             rehearsed_changes: 0,
+            unread: BTreeMap::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use rekindle_proto::fact::DeviceName;
 use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId};
 
 use super::PowerOffOrder;
+use crate::fencing::DeviceIdentity;
 use crate::ledger::{Ledger, Rehearsal, RehearsalStage, unsettled};
 use crate::permit::{Permit, RehearsalPermit};
 use crate::time::Moment;
@@ -16,6 +17,7 @@ pub struct PowerOnOrder {
     attempt: u32,
     host: HostName,
     device: DeviceName,
+    identity: DeviceIdentity,
     begin_before: Moment,
     not_after: Moment,
 }
@@ -32,10 +34,19 @@ impl PowerOnOrder {
         not_after: Moment,
     ) -> Option<Self> {
         let attempt = rehearsal.on.map(|on| on.attempt)?;
-        let may = rehearsal.may_power_on(author) && rehearsal.devices.iter().any(|known| known.name == device);
+        let identity = rehearsal.identity(&device)?;
         let begin_before = permit.permit.begin_before().min(not_after);
         let (incident, host) = (rehearsal.id, rehearsal.host.clone());
-        may.then_some(Self { call, incident, attempt, host, device, begin_before, not_after })
+        rehearsal.may_power_on(author).then_some(Self {
+            call,
+            incident,
+            attempt,
+            host,
+            device,
+            identity,
+            begin_before,
+            not_after,
+        })
     }
 
     /// After a recovery. `None`: the ledger has no such order of this leadership, or the host's failure is not settled (I7), or
@@ -46,7 +57,7 @@ impl PowerOnOrder {
         ledger: &Ledger,
         host: &HostName,
         author: LeadershipId,
-        device: DeviceName,
+        (device, identity): (DeviceName, DeviceIdentity),
         not_after: Moment,
     ) -> Option<Self> {
         let record = ledger.host(host)?;
@@ -56,7 +67,7 @@ impl PowerOnOrder {
         let may = is_its_own && !on.settled && incident.is_off_settled() && unsettled(ledger, host).is_none();
         let begin_before = permit.begin_before().min(not_after);
         let (incident, attempt, host) = (on.incident, on.attempt, host.clone());
-        may.then_some(Self { call, incident, attempt, host, device, begin_before, not_after })
+        may.then_some(Self { call, incident, attempt, host, device, identity, begin_before, not_after })
     }
 
     /// To be repeated in [`crate::io::Input::PowerOnDone`].
@@ -84,6 +95,11 @@ impl PowerOnOrder {
     pub fn device(&self) -> &DeviceName {
         &self.device
     }
+    /// Whose the device must say that it is, in the very session of the order. Else nothing is sent.
+    #[must_use]
+    pub fn identity(&self) -> &DeviceIdentity {
+        &self.identity
+    }
     /// Not to be begun at or after this moment: the check that we lead is stale by then (I3).
     #[must_use]
     pub fn begin_before(&self) -> Moment {
@@ -108,6 +124,7 @@ impl PowerOffOrder {
     ) -> Option<Self> {
         let off = rehearsal.off.as_ref().filter(|off| off.author == author && off.devices.contains(&device))?;
         let begin_before = permit.permit.begin_before().min(not_after);
+        let identity = rehearsal.identity(&device)?;
         let (incident, attempt, host) = (rehearsal.id, off.attempt, rehearsal.host.clone());
         (rehearsal.stage == RehearsalStage::Off).then_some(Self {
             call,
@@ -115,6 +132,7 @@ impl PowerOffOrder {
             attempt,
             host,
             device,
+            identity,
             begin_before,
             not_after,
         })

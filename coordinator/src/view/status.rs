@@ -241,6 +241,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
     alarms.extend(super::gate::alarms(cx.ledger));
     alarms.extend(super::processes::alarms(cx, leader));
     alarms.extend(leader.lost_alarms());
+    alarms.extend(leader.queue_alarms(cx));
     alarms.extend(super::brake::alarms(leader));
     alarms.extend(agent_alarms(leader));
     alarms.extend(path_alarms(cx, leader));

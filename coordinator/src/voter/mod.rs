@@ -139,7 +139,7 @@ impl Voter {
         self.reading = None;
         let answered = match &reading.power {
             // It refuses us: a matter of its own, and no sign of the network.
-            Ok(_) | Err(DeviceError::Credentials(_) | DeviceError::Refused(_)) => true,
+            Ok(_) | Err(DeviceError::Credentials(_) | DeviceError::Refused(_) | DeviceError::Foreign(_)) => true,
             Err(DeviceError::Silent(_) | DeviceError::Unusable(_)) => false,
         };
         self.note_reading(now, call, answered);

@@ -30,6 +30,7 @@ impl Deed {
             Self::NovaDown {} => "nova-down",
             Self::NovaUp {} => "nova-up",
             Self::ClearForcedDown { .. } => "clear-forced-down",
+            Self::ResetState { .. } => "reset-state",
             Self::Migrate { .. } => "migrate",
             Self::GuestDies { .. } => "guest-dies",
             Self::Disk { .. } => "disk",
@@ -101,6 +102,7 @@ impl Deed {
             | Self::Wake { .. }
             | Self::MendServices { .. }
             | Self::ClearForcedDown { .. }
+            | Self::ResetState { .. }
             | Self::Feed { .. }
             | Self::Mend { .. }
             | Self::MendNetwork {}
@@ -139,6 +141,7 @@ impl Deed {
             | Self::CutServices { hosts }
             | Self::MendServices { hosts }
             | Self::ClearForcedDown { hosts }
+            | Self::ResetState { hosts }
             | Self::Starve { hosts }
             | Self::Feed { hosts }
             | Self::Cut { hosts, .. }
@@ -189,6 +192,7 @@ impl Deed {
             | Self::CutServices { hosts }
             | Self::MendServices { hosts }
             | Self::ClearForcedDown { hosts }
+            | Self::ResetState { hosts }
             | Self::Starve { hosts }
             | Self::Feed { hosts }
             | Self::Cut { hosts, .. }
@@ -244,6 +248,7 @@ impl Deed {
             | Self::Wake { .. }
             | Self::MendServices { .. }
             | Self::ClearForcedDown { .. }
+            | Self::ResetState { .. }
             | Self::Starve { .. }
             | Self::Suspend { .. }
             | Self::CutServices { .. }

@@ -63,6 +63,7 @@ impl Deed {
             Self::NovaDown {} => once(world, |world| world.set_nova(true)),
             Self::NovaUp {} => once(world, |world| world.set_nova(false)),
             Self::ClearForcedDown { hosts } => each(world, hosts, it, World::clear_forced_down),
+            Self::ResetState { hosts } => each(world, hosts, it, |world, host| world.nova.reset_states(host)),
             Self::Migrate { hosts, to } => pair(world, hosts, to, it, |world, from, to| {
                 if let Some(server) = world.nova.guests_on(from).first().copied() {
                     world.migrate(server, to);

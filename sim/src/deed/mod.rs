@@ -153,6 +153,11 @@ pub enum Deed {
         /// Whose.
         hosts: Targets,
     },
+    /// Somebody sets servers of the host back to active that Nova shows as being rebuilt there, and that run.
+    ResetState {
+        /// On which.
+        hosts: Targets,
+    },
     /// A server of the host is live-migrated away, by a user or an operator.
     Migrate {
         /// From.

@@ -85,9 +85,7 @@ impl Nova {
     /// Hosts in whose queues an order to build a server lies that nobody has ever taken.
     pub fn unread(&self, server: ServerId) -> impl Iterator<Item = &HostName> {
         let is_its = move |cast: &Cast| match cast {
-            Cast::Rebuild(rebuild) => {
-                rebuild.server == server && self.trails.get(&rebuild.call).is_none_or(|call| *call == Call::Sent)
-            }
+            Cast::Rebuild(rebuild) => rebuild.server == server && self.is_unread(rebuild),
             Cast::Power(..) => false,
         };
         self.services.iter().filter(move |(_, service)| service.queue.iter().any(is_its)).map(|(host, _)| host)
@@ -167,14 +165,8 @@ impl Nova {
             return None;
         }
         match cast {
-            // nova/compute/manager.py, `_do_rebuild_instance`: `instance.save(expected_task_state=[REBUILDING])`. One that is
-            // read from the queue when the server has long arrived elsewhere fails there.
             Cast::Rebuild(rebuild) if !self.is_rebuilding(rebuild.server) => {
-                if let Some(record) = self.migration_mut(rebuild.migration).filter(|record| !record.status.is_final()) {
-                    record.status = MigrationStatus::Failed;
-                    record.status_text = "failed".into();
-                }
-                self.ended(&rebuild, false);
+                self.refuse_late(&rebuild);
                 None
             }
             // Nothing catches it (`GroupAffinityViolation`), and its server is in error.
@@ -191,6 +183,7 @@ impl Nova {
                 None
             }
             Cast::Rebuild(rebuild) => {
+                self.begin_again(&rebuild);
                 self.trails.insert(rebuild.call, Call::Taken { host: host.clone(), lives: true });
                 Some(Stage::Claim(rebuild))
             }
@@ -202,6 +195,53 @@ impl Nova {
                     self.ends(server, host);
                 }
                 None
+            }
+        }
+    }
+
+    /// nova/compute/manager.py, `_do_rebuild_instance`: `instance.save(expected_task_state=[REBUILDING])`. An order that is read
+    /// from the queue when its server has long arrived elsewhere fails there. Nova shows the server as `REBUILD` from then on
+    /// (tried on Nova 34), until somebody resets its state: what is refused leaves behind what lets the next one through.
+    fn refuse_late(&mut self, rebuild: &Rebuild) {
+        if let Some(record) = self.migration_mut(rebuild.migration).filter(|record| !record.status.is_final()) {
+            record.status = MigrationStatus::Failed;
+            record.status_text = "failed".into();
+        }
+        let was_unread = self.is_unread(rebuild);
+        if let Some(server) = self.servers.get_mut(&rebuild.server).filter(|_| was_unread) {
+            server.task_state = Some("rebuilding".into());
+        }
+        self.ended(rebuild, false);
+    }
+
+    /// The order bears its record as it was when it was sent: whatever became of that meanwhile, it is under way again.
+    fn begin_again(&mut self, rebuild: &Rebuild) {
+        if !self.is_unread(rebuild) {
+            return;
+        }
+        if let Some(record) = self.migration_mut(rebuild.migration).filter(|record| record.status.is_final()) {
+            record.status = MigrationStatus::UnderWay;
+            record.status_text = "pre-migrating".into();
+            record.dest = Some(rebuild.dest.clone());
+        }
+    }
+
+    /// Whether nobody has taken that order before. A message that is delivered twice is dropped (oslo.messaging knows its id).
+    fn is_unread(&self, rebuild: &Rebuild) -> bool {
+        self.trails.get(&rebuild.call).is_none_or(|call| *call == Call::Sent)
+    }
+
+    /// An operator takes back what a refused order left behind (`openstack server set --state active`): for every server that
+    /// runs where Nova has it, on this host.
+    pub fn reset_states(&mut self, host: &HostName) {
+        let running = &self.running;
+        let runs_here = |server: &&mut NovaServer| {
+            let is_here = server.host.as_ref() == Some(host);
+            is_here && running.get(&server.id).is_some_and(|hosts| hosts.contains(host))
+        };
+        for server in self.servers.values_mut().filter(runs_here) {
+            if server.task_state.as_ref().is_some_and(|task| task.as_str() == "rebuilding") {
+                server.task_state = None;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Fence devices: orders to power off, readings, and devices that misbehave. And people at the button.
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_proto::id::IncidentId;
 use rekindle_proto::status::Phase;
 
@@ -41,7 +42,7 @@ impl World {
         let ordered = Box::new(ordered);
         let machine = self.hosts[target].bmc_leads_to;
         let execute = Happening::Off { machine: machine as u32, ordered };
-        let answer = self.order_reaches(asker, target);
+        let answer = self.order_reaches(asker, target, order.identity());
         if answer.is_ok() {
             self.oracle.off_reached(order.host(), (order.incident(), order.attempt()));
         }
@@ -119,7 +120,7 @@ impl World {
         }
         let machine = self.hosts[target].bmc_leads_to as u32;
         let switch = Happening::On { machine };
-        let (after, result) = match self.order_reaches(asker, target) {
+        let (after, result) = match self.order_reaches(asker, target, order.identity()) {
             Err(refusal) => refusal,
             Ok(Bmc::StaysOn | Bmc::SaysOff) => (Duration::from_millis(30), Ok(())),
             Ok(Bmc::Late(seconds)) => {
@@ -155,15 +156,43 @@ impl World {
         }
     }
 
-    /// How a device behaves to an order; or what its door says to it. An order is sent in a session, which there is none of then.
-    fn order_reaches(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, Result<(), OrderError>)> {
+    /// How a device behaves to an order; or what its door says to it. An order is sent in a session, which there is none of then,
+    /// and in which it has to say whose it is.
+    fn order_reaches(
+        &self,
+        asker: Ix,
+        target: Ix,
+        identity: &DeviceIdentity,
+    ) -> Result<Bmc, (Duration, Result<(), OrderError>)> {
         match self.bmc_of(asker, target) {
             Ok(Bmc::NoOrders) => {
                 let full = DeviceError::Refused("no resources for another session".into());
                 Err((Duration::from_millis(40), Err(OrderError::NotSent(full))))
             }
-            Ok(behaviour) => Ok(behaviour),
+            Ok(behaviour) => match identity.judge(&self.tells(target)) {
+                Ok(()) => Ok(behaviour),
+                Err(why) => Err((Duration::from_millis(20), Err(OrderError::NotSent(why)))),
+            },
             Err((after, refusal)) => Err((after, Err(OrderError::NotSent(refusal)))),
+        }
+    }
+
+    /// What a device that answers tells of its machine.
+    fn tells(&self, target: Ix) -> Result<DeviceGuid, DeviceError> {
+        let host = &self.hosts[target];
+        match host.bmc {
+            Bmc::NoGuid => Err(DeviceError::Refused("it has no GUID".into())),
+            Bmc::NoStatus => Err(DeviceError::Unusable("it tells nothing".into())),
+            Bmc::Honest
+            | Bmc::StaysOn
+            | Bmc::SaysOff
+            | Bmc::SaysOn
+            | Bmc::Busy
+            | Bmc::Slow(_)
+            | Bmc::Late(_)
+            | Bmc::Silent
+            | Bmc::WrongPassword
+            | Bmc::NoOrders => Ok(DeviceGuid(*self.hosts[host.bmc_leads_to].uuid.0.as_bytes())),
         }
     }
 
@@ -197,7 +226,6 @@ impl World {
         }
         let machine = &self.hosts[self.hosts[target].bmc_leads_to];
         let honest = if machine.powered { PowerState::On } else { PowerState::Off };
-        let bytes = DeviceGuid(*machine.uuid.0.as_bytes());
         let (after, answer) = match self.bmc_of(asker, target) {
             Err((after, refusal)) => (after, Err(refusal)),
             Ok(Bmc::SaysOff) => (Duration::ZERO, Ok(PowerState::Off)),
@@ -226,12 +254,7 @@ impl World {
             let name = self.hosts[target].name.clone();
             self.oracle.device_read(&name, power, self.now + after);
         }
-        let tells = if self.hosts[target].bmc == Bmc::NoGuid {
-            Err(DeviceError::Refused("it has no GUID".into()))
-        } else {
-            Ok(bytes)
-        };
-        let guid = guid.then(|| answer.clone().and(tells));
+        let guid = guid.then(|| answer.clone().and(self.tells(target)));
         let finished = self.hosts[asker].clock.show(self.now + after);
         let reading = DeviceReading { power: answer, guid };
         self.later(asker, start, after, Input::DeviceRead { call, reading, finished });

@@ -79,7 +79,9 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
     let files: &[(&str, &str)] = match guard {
         Guard::TwoReads | Guard::OneIncident => return of_library("01"),
         Guard::IntentAuthor => return of_library("07"),
+        Guard::OneQueue => return of_library("162"),
         Guard::OrderSent => return of_library("155"),
+        Guard::OrderIdentity => return of_library("157"),
         Guard::ClosedStays | Guard::PhaseRules | Guard::WatchdogRuns => &[],
         Guard::Proof => stories!["bmc-does-nothing"],
         Guard::Lease => stories!["powered-on-unheard"],

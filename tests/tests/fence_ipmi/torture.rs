@@ -226,7 +226,7 @@ fn a_third_of_all_packets_lost() {
     for seed in 0..SEEDS {
         let mut world = World::new(seed, Net { loss: 0.3, ..Net::default() }, Faults::default());
         // As the leader does it: a look when the host is suspect, and then the fence.
-        let _ = world.power();
+        let _ = world.reading();
         ends += u64::from(confirmed(fence(&mut world)));
         assert!(world.bmc.sessions() <= 16);
     }
@@ -274,8 +274,8 @@ fn dies_at_any_packet() {
     for at in 1..14 {
         let mut world = World::new(1, Net::default(), Faults { dies_at: Some(at), ..Faults::default() });
         let outcome = fence(&mut world);
-        // The tenth packet is the second reading of a fence without a failure: session, off, GUID, power, GUID, power.
-        assert_eq!(confirmed(outcome), at > 9, "dead at packet {at}: {:#?}", world.log);
+        // A fence without a failure has ten: a session of four, GUID, off, GUID, power, GUID, power.
+        assert_eq!(confirmed(outcome), at > 10, "dead at packet {at}: {:#?}", world.log);
         assert!(confirmed(outcome) || outcome == Outcome::Unknown, "dead at packet {at}");
     }
 }
@@ -302,6 +302,7 @@ fn another_machines_guid_is_told_as_it_is() {
     world.bmc = rekindle_tests::fake::bmc::Model::new(super::world::USER, PASSWORD, [7; 16], Faults::default());
     assert_eq!(world.call(Ask::Guid, Duration::ZERO, DEVICE_TIMEOUT), Ok(Answer::Guid([7; 16])));
     assert_eq!(fence(&mut world), Outcome::Unknown, "its power says nothing of ours");
+    assert!(world.bmc.orders().is_empty(), "and it is ordered nothing");
 }
 
 #[test]
@@ -323,6 +324,7 @@ fn an_order_whose_time_is_over_is_not_sent_and_its_copies_are_not_either() {
     let faults = Faults { answers_after: Duration::from_millis(200), ..Faults::default() };
     let mut world = World::new(1, Net::default(), faults);
     assert_eq!(world.order(PowerState::Off), Err(IpmiError::TooLate));
+    assert_eq!(world.order(PowerState::Off), Err(IpmiError::TooLate), "it has a session, and asks whose it is");
     assert!(world.bmc.orders().is_empty());
     assert_eq!(world.order(PowerState::Off), Ok(Answer::Accepted), "what was reached of it is kept");
     // A BMC that never answers orders: every copy of one was sent within its permit.
@@ -343,7 +345,7 @@ fn an_order_whose_time_is_over_is_not_sent_and_its_copies_are_not_either() {
 #[test]
 fn an_order_without_an_answer_says_that_it_may_have_been_heard() {
     let mut world = honest();
-    assert_eq!(world.power(), Ok(Answer::Power(PowerState::On)));
+    assert_eq!(world.reading(), Some(PowerState::On));
     world.bmc.faults().answers_after = Duration::from_secs(60);
     let began = world.now;
     let error = world.order(PowerState::Off).expect_err("no answer");

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rekindle_agent::bmc::ipmi::Answer;
 use rekindle_proto::fact::PowerState;
 use rekindle_tests::fake::bmc::Faults;
 
@@ -44,7 +43,7 @@ fn it_is_known_of_every_failure_whether_the_order_left() {
     for (what, faults, net, stands, left) in rows {
         let mut world = honest();
         if stands {
-            assert_eq!(world.power(), Ok(Answer::Power(PowerState::On)), "{what}");
+            assert_eq!(world.reading(), Some(PowerState::On), "{what}");
         }
         *world.bmc.faults() = faults;
         world.net = net;
@@ -55,7 +54,7 @@ fn it_is_known_of_every_failure_whether_the_order_left() {
     }
     // It was sent, and not answered; then the BMC has restarted, and refuses a new session.
     let mut world = honest();
-    assert_eq!(world.power(), Ok(Answer::Power(PowerState::On)));
+    assert_eq!(world.reading(), Some(PowerState::On));
     world.bmc.faults().ignores_orders = true;
     world.net.loss = 1.0;
     world.order(PowerState::Off).expect_err("no answer");

@@ -6,13 +6,17 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rekindle_agent::bmc::Privilege;
 use rekindle_agent::bmc::ipmi::{Answer, Ask, CipherSuite, Console, IpmiError, Login, Step, Times};
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::PowerState;
+use rekindle_proto::fact::{DeviceGuid, PowerState};
 use rekindle_tests::fake::bmc::{Faults, Model};
 
 pub(crate) const USER: &str = "fencer";
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const GUID: [u8; 16] = *b"0123456789abcdef";
+
+/// What the BMC is held to, as the daemon holds one that is bound.
+const OWN: DeviceIdentity = DeviceIdentity::Told(DeviceGuid(GUID));
 
 /// What the coordinator allows: a command, a reading, and how old a permit may grow before the order is on the wire.
 pub(crate) const DEVICE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,10 +100,23 @@ impl World {
         }
     }
 
-    /// Makes a call and plays it to its end.
+    /// Makes a call of whosever BMC it is, and plays it to its end.
     pub(crate) fn call(&mut self, ask: Ask, permit: Duration, within: Duration) -> Result<Answer, IpmiError> {
+        self.call_of(None, ask, permit, within)
+    }
+
+    fn call_of(
+        &mut self,
+        identity: Option<DeviceIdentity>,
+        ask: Ask,
+        permit: Duration,
+        within: Duration,
+    ) -> Result<Answer, IpmiError> {
         let end = self.now + within;
         self.console.begin(moment(self.now), ask, Times { begin_before: moment(self.now + permit), end: moment(end) });
+        if let Some(identity) = identity {
+            self.console.hold_to(identity);
+        }
         let mut idle = 0;
         loop {
             match self.console.poll(moment(self.now)) {
@@ -138,7 +155,7 @@ impl World {
     }
 
     pub(crate) fn order(&mut self, state: PowerState) -> Result<Answer, IpmiError> {
-        let result = self.call(Ask::Order(state), PERMIT, DEVICE_TIMEOUT);
+        let result = self.call_of(Some(OWN), Ask::Order(state), PERMIT, DEVICE_TIMEOUT);
         self.may_have_left |= self.console.has_ordered();
         assert!(self.may_have_left || result.is_err(), "accepted, and never sent");
         result
@@ -176,13 +193,13 @@ impl World {
     }
 
     /// The power, if it is told, and told of the right machine.
-    fn reading(&mut self) -> Option<PowerState> {
+    pub(crate) fn reading(&mut self) -> Option<PowerState> {
         let end = self.now + DEVICE_TIMEOUT;
         let guid = self.call(Ask::Guid, Duration::ZERO, DEVICE_TIMEOUT);
         if guid != Ok(Answer::Guid(GUID)) {
             return None;
         }
-        match self.call(Ask::Power, Duration::ZERO, end - self.now) {
+        match self.call_of(Some(OWN), Ask::Power, Duration::ZERO, end - self.now) {
             Ok(Answer::Power(state)) => Some(state),
             _ => None,
         }

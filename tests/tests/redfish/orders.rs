@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_proto::fact::{DeviceError, OrderError, PowerState};
+use rekindle_proto::id::SystemUuid;
 use rekindle_tests::fake::bmc::Power;
 use rekindle_tests::fake::redfish::{Behaviour, RedfishRecordKind, SystemSettings};
 
-use crate::rig::{Rig, UUID, WITHIN};
+use crate::rig::{OTHER, Rig, UUID, WITHIN};
 
 fn offering(resets: &[&'static str]) -> Vec<SystemSettings> {
     vec![SystemSettings { resets: resets.to_vec(), ..SystemSettings::new("1", UUID) }]
@@ -22,6 +24,24 @@ async fn power_is_cut_and_restored_and_read() {
     assert_eq!(rig.fake.power(), Power::On);
     assert_eq!(rig.device.read(false, WITHIN).await.power, Ok(PowerState::On));
     assert_eq!(rig.orders(), ["ForceOff", "On"]);
+}
+
+/// Cables are crossed after the device was bound.
+#[tokio::test]
+async fn another_machines_system_is_ordered_nothing() {
+    let own = DeviceIdentity::Machine(SystemUuid(UUID));
+    let rig = Rig::with(vec![SystemSettings::new("1", OTHER)], |_| {}).await;
+    let error = rig.device.power_off_of(&own, WITHIN, WITHIN).await.expect_err("another's");
+    assert!(matches!(error, OrderError::NotSent(DeviceError::Foreign(_))), "{error:?}");
+    assert_eq!((rig.orders(), rig.fake.power()), (vec![], Power::On));
+    // One whose session is forgotten between the reading and the order is read again: it may be another.
+    let rig = Rig::new().await;
+    assert_eq!(rig.device.read(true, WITHIN).await.power, Ok(PowerState::On));
+    let reads = rig.count(&RedfishRecordKind::Read);
+    rig.fake.restart();
+    rig.device.power_off_of(&own, WITHIN, WITHIN).await.expect("it is the one");
+    assert_eq!((rig.orders(), rig.fake.power()), (vec!["ForceOff".to_owned()], Power::Off));
+    assert_eq!(rig.count(&RedfishRecordKind::Read), reads + 1, "{:?}", rig.kinds());
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
 use rekindle_proto::id::HostName;
@@ -156,11 +157,13 @@ impl FenceDriver for FenceAgent {
         Err(unusable("a fence agent cannot tell whose machine it switches"))
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+    async fn power_off(&self, identity: &DeviceIdentity, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        identity.judge(&self.guid(end).await).map_err(OrderError::NotSent)?;
         self.switch(Action::Off, begin_before, end).await
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+    async fn power_on(&self, identity: &DeviceIdentity, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        identity.judge(&self.guid(end).await).map_err(OrderError::NotSent)?;
         self.switch(Action::On, begin_before, end).await
     }
 }

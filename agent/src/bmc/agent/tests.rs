@@ -43,7 +43,7 @@ async fn status(script: &str) -> Result<PowerState, DeviceError> {
 
 async fn off(agent: &FenceAgent, within: Duration) -> Result<(), OrderError> {
     let now = clock::moment();
-    agent.power_off(now + within, now + within).await
+    agent.power_off(&DeviceIdentity::Untold, now + within, now + within).await
 }
 
 #[tokio::test]
@@ -146,8 +146,8 @@ async fn what_comes_too_late_starts_nothing() {
     let (agent, dir) = agent("touch ran");
     let now = clock::moment();
     for (begin_before, end) in [(now, now + ENOUGH), (now + ENOUGH, now)] {
-        assert_eq!(agent.power_off(begin_before, end).await, Err(OrderError::TooLate));
-        assert_eq!(agent.power_on(begin_before, end).await, Err(OrderError::TooLate));
+        assert_eq!(agent.power_off(&DeviceIdentity::Untold, begin_before, end).await, Err(OrderError::TooLate));
+        assert_eq!(agent.power_on(&DeviceIdentity::Untold, begin_before, end).await, Err(OrderError::TooLate));
     }
     assert!(!dir.path().join("ran").exists());
 }
@@ -213,8 +213,10 @@ async fn whatever_hangs_is_killed_with_all_its_children() {
             let end = clock::moment() + SOON;
             let error = match action {
                 Action::Status => OrderError::MaybeSent(agent.power_state(end).await.expect_err(name)),
-                Action::On => agent.power_on(end, end).await.expect_err(name),
-                Action::Off | Action::Metadata => agent.power_off(end, end).await.expect_err(name),
+                Action::On => agent.power_on(&DeviceIdentity::Untold, end, end).await.expect_err(name),
+                Action::Off | Action::Metadata => {
+                    agent.power_off(&DeviceIdentity::Untold, end, end).await.expect_err(name)
+                }
             };
             assert!(matches!(error, OrderError::MaybeSent(DeviceError::Silent(_))), "{name}: {error}");
             gone(&mark).await;

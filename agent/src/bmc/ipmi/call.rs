@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::PowerState;
 
@@ -78,7 +79,7 @@ pub(super) enum SessionAge {
     Fresh,
     /// Of an earlier call: it may be gone.
     Kept,
-    /// The same, and the question is a power order.
+    /// The same, and the question is a power order, or whose it would be.
     KeptForOrder,
 }
 
@@ -87,6 +88,8 @@ pub(super) enum SessionAge {
 pub(super) struct Call {
     pub(super) ask: Ask,
     pub(super) times: Times,
+    /// What the BMC is held to; `None`: whosever it is.
+    pub(super) identity: Option<DeviceIdentity>,
     /// Copies of the power order that were sent.
     pub(super) ordered: u32,
     /// The order was refused as "not in this state": the power is read to see whether it is so already.
@@ -146,6 +149,7 @@ impl Call {
         Self {
             ask,
             times,
+            identity: None,
             ordered: 0,
             verify: false,
             heard: false,

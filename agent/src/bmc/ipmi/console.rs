@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::fact::{DeviceError, DeviceGuid};
 
 use super::call::{Answer, Ask, Call, SessionAge, Times, Waiting};
 use super::command::Command;
@@ -66,6 +68,8 @@ pub struct Console {
     /// Since when the handshake asks what it asks now, in this call or an earlier one.
     step_since: Moment,
     trouble: Option<String>,
+    /// What the BMC has told of its machine in the session that is open: another BMC knows none of its keys.
+    told: Option<Result<DeviceGuid, DeviceError>>,
 }
 
 enum State {
@@ -97,6 +101,7 @@ impl Console {
             last_heard: Moment::ZERO,
             step_since: Moment::ZERO,
             trouble: None,
+            told: None,
         }
     }
 
@@ -138,6 +143,15 @@ impl Console {
             call.result = Some(Err(IpmiError::TooLate));
         }
         self.call = Some(call);
+    }
+
+    /// Of the call just begun: its order is put on the wire, and its power asked for, only in a session in which the BMC has
+    /// told that it is this one. In each session it is asked once: what it is sent is sealed with keys that no other BMC has,
+    /// wherever the cables lead by now. To ask anew before an order would take a slow one longer than its permit lasts.
+    pub fn hold_to(&mut self, identity: DeviceIdentity) {
+        if let Some(call) = &mut self.call {
+            call.identity = Some(identity);
+        }
     }
 
     /// The network said why something cannot be sent or did not arrive. It says nothing for sure: another may.
@@ -213,6 +227,9 @@ impl Console {
 
     /// Sends the next question.
     fn ask(&mut self, now: Moment) {
+        if let Some(Err(why)) = self.judged() {
+            return self.finish(Err(IpmiError::NotTheOne(why)));
+        }
         match &mut self.state {
             State::Closed => self.open(now),
             State::Opening(_) => self.wait(now, None),
@@ -221,6 +238,7 @@ impl Console {
                 let is_warm = now.since(self.last_heard) <= WARM;
                 let command = match call.ask {
                     _ if !session.raised => Command::Raise(self.login.level()),
+                    _ if call.identity.is_some() && self.told.is_none() => Command::Guid,
                     Ask::Open if is_warm => return self.finish(Ok(Answer::Opened)),
                     // Whether it is still there.
                     Ask::Open | Ask::DeviceId => Command::DeviceId,
@@ -243,11 +261,18 @@ impl Console {
         }
     }
 
+    /// Whether the BMC is the one that the call is held to; `None`: it was not asked in this session, or need not be.
+    fn judged(&self) -> Option<Result<(), DeviceError>> {
+        let identity = self.call.as_ref()?.identity?;
+        self.told.as_ref().map(|told| identity.judge(told))
+    }
+
     /// Begins a handshake.
     fn open(&mut self, now: Moment) {
         let mut seed = [0; SEED];
         let suite = self.login.suites().get(self.suite).or(self.login.suites().first()).copied();
         let (Some(suite), true) = (suite, (self.entropy)(&mut seed)) else { return self.no_random() };
+        self.told = None;
         self.state = State::Opening(Box::new(Handshake::new(suite, &seed)));
         (self.last_heard, self.step_since) = (now, now);
         self.wait(now, None);
@@ -257,11 +282,13 @@ impl Console {
     fn wait(&mut self, now: Moment, command: Option<(Command, u8)>) {
         let Some(call) = &mut self.call else { return };
         let is_warm = now.since(self.last_heard) <= WARM;
+        let is_order = matches!(call.ask, Ask::Order(_));
         let age = match command {
             None => SessionAge::Fresh,
             Some(_) if call.is_fresh => SessionAge::Fresh,
             Some((Command::Control(_), _)) if is_warm => SessionAge::Fresh,
-            Some((Command::Control(_), _)) => SessionAge::KeptForOrder,
+            Some((Command::Guid, _)) if is_warm && is_order => SessionAge::Fresh,
+            Some((Command::Control(_) | Command::Guid, _)) if is_order => SessionAge::KeptForOrder,
             Some(_) => SessionAge::Kept,
         };
         let patience = call.patience(age, self.slowest);
@@ -323,6 +350,7 @@ impl Console {
 
     /// Forgets the session; the BMC is told, and whether it hears it does not matter.
     fn let_go(&mut self) {
+        self.told = None;
         let mut iv = [0; BLOCK];
         let has_random = (self.entropy)(&mut iv);
         let last_words = match std::mem::replace(&mut self.state, State::Closed) {

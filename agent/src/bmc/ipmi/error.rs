@@ -205,6 +205,9 @@ pub enum IpmiError {
         /// Bytes after the completion code.
         length: usize,
     },
+    /// It is not the BMC that is meant, or does not say so: it was not asked further, and not ordered anything since.
+    #[error("{0}")]
+    NotTheOne(DeviceError),
     /// The driver could not be run.
     #[error("{0}")]
     Unusable(String),
@@ -226,6 +229,7 @@ impl From<IpmiError> for DeviceError {
                 StatusMeaning::Full | StatusMeaning::Lost | StatusMeaning::Refused => Self::Refused(text),
             },
             IpmiError::Refused { .. } => Self::Refused(text),
+            IpmiError::NotTheOne(why) => why,
             // Readings are never too late.
             IpmiError::Length { .. } | IpmiError::Unusable(_) | IpmiError::TooLate => Self::Unusable(text),
         }

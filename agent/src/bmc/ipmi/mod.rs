@@ -29,8 +29,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
+use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceReading, OrderError, PowerState};
 use rekindle_proto::id::HostName;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::{UdpSocket, lookup_host};
@@ -43,7 +44,7 @@ pub use self::console::{Console, Entropy, Step};
 pub use self::error::{Completion, IpmiError, Status};
 pub use self::login::Login;
 pub use self::suite::CipherSuite;
-use super::driver::FenceDriver;
+use super::driver::{FenceDriver, lost as untold};
 use super::settings::IpmiSettings;
 use crate::clock;
 
@@ -113,7 +114,7 @@ impl NativeIpmi {
     /// # Errors
     /// Anything else; it says nothing about the power.
     pub async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
-        match self.call(Ask::Power, end, end).await? {
+        match self.call(Ask::Power, None, end, end).await? {
             Answer::Power(state) => Ok(state),
             answer @ (Answer::Opened | Answer::Guid(_) | Answer::DeviceId(_) | Answer::Accepted) => Err(odd(answer)),
         }
@@ -124,7 +125,7 @@ impl NativeIpmi {
     /// # Errors
     /// Why it is not known.
     pub async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
-        match self.call(Ask::Guid, end, end).await? {
+        match self.call(Ask::Guid, None, end, end).await? {
             Answer::Guid(bytes) => Ok(DeviceGuid(bytes)),
             answer @ (Answer::Opened | Answer::Power(_) | Answer::DeviceId(_) | Answer::Accepted) => Err(odd(answer)),
         }
@@ -135,20 +136,21 @@ impl NativeIpmi {
     /// # Errors
     /// Why it is not known.
     pub async fn device_id(&self, end: Moment) -> Result<DeviceId, DeviceError> {
-        match self.call(Ask::DeviceId, end, end).await? {
+        match self.call(Ask::DeviceId, None, end, end).await? {
             Answer::DeviceId(id) => Ok(id),
             answer @ (Answer::Opened | Answer::Power(_) | Answer::Guid(_) | Answer::Accepted) => Err(odd(answer)),
         }
     }
 
-    /// Cuts the power. `Ok`: the BMC said that it would, or refused because the power is off already and then read so;
+    /// Cuts the power, whosever it is: for tools and benches; the daemon's orders go through the trait, and say whose. `Ok`:
+    /// the BMC said that it would, or refused because the power is off already and then read so;
     /// whether it did is to be read. The order, and every copy of it that silence or "busy" calls for, is put on the wire
     /// before `begin_before` only. A copy does no harm: off is off.
     ///
     /// # Errors
     /// [`OrderError::MaybeSent`]: the BMC may or may not have cut the power, or may yet. Any other: the order was not sent.
     pub async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        self.order(PowerState::Off, begin_before, end).await
+        self.order(PowerState::Off, None, begin_before, end).await
     }
 
     /// Switches on, by the same rules.
@@ -156,7 +158,7 @@ impl NativeIpmi {
     /// # Errors
     /// As for [`NativeIpmi::power_off`].
     pub async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        self.order(PowerState::On, begin_before, end).await
+        self.order(PowerState::On, None, begin_before, end).await
     }
 
     /// Opens a session, or sees that the one there is alive, and gives no command: the next call is then one round trip.
@@ -164,11 +166,17 @@ impl NativeIpmi {
     /// # Errors
     /// Why there is no session.
     pub async fn open_ahead(&self, end: Moment) -> Result<(), DeviceError> {
-        self.call(Ask::Open, end, end).await.map(drop).map_err(DeviceError::from)
+        self.call(Ask::Open, None, end, end).await.map(drop).map_err(DeviceError::from)
     }
 
-    async fn order(&self, state: PowerState, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        match self.call(Ask::Order(state), begin_before, end).await? {
+    async fn order(
+        &self,
+        state: PowerState,
+        identity: Option<&DeviceIdentity>,
+        begin_before: Moment,
+        end: Moment,
+    ) -> Result<(), OrderError> {
+        match self.call(Ask::Order(state), identity, begin_before, end).await? {
             Answer::Accepted => Ok(()),
             answer @ (Answer::Opened | Answer::Power(_) | Answer::Guid(_) | Answer::DeviceId(_)) => {
                 Err(OrderError::MaybeSent(odd(answer)))
@@ -176,13 +184,22 @@ impl NativeIpmi {
         }
     }
 
-    async fn call(&self, ask: Ask, begin_before: Moment, end: Moment) -> Result<Answer, Failed> {
+    async fn call(
+        &self,
+        ask: Ask,
+        identity: Option<&DeviceIdentity>,
+        begin_before: Moment,
+        end: Moment,
+    ) -> Result<Answer, Failed> {
         let Ok(mut link) = timeout(left(end), self.link.lock()).await else {
             return Err(IpmiError::Unusable("not asked: an earlier call took all the time".to_owned()).into());
         };
         self.prepare(&mut link, end).await?;
         let Some(link) = link.as_mut() else { return Err(lost().into()) };
         link.console.begin(clock::moment(), ask, Times { begin_before, end });
+        if let Some(identity) = identity {
+            link.console.hold_to(*identity);
+        }
         let mut buffer = [0; packet::DATAGRAM_MAX + 1];
         loop {
             match link.console.poll(clock::moment()) {
@@ -249,12 +266,29 @@ impl FenceDriver for NativeIpmi {
         Self::guid(self, end).await
     }
 
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        Self::power_off(self, begin_before, end).await
+    /// The power is asked for in the session in which the GUID was told, or else the GUID once more.
+    async fn reading(&self, end: Moment) -> DeviceReading {
+        let told = match Self::guid(self, end).await {
+            Err(error @ (DeviceError::Silent(_) | DeviceError::Credentials(_))) => return untold(error),
+            told => told,
+        };
+        let identity = DeviceIdentity::as_told(told.as_ref().ok().copied());
+        let power = match self.call(Ask::Power, Some(&identity), end, end).await {
+            Ok(Answer::Power(state)) => Ok(state),
+            Ok(answer @ (Answer::Opened | Answer::Guid(_) | Answer::DeviceId(_) | Answer::Accepted)) => {
+                Err(odd(answer))
+            }
+            Err(failed) => Err(failed.into()),
+        };
+        DeviceReading { power, guid: Some(told) }
     }
 
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        Self::power_on(self, begin_before, end).await
+    async fn power_off(&self, identity: &DeviceIdentity, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        self.order(PowerState::Off, Some(identity), begin_before, end).await
+    }
+
+    async fn power_on(&self, identity: &DeviceIdentity, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+        self.order(PowerState::On, Some(identity), begin_before, end).await
     }
 }
 

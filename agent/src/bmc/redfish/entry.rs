@@ -143,6 +143,7 @@ impl Entry {
         match &error {
             DeviceError::Silent(text) => DeviceError::Silent(clean(text)),
             DeviceError::Credentials(text) => DeviceError::Credentials(clean(text)),
+            DeviceError::Foreign(text) => DeviceError::Foreign(clean(text)),
             DeviceError::Refused(text) => DeviceError::Refused(clean(text)),
             DeviceError::Unusable(text) => DeviceError::Unusable(clean(text)),
         }

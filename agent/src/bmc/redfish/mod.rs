@@ -11,9 +11,11 @@
 //! | `wire` | one request: its bounds, what kind of failure it was, the last check before an order leaves |
 //! | `entry` | the session: opened, renewed when the device forgot it, closed when it is not used |
 //! | `document` | its JSON as our words |
+//! | `driver` | what the daemon asks of it |
 
 mod address;
 mod document;
+mod driver;
 mod entry;
 mod tls;
 mod trial;
@@ -22,8 +24,9 @@ mod wire;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_coordinator::time::Moment;
-use rekindle_proto::fact::{DeviceError, DeviceGuid, OrderError, PowerState};
+use rekindle_proto::fact::{DeviceError, OrderError};
 use rekindle_proto::id::HostName;
 use reqwest::header::IF_MATCH;
 use reqwest::{StatusCode, Url};
@@ -34,7 +37,6 @@ use self::address::Address;
 use self::document::{System, Want, complaint, members, says_already, unusable};
 use self::entry::{Desk, Entry};
 use self::wire::{Answer, Failed, Gate, Wire, send};
-use super::driver::FenceDriver;
 use super::settings::{RedfishSettings, RedfishTrust};
 use crate::clock;
 
@@ -51,10 +53,6 @@ const READY_FOR: Duration = Duration::from_secs(3);
 /// A session that was not used for so long is closed: longer than any pause between the readings of one fence, and short
 /// beside the ten minutes between health checks. BMCs have few sessions, some four, and every voter would hold one.
 const SESSION_IDLE: Duration = Duration::from_secs(60);
-
-/// For so long the document that told the GUID also tells the power: they are asked for one right after the other, and a
-/// slow service takes seconds for each copy of it.
-const SAME_READING: Duration = Duration::from_millis(100);
 
 /// Which of a service's systems is the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +98,6 @@ struct Known {
     path: Option<String>,
     /// The system as it was last read.
     last: Option<Look>,
-    /// The system as it told its GUID, until it is asked for its power.
-    unread: Option<Look>,
 }
 
 /// The system as it was read.
@@ -111,6 +107,13 @@ struct Look {
     path: String,
     etag: Option<String>,
     system: Arc<System>,
+}
+
+impl Look {
+    /// Whether it is the system that is meant.
+    fn is_of(&self, identity: Option<&DeviceIdentity>) -> Result<(), DeviceError> {
+        identity.map_or(Ok(()), |identity| identity.judge(&self.system.guid()))
+    }
 }
 
 impl Redfish {
@@ -252,7 +255,7 @@ impl Redfish {
     async fn order(
         &self,
         look: &Look,
-        want: Want,
+        (want, identity): (Want, Option<&DeviceIdentity>),
         etag: Option<&str>,
         (gate, begin_before): (&Gate, Moment),
         end: Moment,
@@ -272,6 +275,10 @@ impl Redfish {
                     if answer.status == StatusCode::UNAUTHORIZED && !entered && self.entry.forget(&pass).await =>
                 {
                     entered = true;
+                    // Whoever forgot the session may be another one than told whose it is in it.
+                    if identity.is_some() {
+                        self.look(end).await?.is_of(identity)?;
+                    }
                 }
                 Ok(answer) => return Ok(self.entry.cleaned(answer, &pass)),
                 Err(failed) => return Err(failed.into()),
@@ -280,13 +287,19 @@ impl Redfish {
     }
 
     /// Gives an order, and says of a failure whether anything of it may have left.
-    async fn switch(&self, want: Want, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
+    async fn switch(
+        &self,
+        want: Want,
+        identity: Option<&DeviceIdentity>,
+        begin_before: Moment,
+        end: Moment,
+    ) -> Result<(), OrderError> {
         let now = clock::moment();
         if now >= begin_before || now >= end {
             return Err(OrderError::TooLate);
         }
         let gate = Gate::default();
-        let result = self.give(want, (&gate, begin_before), end).await;
+        let result = self.give((want, identity), (&gate, begin_before), end).await;
         match (result, gate.is_open()) {
             (Ok(()), true) => Ok(()),
             (Err(error), true) => Err(OrderError::MaybeSent(self.entry.clean(error))),
@@ -297,24 +310,26 @@ impl Redfish {
     }
 
     /// Gives an order, and judges what is answered to it.
-    async fn give(&self, want: Want, (gate, begin_before): (&Gate, Moment), end: Moment) -> Result<(), DeviceError> {
+    async fn give(
+        &self,
+        (want, identity): (Want, Option<&DeviceIdentity>),
+        (gate, begin_before): (&Gate, Moment),
+        end: Moment,
+    ) -> Result<(), DeviceError> {
         let now = clock::moment();
-        let last = {
-            let mut known = self.known();
-            // What was read before an order must not pass for what came of it.
-            known.unread = None;
-            known.last.take()
-        };
+        let last = self.known().last.take();
         let mut look = match last.filter(|look| now.since(look.at) < READY_FOR) {
             Some(look) => look,
             None => self.look(end).await?,
         };
-        let mut answer = self.order(&look, want, None, (gate, begin_before), end).await?;
+        look.is_of(identity)?;
+        let mut answer = self.order(&look, (want, identity), None, (gate, begin_before), end).await?;
         if matches!(answer.status, StatusCode::PRECONDITION_FAILED | StatusCode::PRECONDITION_REQUIRED) {
             // Some want to hear which version of the system is meant, others refuse to hear it: so only on demand.
             look = self.look(end).await?;
+            look.is_of(identity)?;
             let Some(etag) = look.etag.as_deref() else { return Err(answer.refusal()) };
-            answer = self.order(&look, want, Some(etag), (gate, begin_before), end).await?;
+            answer = self.order(&look, (want, identity), Some(etag), (gate, begin_before), end).await?;
         }
         self.judge(&answer, want, end).await
     }
@@ -340,32 +355,6 @@ impl Redfish {
     fn known(&self) -> MutexGuard<'_, Known> {
         // What is behind it is changed in steps that cannot panic between them.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl FenceDriver for Redfish {
-    async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
-        let unread = self.known().unread.take();
-        let look = match unread.filter(|look| clock::moment().since(look.at) < SAME_READING) {
-            Some(look) => Ok(look),
-            None => self.look(end).await,
-        };
-        look.and_then(|look| look.system.power()).map_err(|error| self.entry.clean(error))
-    }
-
-    async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
-        let look = self.look(end).await.map_err(|error| self.entry.clean(error))?;
-        let guid = look.system.guid().map_err(|error| self.entry.clean(error));
-        self.known().unread = Some(look);
-        guid
-    }
-
-    async fn power_off(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        self.switch(Want::Off, begin_before, end).await
-    }
-
-    async fn power_on(&self, begin_before: Moment, end: Moment) -> Result<(), OrderError> {
-        self.switch(Want::On, begin_before, end).await
     }
 }
 

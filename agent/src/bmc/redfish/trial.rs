@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use rekindle_coordinator::fencing::DeviceIdentity;
 use rekindle_proto::fact::{DeviceError, DeviceReading, OrderError};
 use rekindle_proto::id::HostName;
 
-use super::Redfish;
+use super::{Redfish, Want};
 use crate::bmc::driver::FenceDriver;
 use crate::bmc::settings::RedfishSettings;
 use crate::clock;
@@ -33,8 +34,10 @@ impl RedfishTrial {
     /// Reads the GUID, if asked, and then power; done `within` that time.
     pub async fn read(&self, guid: bool, within: Duration) -> DeviceReading {
         let end = clock::moment() + within;
-        let guid = if guid { Some(self.0.guid(end).await) } else { None };
-        DeviceReading { power: self.0.power_state(end).await, guid }
+        if guid {
+            return self.0.reading(end).await;
+        }
+        DeviceReading { power: self.0.power_state(end).await, guid: None }
     }
 
     /// Cuts the power, once: begun before `permit` is over, done `within` that time.
@@ -43,7 +46,21 @@ impl RedfishTrial {
     /// As the daemon's driver.
     pub async fn power_off(&self, permit: Duration, within: Duration) -> Result<(), OrderError> {
         let now = clock::moment();
-        self.0.power_off(now + permit, now + within).await
+        self.0.switch(Want::Off, None, now + permit, now + within).await
+    }
+
+    /// The same, if the device tells that it is that one.
+    ///
+    /// # Errors
+    /// As the daemon's driver.
+    pub async fn power_off_of(
+        &self,
+        identity: &DeviceIdentity,
+        permit: Duration,
+        within: Duration,
+    ) -> Result<(), OrderError> {
+        let now = clock::moment();
+        self.0.power_off(identity, now + permit, now + within).await
     }
 
     /// Switches on, by the same rules.
@@ -52,6 +69,6 @@ impl RedfishTrial {
     /// As the daemon's driver.
     pub async fn power_on(&self, permit: Duration, within: Duration) -> Result<(), OrderError> {
         let now = clock::moment();
-        self.0.power_on(now + permit, now + within).await
+        self.0.switch(Want::On, None, now + permit, now + within).await
     }
 }

@@ -237,3 +237,32 @@ fn a_device_that_was_too_silent_to_be_ordered_has_not_had_its_order() {
     run.answered(&a, Ok(()));
     assert!(!run.is_unheard());
 }
+
+/// Cables are crossed while the attempt runs.
+#[test]
+fn a_device_that_turns_out_to_be_anothers_ends_the_attempt_and_what_it_has_read() {
+    let foreign = || DeviceError::Foreign("its GUID is cmp-4's".into());
+    let theirs = || DeviceReading { power: Err(foreign()), guid: None };
+    let a = device("a");
+    // (what the order comes to, readings a second apart; each ends so)
+    let rows: Vec<(Result<(), OrderError>, Vec<DeviceReading>, &str)> = vec![
+        (Err(OrderError::NotSent(foreign())), vec![], "; the order was not sent"),
+        (Err(OrderError::MaybeSent(foreign())), vec![], ""),
+        (Ok(()), vec![theirs()], ""),
+        (Ok(()), vec![OFF, theirs()], ""),
+        (Ok(()), vec![OFF, OFF, theirs()], ""),
+    ];
+    for (answer, readings, more) in rows {
+        let mut run = run(&["a", "b"]);
+        run.ordered(&a, at(0));
+        run.answered(&a, answer.clone());
+        for (second, reading) in readings.iter().enumerate() {
+            run.read(&a, reading, at(1_000 * (second as u64 + 1)));
+        }
+        let RunStep::Failed(why) = run.next_step(at(5_000)) else { panic!("{answer:?} {readings:?}") };
+        let expected =
+            format!("not this host's device: a is another machine's: its GUID is cmp-4's{more}; b was not ordered");
+        assert_eq!(why.as_str(), expected, "{answer:?} {readings:?}");
+        assert!(run.last_offs().is_empty() && !run.reads_off(), "{answer:?} {readings:?}");
+    }
+}

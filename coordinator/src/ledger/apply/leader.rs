@@ -108,6 +108,7 @@ impl Ledger {
             LeaderCommand::EndProcess { incident, recovered, why } => self.end_process(at, *incident, *recovered, why),
             LeaderCommand::Rehearse(command) => self.apply_rehearse(when, command),
             LeaderCommand::PowerOn(command) => self.apply_power_on(at, command),
+            LeaderCommand::Queue(command) => self.apply_queue(command),
         }
     }
 
@@ -194,7 +195,9 @@ impl Ledger {
             [only] => only.term == when.term,
             [_, _, ..] => false,
         };
-        if !is_untouched || incident.phase == Phase::Stuck {
+        // A voided proof takes the proof back, and not the order; servers are planned once there was one.
+        let was_proven = incident.voided > 0 || incident.phase == Phase::Fencing && !incident.servers.is_empty();
+        if !is_untouched || was_proven || incident.phase == Phase::Stuck {
             return Err(Outcome::refused("an off order may have been given: the fence is finished (I6)"));
         }
         incident.turn(Phase::Refuted, when.at, why.clone())?;

@@ -14,6 +14,7 @@
 //! | `aggregates` | the leader may write of aggregates that reserved hosts join |
 //! | `reserve` | the leader may write of reserved hosts, and of servers that turn to them |
 //! | `power_on` | the leader may write of hosts that are powered on after their recovery |
+//! | `unread` | the leader may write of orders that may lie unread in queues |
 //! | `restore` | the leader may write of servers' states: locks, resets, stops, starts |
 //! | `voters` | the leader may write of the voters, and what an operator has signed about them |
 //! | `process` | a member may say of its processes, and the leader write of those that are down for good |
@@ -44,6 +45,7 @@ mod segments;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod voters;
 mod watchdog;
 

@@ -57,6 +57,7 @@ impl Ledger {
         self.roster.remove(host);
         self.probation.remove(host);
         self.hosts.remove(host);
+        self.forget_queue(host);
         self.segments.hosts.remove(host);
         Ok(Outcome::done(format!("{host} is forgotten: it neither counts nor is protected")))
     }

@@ -68,6 +68,9 @@ impl Ledger {
         if incident.proof.is_none() {
             return Err(Outcome::refused("no valid proof that the host is off (I1)"));
         }
+        if let Some(reader) = self.reader_of(server) {
+            return Err(Outcome::refused(format!("{reader} may be reading an order to build it (I11)")));
+        }
         self.may_go_to(id, to)?;
         let incident = self.incident_mut(id)?;
         let record = incident.unsettled_mut(server)?;
@@ -118,6 +121,9 @@ impl Ledger {
         {
             return Err(Outcome::refused(format!("{dest} is not proven off: the intent stays open (I11)")));
         }
+        if let IntentEnd::DestinationOff { dest, .. } = end {
+            self.may_note_unread(dest)?;
+        }
         let incident = self.incident_mut(id)?;
         let record = incident.unsettled_mut(server)?;
         let Some(open) = record.intent.clone().filter(|open| open.attempt == attempt) else {
@@ -148,6 +154,9 @@ impl Ledger {
             }
         }
         incident.count_arrival(&open, end);
+        if let IntentEnd::DestinationOff { dest, .. } = end {
+            self.note_unread(server, dest);
+        }
         Ok(Outcome::done("intent closed"))
     }
 

@@ -12,6 +12,7 @@ mod second;
 mod segments;
 mod sequences;
 mod standing;
+mod unread;
 mod words;
 
 use rand::rngs::StdRng;
@@ -220,6 +221,11 @@ fn begin(servers: &[u128]) -> LeaderCommand {
     };
     let servers = servers.iter().map(planned).collect();
     LeaderCommand::BeginEvacuation { incident: ONE, heartbeat: Some("1".into()), servers, remarks: Vec::new() }
+}
+
+fn has_gate(log: &mut Log, name: &str) {
+    let report = GateReport { installed: true, state: GateState::Closed { why: "it asks".into() } };
+    log.member(name, MemberStatement::Gate { report }).expect("its gate");
 }
 
 fn intend_in(incident: IncidentId, number: u128, attempt: u32) -> LeaderCommand {

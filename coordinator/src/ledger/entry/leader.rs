@@ -18,6 +18,7 @@ use super::super::rate::RateClaim;
 use super::super::rehearsal::RehearseCommand;
 use super::super::reserve::ReserveCommand;
 use super::super::restoration::RestoreCommand;
+use super::super::unread::QueueCommand;
 use super::super::voters::VotersCommand;
 use super::{Fate, IntentEnd, PlannedServer, ProofRecord, VerdictRecord};
 use crate::order::GuestPower;
@@ -355,4 +356,6 @@ pub enum LeaderCommand {
     Rehearse(RehearseCommand),
     /// About a fenced host that is powered on again.
     PowerOn(PowerOnCommand),
+    /// About orders that may lie unread in a host's queue.
+    Queue(QueueCommand),
 }

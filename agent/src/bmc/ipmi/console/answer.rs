@@ -1,6 +1,7 @@
 //! What answers, and their absence, come to.
 
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::fact::{DeviceError, DeviceGuid};
 
 use super::super::call::{Answer, Ask, SLOWEST_MAX};
 use super::super::command::{self, Command, Reply};
@@ -60,6 +61,9 @@ impl Console {
                 self.let_go();
                 self.finish(Err(IpmiError::Privilege { command: name, completion }));
             }
+            (Meaning::Refused, Command::Guid) => {
+                self.told_guid(Err(IpmiError::Refused { command: name, completion }));
+            }
             (Meaning::Refused, _) => self.finish(Err(IpmiError::Refused { command: name, completion })),
         }
     }
@@ -78,12 +82,20 @@ impl Console {
                 (state, _) => state.map(Answer::Power),
             },
             Command::Control(_) => Ok(Answer::Accepted),
-            Command::Guid => command::guid(data).map(Answer::Guid),
+            Command::Guid => return self.told_guid(command::guid(data)),
             Command::DeviceId if call.ask == Ask::Open => Ok(Answer::Opened),
             Command::DeviceId => command::device_id(data).map(Answer::DeviceId),
             Command::Close(_) => return,
         };
         self.finish(result);
+    }
+
+    /// Whose machine it is, or that it does not tell. What else was asked is asked next, if that is the one that is meant.
+    fn told_guid(&mut self, told: Result<[u8; 16], IpmiError>) {
+        self.told = Some(told.clone().map(DeviceGuid).map_err(DeviceError::from));
+        if self.call.as_ref().is_some_and(|call| call.ask == Ask::Guid) {
+            self.finish(told.map(Answer::Guid));
+        }
     }
 
     fn raised(&mut self, level: Result<u8, IpmiError>) {

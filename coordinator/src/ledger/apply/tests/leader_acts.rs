@@ -62,6 +62,13 @@ fn what_a_leader_may_not_fence() {
         ),
         ("heard after the proof", Fenced, vec![], refute(), "incident 1 is fenced: refuted may not follow"),
         ("heard while moving", Evacuating, vec![], refute(), "incident 1 is evacuating: refuted may not follow"),
+        (
+            "heard after a voided proof",
+            Evacuating,
+            vec![intend(1, 1), LeaderCommand::VoidProof { incident: ONE, why: "on".into() }],
+            refute(),
+            "an off order may have been given: the fence is finished (I6)",
+        ),
         ("heard while stuck", Stuck, vec![], refute(), "an off order may have been given: the fence is finished (I6)"),
     ]);
 }

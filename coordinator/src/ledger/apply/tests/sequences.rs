@@ -2,12 +2,13 @@
 
 use super::super::super::power_on::PowerOnCommand;
 use super::super::super::rehearsal::{Finding, RehearsalEnd, RehearseCommand, RehearsedDevice, SILENT_MS};
+use super::super::super::unread::QueueCommand;
 use super::*;
 
 fn any_command(rng: &mut StdRng) -> LeaderCommand {
     let incident = IncidentId(rng.random_range(1..4));
     let (number, attempt) = (rng.random_range(1..4u128), rng.random_range(1..4));
-    match rng.random_range(0..19) {
+    match rng.random_range(0..21) {
         0 => open(["a", "b", "x"][rng.random_range(0..3)]),
         1 => LeaderCommand::Refute { incident, why: "heard".into() },
         2 | 3 => LeaderCommand::FenceIntent {
@@ -43,6 +44,13 @@ fn any_command(rng: &mut StdRng) -> LeaderCommand {
         13 => LeaderCommand::Close { incident, owes_hooks: false },
         14..=16 => LeaderCommand::Rehearse(any_rehearse(rng, incident)),
         17 => any_power_on(rng),
+        18 => LeaderCommand::CloseIntent {
+            incident,
+            server: server(number),
+            attempt,
+            end: IntentEnd::DestinationOff { id: MigrationId(7), dest: host(["a", "b", "x"][rng.random_range(0..3)]) },
+        },
+        19 => any_queue(rng),
         _ => LeaderCommand::Stick { incident, why: "a reason".into() },
     }
 }
@@ -82,6 +90,14 @@ fn any_rehearse(rng: &mut StdRng, id: IncidentId) -> RehearseCommand {
     }
 }
 
+fn any_queue(rng: &mut StdRng) -> LeaderCommand {
+    let host = host(["a", "b", "x"][rng.random_range(0..3)]);
+    LeaderCommand::Queue(match rng.random() {
+        true => QueueCommand::Let { host, boot: BootId(Uuid::from_u128(rng.random_range(1..3))) },
+        false => QueueCommand::Over { host, read: rng.random() },
+    })
+}
+
 fn any_power_on(rng: &mut StdRng) -> LeaderCommand {
     let (host, attempt) = (host(["a", "b", "x"][rng.random_range(0..3)]), rng.random_range(1..4));
     LeaderCommand::PowerOn(match rng.random_range(0..3) {
@@ -114,6 +130,7 @@ fn any_order(log: &mut Log, rng: &mut StdRng) {
 fn any_sequence_is_deterministic_and_keeps_the_rules() {
     for seed in 0..300 {
         let (mut log, mut rng) = (Log::armed(), StdRng::seed_from_u64(seed));
+        ["a", "b"].into_iter().for_each(|name| has_gate(&mut log, name));
         let first = log.clone();
         let mut entries = Vec::new();
         for _ in 0..200 {
@@ -158,6 +175,16 @@ fn assert_rules(ledger: &Ledger, seed: u64) {
         assert!(
             !rehearsal.explains_silence() || ledger.open_incident(&rehearsal.host).is_none(),
             "seed {seed}: an incident of a host that is rehearsed"
+        );
+    }
+    for (server, queues) in &ledger.unread {
+        let is_known = queues.reader.as_ref().is_none_or(|reader| queues.hosts.contains(&reader.host));
+        assert!(is_known && !queues.hosts.is_empty(), "seed {seed}: {server} {queues:?}");
+        let evacuates = |record: &ServerRecord| record.intent.is_some() && queues.reader.is_some();
+        let of_server = ledger.incidents.values().filter_map(|incident| incident.servers.get(server));
+        assert!(
+            !of_server.into_iter().any(evacuates),
+            "seed {seed}: {server} is evacuated while an order of it is read"
         );
     }
     for incident in ledger.incidents.values().filter(|incident| !incident.is_open()) {
