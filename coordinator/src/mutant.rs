@@ -110,7 +110,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
