@@ -104,7 +104,7 @@ impl Ledger {
         if let Some(id) = record.quarantine.filter(|_| record.admitted != Some(boot)) {
             return Err(Text::new(format!("{host} is quarantined since incident {id}, and not let back in this boot")));
         }
-        if !record.gate.as_ref().is_some_and(|word| word.boot == boot) {
+        if record.gate.as_ref().is_none_or(|word| word.boot != boot) {
             return Err("it has not said what its boot gate does in this boot".into());
         }
         let other = self.unread_of(host).find_map(|(server, queues)| {

@@ -157,19 +157,23 @@ impl World {
         host.kernel = false;
         host.end_process();
         let name = host.name.clone();
-        // What is being built here is never finished: whoever waits for it is stuck for this.
-        for source in self.nova.coming_to(&name).filter_map(|record| record.source.as_ref()) {
+        self.nothing_is_finished(&name);
+        self.nova.host_died(&name, now);
+        self.recount();
+    }
+
+    /// What is being built there is never finished, as its nova-compute is gone: whoever waits for it is stuck for this.
+    pub(super) fn nothing_is_finished(&mut self, name: &HostName) {
+        for source in self.nova.coming_to(name).filter_map(|record| record.source.as_ref()) {
             self.oracle.cause(source, "a destination of its servers died");
         }
-        let records = self.nova.read(&NovaRead::Migrations(name.clone()), now);
+        let records = self.nova.read(&NovaRead::Migrations(name.clone()), self.now);
         if let Ok(NovaAnswer::Migrations(records)) = records {
             let open = records.into_iter().filter(|record| record.status == MigrationStatus::UnderWay);
-            for source in open.filter(|record| record.dest.as_ref() == Some(&name)).filter_map(|record| record.source) {
+            for source in open.filter(|record| record.dest.as_ref() == Some(name)).filter_map(|record| record.source) {
                 self.oracle.cause(&source, "a destination of its servers died");
             }
         }
-        self.nova.host_died(&name, now);
-        self.recount();
     }
 
     /// The daemon of a living host is told to stop, and says goodbye; its guests run on.

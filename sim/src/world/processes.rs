@@ -39,6 +39,7 @@ impl World {
         self.tell(format!("nova-compute of {host} fails"));
         self.count("process failed");
         self.processes.failed.insert(ix);
+        self.nothing_is_finished(host);
         self.nova.compute_fails(host);
         self.tell_process(ix);
     }
