@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rekindle_proto::id::{ClusterName, HostName};
 use uuid::Uuid;
 
@@ -35,13 +35,21 @@ pub struct ClusterBuilder {
     hosts: usize,
     servers: usize,
     voters: Option<usize>,
+    boots: bool,
     config: ChangeConfig,
     cloud: ChangeCloud,
 }
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
-        Self { hosts: 5, servers: 0, voters: None, config: Box::new(|_, _| ()), cloud: Box::new(|cloud| cloud) }
+        Self {
+            hosts: 5,
+            servers: 0,
+            voters: None,
+            boots: false,
+            config: Box::new(|_, _| ()),
+            cloud: Box::new(|cloud| cloud),
+        }
     }
 }
 
@@ -74,6 +82,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// Each host has boots of its own, another one after each loss of its power; else all tell that of the machine on which the
+    /// tests run.
+    #[must_use]
+    pub fn boots(mut self) -> Self {
+        self.boots = true;
+        self
+    }
+
     /// Changes each host's configuration before it is written, after the changes asked for before.
     #[must_use]
     pub fn config(mut self, change: impl Fn(&HostName, &mut toml::Table) + Send + 'static) -> Self {
@@ -98,7 +114,9 @@ impl ClusterBuilder {
     /// # Errors
     /// If the number of hosts or voters is impossible, or the system refuses something.
     pub async fn start(self, isolated: &Isolated) -> Result<Cluster> {
-        let _: &Isolated = isolated;
+        if let (true, Err(why)) = (self.boots, &isolated.mounts) {
+            bail!("hosts cannot have boots of their own: this process has no mount namespace of its own ({why})");
+        }
         ensure!((1..=HOSTS_MAX).contains(&self.hosts), "{} hosts; it must be 1 to {HOSTS_MAX}", self.hosts);
         let number = BEGUN.fetch_add(1, Ordering::Relaxed);
         let name = ClusterName::new("demo")?;
@@ -141,7 +159,9 @@ impl ClusterBuilder {
                 daemon: Mutex::new(None),
                 silent: AtomicBool::new(false),
                 stopped: AtomicBool::new(false),
+                boots: self.boots,
             });
+            machine.begin_boot()?;
             let settings = BmcSettings {
                 username: BMC_USER.to_owned(),
                 password: password.clone(),

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::dispatch::{DAEMON, PARENT_VARIABLE, THIS_EXECUTABLE};
+use super::dispatch::{BOOT_VARIABLE, DAEMON, PARENT_VARIABLE, THIS_EXECUTABLE};
 
 type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
 
@@ -59,8 +59,13 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with this configuration; what it writes is added to `log`.
-    pub(super) fn start(starter: &Starter, name: &str, config: &Path, log: &Path) -> io::Result<Self> {
+    /// Starts it with this configuration, and in the boot of that file if there is one; what it writes is added to `log`.
+    pub(super) fn start(
+        starter: &Starter,
+        name: &str,
+        (config, boot): (&Path, Option<&Path>),
+        log: &Path,
+    ) -> io::Result<Self> {
         let log = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(THIS_EXECUTABLE);
         command
@@ -76,6 +81,9 @@ impl Daemon {
             .stderr(log)
             // Ctrl-C in a terminal goes to a whole process group; it is for the harness to end its daemons.
             .process_group(0);
+        if let Some(boot) = boot {
+            command.env(BOOT_VARIABLE, boot);
+        }
         Ok(Self { child: starter.start(command)? })
     }
 

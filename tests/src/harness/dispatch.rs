@@ -7,11 +7,19 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
+use super::namespace::{own_mounts, run};
+
 /// Set for children of a harness: its process id. They do not outlive it.
 pub(super) const PARENT_VARIABLE: &str = "REKINDLE_HARNESS";
 
 /// This executable, by what it is and not by where it lay: a rebuild during the run does not change it.
 pub(super) const THIS_EXECUTABLE: &str = "/proc/self/exe";
+
+/// Set for a daemon whose host boots: a file with the boot id that it is to find. Without it, it finds this machine's.
+pub(super) const BOOT_VARIABLE: &str = "REKINDLE_HARNESS_BOOT";
+
+/// Where Linux tells the boot id.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The first argument that means the daemon, and the one that means the command.
 pub(super) const DAEMON: &str = "rekindled";
@@ -24,13 +32,23 @@ pub fn dispatch() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let program = arguments.first()?.to_str()?;
     match program {
-        DAEMON => Some(match die_with_the_harness() {
+        DAEMON => Some(match die_with_the_harness().and_then(|()| boot()) {
             Ok(()) => rekindle_agent::daemon::main(arguments.into_iter()),
             Err(code) => code,
         }),
         COMMAND => Some(rekindle_agent::cli::main(arguments.into_iter())),
         _ => None,
     }
+}
+
+/// Puts a boot id of its own where the daemon reads it, in mounts that nobody else sees.
+fn boot() -> Result<(), ExitCode> {
+    let Some(file) = std::env::var_os(BOOT_VARIABLE) else { return Ok(()) };
+    let mounted = own_mounts().and_then(|()| run("mount", &["--bind", &file.to_string_lossy(), BOOT_ID], None));
+    mounted.map_err(|error| {
+        eprintln!("rekindled: no boot id of its own: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// A daemon must not be left over, however its harness ended.

@@ -1,5 +1,6 @@
 //! One simulated host: its daemon, its place in the cloud, its BMC.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use rekindle_proto::id::HostName;
+use uuid::Uuid;
 
 use super::daemon::{Daemon, Starter, tail, told};
 use super::namespace::Firewall;
@@ -177,6 +179,8 @@ pub(super) struct Machine {
     pub(super) daemon: Mutex<Option<Daemon>>,
     pub(super) silent: AtomicBool,
     pub(super) stopped: AtomicBool,
+    /// Whether it tells boots of its own, and not those of the machine on which the tests run.
+    pub(super) boots: bool,
 }
 
 impl Machine {
@@ -197,7 +201,10 @@ impl Machine {
         if daemon.as_mut().is_some_and(|daemon| daemon.ended().is_none()) {
             return Ok(());
         }
-        let started = Daemon::start(&self.starter, self.name.as_str(), &self.config(), &self.log());
+        let boot = self.dir.join("boot_id");
+        let boot = self.boots.then_some(boot.as_path());
+        let config = self.config();
+        let started = Daemon::start(&self.starter, self.name.as_str(), (&config, boot), &self.log());
         *daemon = Some(started.with_context(|| format!("rekindled of {} cannot be started", self.name))?);
         self.stopped.store(false, Ordering::Relaxed);
         Ok(())
@@ -249,7 +256,16 @@ impl Machine {
         Ok(())
     }
 
+    /// From now on it is in another boot, if it tells boots of its own.
+    pub(super) fn begin_boot(&self) -> Result<()> {
+        if self.boots {
+            fs::write(self.dir.join("boot_id"), format!("{}\n", Uuid::new_v4()))?;
+        }
+        Ok(())
+    }
+
     fn boot(&self) -> Result<()> {
+        self.begin_boot()?;
         self.cloud.host_returned(&self.name);
         self.unsilence()?;
         self.start()

@@ -47,7 +47,7 @@ pub fn isolate() -> Result<Isolated> {
 }
 
 /// What we mount is seen by us and our children only, and goes with us. What others mount is seen by us too.
-fn own_mounts() -> Result<()> {
+pub(super) fn own_mounts() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("the kernel gives none")?;
     run("mount", &["--make-rslave", "/"], None)
 }
