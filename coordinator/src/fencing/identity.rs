@@ -136,7 +136,8 @@ mod tests {
         let refused = || Err(DeviceError::Refused("busy".into()));
         let silent = || DeviceError::Silent("x".into());
         // (power, GUID, what is left for one that is bound)
-        let rows: Vec<(Result<PowerState, DeviceError>, Option<Result<DeviceGuid, DeviceError>>, &str)> = vec![
+        type Row = (Result<PowerState, DeviceError>, Option<Result<DeviceGuid, DeviceError>>, &'static str);
+        let rows: Vec<Row> = vec![
             (Ok(PowerState::Off), Some(Ok(MINE)), "off"),
             (Ok(PowerState::On), Some(Ok(MINE)), "on"),
             (Ok(PowerState::Off), Some(Ok(OTHER)), "foreign"),
