@@ -62,7 +62,7 @@ stage() {
     # A stage that is no test, or did not compile, counts as one.
     [[ $failed -gt 0 ]] || failed=1
     BROKEN+=("$name")
-  elif [[ $1 == cargo && "$*" != *--no-run* && $passed == 0 ]]; then
+  elif [[ "$1 ${2:-}" == "cargo test" && $passed == 0 ]]; then
     verdict="FAILED (no test ran)" failed=1
     BROKEN+=("$name")
   fi
