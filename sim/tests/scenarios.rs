@@ -1,5 +1,7 @@
 //! Every file of `sim/scenarios`, and what a file may not say.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rekindle_sim::scenario::{Scenario, library, run};
 
 /// Clusters of this many members and more that are not formed yet at the start take from half a minute to minutes of CPU
@@ -7,41 +9,59 @@ use rekindle_sim::scenario::{Scenario, library, run};
 /// for by its name.
 const HEAVY: usize = 60;
 
+/// Threads: the two cores a test may count on.
+const LANES: usize = 2;
+
 /// Runs every scenario with all its seeds, or only those whose name has `REKINDLE_SIM_ONLY` in it.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "whoever works on one scenario asks for that one")]
 fn every_scenario_ends_as_its_file_says() {
     let only = std::env::var("REKINDLE_SIM_ONLY").unwrap_or_default();
     let all = !only.is_empty() || std::env::var_os("REKINDLE_SIM_HEAVY").is_some();
-    let (mut failures, mut skipped) = (Vec::new(), Vec::new());
-    let (mut scenarios, mut runs) = (0, 0);
-    for (file, text) in library().iter().filter(|(file, _)| file.contains(&only)) {
-        scenarios += 1;
-        let scenario = match Scenario::parse(text) {
-            Ok(scenario) => scenario,
-            Err(error) => {
-                failures.push(format!("{file}: {error}"));
-                continue;
+    let (mut failures, mut skipped, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+    let chosen: Vec<_> = library().iter().filter(|(file, _)| file.contains(&only)).collect();
+    for (file, text) in &chosen {
+        match Scenario::parse(text) {
+            Err(error) => failures.push(format!("{file}: {error}")),
+            Ok(scenario) if !all && scenario.cluster.hosts >= HEAVY && !scenario.cluster.formed => skipped.push(*file),
+            Ok(scenario) => {
+                let seeds = scenario.first_seed..scenario.first_seed + scenario.seeds;
+                runs.extend(seeds.map(|seed| (*file, scenario.clone(), seed)));
             }
-        };
-        if !all && scenario.cluster.hosts >= HEAVY && !scenario.cluster.formed {
-            skipped.push(*file);
-            continue;
-        }
-        for seed in scenario.first_seed..scenario.first_seed + scenario.seeds {
-            runs += 1;
-            let outcome = run(&scenario, seed);
-            if let Some(broken) = &outcome.broken {
-                failures.push(format!("{file}, seed {seed}: {} at {}: {}", broken.invariant, broken.at, broken.text));
-            }
-            failures.extend(outcome.missed.iter().map(|missed| format!("{file}, seed {seed}: {missed}")));
         }
     }
+    failures.extend(run_all(&runs));
+    let (scenarios, runs) = (chosen.len(), runs.len());
     println!("{scenarios} scenarios, {runs} runs; {} heavy ones only read: {}", skipped.len(), skipped.join(" "));
     if !skipped.is_empty() {
         println!("REKINDLE_SIM_HEAVY=1 runs them too");
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Runs them, each thread the next that nobody has begun. Gives back what failed, in their order.
+#[expect(clippy::disallowed_methods, reason = "one seed is one story whichever thread tells it")]
+fn run_all(runs: &[(&str, Scenario, u64)]) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let lane = || {
+        let mut failures = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((file, scenario, seed)) = runs.get(number) else { return failures };
+            let outcome = run(scenario, *seed);
+            if let Some(broken) = &outcome.broken {
+                let text = format!("{file}, seed {seed}: {} at {}: {}", broken.invariant, broken.at, broken.text);
+                failures.push((number, text));
+            }
+            failures.extend(outcome.missed.iter().map(|missed| (number, format!("{file}, seed {seed}: {missed}"))));
+        }
+    };
+    let mut failures: Vec<(usize, String)> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().flat_map(|lane| lane.join().expect("a scenario panicked")).collect()
+    });
+    failures.sort();
+    failures.into_iter().map(|(_, text)| text).collect()
 }
 
 const HEAD: &str = "name = \"x\"\nabout = \"y\"\n";
