@@ -29,7 +29,7 @@ esac
 stop() {
   local pid
   # They may have ended by themselves a moment ago.
-  for pid in $RUNNING $AHEAD; do kill -TERM "$pid" || true; done
+  for pid in $RUNNING $AHEAD; do kill -TERM "$pid" 2>/dev/null || true; done
   say "stopped"
   exit 130
 }
