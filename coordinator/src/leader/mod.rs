@@ -10,6 +10,7 @@ mod aggregates;
 mod ahead;
 mod backoff;
 mod begun;
+mod calls;
 mod capacity;
 mod checks;
 mod denials;
@@ -80,6 +81,7 @@ use crate::voter::Ailment;
 use absent::AbsentWatch;
 use aggregates::AggregateDesk;
 use ahead::Ahead;
+use calls::NovaCall;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
@@ -209,42 +211,6 @@ pub(crate) struct Leader {
     power: PowerDesk,
     /// Hosts that come back with orders which they never read.
     queues: QueueDesk,
-}
-
-/// To whom an answer of Nova belongs.
-#[derive(Debug, Clone)]
-enum NovaCall {
-    Evacuation(IncidentId, evacuation::Ask),
-    Guest(IncidentId, guests::Ask),
-    Lost(HostName, ServerId),
-    Reboot(IncidentId),
-    /// An act on a server, and its number.
-    Act(IncidentId, ServerId, u32),
-    /// A server that may hold a lock of ours.
-    Lock(IncidentId, ServerId),
-    /// The heartbeat of a suspect.
-    Life(HostName),
-    /// A fenced host that comes back.
-    Return(HostName),
-    /// An operator's question.
-    Forecast(CallId),
-    Capacity,
-    /// The compute service of a host whose process is down.
-    Service(HostName),
-    /// A reserved host.
-    Reserve(HostName),
-    /// The aggregates of one.
-    Aggregate(IncidentId, HostName),
-    /// How far all evacuations are.
-    Moves,
-    /// Servers of a host that reads off, for an attempt.
-    Ahead(IncidentId, u32),
-    /// Servers of a host that is to be rehearsed.
-    Rehearsal(IncidentId),
-    /// A server of which an order may lie unread in a queue.
-    QueuedServer(ServerId),
-    /// The compute service of a host that was let read its queue.
-    QueueReader(HostName),
 }
 
 impl Leader {
