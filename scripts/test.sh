@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 LOGS=target/test-logs
 SIMULATION=15 # minutes
 LONG='' # stages that only `make test-long` has
-PASSED=0 FAILED=0 SUMMARY=() BROKEN=() RUNNING='' AHEAD='' ONLY='' STAGES=''
+PASSED=0 FAILED=0 SUMMARY=() BROKEN=() ONLY='' STAGES=''
 case ${1:-} in
   "") ;;
   long)
@@ -25,11 +25,10 @@ case ${1:-} in
   *) die "usage: test.sh [long | only STAGE]" ;;
 esac
 
-# Ends the stage that runs, and everything it started: `timeout` hands the signal to its whole process group.
+# Ends whatever runs, and everything it started: `timeout` hands the signal to its whole process group.
 stop() {
-  local pid
-  # They may have ended by themselves a moment ago.
-  for pid in $RUNNING $AHEAD; do kill -TERM "$pid" 2>/dev/null || true; done
+  # shellcheck disable=SC2046 # numbers
+  kill -TERM $(jobs -pr) || say "some of it had ended by itself"
   say "stopped"
   exit 130
 }
@@ -37,7 +36,7 @@ trap stop INT TERM
 
 # stage NAME MINUTES COMMAND...: at most so long; its output is shown, and kept in target/test-logs/NAME.log.
 stage() {
-  local name=$1 minutes=$2 began=$SECONDS rc=0 passed failed shown verdict=ok
+  local name=$1 minutes=$2 began=$SECONDS rc=0 passed failed running shown verdict=ok
   shift 2
   STAGES+=" $name"
   [[ -z $ONLY || $ONLY == "$name" ]] || return 0
@@ -47,12 +46,11 @@ stage() {
   # Into the file, and shown from there: counted is what was written, whenever it is shown.
   : >"$LOGS/$name.log"
   timeout -k 20 "${minutes}m" "$@" >>"$LOGS/$name.log" 2>&1 </dev/null &
-  RUNNING=$!
-  tail -q -n +1 -s 0.2 -f --pid="$RUNNING" "$LOGS/$name.log" &
+  running=$!
+  tail -q -n +1 -s 0.2 -f --pid="$running" "$LOGS/$name.log" &
   shown=$!
-  wait "$RUNNING" || rc=$?
-  RUNNING=''
-  wait "$shown"
+  wait "$running" || rc=$?
+  wait "$shown" || say "not all of it could be shown: $LOGS/$name.log has it"
   # The counts on cargo's own closing lines.
   read -r passed failed < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*/\1 \2/p' "$LOGS/$name.log" |
     awk '{p += $1; f += $2} END {print p + 0, f + 0}')
@@ -82,7 +80,6 @@ stage setup 20 scripts/setup.sh test
 # What the cloud is made of comes over the network, beside what follows; "cloud-setup" waits for it, and says what failed.
 if [[ -z $ONLY && ${#BROKEN[@]} == 0 ]]; then
   timeout -k 20 15m tests/cloud/cloud.sh install >"$LOGS/cloud-ahead.log" 2>&1 </dev/null &
-  AHEAD=$!
 fi
 stage format 2 scripts/check.sh format
 stage units 1 scripts/check.sh units
