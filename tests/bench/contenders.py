@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from rig import REPO, now_us, say
 
 # Far beyond what any of them needs for 200 servers.
-GIVE_UP_SECONDS = 1500
+GIVE_UP_SECONDS = 3000
 SETTLE_SECONDS = 120
 GOSSIP = '127.0.84.%d:7946'
 # Of them the victim is none: the death of a leader costs an election more.

@@ -23,6 +23,8 @@ LOOK_SECONDS = 0.1
 BOOT_SECONDS = 1200
 # Placement keeps a service that was disabled from the scheduler until its compute has said otherwise.
 BOOT_TRIES, SYNC_SECONDS = 3, 15
+# Two of the periods in which a compute looks what it has free.
+SETTLE_SECONDS = 150
 # What the bench itself calls Nova with.
 OURS = 'Python-urllib'
 
@@ -114,6 +116,10 @@ class Rig:
             list(pool.map(lambda i: cloud.call('DELETE', '/servers/' + i, ok=False), ids))
         self.client.until('deletion of %d servers' % len(ids), BOOT_SECONDS, lambda: self.sql(
             'select count(*) from instances where deleted=0')[0][0] == '0')
+        # A compute says once a minute what it has free. By older words the scheduler takes one host for the emptiest, and gives
+        # it everything.
+        self.client.until('computes that say that they are empty', SETTLE_SECONDS, lambda: len(self.sql(
+            'select distinct memory_mb_used, vcpus_used from compute_nodes where deleted=0')) == 1)
 
     def requests(self, api, since_us):
         """(microseconds, method, path, agent) of each request that API has begun since then."""
