@@ -12,6 +12,7 @@
 //! | [`nova`] | Keystone and Nova |
 //! | [`hypervisor`] | libvirt: local guests and their events |
 //! | [`process`] | systemd and the site's commands: the processes a hypervisor needs |
+//! | [`kdump`] | words of crash kernels: a host that writes its dump |
 //! | [`watchdog`] | `/dev/watchdogN`: the host resets itself when it is cut off |
 //! | [`admin`] | the local socket behind `rekindle` |
 //! | [`telemetry`], [`metrics`] | logs, systemd, Prometheus |
@@ -31,6 +32,7 @@ pub mod daemon;
 pub mod gate;
 pub mod hook;
 pub mod hypervisor;
+pub mod kdump;
 pub mod ledger;
 pub mod life;
 pub mod machine;

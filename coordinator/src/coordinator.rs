@@ -1,6 +1,7 @@
 //! The one entrance and the one exit.
 
 mod acquaint;
+mod dumps;
 mod duties;
 mod generation;
 mod gossip;
@@ -207,6 +208,7 @@ impl Coordinator {
                 self.with_member(now, |member, cx| member.say_goodbye(cx, why));
             }
             Input::LifeFound { call, signs } => self.member.testifier.life_found(call, signs, now.mono),
+            Input::KdumpWord { from } => self.kdump_word(now, from),
             Input::Voters { view } => {
                 self.with_leader(now, |leader, _| leader.voters_view(view));
             }

@@ -7,7 +7,7 @@ mod event;
 mod nova;
 mod watchdog;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rekindle_proto::admin::{AdminReply, AdminRequest, SignedOrder};
@@ -203,6 +203,11 @@ pub enum Input {
         call: CallId,
         /// What was seen; empty: nothing, or this adapter cannot look.
         signs: Vec<LifeSign>,
+    },
+    /// A crash kernel's word (`fence_kdump_send`) came from that address. Nobody can say who sent it.
+    KdumpWord {
+        /// From where.
+        from: IpAddr,
     },
     /// The daemon was told to stop: say goodbye, so that the silence to come is not taken for a failure.
     Stopping {

@@ -102,6 +102,8 @@ pub enum Guard {
     OrderSent,
     /// I2: A device is ordered, and read for a proof, only where it tells in that very session that it is the host's.
     OrderIdentity,
+    /// Where the site says so, a host that writes its crash dump is switched off only after it. Off: at once.
+    DumpEnds,
     /// I4: Only an empty host in maintenance is rehearsed.
     RehearsedEmpty,
     /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
@@ -110,7 +112,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -158,6 +160,7 @@ impl Guard {
         Self::WatchdogRuns,
         Self::OrderSent,
         Self::OrderIdentity,
+        Self::DumpEnds,
         Self::RehearsedEmpty,
         Self::RehearsedSilence,
     ];
@@ -197,6 +200,7 @@ impl Guard {
             | Self::ColdStart
             | Self::DomainEvent
             | Self::DomainCap
+            | Self::DumpEnds
             | Self::RehearsedEmpty
             | Self::FenceRate => "I4",
             Self::OneIntent

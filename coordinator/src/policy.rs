@@ -134,6 +134,9 @@ pub struct Policy {
     /// What becomes of a fenced host once its failure is settled.
     #[serde(default)]
     pub after_recovery: AfterRecovery,
+    /// How long a host whose kernel may have crashed is left to write its dump.
+    #[serde(default)]
+    pub kdump: KdumpPolicy,
 }
 
 impl Default for Policy {
@@ -165,7 +168,32 @@ impl Default for Policy {
             processes: Vec::new(),
             add_reserved_host_to_aggregate: false,
             after_recovery: AfterRecovery::LeaveOff,
+            kdump: KdumpPolicy::default(),
         }
+    }
+}
+
+/// How long the first off order of an incident waits for a crash dump ([`crate::policy::Policy::kdump`]). Every recovery of a
+/// host that has power takes `wait` longer, so it is off unless a site asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KdumpPolicy {
+    /// For a first word of its crash kernel, which has to boot first. Zero: not at all.
+    pub wait: Duration,
+    /// From that word at most, whatever comes after it: they are not authenticated.
+    pub longest: Duration,
+}
+
+impl KdumpPolicy {
+    /// Whether crash kernels are listened to.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        !self.wait.is_zero()
+    }
+}
+
+impl Default for KdumpPolicy {
+    fn default() -> Self {
+        Self { wait: Duration::ZERO, longest: Duration::from_secs(600) }
     }
 }
 

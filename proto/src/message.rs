@@ -237,6 +237,11 @@ pub enum Message {
         /// The number of the asker's probe.
         number: u8,
     },
+    /// Voter to leader: a word came from this host's address, as its crash kernel sends it while it writes a dump.
+    Dumping {
+        /// Whose address.
+        target: HostName,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

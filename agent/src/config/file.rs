@@ -127,6 +127,8 @@ pub(super) struct FencingTable {
     pub(super) fence_tries: Option<i64>,
     pub(super) self_fence: Option<bool>,
     pub(super) after_recovery: Option<AfterRecovery>,
+    pub(super) kdump_wait: Option<String>,
+    pub(super) kdump_longest: Option<String>,
 }
 
 /// Which of the keys an entry may have, and which it must, is its driver's: [`super::drivers`].

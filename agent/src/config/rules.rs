@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
-use rekindle_coordinator::policy::{LocalDisk, LockServers, OnAgentDeath, Policy, Readmission};
+use rekindle_coordinator::policy::{KdumpPolicy, LocalDisk, LockServers, OnAgentDeath, Policy, Readmission};
 use rekindle_coordinator::recovery::SelectPolicy;
 use rekindle_proto::fact::MemberRole;
 use rekindle_proto::id::HostName;
@@ -295,6 +295,7 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
         },
         self_fence: fencing.self_fence.unwrap_or(default.self_fence),
         after_recovery: fencing.after_recovery.unwrap_or(default.after_recovery),
+        kdump: kdump(on, fencing),
         on_agent_death: match detection.on_agent_death {
             Some(OnAgentDeathWord::Fence) => OnAgentDeath::Fence,
             Some(OnAgentDeathWord::Alarm) => OnAgentDeath::Alarm,
@@ -319,6 +320,21 @@ fn policy(on: &mut Checker, detection: &DetectionTable, fencing: &FencingTable, 
             .add_reserved_host_to_aggregate
             .unwrap_or(default.add_reserved_host_to_aggregate),
     }
+}
+
+/// Both, or the first alone, or neither.
+fn kdump(on: &mut Checker, fencing: &FencingTable) -> KdumpPolicy {
+    let off = KdumpPolicy::default();
+    let why = "a crash kernel needs that long to boot; every recovery of a host that has power waits so long";
+    let bounds = (Duration::from_secs(5), Duration::from_secs(300));
+    let wait = on.duration("fencing.kdump_wait", fencing.kdump_wait.as_deref(), off.wait, bounds, why);
+    let why = "it must be longer than a dump takes; nobody's servers run until then, and anybody can send such words";
+    let bounds = (Duration::from_secs(30), Duration::from_secs(3_600));
+    let longest = on.duration("fencing.kdump_longest", fencing.kdump_longest.as_deref(), off.longest, bounds, why);
+    if fencing.kdump_wait.is_none() && fencing.kdump_longest.is_some() {
+        on.refuse("fencing.kdump_longest", "must not be there without fencing.kdump_wait", "no word is listened for");
+    }
+    KdumpPolicy { wait, longest }
 }
 
 /// `"wait 10m"`, `"recover"` or `"ignore"`.

@@ -116,7 +116,7 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 92] = [
+const KEYS: [(&str, &str); 94] = [
     ("host", "member"),
     ("listen", "member"),
     ("state_dir", "member"),
@@ -144,6 +144,8 @@ const KEYS: [(&str, &str); 92] = [
     ("fence_tries", "fencing"),
     ("self_fence", "fencing"),
     ("after_recovery", "fencing"),
+    ("kdump_wait", "fencing"),
+    ("kdump_longest", "fencing"),
     ("hosts", "fence_device"),
     ("level", "fence_device"),
     ("driver", "fence_device"),

@@ -1,5 +1,6 @@
 //! From the configuration to the loop's parts, each started once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rekindle_coordinator::Coordinator;
@@ -20,6 +21,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::hypervisor::{Hypervisor, HypervisorError, HypervisorSettings};
+use crate::kdump;
 use crate::ledger::{LedgerAdapter, LedgerError, LedgerSettings};
 use crate::machine::{MachineError, boot_id, system_uuid};
 use crate::metrics::{Metrics, MetricsServeError, MetricsServer};
@@ -74,6 +76,15 @@ pub enum ShellError {
     /// The webhook.
     #[error("the webhook cannot be set up")]
     Webhook(#[source] NovaSetupError),
+    /// Words of crash kernels.
+    #[error("words of crash kernels (kdump_wait) cannot be heard on {address}: does another fence_kdump listen there?")]
+    Kdump {
+        /// Where.
+        address: SocketAddr,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
     /// The metrics.
     #[error("the metrics cannot be served")]
     Metrics(#[from] MetricsServeError),
@@ -110,6 +121,10 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
     } else {
         (None, None)
     };
+    if config.is_voter() && config.policy.kdump.is_on() {
+        let address = SocketAddr::new(config.member.listen.ip(), kdump::PORT);
+        kdump::listen(address, inputs.clone()).await.map_err(|source| ShellError::Kdump { address, source })?;
+    }
     let hypervisor = Hypervisor::start(config.hypervisor.clone(), hypervisor_mouth)?;
     let socket = AdminSocket::bind(&config.member.admin_socket, SOCKET_MODE)?;
     tokio::spawn(socket.serve(question_mouth));

@@ -111,6 +111,7 @@ impl Coordinator {
             Message::LeaseGrant { call } => self.take_lease(now, &LeaseAnswer::Granted(call)),
             Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Generation { order } => self.learn_generation(from, *order),
+            Message::Dumping { target } => self.told_of_dump(now, &from.host, &target),
             Message::Gone { members } => self.take_gone(now, &from.host, &members),
             Message::Leading { term } => {
                 // Only voters lead, or standbys in their place; whoever else says so is not believed.

@@ -135,6 +135,10 @@ impl Leader {
                     self.hold(now, id, hold);
                     return;
                 }
+                if let Some(hold) = self.dump_holds(cx, incident, &devices) {
+                    self.hold(now, id, hold);
+                    return;
+                }
                 // An attempt that could not order anything would be a try wasted: first see that nothing holds.
                 if let Err(hold) = self.permit(cx, &incident.host) {
                     self.hold(now, id, hold.to_string());

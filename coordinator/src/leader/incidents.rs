@@ -26,6 +26,7 @@ impl Leader {
             .retain(|id, _| open.contains(id) || is_reboot(id) || guests.get(id).is_some_and(|guest| guest.is_open()));
         self.watch_groups(cx);
         self.watch_silent(cx);
+        self.watch_dumps(cx);
         for id in open {
             let Some(incident) = cx.ledger.incidents.get(&id) else { continue };
             let is_own = |attempt: &FenceAttempt| attempt.author == self.author || keeps(Guard::NothingDropped);

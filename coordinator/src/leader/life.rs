@@ -59,10 +59,11 @@ impl Leader {
         let now = cx.now.mono;
         let network = cx.address(host).map(|address| Network::of(address.ip()));
         let noisy = network.and_then(|network| self.life.noisy.get(&network)).cloned();
+        let dumps = self.is_dumping(now, host);
         let Some(case) = self.suspects.get_mut(host) else { return Ok(Ending::Fence) };
         let before = case.life;
         let is_neighbour = |witness: &HostName| cx.are_neighbours(witness, host);
-        case.life = case.book.judge(now, is_neighbour, noisy.is_none());
+        case.life = case.book.judge(now, is_neighbour, noisy.is_none() && !dumps);
         let signs = || {
             let told: Vec<String> = case.book.tell(now).iter().map(ToString::to_string).collect();
             told.join("; ")

@@ -15,6 +15,7 @@ mod capacity;
 mod checks;
 mod denials;
 mod devices;
+mod dumps;
 mod early;
 mod elapse;
 mod epoch;
@@ -85,6 +86,7 @@ use calls::NovaCall;
 use capacity::CapacityDesk;
 use checks::{Checker, RollCaller};
 use devices::DeviceCalls;
+use dumps::Dumps;
 use early::EarlyReads;
 use elapse::TimeKeeper;
 use epoch::EpochWatch;
@@ -188,6 +190,7 @@ pub(crate) struct Leader {
     stops_unknown: bool,
     groups: Groups,
     together: Together,
+    dumps: Dumps,
     forecasts: Forecasts,
     capacity: CapacityDesk,
     hooks: HookDesk,
@@ -260,6 +263,7 @@ impl Leader {
             stops_unknown: false,
             groups: Groups::default(),
             together: Together::default(),
+            dumps: Dumps::default(),
             forecasts: Forecasts::default(),
             capacity: CapacityDesk::default(),
             hooks: HookDesk::default(),

@@ -44,6 +44,7 @@ impl Deed {
             Self::Order { .. } => "order",
             Self::Hang { .. } => "hang",
             Self::Unhang { .. } => "unhang",
+            Self::Dump { .. } => "dump",
             Self::AnswerForTheDead {} => "answer-for-the-dead",
             Self::NobodyAnswers {} => "nobody-answers",
             Self::ShutDown { .. } => "shut-down",
@@ -118,6 +119,7 @@ impl Deed {
             | Self::Depose {}
             | Self::Elect { .. }
             | Self::Unhang { .. }
+            | Self::Dump { .. }
             | Self::NobodyAnswers {}
             | Self::ShutDown { .. }
             | Self::BootEmpty { .. }
@@ -157,6 +159,7 @@ impl Deed {
             | Self::Elect { hosts }
             | Self::Hang { hosts }
             | Self::Unhang { hosts }
+            | Self::Dump { hosts, .. }
             | Self::ShutDown { hosts, .. }
             | Self::BootEmpty { hosts }
             | Self::ComputeFails { hosts }
@@ -208,6 +211,7 @@ impl Deed {
             | Self::Elect { hosts }
             | Self::Hang { hosts }
             | Self::Unhang { hosts }
+            | Self::Dump { hosts, .. }
             | Self::ShutDown { hosts, .. }
             | Self::BootEmpty { hosts }
             | Self::ComputeFails { hosts }
@@ -272,6 +276,7 @@ impl Deed {
             | Self::Order { .. }
             | Self::Hang { .. }
             | Self::Unhang { .. }
+            | Self::Dump { .. }
             | Self::AnswerForTheDead {}
             | Self::NobodyAnswers {}
             | Self::ShutDown { .. }

@@ -92,6 +92,7 @@ impl Deed {
             Self::Order { order, hosts } => give(world, *order, hosts.as_ref(), it),
             Self::Hang { hosts } => living(world, hosts, it, |world, host| world.hang(host, true)),
             Self::Unhang { hosts } => each(world, hosts, it, |world, host| world.hang(host, false)),
+            Self::Dump { hosts, lasts } => living(world, hosts, it, |world, host| world.dump(host, lasts.duration())),
             Self::AnswerForTheDead {} => once(world, |world| world.answer_for_the_dead(true)),
             Self::NobodyAnswers {} => once(world, |world| world.answer_for_the_dead(false)),
             Self::ShutDown { hosts, power_off } => {

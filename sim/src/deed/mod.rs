@@ -234,6 +234,13 @@ pub enum Deed {
         /// Whose.
         hosts: Targets,
     },
+    /// Its kernel crashes. From a while later on its crash kernel says so to the voters, until the dump is written.
+    Dump {
+        /// Whose.
+        hosts: Targets,
+        /// How long it takes, from the crash.
+        lasts: Span,
+    },
     /// A firewall or proxy answers for every host, dead or alive: port unreachable, reset.
     AnswerForTheDead {},
     /// It does so no more.

@@ -292,6 +292,14 @@ pub enum Violation {
         /// What speaks against it.
         why: String,
     },
+    /// I4: a host was switched off in the middle of its crash dump, where its site has it finish.
+    #[error("{host} was switched off {after_s} s into its crash dump")]
+    DumpCutShort {
+        /// Which.
+        host: HostName,
+        /// How long after the first word of its crash kernel.
+        after_s: u64,
+    },
     /// I5, I7: a host was to be powered on while an off order may still have had an effect, or its failure was not settled.
     #[error("{host} was to be powered on too early: {why}")]
     PoweredOnEarly {
@@ -304,7 +312,7 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 37] = [
+    pub const KINDS: [(&'static str, &'static str); 38] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -342,6 +350,7 @@ impl Violation {
         ("I4", "rehearsed-unfit"),
         ("I5", "powered-on-early"),
         ("I11", "order-unread"),
+        ("I4", "dump-cut-short"),
     ];
 
     fn place(&self) -> usize {
@@ -383,6 +392,7 @@ impl Violation {
             Self::RehearsedUnfit { .. } => 34,
             Self::PoweredOnEarly { .. } => 35,
             Self::OrderUnread { .. } => 36,
+            Self::DumpCutShort { .. } => 37,
         }
     }
 

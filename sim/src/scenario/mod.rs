@@ -207,6 +207,12 @@ pub struct PolicyWords {
     /// Hosts live under their own watchdog, and one that ran out is proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_fence: Option<bool>,
+    /// How long the first off order waits for a word of the host's crash kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kdump_wait: Option<Span>,
+    /// And from that word, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kdump_longest: Option<Span>,
     /// A host that is down on this path alone is a verdict too (a row of the path matrix).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_on: Option<PathWord>,

@@ -92,6 +92,8 @@ impl PolicyWords {
             evacuate_tries,
             evacuate_settle,
             self_fence,
+            kdump_wait,
+            kdump_longest,
             recover_on,
             only_marked,
             exclude_name,
@@ -111,6 +113,8 @@ impl PolicyWords {
         policy.evacuate_tries = evacuate_tries.unwrap_or(policy.evacuate_tries);
         policy.evacuate_settle = evacuate_settle.map_or(policy.evacuate_settle, crate::deed::Span::duration);
         policy.self_fence = self_fence.unwrap_or(policy.self_fence);
+        policy.kdump.wait = kdump_wait.map_or(policy.kdump.wait, crate::deed::Span::duration);
+        policy.kdump.longest = kdump_longest.map_or(policy.kdump.longest, crate::deed::Span::duration);
         policy.after_recovery = after_recovery.unwrap_or(policy.after_recovery);
         if *only_marked == Some(true) {
             policy.select.mode = SelectMode::OnlyMarked;

@@ -9,6 +9,8 @@ use super::*;
 pub(super) struct LifeFaults {
     hung: BTreeSet<Ix>,
     answers_for_the_dead: bool,
+    /// Whose crash kernel runs: from when on it speaks, and until when.
+    pub(super) dumps: BTreeMap<Ix, (Moment, Moment)>,
 }
 
 impl LifeFaults {
@@ -62,6 +64,8 @@ impl World {
             if !self.life.is_hung(target) {
                 signs.extend(ports.iter().map(|port| LifeSign::Banner { port: *port }));
             }
+        } else if carries && self.dumps(target) {
+            signs.push(LifeSign::PortUnreachable);
         } else if self.life.answers_for_the_dead && own_network {
             signs.push(LifeSign::PortUnreachable);
             signs.extend(ports.iter().map(|port| LifeSign::Reset { port: *port }));

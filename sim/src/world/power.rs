@@ -92,6 +92,7 @@ impl World {
         }
         self.tell(format!("{} is powered off", self.hosts[machine].name));
         self.count("fences");
+        self.judge_dump(machine);
         self.oracle_off_executed(machine, ordered, true);
         self.fenced.push((self.now, self.hosts[machine].name.clone()));
         self.stop_machine(machine);

@@ -93,6 +93,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
         Guard::RollCall => stories!["minority"],
         Guard::Testimony => stories!["leader-is-deaf"],
         Guard::OffSettled => stories!["released-early", "rehearsed-too-soon"],
+        Guard::DumpEnds => return of_library("170"),
         Guard::RehearsedEmpty => stories!["rehearsed-guests"],
         Guard::RehearsedSilence => stories!["rehearsed-crossed"],
         Guard::EpochVoids => stories!["dark-after-proof"],

@@ -62,6 +62,9 @@ fn become_root_inside(uid: Uid, gid: Gid) -> io::Result<()> {
 /// Part of a lossy host's packets that is lost each way, in percent.
 const LOST_PERCENT: u8 = 15;
 
+/// Where a crash kernel's words arrive: it speaks though its host is silent, and nobody else sends any.
+const KDUMP: u16 = rekindle_agent::kdump::PORT;
+
 /// Drops what goes to and from hosts that are to be silent, deaf or hard to understand.
 #[derive(Debug)]
 pub(super) struct Firewall {
@@ -81,6 +84,7 @@ impl Firewall {
                 set lossy {{ type ipv4_addr; }}
                 chain arriving {{
                     type filter hook input priority 0; policy accept;
+                    udp dport {KDUMP} accept
                     ip saddr @silent drop
                     ip daddr @silent drop
                     ip daddr @deaf drop

@@ -32,6 +32,12 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "opening starts it",
         ),
         (format!("{GOOD}[watchdog]\ndevice = \"x\"\n"), "watchdog is not a key we know", "fence_device"),
+        (format!("{GOOD}[fencing]\nkdump_wait = \"1s\"\n"), "fencing.kdump_wait = \"1s\" must be 5s to 5m", "boot"),
+        (
+            format!("{GOOD}[fencing]\nkdump_longest = \"5m\"\n"),
+            "fencing.kdump_longest = \"5m\" must not be there without fencing.kdump_wait",
+            "no word is listened for",
+        ),
         (format!("{GOOD}[fencing]\noff_polls = 1\n"), "fencing.off_polls = 1 must be 2 to 120", "(I2)"),
         (format!("{GOOD}[fencing]\nfence_tries = 0\n"), "fencing.fence_tries = 0 must be 1 to 10", "person"),
         (

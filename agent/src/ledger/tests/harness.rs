@@ -182,6 +182,7 @@ impl Heard {
             | Input::Stopping { .. }
             | Input::Watchdog { .. }
             | Input::LeaveWatchdog
+            | Input::KdumpWord { .. }
             | Input::HookDone { .. }
             | Input::Posted { .. }
             | Input::Query { .. } => panic!("the ledger has nothing to say of {input:?}"),
