@@ -91,7 +91,7 @@ type Ix = usize;
 #[derive(Debug)]
 enum Happening {
     Datagram { to: u32, start: u32, path: u8, from: Arc<Peer>, bytes: Vec<u8> },
-    Message { to: u32, start: u32, from: Arc<Peer>, message: Box<Message> },
+    Message { to: u32, start: u32, path: u8, from: Arc<Peer>, message: Box<Message> },
     Input { to: u32, start: u32, input: Box<Input> },
     Tick { host: u32, start: u32 },
     Starved { host: u32, start: u32 },
@@ -256,8 +256,9 @@ impl World {
                 let path = self.paths[usize::from(path)].clone();
                 self.arrive(to as Ix, start, true, Input::Datagram { from: (*from).clone(), path, bytes });
             }
-            Happening::Message { to, start, from, message } => {
-                self.arrive(to as Ix, start, false, Input::Message { from: (*from).clone(), message: *message });
+            Happening::Message { to, start, path, from, message } => {
+                let path = self.paths[usize::from(path)].clone();
+                self.arrive(to as Ix, start, false, Input::Message { from: (*from).clone(), path, message: *message });
             }
             Happening::Input { to, start, input } => self.arrive(to as Ix, start, false, *input),
             Happening::Tick { host, start } => self.tick(host as Ix, start),
