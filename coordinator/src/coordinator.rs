@@ -388,3 +388,6 @@ fn context<'a>(
 ) -> Context<'a> {
     Context { now, setup, ledger, membership, further, heard, out }
 }
+
+#[cfg(test)]
+mod path_tests;

@@ -1,7 +1,6 @@
 //! Further networks: what is taken, and what is refused.
 
 use super::tests::{GOOD, parse};
-use super::*;
 
 const STORAGE: &str = "storage = \"10.40.0.11:7946\"";
 
