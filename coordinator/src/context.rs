@@ -62,8 +62,8 @@ pub(crate) struct Heard {
     pub(crate) at: Moment,
     /// In which boot.
     pub(crate) boot: BootId,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    /// Where it listens on the first path, once it was heard there: messages go there.
+    pub(crate) address: Option<SocketAddr>,
     /// In which life, the latest heard.
     pub(crate) life: Incarnation,
     /// The life in which it said goodbye, and why. A later life takes it back.
@@ -81,13 +81,12 @@ impl HeardBook {
     /// A peer was heard. Gives back its id. `on_first`: on the first path; only then its address is where it listens for
     /// messages.
     pub(crate) fn note(&mut self, peer: &Peer, now: Moment, on_first: bool) -> MemberId {
+        let address = on_first.then_some(peer.address);
         match self.hosts.get_mut(&peer.host) {
             Some(heard) => {
                 heard.at = now;
                 heard.boot = peer.boot;
-                if on_first {
-                    heard.address = peer.address;
-                }
+                heard.address = address.or(heard.address);
                 heard.life = heard.life.max(peer.incarnation);
                 if heard.goodbye.is_some_and(|(life, _)| peer.incarnation > life) {
                     heard.goodbye = None;
@@ -96,14 +95,7 @@ impl HeardBook {
             }
             None => {
                 let member = MemberId::of(&peer.host);
-                let heard = Heard {
-                    member,
-                    at: now,
-                    boot: peer.boot,
-                    address: peer.address,
-                    life: peer.incarnation,
-                    goodbye: None,
-                };
+                let heard = Heard { member, at: now, boot: peer.boot, address, life: peer.incarnation, goodbye: None };
                 self.names.insert(member, peer.host.clone());
                 self.hosts.insert(peer.host.clone(), heard);
                 member
@@ -201,7 +193,7 @@ impl Context<'_> {
     /// Where a host listens, by gossip or by its own last word.
     pub(crate) fn address(&self, host: &HostName) -> Option<SocketAddr> {
         let gossip = self.member(host).map(|view| view.address);
-        let heard = || self.heard.get(host).map(|heard| heard.address);
+        let heard = || self.heard.get(host).and_then(|heard| heard.address);
         gossip.or_else(heard).or_else(|| self.ledger.addresses.get(host).copied())
     }
 

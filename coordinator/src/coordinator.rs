@@ -126,9 +126,9 @@ impl Coordinator {
         }
         match input {
             Input::Tick => {}
-            Input::Connected { peer } => self.connected(now, &peer),
+            Input::Connected { peer, path } => self.connected(now, &peer, &path),
             Input::Datagram { from, path, bytes } => {
-                let member = self.heard(now, &from, Some(&path));
+                let member = self.heard(now, &from, &path);
                 self.member.testifier.heard(&from.host, &path, from.boot);
                 if let Some(gossip) = self.gossip(&path)
                     && let Err(error) = gossip.datagram(now.mono, member, &bytes)
@@ -136,8 +136,9 @@ impl Coordinator {
                     self.out.warn(Some(&from.host), format!("its gossip packet was dropped: {error}"));
                 }
             }
-            Input::Message { from, message } => {
-                self.heard(now, &from, None);
+            Input::Message { from, path, message } => {
+                self.heard(now, &from, &path);
+                self.member.testifier.heard(&from.host, &path, from.boot);
                 self.message(now, &from, message);
             }
             Input::Restored { ledger } => {
@@ -389,3 +390,6 @@ fn context<'a>(
 ) -> Context<'a> {
     Context { now, setup, ledger, membership, further, heard, out }
 }
+
+#[cfg(test)]
+mod path_tests;

@@ -57,8 +57,10 @@ pub enum Input {
     Tick,
     /// A connection to or from this peer was accepted by both sides.
     Connected {
-        /// Who.
+        /// Who. Its address is where it listens on that network.
         peer: Peer,
+        /// On which network.
+        path: PathName,
     },
     /// A SWIM packet.
     Datagram {
@@ -71,8 +73,10 @@ pub enum Input {
     },
     /// A message on a stream.
     Message {
-        /// From whom.
+        /// From whom. Its address is where it listens on that network.
         from: Peer,
+        /// On which network.
+        path: PathName,
         /// What it says.
         message: Message,
     },

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::membership::{MemberState, Membership};
 
+/// Networks of a cluster: management, storage, tenant, and as many again. Each is a SWIM of its own.
+pub const PATHS_MAX: usize = 6;
+
 /// Most rules of a matrix: every pattern of six paths is 64.
 pub const RULES_MAX: usize = 64;
 

@@ -15,6 +15,7 @@ mod leader;
 mod notifications;
 mod nova;
 mod pace;
+mod paths;
 mod processes;
 mod quorum;
 mod rehearsal;
@@ -43,6 +44,7 @@ fn tests() -> Vec<Test> {
         test!(quorum::a_lost_quorum_is_recovered_and_the_old_voters_are_refused),
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
+        test!(paths::one_of_two_networks_is_an_alarm_and_both_are_a_verdict),
         test!(hosts::a_disarmed_cluster_only_watches),
         test!(hosts::a_host_in_maintenance_is_left_alone),
         test!(leader::a_leader_that_dies_at_the_verdict_is_succeeded),

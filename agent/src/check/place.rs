@@ -25,6 +25,16 @@ pub(super) fn addresses(config: &Config) -> Vec<CheckLine> {
     // Port 0: whether the address is ours shows without disturbing a running daemon.
     let udp = UdpSocket::bind((listen.ip(), 0)).map(drop);
     let mut lines = vec![address("member.listen", listen, udp)];
+    for (path, listen) in &config.member.paths {
+        let what = format!("member.paths.{path}");
+        lines.push(match UdpSocket::bind((listen.ip(), 0)) {
+            Ok(_) => CheckLine::fine(what, format!("{listen} is an address of this machine")),
+            Err(error) => {
+                let mend = "until it is an address of this machine (`ip addr`), this host is silent on that network";
+                CheckLine::warn(what, format!("{listen}: {error}"), mend)
+            }
+        });
+    }
     if let Some(metrics) = config.member.metrics {
         let tcp = TcpListener::bind((metrics.ip(), 0)).map(drop);
         lines.push(address("member.metrics", metrics, tcp));

@@ -19,8 +19,6 @@ pub(super) struct File {
     pub(super) member: MemberTable,
     pub(super) cluster: ClusterTable,
     #[serde(default)]
-    pub(super) paths: BTreeMap<PathName, String>,
-    #[serde(default)]
     pub(super) path_rule: Vec<PathRuleTable>,
     #[serde(default)]
     pub(super) detection: DetectionTable,
@@ -48,6 +46,8 @@ pub(super) struct File {
 pub(super) struct MemberTable {
     pub(super) host: HostName,
     pub(super) listen: String,
+    #[serde(default)]
+    pub(super) paths: BTreeMap<PathName, String>,
     pub(super) state_dir: Option<String>,
     pub(super) admin_socket: Option<String>,
     pub(super) metrics: Option<String>,
@@ -71,6 +71,8 @@ pub(super) struct ClusterTable {
     pub(super) voters: Vec<HostName>,
     #[serde(default)]
     pub(super) standbys: Vec<HostName>,
+    #[serde(default)]
+    pub(super) paths: Vec<PathName>,
     #[serde(default)]
     pub(super) tls: TlsTable,
 }

@@ -43,7 +43,7 @@ pub const CONFIG_FILE: &str = "/etc/rekindle/rekindle.toml";
 /// Largest configuration file we read, in bytes: a site of 2,000 hosts with a fence device entry each fits.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The network everything runs on until there are others.
+/// The first network: everything that is not a probe runs on it.
 pub const MANAGEMENT: &str = "management";
 
 /// Everything the file says, checked.
@@ -80,6 +80,8 @@ pub struct Member {
     pub host: HostName,
     /// Where we listen on the management network (UDP).
     pub listen: SocketAddr,
+    /// Where we listen on the further networks (UDP), in the order of [`Cluster::paths`]; without those we are not on.
+    pub paths: Vec<(PathName, SocketAddr)>,
     /// Where the ledger, the life number and the reset key lie.
     pub state_dir: PathBuf,
     /// The local socket behind `rekindle`.
@@ -111,6 +113,8 @@ pub struct Cluster {
     pub voters: Vec<HostName>,
     /// Who may take a lost voter's place.
     pub standbys: Vec<HostName>,
+    /// The further networks, beside management.
+    pub paths: Vec<PathName>,
     /// Our certificate.
     pub tls: TlsFiles,
 }
@@ -185,10 +189,11 @@ impl Config {
         self.devices.iter().map(|device| device.rule.clone()).collect()
     }
 
-    /// Where we listen, per path.
+    /// Where we listen, per path, [`MANAGEMENT`] first.
     #[must_use]
     pub fn listen(&self) -> Vec<(PathName, SocketAddr)> {
-        PathName::new(MANAGEMENT).map(|path| (path, self.member.listen)).into_iter().collect()
+        let first = PathName::new(MANAGEMENT).map(|path| (path, self.member.listen));
+        first.into_iter().chain(self.member.paths.iter().cloned()).collect()
     }
 
     /// What the ledger adapter needs, with the latest generation of voters known; `None` if this member keeps no ledger.
@@ -219,6 +224,8 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+mod path_tests;
 #[cfg(test)]
 mod select_tests;
 #[cfg(test)]

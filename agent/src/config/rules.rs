@@ -9,7 +9,7 @@ use rekindle_coordinator::ledger::{OnShutdown, STANDBYS_MAX};
 use rekindle_coordinator::policy::{KdumpPolicy, LocalDisk, LockServers, OnAgentDeath, Policy, Readmission};
 use rekindle_coordinator::recovery::SelectPolicy;
 use rekindle_proto::fact::MemberRole;
-use rekindle_proto::id::HostName;
+use rekindle_proto::id::{HostName, PathName};
 
 use super::checker::{Checker, shown};
 use super::file::{
@@ -46,19 +46,12 @@ pub(super) fn check(file: File, table: toml::Table, path: &Path) -> Result<Confi
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
     let mut on = Checker::new(table, base);
     let self_fence = file.fencing.self_fence.unwrap_or(Policy::default().self_fence);
-    let (member, cluster) = (member(&mut on, file.member, self_fence), file.cluster);
-    for name in file.paths.keys() {
-        on.refuse(
-            &format!("paths.{name}"),
-            "is not yet possible: one path",
-            "this version gossips on member.listen alone, which is the path \"management\"",
-        );
-    }
+    let (member, cluster) = (member(&mut on, file.member, &file.cluster.paths, self_fence), file.cluster);
     let Some(member) = member else {
         return Err(ConfigError::Refused { file: path.to_owned(), refusals: on.refusals });
     };
     let cluster = self::cluster(&mut on, cluster, &member);
-    let paths = paths::matrix(&mut on, &file.path_rule);
+    let paths = paths::matrix(&mut on, &file.path_rule, &cluster.paths);
     let mut policy = Policy { paths, ..policy(&mut on, &file.detection, &file.fencing, &file.recovery) };
     let devices = devices::check(&mut on, &file.fence_device, &member.host, &cluster.voters);
     policy.capacity_every = file.nova.as_ref().and_then(|table| capacity_every(&mut on, table));
@@ -110,15 +103,9 @@ fn processes_here(on: &mut Checker, tables: &[ProcessTable], role: MemberRole) -
     }
 }
 
-fn member(on: &mut Checker, table: MemberTable, self_fence: bool) -> Option<Member> {
-    let listen = on.address("member.listen", &table.listen);
-    if listen.is_some_and(|address| address.ip().is_unspecified() || address.ip().is_multicast()) {
-        on.refuse(
-            "member.listen",
-            "must be an address of this host",
-            "it is what the other members are told; they cannot send to \"any\" or to a group",
-        );
-    }
+fn member(on: &mut Checker, table: MemberTable, paths: &[PathName], self_fence: bool) -> Option<Member> {
+    let listen = paths::own_address(on, "member.listen", &table.listen);
+    let paths = paths::addresses(on, paths, &table.paths, listen);
     let metrics = table.metrics.as_deref().and_then(|given| on.address("member.metrics", given));
     let admin_socket = on.path("member.admin_socket", table.admin_socket.as_deref().unwrap_or(ADMIN_SOCKET));
     if admin_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -142,6 +129,7 @@ fn member(on: &mut Checker, table: MemberTable, self_fence: bool) -> Option<Memb
     Some(Member {
         host: table.host,
         listen: listen?,
+        paths,
         state_dir: on.path("member.state_dir", table.state_dir.as_deref().unwrap_or(STATE_DIR)),
         admin_socket,
         metrics,
@@ -215,6 +203,7 @@ fn cluster(on: &mut Checker, table: ClusterTable, member: &Member) -> Cluster {
         seeds: table.seeds,
         voters: table.voters,
         standbys: table.standbys,
+        paths: table.paths,
         tls: TlsFiles { ca, certificate, key },
     }
 }

@@ -116,9 +116,11 @@ fn every_key_is_documented() {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, &str); 94] = [
+const KEYS: [(&str, &str); 96] = [
     ("host", "member"),
     ("listen", "member"),
+    ("paths", "member"),
+    ("paths", "cluster"),
     ("state_dir", "member"),
     ("admin_socket", "member"),
     ("metrics", "member"),

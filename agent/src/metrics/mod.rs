@@ -1,8 +1,9 @@
 //! What Prometheus is told: counters and gauges, fed by the shell through plain methods. No decision rests on any of them.
 //!
-//! Labels are words of our own, never a text from elsewhere: the number of time series is bounded by the program.
+//! Labels are words of our own or of the configuration, never a text from elsewhere: the number of time series is bounded.
 
 mod capacity;
+mod paths;
 mod processes;
 mod server;
 
@@ -24,6 +25,7 @@ pub use server::{MetricsServeError, MetricsServer};
 
 use crate::config::Member;
 use capacity::CapacityMetrics;
+use paths::PathMetrics;
 use processes::ProcessMetrics;
 
 /// The shell's loop turns at least that often, or `/healthz` says that it does not: ten of its idle ticks.
@@ -79,6 +81,7 @@ pub struct Metrics {
     last_turn: Mutex<Option<Instant>>,
     capacity: CapacityMetrics,
     processes: ProcessMetrics,
+    paths: PathMetrics,
 }
 
 impl Metrics {
@@ -121,6 +124,7 @@ impl Metrics {
             last_turn: Mutex::new(None),
             capacity: CapacityMetrics::default(),
             processes: ProcessMetrics::default(),
+            paths: PathMetrics::default(),
             registry,
         };
         metrics.registered()
@@ -150,6 +154,7 @@ impl Metrics {
         to.register("dropped", "Messages dropped because a bound was reached", self.dropped.clone());
         self.capacity.register(to);
         self.processes.register(to);
+        self.paths.register(to);
         self
     }
 
@@ -200,6 +205,7 @@ impl Metrics {
         self.unfenceable.set(gauge(status.unfenceable.len()));
         self.capacity.show(status.capacity.as_ref());
         self.processes.show(status);
+        self.paths.show(status);
     }
 
     /// Takes over gossip as of now.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rekindle_proto::fact::{MemberRole, OrderError, PowerState};
-use rekindle_proto::id::{DomainName, HostName, IncidentId, ServerId, Term};
+use rekindle_proto::id::{DomainName, HostName, IncidentId, PathName, ServerId, Term};
+use rekindle_proto::status::PathLine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -14,6 +15,7 @@ fn metrics() -> Metrics {
     Metrics::new(&Member {
         host: HostName::new("cmp-01").expect("legal"),
         listen: "127.0.0.1:7946".parse().expect("an address"),
+        paths: Vec::new(),
         state_dir: "/nonexistent".into(),
         admin_socket: "/nonexistent/admin.sock".into(),
         metrics: None,
@@ -100,6 +102,22 @@ fn the_picture_is_taken_over_and_forgotten() {
     shows(&metrics, "rekindle_incidents_open{phase=\"evacuating\"} 1");
     shows(&metrics, "rekindle_armed 1");
     shows(&metrics, "rekindle_roster 5");
+    assert!(!metrics.encoded().contains("rekindle_path_hosts{"), "one network is not shown apart");
+    let on = |path: &str, state: &str, lost| PathLine {
+        path: PathName::new(path).expect("legal"),
+        state: state.into(),
+        lost,
+    };
+    for host in &mut status.hosts {
+        let fails = host.host.as_str() == "cmp-04";
+        let storage = if fails { "down" } else { "alive" };
+        host.paths = vec![on("management", "alive", false), on("storage", storage, fails)];
+    }
+    metrics.status(&status);
+    shows(&metrics, "rekindle_path_hosts{path=\"storage\",state=\"alive\"} 4");
+    shows(&metrics, "rekindle_path_hosts{path=\"storage\",state=\"down\"} 1");
+    shows(&metrics, "rekindle_path_hosts{path=\"management\",state=\"down\"} 0");
+    shows(&metrics, "rekindle_path_lost_hosts{path=\"storage\"} 1");
     status.incidents.clear();
     status.hosts.iter_mut().for_each(|host| host.state = "a word of tomorrow".into());
     metrics.status(&status);

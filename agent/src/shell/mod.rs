@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::admin::Question;
 use crate::bmc::Bmc;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, MANAGEMENT};
 use crate::gate::Gate;
 use crate::hook::HookSettings;
 use crate::hypervisor::{Hypervisor, HypervisorEvent};
@@ -180,12 +180,15 @@ impl Shell {
 
     fn transport_event(&mut self, event: TransportEvent) {
         match event {
-            TransportEvent::Connected(peer) => {
-                self.book.learn(&peer.host, peer.address);
-                self.turn(Input::Connected { peer });
+            TransportEvent::Connected { peer, path } => {
+                if path.as_str() == MANAGEMENT {
+                    // Raft and seeds go there.
+                    self.book.learn(&peer.host, peer.address);
+                }
+                self.turn(Input::Connected { peer, path });
             }
             TransportEvent::Datagram { from, path, bytes } => self.turn(Input::Datagram { from, path, bytes }),
-            TransportEvent::Message { from, message } => self.turn(Input::Message { from, message }),
+            TransportEvent::Message { from, path, message } => self.turn(Input::Message { from, path, message }),
             TransportEvent::Request { from, request: Request::Raft(bytes), reply } => {
                 let Some(ledger) = self.ledger.clone() else {
                     // The asker is gone if it does not take the answer.

@@ -77,19 +77,25 @@ pub(super) fn bind(
     settings: &TransportSettings,
     server: &quinn::ServerConfig,
 ) -> Result<Vec<PathEndpoint>, TransportError> {
-    let bind_one = |(path, address): &(PathName, SocketAddr)| {
+    let bind_one = |(index, (path, address)): (usize, &(PathName, SocketAddr))| {
         let failed = |source| TransportError::Bind { path: path.clone(), address: *address, source };
-        let socket = open_socket(*address).map_err(failed)?;
+        let socket = open_socket(*address, index > 0).map_err(failed)?;
         let config = endpoint_config(&settings.reset_key);
         let endpoint = Endpoint::new(config, Some(server.clone()), socket, Arc::new(TokioRuntime)).map_err(failed)?;
         let address = endpoint.local_addr().map_err(failed)?;
         Ok(PathEndpoint { path: path.clone(), endpoint, address })
     };
-    settings.listen.iter().map(bind_one).collect()
+    settings.listen.iter().enumerate().map(bind_one).collect()
 }
 
-fn open_socket(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+/// `early`: also while the address is not there yet (ip(7), `IP_FREEBIND`). A host whose storage card is broken, or is set up
+/// after us, is to be watched on its other networks; what is sent there meanwhile is lost, as on a cut network.
+fn open_socket(address: SocketAddr, early: bool) -> std::io::Result<std::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(early)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(early)?,
+    }
     socket.set_recv_buffer_size(SOCKET_RECEIVE_BYTES)?;
     socket.set_send_buffer_size(SOCKET_SEND_BYTES)?;
     socket.set_nonblocking(true)?;

@@ -214,7 +214,8 @@ impl Transport {
                 }
                 if let Some((_, peer)) = shared.connected_at(0, to) {
                     // If nobody listens any more, nobody needs to know.
-                    let _ = shared.events.send(TransportEvent::Connected(peer)).await;
+                    let path = shared.path(0).clone();
+                    let _ = shared.events.send(TransportEvent::Connected { peer, path }).await;
                 } else {
                     shared.with_link(0, Wanted::AnyoneAt(to), to, |link| link.dial());
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quinn::{Connection, ReadToEndError, RecvStream, SendStream};
 use rekindle_coordinator::io::Peer;
-use rekindle_proto::id::MemberId;
+use rekindle_proto::id::{MemberId, PathName};
 use rekindle_proto::message::{
     DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX, Message, REQUEST_BYTES_MAX, Reply, Request, decode, encode,
 };
@@ -91,12 +91,16 @@ impl Reader {
     /// Reads until the connection ends. "Connected" comes before all that is read from it.
     async fn read_all(self, link: Arc<Link>, adopted: bool) {
         if adopted {
-            self.tell(TransportEvent::Connected(self.peer.clone())).await;
+            self.tell(TransportEvent::Connected { peer: self.peer.clone(), path: self.path_name() }).await;
         }
         tokio::join!(self.read_datagrams(), self.read_messages(), self.read_requests());
         let reason = self.connection.closed().await;
         debug!(peer = %self.peer.host, %reason, "disconnected");
         link.disown(&self.connection);
+    }
+
+    fn path_name(&self) -> PathName {
+        self.shared.path(self.path).clone()
     }
 
     /// Waits while the shell is busy. If it is gone, so are we soon.
@@ -113,11 +117,8 @@ impl Reader {
                 ));
                 continue;
             }
-            let event = TransportEvent::Datagram {
-                from: self.peer.clone(),
-                path: self.shared.path(self.path).clone(),
-                bytes: bytes.into(),
-            };
+            let event =
+                TransportEvent::Datagram { from: self.peer.clone(), path: self.path_name(), bytes: bytes.into() };
             match self.shared.events.try_send(event) {
                 Ok(()) | Err(TrySendError::Closed(_)) => {}
                 Err(TrySendError::Full(_)) => count(&self.shared.counters.overrun_datagrams),
@@ -143,7 +144,10 @@ impl Reader {
         let read = tokio::time::timeout(MESSAGE_WITHIN, stream.read_to_end(MESSAGE_BYTES_MAX)).await;
         match read {
             Ok(Ok(bytes)) => match decode::<Message>(&bytes, MESSAGE_BYTES_MAX) {
-                Ok(message) => self.tell(TransportEvent::Message { from: self.peer.clone(), message }).await,
+                Ok(message) => {
+                    let (from, path) = (self.peer.clone(), self.path_name());
+                    self.tell(TransportEvent::Message { from, path, message }).await;
+                }
                 Err(error) => self.malformed(&format!("a message: {error}")),
             },
             Ok(Err(ReadToEndError::TooLong)) => {

@@ -42,7 +42,12 @@ pub struct TransportSettings {
 #[derive(Debug)]
 pub enum TransportEvent {
     /// Accepted by both sides.
-    Connected(Peer),
+    Connected {
+        /// Who, and where it listens on that network.
+        peer: Peer,
+        /// On which network.
+        path: PathName,
+    },
     /// A SWIM packet.
     Datagram {
         /// From whom.
@@ -56,6 +61,8 @@ pub enum TransportEvent {
     Message {
         /// From whom.
         from: Peer,
+        /// On which network.
+        path: PathName,
         /// What.
         message: Message,
     },

@@ -141,16 +141,20 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn connected(&mut self, now: Now, peer: &Peer) {
-        self.heard(now, peer, None);
-        self.tell_generation(now, peer);
-        self.membership.connected(now.mono, MemberId::of(&peer.host), peer.incarnation, peer.address);
-        self.with_member(now, |member, cx| member.exchange(cx, peer));
+    /// Members meet on the first path; a connection on another says where the peer listens there, and that it lives.
+    pub(super) fn connected(&mut self, now: Now, peer: &Peer, path: &PathName) {
+        let member = self.heard(now, peer, path);
+        if let Some(gossip) = self.gossip(path) {
+            gossip.connected(now.mono, member, peer.incarnation, peer.address);
+        }
+        if path == self.membership.path() {
+            self.tell_generation(now, peer);
+            self.with_member(now, |member, cx| member.exchange(cx, peer));
+        }
     }
 
-    /// `path`: on which network, if that is known.
-    pub(super) fn heard(&mut self, now: Now, peer: &Peer, path: Option<&PathName>) -> MemberId {
-        let on_first = path.is_none_or(|path| path == self.membership.path());
+    pub(super) fn heard(&mut self, now: Now, peer: &Peer, path: &PathName) -> MemberId {
+        let on_first = path == self.membership.path();
         let member = self.heard.note(peer, now.mono, on_first);
         self.with_leader(now, |leader, cx| leader.heard(cx, peer, path));
         member

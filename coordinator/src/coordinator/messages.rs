@@ -10,8 +10,6 @@ use crate::time::Now;
 
 impl Coordinator {
     pub(super) fn message(&mut self, now: Now, from: &Peer, message: Message) {
-        let path = self.setup.main_path();
-        self.member.testifier.heard(&from.host, &path, from.boot);
         match message {
             Message::PushPull { answer, state } => {
                 let member = self.heard.member(&from.host);
@@ -28,7 +26,9 @@ impl Coordinator {
             }
             // Its silence is explained: who knows that is no witness of a failure, unless the leader knows it too.
             Message::AskTestimony { target, knows_goodbye: false, .. } if self.heard.is_absent(&target) => {}
-            Message::AskTestimony { call, target, addresses, knows_goodbye: _ } => {
+            Message::AskTestimony { call, target, mut addresses, knows_goodbye: _ } => {
+                // Of a network that we are not on we have nothing to say: no answer there is no silence.
+                addresses.retain(|(path, _)| self.gossip(path).is_some());
                 let own = self.out.call();
                 self.member.testifier.begin(own, Some(from.host.clone()), call, target, addresses, now.mono);
             }

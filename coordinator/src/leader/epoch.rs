@@ -162,7 +162,7 @@ impl Leader {
                 return cx.setup.listen.first().map(|(_, address)| (host.clone(), *address));
             }
             let heard = cx.heard.get(host).filter(|heard| is_first || heard.at >= since)?;
-            Some((host.clone(), heard.address))
+            Some((host.clone(), heard.address?))
         };
         let new = |host: &&HostName| !epoch.seen.contains(*host);
         let seen: Vec<_> = cx.ledger.roster.keys().filter(new).filter_map(heard).collect();

@@ -307,17 +307,11 @@ impl Leader {
     }
 
     /// The host of an open incident was heard (I6).
-    pub(super) fn heard_by_incident(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: IncidentId,
-        peer: &Peer,
-        path: Option<&PathName>,
-    ) {
+    pub(super) fn heard_by_incident(&mut self, cx: &mut Context<'_>, id: IncidentId, peer: &Peer, path: &PathName) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
         let is_early = matches!(incident.phase, Phase::Unclean | Phase::Fencing);
         // It is known to speak elsewhere: only a word on the lost path, or its own about that path, cancels.
-        if is_early && incident.verdict.path.as_ref().is_some_and(|lost| Some(lost) != path) {
+        if is_early && incident.verdict.path.as_ref().is_some_and(|lost| lost != path) {
             return;
         }
         let same_boot = incident.boot.is_none_or(|boot| boot == peer.boot);

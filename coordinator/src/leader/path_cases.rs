@@ -14,7 +14,7 @@ use super::Leader;
 use crate::context::Context;
 use crate::io::Output;
 use crate::membership::{MemberState, Membership};
-use crate::paths::{PathAction, hears_nobody};
+use crate::paths::{PATHS_MAX, PathAction, hears_nobody};
 use crate::permit::{ROLL_AGE_MAX, Roll};
 use crate::time::Moment;
 use crate::verdict::brake_needs;
@@ -24,9 +24,6 @@ const ROLL_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a host's own word about its paths is believed: it repeats it every 5 s.
 const WORD_AGE_MAX: Duration = Duration::from_secs(15);
-
-/// Most paths in one word.
-const WORD_PATHS_MAX: usize = 6;
 
 /// Accusations of one member within [`ACCUSED_WINDOW`]. A member probes two others a second; more than this fail only to one
 /// whose own network fails, and gossip tells of the rest.
@@ -69,7 +66,7 @@ impl Leader {
             return;
         }
         let known = |path: &&PathName| cx.further.iter().any(|gossip| gossip.path() == *path);
-        let lost: BTreeSet<PathName> = paths.iter().take(WORD_PATHS_MAX).filter(known).cloned().collect();
+        let lost: BTreeSet<PathName> = paths.iter().take(PATHS_MAX).filter(known).cloned().collect();
         if let Some(incident) = cx.ledger.open_incident(host)
             && incident.verdict.path.as_ref().is_some_and(|path| !lost.contains(path))
         {

@@ -111,12 +111,12 @@ impl Leader {
         self.touch();
     }
 
-    pub(super) fn heard_by_suspects(&mut self, cx: &mut Context<'_>, peer: &Peer, path: Option<&PathName>) {
+    pub(super) fn heard_by_suspects(&mut self, cx: &mut Context<'_>, peer: &Peer, path: &PathName) {
         if self.suspects.is_empty() {
             return;
         }
         // Where one path decides, only a voice on that path says anything.
-        let counts = |case: &SuspectCase| case.suspicion.path.as_ref().is_none_or(|lost| Some(lost) == path);
+        let counts = |case: &SuspectCase| case.suspicion.path.as_ref().is_none_or(|lost| lost == path);
         if cx.ledger.roster.contains_key(&peer.host) {
             for case in self.suspects.values_mut().filter(|case| counts(case)) {
                 case.suspicion.heard.insert(peer.host.clone());

@@ -34,9 +34,8 @@ impl Leader {
         std::mem::take(&mut self.own_guest_notes)
     }
 
-    /// A peer was heard. Cheap: it runs for every datagram.
-    /// `path`: on which network, if that is known.
-    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer, path: Option<&PathName>) {
+    /// A peer was heard on that network. Cheap: it runs for every datagram.
+    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, peer: &Peer, path: &PathName) {
         self.heard_by_suspects(cx, peer, path);
         self.heard_on_probation(cx, &peer.host);
         if self.devices.heard(&peer.host, peer.boot, cx.now.mono) {

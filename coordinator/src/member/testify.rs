@@ -11,6 +11,7 @@ use rekindle_proto::message::Message;
 use crate::context::Outbox;
 use crate::io::Output;
 use crate::life::LOOK_WITHIN;
+use crate::paths::PATHS_MAX;
 use crate::time::Moment;
 
 /// Probes per path.
@@ -26,8 +27,6 @@ const EXAMINATIONS_MAX: usize = 64;
 
 /// Of these for one asker: nobody can take every place.
 const EXAMINATIONS_OF_ONE: usize = 32;
-/// Networks of one host that are probed: management, storage, tenant, and as many again.
-const PATHS_MAX: usize = 6;
 
 /// Probing on behalf of leaders.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use crate::leader::{Leader, SuspectView};
 use crate::ledger::{GUEST_RESTARTS_MAX, GUEST_WINDOW_MS};
 use crate::life::Life;
 use crate::member::Member;
-use crate::membership::{MemberState, MemberView};
+use crate::membership::{MemberState, MemberView, Membership};
 use crate::paths::{PathAction, hears_nobody};
 use crate::verdict::brake_needs;
 
@@ -120,7 +120,7 @@ fn host_line(cx: &Context<'_>, member: &Member, leader: Option<&Leader>, host: &
             u32::try_from(pulse.guests.guests.iter().filter(|guest| guest.running).count()).unwrap_or(u32::MAX)
         }),
         notes,
-        paths: if us { Vec::new() } else { path_lines(cx, leader, host) },
+        paths: if us { own_path_lines(cx) } else { path_lines(cx, leader, host) },
         signs,
         gate: super::gate::report(cx.ledger, host).cloned(),
         segment: super::segments::name_of(cx.ledger, host),
@@ -136,6 +136,16 @@ fn path_lines(cx: &Context<'_>, leader: Option<&Leader>, host: &HostName) -> Vec
         lost: leader.is_some_and(|leader| leader.says_lost(cx.now.mono, host, path)),
     };
     cx.path_states(host).map(line).collect()
+}
+
+/// Ourselves: whether others answer us there.
+fn own_path_lines(cx: &Context<'_>) -> Vec<PathLine> {
+    let line = |gossip: &Membership| PathLine {
+        path: gossip.path().clone(),
+        state: "alive".into(),
+        lost: hears_nobody(gossip),
+    };
+    cx.gossips().map(line).collect()
 }
 
 /// Networks that fail while others carry, by the matrix: told, never acted upon unless it says so.

@@ -23,7 +23,8 @@ impl World {
     }
 
     pub(super) fn oracle_hears(&mut self, to: Ix, input: &Input) {
-        if let Input::Datagram { from, .. } | Input::Message { from, .. } | Input::Connected { peer: from } = input {
+        if let Input::Datagram { from, .. } | Input::Message { from, .. } | Input::Connected { peer: from, .. } = input
+        {
             let host = &self.hosts[to];
             let leads = host.coordinator().is_some_and(|mind| mind.leads().is_some());
             if leads && !host.frozen && !host.starved {

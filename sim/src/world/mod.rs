@@ -91,191 +91,47 @@ type Ix = usize;
 
 #[derive(Debug)]
 enum Happening {
-    Datagram {
-        to: u32,
-        start: u32,
-        path: u8,
-        from: Arc<Peer>,
-        bytes: Vec<u8>,
-    },
-    Message {
-        to: u32,
-        start: u32,
-        from: Arc<Peer>,
-        message: Box<Message>,
-    },
-    Input {
-        to: u32,
-        start: u32,
-        input: Box<Input>,
-    },
-    Tick {
-        host: u32,
-        start: u32,
-    },
-    Starved {
-        host: u32,
-        start: u32,
-    },
-    /// A crash kernel speaks.
-    DumpWord {
-        host: u32,
-    },
-    Raft {
-        to: u32,
-        from: u32,
-        start: u32,
-        word: Box<Word>,
-    },
-    RaftTick {
-        host: u32,
-        start: u32,
-    },
-    Written {
-        host: u32,
-        start: u32,
-        index: usize,
-    },
-    Propose {
-        host: u32,
-        start: u32,
-        call: CallId,
-        entry: Box<Entry>,
-    },
-    Check {
-        host: u32,
-        start: u32,
-        call: CallId,
-    },
-    Look {
-        host: u32,
-        start: u32,
-    },
-    AskToJoin {
-        host: u32,
-        start: u32,
-    },
-    Join {
-        to: u32,
-        from: u32,
-        store: usize,
-    },
-    ChangeVoters {
-        host: u32,
-        start: u32,
-        order: Box<ChangeVotersOrder>,
-    },
-    ChangeStep {
-        host: u32,
-        start: u32,
-    },
-    ChangeLate {
-        host: u32,
-        start: u32,
-        call: CallId,
-    },
-    GiveUp {
-        host: u32,
-        start: u32,
-        call: CallId,
-    },
-    PowerOff {
-        asker: u32,
-        start: u32,
-        order: Box<PowerOffOrder>,
-    },
-    Off {
-        machine: u32,
-        ordered: Box<power::Ordered>,
-    },
-    PowerOn {
-        asker: u32,
-        start: u32,
-        order: Box<PowerOnOrder>,
-    },
-    On {
-        machine: u32,
-    },
-    ReadDevice {
-        asker: u32,
-        start: u32,
-        call: CallId,
-        host: HostName,
-        guid: bool,
-    },
-    NovaRead {
-        asker: u32,
-        start: u32,
-        call: CallId,
-        request: Box<NovaRead>,
-    },
-    ForceDown {
-        asker: u32,
-        start: u32,
-        order: Box<ForceDownOrder>,
-    },
-    Evacuate {
-        asker: u32,
-        start: u32,
-        order: Box<EvacuateOrder>,
-    },
-    GuestPower {
-        asker: u32,
-        start: u32,
-        order: Box<GuestPowerOrder>,
-    },
-    ServerAct {
-        asker: u32,
-        start: u32,
-        order: Box<ServerActOrder>,
-    },
-    LateAct {
-        server: ServerId,
-        act: ServerAct,
-        reason: Box<str>,
-    },
-    SetService {
-        asker: u32,
-        start: u32,
-        order: Box<ServiceOrder>,
-    },
-    SetAggregate {
-        asker: u32,
-        start: u32,
-        order: Box<AggregateOrder>,
-    },
-    LateEvacuate {
-        server: ServerId,
-        how: Box<cloud::How>,
-        answer: Option<(u32, u32, CallId)>,
-    },
+    Datagram { to: u32, start: u32, path: u8, from: Arc<Peer>, bytes: Vec<u8> },
+    Message { to: u32, start: u32, path: u8, from: Arc<Peer>, message: Box<Message> },
+    Input { to: u32, start: u32, input: Box<Input> },
+    Tick { host: u32, start: u32 },
+    Starved { host: u32, start: u32 },
+    DumpWord { host: u32 },
+    Raft { to: u32, from: u32, start: u32, word: Box<Word> },
+    RaftTick { host: u32, start: u32 },
+    Written { host: u32, start: u32, index: usize },
+    Propose { host: u32, start: u32, call: CallId, entry: Box<Entry> },
+    Check { host: u32, start: u32, call: CallId },
+    Look { host: u32, start: u32 },
+    AskToJoin { host: u32, start: u32 },
+    Join { to: u32, from: u32, store: usize },
+    ChangeVoters { host: u32, start: u32, order: Box<ChangeVotersOrder> },
+    ChangeStep { host: u32, start: u32 },
+    ChangeLate { host: u32, start: u32, call: CallId },
+    GiveUp { host: u32, start: u32, call: CallId },
+    PowerOff { asker: u32, start: u32, order: Box<PowerOffOrder> },
+    Off { machine: u32, ordered: Box<power::Ordered> },
+    PowerOn { asker: u32, start: u32, order: Box<PowerOnOrder> },
+    On { machine: u32 },
+    ReadDevice { asker: u32, start: u32, call: CallId, host: HostName, guid: bool },
+    NovaRead { asker: u32, start: u32, call: CallId, request: Box<NovaRead> },
+    ForceDown { asker: u32, start: u32, order: Box<ForceDownOrder> },
+    Evacuate { asker: u32, start: u32, order: Box<EvacuateOrder> },
+    GuestPower { asker: u32, start: u32, order: Box<GuestPowerOrder> },
+    ServerAct { asker: u32, start: u32, order: Box<ServerActOrder> },
+    LateAct { server: ServerId, act: ServerAct, reason: Box<str> },
+    SetService { asker: u32, start: u32, order: Box<ServiceOrder> },
+    SetAggregate { asker: u32, start: u32, order: Box<AggregateOrder> },
+    LateEvacuate { server: ServerId, how: Box<cloud::How>, answer: Option<(u32, u32, CallId)> },
     Nova(Box<Stage>),
     PressPower(u32),
-    Boot {
-        host: u32,
-        start: u32,
-    },
-    AskGate {
-        host: u32,
-        boot: BootId,
-    },
-    StartDaemon {
-        host: u32,
-        start: u32,
-    },
+    Boot { host: u32, start: u32 },
+    AskGate { host: u32, boot: BootId },
+    StartDaemon { host: u32, start: u32 },
     Die(u32),
     Heartbeat,
-    Watchdog {
-        host: u32,
-        boot: BootId,
-        fed: Moment,
-    },
-    Query {
-        host: u32,
-        start: u32,
-        call: CallId,
-        request: Box<AdminRequest>,
-    },
+    Watchdog { host: u32, boot: BootId, fed: Moment },
+    Query { host: u32, start: u32, call: CallId, request: Box<AdminRequest> },
 }
 
 /// Everything.
@@ -402,8 +258,9 @@ impl World {
                 let path = self.paths[usize::from(path)].clone();
                 self.arrive(to as Ix, start, true, Input::Datagram { from: (*from).clone(), path, bytes });
             }
-            Happening::Message { to, start, from, message } => {
-                self.arrive(to as Ix, start, false, Input::Message { from: (*from).clone(), message: *message });
+            Happening::Message { to, start, path, from, message } => {
+                let path = self.paths[usize::from(path)].clone();
+                self.arrive(to as Ix, start, false, Input::Message { from: (*from).clone(), path, message: *message });
             }
             Happening::Input { to, start, input } => self.arrive(to as Ix, start, false, *input),
             Happening::Tick { host, start } => self.tick(host as Ix, start),

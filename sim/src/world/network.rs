@@ -137,8 +137,8 @@ impl World {
         self.net.met[b * size + a] = start_a;
         let (peer_a, peer_b) = (self.peer(a), self.peer(b));
         let after = Duration::from_micros(400);
-        self.later(a, start_a, after, Input::Connected { peer: (*peer_b).clone() });
-        self.later(b, start_b, after, Input::Connected { peer: (*peer_a).clone() });
+        self.later(a, start_a, after, Input::Connected { peer: (*peer_b).clone(), path: self.paths[0].clone() });
+        self.later(b, start_b, after, Input::Connected { peer: (*peer_a).clone(), path: self.paths[0].clone() });
     }
 
     /// As it introduces itself now.
@@ -191,7 +191,7 @@ impl World {
     /// A stream's bytes are sent again until they arrive; a cut ends the connection, and what was on it.
     pub(super) fn send_message(&mut self, from: Ix, to: SocketAddr, member: Option<MemberId>, message: Message) {
         self.net.messages += 1;
-        let Some((target, _)) = self.route(from, to, member) else { return };
+        let Some((target, path)) = self.route(from, to, member) else { return };
         self.meet(from, target);
         let mut delay = self.delay();
         let mut losses = 0;
@@ -203,7 +203,8 @@ impl World {
             delay += self.millis(30, 120);
         }
         let (start, from) = (self.hosts[target].start, self.peer(from));
-        self.schedule(delay, Happening::Message { to: target as u32, start, from, message: Box::new(message) });
+        let (to, path, message) = (target as u32, u8::try_from(path).unwrap_or(0), Box::new(message));
+        self.schedule(delay, Happening::Message { to, start, path, from, message });
     }
 
     pub(super) fn delay(&mut self) -> Duration {

@@ -36,6 +36,7 @@ pub struct ClusterBuilder {
     servers: usize,
     voters: Option<usize>,
     boots: bool,
+    storage: bool,
     config: ChangeConfig,
     cloud: ChangeCloud,
 }
@@ -47,6 +48,7 @@ impl Default for ClusterBuilder {
             servers: 0,
             voters: None,
             boots: false,
+            storage: false,
             config: Box::new(|_, _| ()),
             cloud: Box::new(|cloud| cloud),
         }
@@ -90,6 +92,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Each host listens on a second network too, the path `storage`.
+    #[must_use]
+    pub fn storage_network(mut self) -> Self {
+        self.storage = true;
+        self
+    }
+
     /// Changes each host's configuration before it is written, after the changes asked for before.
     #[must_use]
     pub fn config(mut self, change: impl Fn(&HostName, &mut toml::Table) + Send + 'static) -> Self {
@@ -120,7 +129,7 @@ impl ClusterBuilder {
         ensure!((1..=HOSTS_MAX).contains(&self.hosts), "{} hosts; it must be 1 to {HOSTS_MAX}", self.hosts);
         let number = BEGUN.fetch_add(1, Ordering::Relaxed);
         let name = ClusterName::new("demo")?;
-        let places = places(number, self.hosts)?;
+        let places = places(number, self.hosts, self.storage)?;
         let voters = self.voters.unwrap_or(match self.hosts {
             0..3 => 1,
             3..7 => 3,
@@ -152,6 +161,7 @@ impl ClusterBuilder {
             let machine = Arc::new(Machine {
                 name: place.name.clone(),
                 address: place.listen,
+                storage: place.storage,
                 dir: files.host_dir(&place.name),
                 cloud: cloud.clone(),
                 firewall: Arc::clone(&firewall),
@@ -182,13 +192,15 @@ impl ClusterBuilder {
     }
 }
 
-/// Names and addresses: `127.C.1.N` is host N of cluster C, `127.C.2.N` its BMC.
-fn places(cluster: u8, hosts: usize) -> Result<Vec<Place>> {
+/// Names and addresses: `127.C.1.N` is host N of cluster C, `127.C.2.N` its BMC, `127.C.3.N` the host on its storage network.
+fn places(cluster: u8, hosts: usize, storage: bool) -> Result<Vec<Place>> {
     let place = |number: usize| {
         let number = u8::try_from(number).context("too many hosts")?;
         let listen = SocketAddr::from((Ipv4Addr::new(127, cluster, 1, number), MEMBER_PORT));
         let bmc = IpAddr::from(Ipv4Addr::new(127, cluster, 2, number));
-        Ok(Place { name: HostName::new(&format!("cmp-{number:02}"))?, listen, bmc, system_uuid: Uuid::new_v4() })
+        let storage = storage.then(|| SocketAddr::from((Ipv4Addr::new(127, cluster, 3, number), MEMBER_PORT)));
+        let name = HostName::new(&format!("cmp-{number:02}"))?;
+        Ok(Place { name, listen, storage, bmc, system_uuid: Uuid::new_v4() })
     };
     (1..=hosts).map(place).collect()
 }

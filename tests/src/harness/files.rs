@@ -22,6 +22,7 @@ const OPERATOR: &str = "demo";
 pub(super) struct Place {
     pub(super) name: HostName,
     pub(super) listen: SocketAddr,
+    pub(super) storage: Option<SocketAddr>,
     pub(super) bmc: IpAddr,
     pub(super) system_uuid: Uuid,
 }
@@ -118,10 +119,14 @@ impl Files {
         let seeds: Vec<String> = places.iter().map(|place| place.listen.to_string()).collect();
         let voters: Vec<&str> = voters.iter().map(HostName::as_str).collect();
         let dir = self.host_dir(&place.name);
+        let (paths, own) = match place.storage {
+            Some(address) => ("[\"storage\"]", format!("{{ storage = \"{address}\" }}")),
+            None => ("[]", "{}".to_owned()),
+        };
         let mut text = format!(
             "[member]\nhost = \"{host}\"\nlisten = \"{listen}\"\nstate_dir = {state:?}\nadmin_socket = {admin:?}\n\
-             system_uuid = \"{uuid}\"\n\
-             [cluster]\nname = \"{cluster}\"\nvoters = {voters:?}\nseeds = {seeds:?}\n\
+             system_uuid = \"{uuid}\"\npaths = {own}\n\
+             [cluster]\nname = \"{cluster}\"\nvoters = {voters:?}\nseeds = {seeds:?}\npaths = {paths}\n\
              tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}\n\
              [nova]\ncloud = \"{CLOUD_NAME}\"\nclouds_file = {clouds:?}\n\
              [libvirt]\nuri = \"guests+unix://{guests}\"\n\

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,7 +135,24 @@ impl Host {
         self.machine.signal(signal)
     }
 
-    /// Drops everything to and from its address. Its BMC has another.
+    /// Cuts it off from its management network alone (`true`), or connects it again.
+    ///
+    /// # Errors
+    /// What `nft` says.
+    pub fn cut_management(&self, cut: bool) -> Result<()> {
+        self.machine.cut(self.machine.address.ip(), cut)
+    }
+
+    /// The same with its storage network.
+    ///
+    /// # Errors
+    /// What `nft` says, and if it has none.
+    pub fn cut_storage(&self, cut: bool) -> Result<()> {
+        let address = self.machine.storage.context("it has no storage network")?;
+        self.machine.cut(address.ip(), cut)
+    }
+
+    /// Drops everything to and from its addresses. Its BMC has another.
     ///
     /// # Errors
     /// What `nft` says.
@@ -172,6 +189,8 @@ impl Host {
 pub(super) struct Machine {
     pub(super) name: HostName,
     pub(super) address: SocketAddr,
+    /// Where it listens on its storage network, if there is one.
+    pub(super) storage: Option<SocketAddr>,
     pub(super) dir: PathBuf,
     pub(super) cloud: Cloud,
     pub(super) firewall: Arc<Firewall>,
@@ -227,16 +246,24 @@ impl Machine {
         Ok(())
     }
 
+    fn cut(&self, address: IpAddr, cut: bool) -> Result<()> {
+        if cut { self.firewall.silence(address) } else { self.firewall.unsilence(address) }
+    }
+
     pub(super) fn silence(&self) -> Result<()> {
-        self.firewall.silence(self.address.ip())?;
+        self.addresses().try_for_each(|address| self.firewall.silence(address))?;
         self.silent.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     pub(super) fn unsilence(&self) -> Result<()> {
-        self.firewall.unsilence(self.address.ip())?;
+        self.addresses().try_for_each(|address| self.firewall.unsilence(address))?;
         self.silent.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.address).chain(self.storage).map(|address| address.ip())
     }
 
     /// What its BMC's power orders mean. A host that is off is silent: its kernel is gone with its daemon.

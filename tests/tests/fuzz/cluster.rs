@@ -84,6 +84,10 @@ pub(super) fn first_ledger() -> Ledger {
     ledger
 }
 
+fn management() -> PathName {
+    PathName::new("management").expect("legal")
+}
+
 fn setup(number: usize) -> Setup {
     let device = DeviceRule {
         hosts: "*".to_owned(),
@@ -98,7 +102,7 @@ fn setup(number: usize) -> Setup {
         role: MemberRole::Member,
         boot: boot(number),
         incarnation: Incarnation(1),
-        listen: vec![(PathName::new("management").expect("legal"), address(number))],
+        listen: vec![(management(), address(number))],
         system_uuid: Some(SystemUuid(machine(number))),
         seeds: Vec::new(),
         voters: (0..3).map(host).collect(),
@@ -167,7 +171,7 @@ impl Cluster {
         for number in 0..HOSTS {
             cluster.give(number, Input::Guests { list: guests(number) });
             for other in (0..HOSTS).filter(|other| *other != number) {
-                cluster.give(number, Input::Connected { peer: peer(other) });
+                cluster.give(number, Input::Connected { peer: peer(other), path: management() });
             }
         }
         cluster
@@ -220,10 +224,10 @@ impl Cluster {
                 }
                 self.give(to, Input::Datagram { from: peer(from), path, bytes });
             }
-            Output::Message { member, message, .. } => {
+            Output::Message { member, path, message, .. } => {
                 self.note(&message);
                 if let Some(to) = member.and_then(number) {
-                    self.give(to, Input::Message { from: peer(from), message });
+                    self.give(to, Input::Message { from: peer(from), path, message });
                 }
             }
             Output::Propose { call, entry } => {

@@ -36,7 +36,7 @@ fn damaged_messages_and_packets_never_stop_a_leader() {
                 given += 1;
                 let Ok(message) = decode::<Message>(&bytes, MESSAGE_BYTES_MAX) else { continue };
                 understood += 1;
-                Input::Message { from, message }
+                Input::Message { from, path: path.clone(), message }
             };
             leader.handle(clock(now), input);
             let mut outputs = 0;

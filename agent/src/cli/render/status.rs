@@ -1,6 +1,7 @@
 //! `rekindle status`.
 
 use rekindle_proto::fact::MemberRole;
+use rekindle_proto::id::PathName;
 use rekindle_proto::status::{HostLine, IncidentDoc, StatusDoc};
 
 use super::incident::{REBOOTED, held, story, title};
@@ -34,9 +35,13 @@ pub fn status(status: &StatusDoc, paint: Paint) -> String {
         (Some(true), _) => {}
     }
     if !status.hosts.is_empty() {
-        let header = ["HOST", "STATE", "FOR", "INC", "FENCE DEVICE", "GUESTS", ""];
+        let paths = paths(status);
+        let names: Vec<String> = paths.iter().map(|path| path.as_str().to_uppercase()).collect();
+        let mut header = vec!["HOST", "STATE", "FOR", "INC"];
+        header.extend(names.iter().map(String::as_str));
+        header.extend(["FENCE DEVICE", "GUESTS", ""]);
         text.push('\n');
-        text.push_str(&table(&header, status.hosts.iter().map(host), paint));
+        text.push_str(&table(&header, status.hosts.iter().map(|line| host(line, &paths)), paint));
     }
     for incident in &status.incidents {
         text.push_str(&open(incident, paint));
@@ -92,7 +97,26 @@ fn head(status: &StatusDoc, paint: Paint) -> String {
     format!("{}   {quorum}   {leader}   {armed}", status.cluster)
 }
 
-fn host(line: &HostLine) -> Vec<Cell> {
+/// The networks, if there are several: then each has a column. In the teller's order.
+fn paths(status: &StatusDoc) -> Vec<&PathName> {
+    let longest = status.hosts.iter().map(|line| &line.paths).max_by_key(|paths| paths.len());
+    let paths = longest.filter(|paths| paths.len() > 1);
+    paths.into_iter().flatten().map(|line| &line.path).collect()
+}
+
+/// One host on one network.
+fn on_path(line: &HostLine, path: &PathName) -> Cell {
+    match line.paths.iter().find(|line| line.path == *path) {
+        None => Cell::new("-"),
+        Some(found) => {
+            let own = if found.lost { ", lost" } else { "" };
+            let text = format!("{}{own}", found.state);
+            Cell::toned(&text, if found.lost { Tone::Bad } else { state_tone(found.state.as_str()) })
+        }
+    }
+}
+
+fn host(line: &HostLine, paths: &[&PathName]) -> Vec<Cell> {
     let mut notes: Vec<String> = Vec::new();
     if line.maintenance {
         notes.push("MAINTENANCE".to_owned());
@@ -103,15 +127,19 @@ fn host(line: &HostLine) -> Vec<Cell> {
     notes.extend(line.domain.as_ref().map(ToString::to_string));
     notes.extend(line.segment.as_ref().map(|segment| format!("segment {segment}")));
     notes.extend(line.notes.iter().map(|note| note.as_str().to_owned()));
-    vec![
+    let mut row = vec![
         Cell::new(line.host.as_str()),
         Cell::toned(line.state.as_str(), state_tone(line.state.as_str())),
         Cell::new(&line.for_ms.map_or_else(|| "-".to_owned(), ago)),
         Cell::right(&line.incarnation.map_or_else(|| "-".to_owned(), |number| number.to_string())),
+    ];
+    row.extend(paths.iter().map(|path| on_path(line, path)));
+    row.extend([
         Cell::new(line.devices.as_str()),
         Cell::right(&line.guests.map_or_else(|| "-".to_owned(), |guests| guests.to_string())),
         Cell::new(&notes.join(", ")),
-    ]
+    ]);
+    row
 }
 
 fn open(incident: &IncidentDoc, paint: Paint) -> String {

@@ -1,6 +1,7 @@
 //! Whole screens, to the letter.
 
-use rekindle_proto::status::Phase;
+use rekindle_proto::id::PathName;
+use rekindle_proto::status::{PathLine, Phase};
 
 use super::*;
 use crate::cli::samples;
@@ -33,6 +34,33 @@ ALARMS
   nova: slow, 2.1 s a call
 ";
     assert_eq!(status(&samples::busy(), BLACK), expected);
+}
+
+/// A witness is not on the storage network; the second host has lost it, and says so.
+#[test]
+fn several_networks_have_a_column_each() {
+    let mut doc = samples::calm();
+    let on = |path: &str, state: &str, lost| PathLine {
+        path: PathName::new(path).expect("legal"),
+        state: state.into(),
+        lost,
+    };
+    for (index, line) in doc.hosts.iter_mut().enumerate() {
+        line.paths = vec![on("management", "alive", false)];
+        match index {
+            1 => line.paths.push(on("storage", "down", true)),
+            4 => {}
+            _ => line.paths.push(on("storage", "alive", false)),
+        }
+    }
+    let screen = status(&doc, BLACK);
+    let rows: Vec<Vec<&str>> = screen
+        .lines()
+        .skip(3)
+        .map(|line| line.split("  ").filter(|word| !word.is_empty()).map(str::trim).collect())
+        .collect();
+    assert_eq!(rows[0][3..6], ["INC", "MANAGEMENT", "STORAGE"], "{screen}");
+    assert_eq!([1, 2, 5].map(|row| rows[row][5]), ["alive", "down, lost", "-"], "{screen}");
 }
 
 #[test]

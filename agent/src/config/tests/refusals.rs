@@ -92,11 +92,6 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "given away",
         ),
         (
-            format!("{GOOD}[paths]\nstorage = \"10.30.0.1:7946\"\n"),
-            "paths.storage = \"10.30.0.1:7946\" is not yet",
-            "one path",
-        ),
-        (
             device("hosts = \"ctl-*\"\naddress = \"10.0.0.1\""),
             "fence_device[2].address = \"10.0.0.1\" must contain {host}",
             "(I2)",

@@ -105,6 +105,23 @@ async fn each_path_has_its_own_network() {
     assert_eq!(a.transport.stats().dropped_messages, 1);
 }
 
+/// Of TEST-NET-1 (RFC 5737): no machine has it.
+#[tokio::test]
+async fn a_further_address_may_come_later_and_the_first_may_not() {
+    let pki = Pki::new("zrh");
+    let absent: SocketAddr = "192.0.2.1:7946".parse().expect("an address");
+    let storage = PathName::new("storage").expect("legal");
+    let settings = |listen| TransportSettings { listen, ..pki.settings("a") };
+    let a = Node::start(settings(vec![(management(), loopback(0)), (storage.clone(), absent)])).await;
+    let mut b = pki.member("b").await;
+    a.transport.send_datagram(absent, b.id(), storage, b"x".to_vec());
+    a.send(&b, 1);
+    assert_eq!(b.next_call().await.1, 1, "the first network carries meanwhile");
+    let (sender, _events) = mpsc::channel(1);
+    let refusal = Transport::start(settings(vec![(management(), absent)]), sender).await.expect_err("refused");
+    assert!(matches!(refusal, TransportError::Bind { .. }), "{refusal}");
+}
+
 #[tokio::test]
 async fn what_is_too_long_is_refused_on_both_sides() {
     let (log, _guard) = Log::capture();

@@ -143,7 +143,7 @@ impl Node {
     /// The next roll call; what else happens is passed over.
     async fn next_call(&mut self) -> (Peer, u64) {
         loop {
-            if let TransportEvent::Message { from, message: Message::RollCall { call } } = self.next().await {
+            if let TransportEvent::Message { from, message: Message::RollCall { call }, .. } = self.next().await {
                 return (from, call.0);
             }
         }
@@ -159,7 +159,7 @@ impl Node {
 
     async fn next_peer(&mut self) -> Peer {
         loop {
-            if let TransportEvent::Connected(peer) = self.next().await {
+            if let TransportEvent::Connected { peer, .. } = self.next().await {
                 return peer;
             }
         }
