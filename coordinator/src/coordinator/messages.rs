@@ -112,6 +112,7 @@ impl Coordinator {
             Message::LeaseWithdrawn { call } => self.take_lease(now, &LeaseAnswer::Withdrawn(call)),
             Message::Generation { order } => self.learn_generation(from, *order),
             Message::Gone { members } => self.take_gone(now, &from.host, &members),
+            Message::Executor(word) => self.executor_word(now, &from.host, word),
             Message::Leading { term } => {
                 // Only voters lead, or standbys in their place; whoever else says so is not believed.
                 if self.setup.keepers.contains(&from.host) {
