@@ -167,3 +167,6 @@ fn say(cx: &mut Context<'_>, to: &HostName, word: ExecutorWord) {
 fn millis(ms: u32) -> Duration {
     Duration::from_millis(u64::from(ms))
 }
+
+#[cfg(test)]
+mod tests;

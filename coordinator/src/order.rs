@@ -37,8 +37,8 @@ use crate::recovery::{Arrival, CommittedIntent};
 use crate::time::Moment;
 
 pub use aggregate::{AggregateChange, AggregateOrder};
-pub(crate) use delegated::Question;
 pub use delegated::LeadersGo;
+pub(crate) use delegated::Question;
 pub use power::PowerOnOrder;
 pub use service::{ForceDownOrder, ServiceChange, ServiceOrder};
 

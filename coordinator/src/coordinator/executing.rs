@@ -32,11 +32,7 @@ impl Coordinator {
         self.with_executor(now, |executor, cx, _| executor.ordered(cx, call, result))
     }
 
-    fn with_executor<T>(
-        &mut self,
-        now: Now,
-        act: impl FnOnce(&mut Executor, &mut Context<'_>, Hint<'_>) -> T,
-    ) -> T {
+    fn with_executor<T>(&mut self, now: Now, act: impl FnOnce(&mut Executor, &mut Context<'_>, Hint<'_>) -> T) -> T {
         let Self { setup, ledger, membership, further, heard, out, executor, voter, .. } = self;
         act(executor, &mut context(setup, ledger, (membership, further), heard, out, now), voter.hint())
     }

@@ -35,9 +35,7 @@ pub fn in_turn(own: Option<&DomainName>, mut candidates: Vec<Candidate>) -> Vec<
 pub fn executor(before: Option<Before>, delegated: usize, voters: &[HostName]) -> Option<HostName> {
     match before {
         None | Some(Before { delegated: true, .. } | Before { unreached: false, .. }) => None,
-        Some(Before { delegated: false, unreached: true }) => {
-            voters.get(delegated.checked_rem(voters.len())?).cloned()
-        }
+        Some(Before { delegated: false, unreached: true }) => voters.get(delegated.checked_rem(voters.len())?).cloned(),
     }
 }
 

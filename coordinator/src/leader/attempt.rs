@@ -74,7 +74,9 @@ impl Leader {
                     fence.silence.attempt_failed(unheard);
                     fence.before = Some((attempt.attempt, Before { delegated: executor.is_some(), unreached }));
                     let why = match &executor {
-                        Some(executor) => Text::new(format!("{executor} executed it: {why}{}", fence.delegation.text())),
+                        Some(executor) => {
+                            Text::new(format!("{executor} executed it: {why}{}", fence.delegation.text()))
+                        }
                         None => why,
                     };
                     let command = LeaderCommand::FenceFailed { incident: id, attempt: attempt.attempt, why };
@@ -110,14 +112,7 @@ impl Leader {
     }
 
     /// An order has been handed to whoever executes it.
-    pub(super) fn was_ordered(
-        &mut self,
-        id: IncidentId,
-        call: CallId,
-        attempt: u32,
-        device: &DeviceName,
-        now: Moment,
-    ) {
+    pub(super) fn was_ordered(&mut self, id: IncidentId, call: CallId, attempt: u32, device: &DeviceName, now: Moment) {
         let fence = self.fences.entry(id).or_default();
         fence.orders.insert(call, (attempt, device.clone()));
         if let Some(run) = fence.run.as_mut() {

@@ -154,15 +154,9 @@ impl Leader {
                 let (attempt, author) = (last.unwrap_or(0) + 1, self.author);
                 let rate = self.rate_claim(cx);
                 let command = match self.next_executor(cx, incident, level) {
-                    None => LeaderCommand::FenceIntent {
-                        incident: id,
-                        attempt,
-                        author,
-                        level,
-                        devices,
-                        not_after,
-                        rate,
-                    },
+                    None => {
+                        LeaderCommand::FenceIntent { incident: id, attempt, author, level, devices, not_after, rate }
+                    }
                     Some(executor) => LeaderCommand::FenceIntentBy {
                         executor,
                         incident: id,

@@ -47,7 +47,8 @@ impl Ledger {
         }
         let names: Vec<String> = order.devices.iter().map(ToString::to_string).collect();
         let by = order.executor.map(|host| format!(", executed by {host}")).unwrap_or_default();
-        let text = format!("attempt {}: power off by level {}: {}{by}", order.attempt, order.level, names.join(" and "));
+        let text =
+            format!("attempt {}: power off by level {}: {}{by}", order.attempt, order.level, names.join(" and "));
         match incident.phase {
             Phase::Unclean => {
                 incident.tell(when.at, guards, None);

@@ -38,16 +38,7 @@ impl Ledger {
                 let order = FenceOrder { attempt, author, level, devices, not_after, rate, executor };
                 self.fence_intent(when, *incident, &order)
             }
-            LeaderCommand::FenceIntentBy {
-                executor,
-                incident,
-                attempt,
-                author,
-                level,
-                devices,
-                not_after,
-                rate,
-            } => {
+            LeaderCommand::FenceIntentBy { executor, incident, attempt, author, level, devices, not_after, rate } => {
                 let (attempt, author, level) = (*attempt, *author, *level);
                 let (not_after, rate, executor) = (*not_after, *rate, Some(executor));
                 let order = FenceOrder { attempt, author, level, devices, not_after, rate, executor };
