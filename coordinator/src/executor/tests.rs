@@ -201,7 +201,7 @@ fn a_go_of_another_or_of_a_leader_that_is_gone_begins_nothing() {
     let question = asks(&mut voter);
     let (words, orders) = hears(&mut voter, at(10_010), "c", go(question, 500));
     assert!(words.is_empty() && orders.is_empty(), "c was not asked");
-    let (words, orders) = hears(&mut voter, at(10_020), "a", go(CallId(1), 500));
+    let (words, orders) = hears(&mut voter, at(10_020), "a", go(CallId(question.0 + 1), 500));
     assert!(words.is_empty() && orders.is_empty(), "that was not asked");
     voter.handle(at(10_030), Input::Leadership { term: Term(4), leader: Some(host("c")) });
     outputs(&mut voter);
