@@ -3,6 +3,7 @@
 mod acquaint;
 mod dumps;
 mod duties;
+mod executing;
 mod generation;
 mod gossip;
 mod messages;
@@ -16,6 +17,7 @@ use rekindle_proto::admin::{AdminReply, SignedOrder};
 use rekindle_proto::id::{HostName, Incarnation, IncidentId, MemberId, PathName, Term};
 
 use crate::context::{Context, HeardBook, Outbox};
+use crate::executor::Executor;
 use crate::io::{Event, Input, Output, Peer};
 use crate::leader::Leader;
 use crate::ledger::{Entry, Ledger, Position, Statement};
@@ -47,6 +49,7 @@ pub struct Coordinator {
     member: Member,
     leader: Option<Leader>,
     voter: Voter,
+    executor: Executor,
     out: Outbox,
     /// The latest generation of voters known here, and the order that proves it.
     generation: Option<(u64, SignedOrder)>,
@@ -79,6 +82,7 @@ impl Coordinator {
             member: Member::new(now.mono),
             leader: None,
             voter: Voter::new(now.mono),
+            executor: Executor::default(),
             out: Outbox::new(setup.seed),
             generation: setup.generation.clone(),
             setup,
@@ -163,9 +167,11 @@ impl Coordinator {
                 }
             }
             Input::DeviceRead { call, reading, .. } if self.voter.take_reading(now.mono, call, &reading) => {}
+            Input::DeviceRead { call, reading, .. } if self.executed_reading(now, call, &reading) => {}
             Input::DeviceRead { call, reading, finished } => {
                 self.with_leader(now, |leader, cx| leader.device_read(cx, call, &reading, finished));
             }
+            Input::PowerOffDone { call, result } if self.executed_order(now, call, &result) => {}
             Input::PowerOffDone { call, result } => {
                 self.with_leader(now, |leader, _| leader.power_off_done(call, result));
             }

@@ -47,6 +47,7 @@ pub mod brake;
 pub mod capacity;
 mod context;
 mod coordinator;
+mod executor;
 pub mod fencing;
 pub mod hook;
 pub mod io;

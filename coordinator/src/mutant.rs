@@ -108,11 +108,14 @@ pub enum Guard {
     RehearsedEmpty,
     /// I2: A device passes a rehearsal only if its host falls silent, and comes back in another boot.
     RehearsedSilence,
+    /// I3, I5: What a leader grants to the voter that executes for it counts from the voter's question. Off: from when the answer
+    /// came.
+    GoCounts,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Proof,
         Self::TwoReads,
         Self::Lease,
@@ -163,6 +166,7 @@ impl Guard {
         Self::DumpEnds,
         Self::RehearsedEmpty,
         Self::RehearsedSilence,
+        Self::GoCounts,
     ];
 
     /// The rule of design.md, section 3 (or 4), that it keeps.
@@ -182,6 +186,7 @@ impl Guard {
             | Self::WatchdogRuns => "I2",
             Self::FreshCheck | Self::RollCall => "I3",
             Self::CallInTime => "I1, I3",
+            Self::GoCounts => "I3, I5",
             Self::Testimony => "I3, section 4",
             Self::IntentAuthor
             | Self::OneIncident

@@ -19,6 +19,7 @@
 //! ```
 
 mod aggregate;
+mod delegated;
 mod power;
 mod service;
 
@@ -36,6 +37,8 @@ use crate::recovery::{Arrival, CommittedIntent};
 use crate::time::Moment;
 
 pub use aggregate::{AggregateChange, AggregateOrder};
+pub use delegated::LeadersGo;
+pub(crate) use delegated::Question;
 pub use power::PowerOnOrder;
 pub use service::{ForceDownOrder, ServiceChange, ServiceOrder};
 

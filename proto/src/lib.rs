@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`id`] | names and numbers: hosts, boots, incidents, servers. Newtypes, ordered, printable, refused when malformed |
 //! | [`message`] | what members say to each other on authenticated streams, with its size bounds |
+//! | [`executor`] | what a leader and the voter that executes a fence attempt for it say to each other |
 //! | [`fact`] | what adapters and members report of the world: power, guests, Nova's records |
 //! | [`status`] | the documents behind `rekindle status`, `incident` and `why`: JSON, stable field names |
 //! | [`segment`] | groups of hosts with a recovery method, as Masakari has them |
@@ -18,6 +19,7 @@
 pub mod admin;
 pub mod brake;
 pub mod capacity;
+pub mod executor;
 pub mod fact;
 pub mod hook;
 pub mod id;

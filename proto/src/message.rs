@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::executor::ExecutorWord;
 use crate::fact::{GateReport, GuestEvent, GuestList, LifeSign, PathFinding, StopReason, Text, Watchdog};
 use crate::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, IncidentId, MemberId, PathName, ServerId, SystemUuid, Term,
@@ -242,6 +243,8 @@ pub enum Message {
         /// Whose address.
         target: HostName,
     },
+    /// Between a leader and the voter that executes one of its attempts to power a host off.
+    Executor(ExecutorWord),
 }
 
 /// A question with an answer, on a two-way stream.

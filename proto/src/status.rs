@@ -250,6 +250,8 @@ pub struct FenceLine {
     pub at: Option<WallTime>,
     /// Who led, and gave the order.
     pub by: Option<HostName>,
+    /// The voter that executed it for the leader; none: the leader itself.
+    pub executor: Option<HostName>,
     /// In which term.
     pub term: Term,
     /// The topology level.

@@ -249,6 +249,7 @@ pub(crate) fn rehearsal(number: u64) -> IncidentDoc {
         attempt: 1,
         at: Some(WallTime(BEGAN.0 + 3_000)),
         by: Some(host("cmp-05")),
+        executor: Some(host("cmp-04")),
         term: Term(4),
         level: 1,
         devices: vec!["ipmi-tool@cmp-01-bmc".to_owned()],

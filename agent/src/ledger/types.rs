@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
-use rekindle_coordinator::ledger::{Entry, LEDGER_FORMAT, Ledger, Outcome, Seat};
+use rekindle_coordinator::ledger::{Entry, FORMAT_WITHOUT_EXECUTORS, LEDGER_FORMAT, Ledger, Outcome, Seat};
 use rekindle_proto::admin::ORDER_BYTES_MAX;
 use rekindle_proto::id::{ClusterName, HostName, StoreId};
 use rekindle_proto::message::{CodecError, REQUEST_BYTES_MAX, decode, encode};
@@ -167,10 +167,16 @@ pub(super) fn unpack(bytes: &[u8], cluster: &ClusterName) -> Result<Ledger, Form
     if format > LEDGER_FORMAT {
         return Err(FormatError::Later { format, known: LEDGER_FORMAT });
     }
-    let ledger: Ledger = decode(&inner, SNAPSHOT_BYTES_MAX).map_err(undecodable(format))?;
+    let mut inner = inner;
+    if format == FORMAT_WITHOUT_EXECUTORS {
+        // Its only difference: it ends before the executors. An empty map is one zero.
+        inner.push(0);
+    }
+    let mut ledger: Ledger = decode(&inner, SNAPSHOT_BYTES_MAX).map_err(undecodable(format))?;
     if ledger.format != format {
         return Err(FormatError::Mismatch { outer: format, inner: ledger.format });
     }
+    ledger.format = LEDGER_FORMAT;
     if ledger.cluster != *cluster {
         return Err(FormatError::Cluster(ledger.cluster.to_string()));
     }
@@ -257,6 +263,14 @@ mod tests {
         assert_eq!(unpack(&bytes, &ours), Ok(ledger.clone()));
         assert_eq!(unpack(&bytes, &theirs), Err(FormatError::Cluster("ours".to_owned())));
         assert!(matches!(unpack(&bytes[1..], &ours), Err(FormatError::Undecodable { .. })));
+        // What a daemon of the format before has written: shorter by the last field, which is empty.
+        let shorter = {
+            let older = Ledger { format: FORMAT_WITHOUT_EXECUTORS, ..ledger.clone() };
+            let mut inner = encode(&older, SNAPSHOT_BYTES_MAX).expect("fits");
+            assert_eq!(inner.pop(), Some(0));
+            encode(&(FORMAT_WITHOUT_EXECUTORS, inner), SNAPSHOT_BYTES_MAX).expect("fits")
+        };
+        assert_eq!(unpack(&shorter, &ours), Ok(ledger.clone()));
         ledger.format = LEDGER_FORMAT + 1;
         let later = unpack(&pack(&ledger).expect("fits"), &ours);
         assert_eq!(later, Err(FormatError::Later { format: LEDGER_FORMAT + 1, known: LEDGER_FORMAT }));

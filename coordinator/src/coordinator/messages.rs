@@ -113,6 +113,7 @@ impl Coordinator {
             Message::Generation { order } => self.learn_generation(from, *order),
             Message::Dumping { target } => self.told_of_dump(now, &from.host, &target),
             Message::Gone { members } => self.take_gone(now, &from.host, &members),
+            Message::Executor(word) => self.executor_word(now, &from.host, word),
             Message::Leading { term } => {
                 // Only voters lead, or standbys in their place; whoever else says so is not believed.
                 if self.setup.keepers.contains(&from.host) {

@@ -85,6 +85,7 @@ impl Coordinator {
             | LeaderCommand::EndSigns { .. }
             | LeaderCommand::Refute { .. }
             | LeaderCommand::FenceIntent { .. }
+            | LeaderCommand::FenceIntentBy { .. }
             | LeaderCommand::FenceFailed { .. }
             | LeaderCommand::ConfirmFence { .. }
             | LeaderCommand::VoidProof { .. }

@@ -3,6 +3,7 @@
 //! That it was bound once says nothing of now: cables are crossed while a cluster runs, and an address is given to another
 //! BMC. So the question is asked in the very session, or document, of the order and of the reading (I2).
 
+use rekindle_proto::executor::ToldIdentity;
 use rekindle_proto::fact::{DeviceError, DeviceGuid, DeviceReading, PowerState, Text};
 use rekindle_proto::id::SystemUuid;
 
@@ -74,6 +75,27 @@ impl DeviceIdentity {
             (Ok(()) | Err(_), power) => power.clone(),
         };
         DeviceReading { power, guid: reading.guid.clone() }
+    }
+}
+
+/// As it travels to the voter that executes.
+impl From<DeviceIdentity> for ToldIdentity {
+    fn from(identity: DeviceIdentity) -> Self {
+        match identity {
+            DeviceIdentity::Machine(machine) => Self::Machine(machine),
+            DeviceIdentity::Told(guid) => Self::Told(guid),
+            DeviceIdentity::Untold => Self::Untold,
+        }
+    }
+}
+
+impl From<ToldIdentity> for DeviceIdentity {
+    fn from(told: ToldIdentity) -> Self {
+        match told {
+            ToldIdentity::Machine(machine) => Self::Machine(machine),
+            ToldIdentity::Told(guid) => Self::Told(guid),
+            ToldIdentity::Untold => Self::Untold,
+        }
     }
 }
 

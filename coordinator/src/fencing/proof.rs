@@ -11,7 +11,7 @@ use crate::ledger::{Evidence, Incident, Ledger};
 use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
 
-/// How long a proof holds after the oldest of its devices' last off readings.
+/// How long a proof holds after the oldest of its devices' last off readings was asked for.
 pub const PROOF_LEASE: Duration = Duration::from_secs(30);
 
 /// How long a host that we did not ourselves see going off is read every second: somebody may be power-cycling it.
@@ -20,26 +20,54 @@ pub const READ_CLOSELY_FOR: Duration = Duration::from_secs(60);
 /// A device said, in so many words, that power is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffRead {
-    at: Moment,
+    span: ReadSpan,
+}
+
+/// Between which moments a device was read. When in between nobody knows, and where another member read it for us it may have
+/// been anywhere; so whatever counts from a reading counts from the end that is the safer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadSpan {
+    /// When the reading was asked for.
+    pub asked: Moment,
+    /// When its answer was there.
+    pub finished: Moment,
+}
+
+#[cfg(test)]
+impl From<Moment> for ReadSpan {
+    /// A reading that took no time.
+    fn from(moment: Moment) -> Self {
+        Self { asked: moment, finished: moment }
+    }
 }
 
 impl OffRead {
     /// What stands for a reading where a mutant needs none.
-    pub(super) const NONE: Self = Self { at: Moment::ZERO };
+    pub(super) const NONE: Self = Self { span: ReadSpan { asked: Moment::ZERO, finished: Moment::ZERO } };
 
     /// From a reading; `None` unless it says off.
     #[must_use]
-    pub fn of(reading: &DeviceReading, finished: Moment) -> Option<Self> {
+    pub fn of(reading: &DeviceReading, span: ReadSpan) -> Option<Self> {
         match reading.power {
-            Ok(PowerState::Off) => Some(Self { at: finished }),
+            Ok(PowerState::Off) => Some(Self { span }),
             Ok(PowerState::On) | Err(_) => None,
         }
     }
 
-    /// When it was read.
+    /// Not read before this moment: a lease counts from it.
+    #[must_use]
+    pub fn asked(self) -> Moment {
+        self.span.asked
+    }
+    /// Read by this moment.
     #[must_use]
     pub fn at(self) -> Moment {
-        self.at
+        self.span.finished
+    }
+    /// How long, at least, after that earlier reading it was read.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Duration {
+        self.span.asked.since(earlier.span.finished)
     }
 }
 
@@ -75,7 +103,7 @@ impl FenceProof {
         let mut oldest: Option<Moment> = None;
         for device in &record.devices {
             let read = reads.get(&device.device)?;
-            oldest = Some(oldest.map_or(read.at(), |moment| moment.min(read.at())));
+            oldest = Some(oldest.map_or(read.asked(), |moment| moment.min(read.asked())));
         }
         let valid_until = oldest? + PROOF_LEASE;
         (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
@@ -121,7 +149,7 @@ impl FenceProof {
         }
         let mut valid_until = silence.valid_until();
         for device in evidence.devices().iter().filter(|reads| !reads.unverified) {
-            valid_until = valid_until.min(reads.get(&device.device)?.at() + PROOF_LEASE);
+            valid_until = valid_until.min(reads.get(&device.device)?.asked() + PROOF_LEASE);
         }
         (now < valid_until).then(|| Self { incident: incident.id, host: incident.host.clone(), valid_until })
     }

@@ -7,7 +7,7 @@ use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, OrderError, P
 
 use super::given::{Due, Given};
 use super::identity::DeviceIdentity;
-use super::proof::OffRead;
+use super::proof::{OffRead, ReadSpan};
 use crate::ledger::{FenceAttempt, OffReads, ProofRecord};
 use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
@@ -33,6 +33,8 @@ struct DeviceRun {
     given: Given,
     /// Why an order was not sent, until one may have left.
     unsent: Option<OrderError>,
+    /// The last that it told of its power was *on*.
+    reads_on: bool,
     /// It said *on* before (or after) our order: then we have seen it going off.
     seen_on: bool,
     /// First and last of an unbroken run of off readings after the order.
@@ -44,7 +46,8 @@ struct DeviceRun {
     is_accepted: bool,
     /// It has told its power since it answered: then its word alone is not taken.
     is_readable: bool,
-    /// First and last of the readings, after it said that it did it, by which it showed that it has no status.
+    /// End of the first and beginning of the last of the readings, after it said that it did it, by which it showed that it has
+    /// no status.
     vain: Option<(Moment, Moment)>,
     last_error: Option<DeviceError>,
 }
@@ -140,10 +143,11 @@ impl FenceRun {
     }
 
     /// A reading came back. One that was begun before the order was answered does not count towards the proof.
-    pub fn read(&mut self, device: &DeviceName, reading: &DeviceReading, finished: Moment) {
-        let Some(run) = self.devices.get_mut(device) else { return };
+    pub fn read(&mut self, device: &DeviceName, reading: &DeviceReading, span: impl Into<ReadSpan>) {
+        let (Some(run), span) = (self.devices.get_mut(device), span.into()) else { return };
         run.reading = false;
-        run.last_read = Some(finished);
+        run.last_read = Some(span.finished);
+        run.reads_on = reading.power == Ok(PowerState::On) || (run.reads_on && reading.power.is_err());
         match &reading.power {
             Ok(PowerState::On) => {
                 run.seen_on = true;
@@ -151,7 +155,7 @@ impl FenceRun {
                 run.last_error = None;
             }
             Ok(PowerState::Off) => {
-                if let (Some(read), Some(_)) = (OffRead::of(reading, finished), run.given.answer()) {
+                if let (Some(read), Some(_)) = (OffRead::of(reading, span), run.given.answer()) {
                     run.offs = Some((run.offs.map_or(read, |(first, _)| first), read));
                 }
                 // Whoever switched it off, it was not our order.
@@ -163,7 +167,7 @@ impl FenceRun {
             // Silence proves nothing, and breaks nothing: the two off readings may lie around it.
             Err(error) => run.last_error = Some(error.clone()),
         }
-        run.note_status(reading, finished);
+        run.note_status(reading, span);
     }
 
     /// Whether a device may never have had its order: it did not answer it.
@@ -175,6 +179,18 @@ impl FenceRun {
             matches!(unsent.or(answer), Some(DeviceError::Silent(_)))
         };
         self.devices.values().any(silent)
+    }
+
+    /// Whether it is only that whoever executes this does not reach a device: one was silent, and none refuses us, is another
+    /// machine's, or says that it is on although it has its order.
+    #[must_use]
+    pub fn is_unreached(&self) -> bool {
+        let silent = |run: &DeviceRun| matches!(run.trouble(), Some(DeviceError::Silent(_)));
+        let vetoes = |run: &DeviceRun| {
+            let is_barred = matches!(run.trouble(), Some(DeviceError::Credentials(_) | DeviceError::Foreign(_)));
+            is_barred || (run.reads_on && run.given.may_have_left())
+        };
+        self.devices.values().any(silent) && !self.devices.values().any(vetoes)
     }
 
     /// The last off reading of each device, to begin the lease with.
@@ -245,7 +261,7 @@ impl FenceRun {
             offs.map(|(first, last)| OffReads {
                 device: name.clone(),
                 seen_going_off: run.seen_on,
-                apart_ms: millis(last.at().since(first.at())),
+                apart_ms: millis(last.after(first)),
                 after_ms: run.given.sent().map_or(0, |ordered| millis(first.at().since(ordered))),
                 unverified: false,
             })
@@ -271,11 +287,11 @@ impl FenceRun {
 
 impl DeviceRun {
     /// What a reading says of whether it has a status at all. Silence says nothing of that either.
-    fn note_status(&mut self, reading: &DeviceReading, finished: Moment) {
+    fn note_status(&mut self, reading: &DeviceReading, span: ReadSpan) {
         match &reading.power {
             Ok(_) => (self.is_readable, self.vain) = (true, None),
             Err(DeviceError::Unusable(_)) if self.has_done_it() => {
-                self.vain = Some((self.vain.map_or(finished, |(first, _)| first), finished));
+                self.vain = Some((self.vain.map_or(span.finished, |(first, _)| first), span.asked));
             }
             Err(_) => {}
         }
@@ -294,14 +310,19 @@ impl DeviceRun {
 
     fn is_proven(&self) -> bool {
         let apart = if keeps(Guard::TwoReads) { POLL_EVERY } else { Duration::ZERO };
-        let is_read = self.offs.is_some_and(|(first, last)| last.at().since(first.at()) >= apart);
+        let is_read = self.offs.is_some_and(|(first, last)| last.after(first) >= apart || apart.is_zero());
         self.given.answer().is_some() && (is_read || self.is_vain(POLL_EVERY) || !keeps(Guard::Proof))
+    }
+
+    /// What it said last instead of doing, or telling, what it was asked for.
+    fn trouble(&self) -> Option<&DeviceError> {
+        let unsent = self.unsent.as_ref().and_then(OrderError::told);
+        unsent.or(self.last_error.as_ref())
     }
 
     /// It said that it is another machine's.
     fn is_foreign(&self) -> bool {
-        let unsent = self.unsent.as_ref().and_then(OrderError::told);
-        matches!(unsent.or(self.last_error.as_ref()), Some(DeviceError::Foreign(_)))
+        matches!(self.trouble(), Some(DeviceError::Foreign(_)))
     }
 
     /// The device refuses us: to go on would only lock the account.

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::executor::ExecutorWord;
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
 use rekindle_proto::id::{CallId, HostName, IncidentId};
+use rekindle_proto::message::Message;
 use rekindle_proto::status::FenceTestLine;
 
 use super::Leader;
 use crate::context::Context;
-use crate::fencing::{Binding, DeviceEntry, DeviceIdentity};
+use crate::fencing::{Binding, DeviceEntry, DeviceIdentity, ReadSpan};
 use crate::io::Output;
 use crate::ledger::Rehearsal;
 use crate::time::Moment;
@@ -25,6 +27,9 @@ const UNBOUND_EVERY: Duration = Duration::from_secs(20);
 
 /// Device time-outs after which a reading that was not answered is given up: two commands, and a queue before each.
 const READING_LOST_AFTER: u32 = 4;
+
+/// For the way to the voter that reads for us, and back, and for a queue there.
+const ASKED_GRACE: Duration = Duration::from_secs(2);
 
 /// Health readings under way at once.
 const HEALTH_AT_ONCE: usize = 8;
@@ -61,6 +66,8 @@ struct DeviceCall {
     /// Whose it must be.
     identity: Option<DeviceIdentity>,
     asked: Moment,
+    /// The voter that reads it for us.
+    by: Option<HostName>,
 }
 
 /// An operator's `fence-test`, waiting for its readings.
@@ -93,12 +100,71 @@ impl Leader {
         device: &DeviceName,
         read_for: ReadFor,
     ) {
+        self.read_device_by(cx, None, host, device, read_for);
+    }
+
+    /// Reads a device, or has another voter read it (`by`).
+    pub(super) fn read_device_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        by: Option<&HostName>,
+        host: &HostName,
+        device: &DeviceName,
+        read_for: ReadFor,
+    ) {
         let call = cx.out.call();
         let asked = cx.now.mono;
         let identity = self.held_to(cx, host, device, &read_for);
-        self.device_calls.calls.insert(call, DeviceCall { device: device.clone(), read_for, identity, asked });
+        let (name, by) = (device.clone(), by.filter(|by| **by != cx.setup.host).cloned());
         let within = cx.setup.policy.device_timeout;
-        cx.out.push(Output::ReadDevice { call, host: host.clone(), device: device.clone(), guid: true, within });
+        match &by {
+            None => {
+                let (host, device) = (host.clone(), device.clone());
+                cx.out.push(Output::ReadDevice { call, host, device, guid: true, within });
+            }
+            Some(by) => {
+                let within_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+                let (host, device) = (host.clone(), device.clone());
+                cx.send(by, Message::Executor(ExecutorWord::Read { call, host, device, within_ms }));
+                self.wake_at(asked + answered_within(cx));
+            }
+        }
+        self.device_calls.calls.insert(call, DeviceCall { device: name, read_for, identity, asked, by });
+    }
+
+    /// A voter's answer: only that of the one who was asked. It is dated by our own clock: read no earlier than we asked, and no
+    /// later than now.
+    pub(super) fn is_read_by(&self, call: CallId, from: &HostName) -> bool {
+        self.device_calls.calls.get(&call).is_some_and(|asked| asked.by.as_ref() == Some(from))
+    }
+
+    /// What was asked of a voter that has not answered in time, or is silent itself, is not waited for. It says nothing of the
+    /// device's health, only that this voter reads nothing.
+    pub(super) fn drive_asked_readings(&mut self, cx: &mut Context<'_>) {
+        let (now, within) = (cx.now.mono, answered_within(cx));
+        let calls = &self.device_calls.calls;
+        let asked = calls.iter().filter_map(|(call, asked)| Some((*call, asked.asked, asked.by.as_ref()?)));
+        let is_lost = |asked: Moment, by: &HostName| now >= asked + within || !cx.is_alive(by);
+        let (lost, waiting): (Vec<_>, Vec<_>) = asked.partition(|(_, asked, by)| is_lost(*asked, by));
+        let next = waiting.iter().map(|(_, asked, _)| *asked + within).min();
+        let lost: Vec<CallId> = lost.iter().map(|(call, ..)| *call).collect();
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+        for call in lost {
+            let Some(DeviceCall { device, read_for, asked, by: Some(by), .. }) = self.device_calls.calls.remove(&call)
+            else {
+                continue;
+            };
+            let why = DeviceError::Silent(Text::new(format!("{by}, which was asked to read it, does not answer")));
+            let reading = DeviceReading { power: Err(why), guid: None };
+            let span = ReadSpan { asked, finished: now };
+            match read_for {
+                ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, &reading, span),
+                ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, &reading, span, Some(&by)),
+                ReadFor::Health | ReadFor::Suspect | ReadFor::Binding(_) | ReadFor::Rehearsal(_) => {}
+            }
+        }
     }
 
     /// Whose a reading must be. One that only looks whose it is, is anybody's.
@@ -125,7 +191,8 @@ impl Leader {
         reading: &DeviceReading,
         finished: Moment,
     ) -> Option<ReadFor> {
-        let DeviceCall { device, read_for, identity, .. } = self.device_calls.calls.remove(&call)?;
+        let DeviceCall { device, read_for, identity, asked, by } = self.device_calls.calls.remove(&call)?;
+        let span = ReadSpan { asked, finished };
         let host = self.devices.get(&device).map(|entry| entry.host.clone())?;
         let machine = super::system_uuid(cx, &host);
         // In an incident the host's voice is weighed against the proof, not against the device; in a rehearsal likewise.
@@ -140,9 +207,9 @@ impl Leader {
         }
         match read_for {
             ReadFor::Health | ReadFor::Suspect | ReadFor::Binding(_) => {}
-            ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, finished),
-            ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, finished),
-            ReadFor::Rehearsal(rehearsal) => self.rehearsal_read(rehearsal, &device, reading, finished),
+            ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, span),
+            ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, span, by.as_ref()),
+            ReadFor::Rehearsal(rehearsal) => self.rehearsal_read(rehearsal, &device, reading, span),
         }
         Some(read_for)
     }
@@ -245,4 +312,10 @@ fn fence_test_line(entry: &DeviceEntry, since: Moment) -> FenceTestLine {
         bound: entry.binding.counts(),
         text,
     }
+}
+
+/// How long a voter that reads for us is waited for: two commands of the device, and the way. With the default time-out the
+/// lease of a proof outlasts two such waits, so that another can be asked; a voter that gossip has lost is not waited for.
+fn answered_within(cx: &Context<'_>) -> Duration {
+    2 * cx.setup.policy.device_timeout + ASKED_GRACE
 }

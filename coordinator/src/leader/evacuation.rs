@@ -67,6 +67,8 @@ pub(super) struct Evacuation {
     pub(super) news_error: Option<Text>,
     /// Since when there has been no valid proof.
     pub(super) unproven_since: Option<Moment>,
+    /// Whose turn it is to read for the lease.
+    pub(super) reader: usize,
     /// What contradicts the proof. It counts no more here, whether or not the ledger has taken notice yet.
     pub(super) contradiction: Option<Text>,
     /// What was read beyond the lists.

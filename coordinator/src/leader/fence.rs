@@ -3,24 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, OrderError, PowerState, Text};
+use rekindle_proto::fact::{DeviceName, Text};
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, IncidentId, LeadershipId, PathName, WallTime};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
-use super::devices::ReadFor;
+use super::delegate::Delegation;
 use super::levels::Choice;
 use super::neighbours::Look;
 use super::proposals::Key;
 use super::silence::Silence;
 use super::watchdog::ByWatchdog;
 use crate::context::Context;
-use crate::fencing::{DeviceIdentity, FenceRun, RunStep};
-use crate::io::{Output, Peer};
-use crate::ledger::{FenceAttempt, Incident, LeaderCommand};
+use crate::fencing::{Before, FenceRun};
+use crate::io::Peer;
+use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
-use crate::order::PowerOffOrder;
 use crate::time::Moment;
 
 /// Between two attempts: a BMC that has just failed needs a moment.
@@ -35,28 +34,33 @@ pub(super) const VOIDED_MAX: u32 = 3;
 /// One incident's fencing, as this leader follows it.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
-    run: Option<FenceRun>,
+    pub(super) run: Option<FenceRun>,
     /// Orders not yet answered: of which attempt, to which device.
-    orders: BTreeMap<CallId, (u32, DeviceName)>,
+    pub(super) orders: BTreeMap<CallId, (u32, DeviceName)>,
     /// An order of this leader may have left: from then on the host's voice no longer cancels the incident (I6).
-    ordered: bool,
+    pub(super) ordered: bool,
     /// The host was heard while an order was under way, and why that cancels the incident if nothing was sent.
-    heard_meanwhile: Option<Text>,
+    pub(super) heard_meanwhile: Option<Text>,
     /// The host was heard before any off order: the incident is off, whatever is still being committed.
-    cancelled: Option<Text>,
+    pub(super) cancelled: Option<Text>,
     pub(super) prereads: BTreeMap<DeviceName, u32>,
     pub(super) preread_due: Option<Moment>,
-    last_failed: Option<(u32, Moment)>,
+    pub(super) last_failed: Option<(u32, Moment)>,
     pub(super) silence: Silence,
     /// The proof was contradicted by the host's own voice: no further attempt, a person.
     pub(super) lied: Option<Text>,
     /// Whether its neighbours' devices are silent too.
     pub(super) neighbours: Option<Look>,
+    /// What is being agreed with the voter that executes the attempt under way.
+    pub(super) delegation: Delegation,
+    /// The last attempt of this leadership that failed, and how.
+    pub(super) before: Option<(u32, Before)>,
 }
 
 impl Leader {
     pub(super) fn drive_fence(&mut self, cx: &mut Context<'_>, id: IncidentId) {
         let Some(incident) = cx.ledger.incidents.get(&id) else { return };
+        self.give_up_delegated(cx, id);
         let fence = self.fences.entry(id).or_default();
         if incident.phase == Phase::Unclean && incident.host == cx.setup.host {
             fence.cancelled.get_or_insert_with(|| "it leads: it was alive before any off order".into());
@@ -151,15 +155,22 @@ impl Leader {
                 let lasts = attempt_lasts(cx);
                 let not_after =
                     WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
-                let attempt = last.unwrap_or(0) + 1;
-                let command = LeaderCommand::FenceIntent {
-                    incident: id,
-                    attempt,
-                    author: self.author,
-                    level,
-                    devices,
-                    not_after,
-                    rate: self.rate_claim(cx),
+                let (attempt, author) = (last.unwrap_or(0) + 1, self.author);
+                let rate = self.rate_claim(cx);
+                let command = match self.next_executor(cx, incident, level) {
+                    None => {
+                        LeaderCommand::FenceIntent { incident: id, attempt, author, level, devices, not_after, rate }
+                    }
+                    Some(executor) => LeaderCommand::FenceIntentBy {
+                        executor,
+                        incident: id,
+                        attempt,
+                        author,
+                        level,
+                        devices,
+                        not_after,
+                        rate,
+                    },
                 };
                 self.command(cx, Key::Incident(id), command);
             }
@@ -191,119 +202,6 @@ impl Leader {
                 Err(hold) => self.hold(cx.now.mono, id, hold.to_string()),
             },
         }
-    }
-
-    fn follow_attempt(&mut self, cx: &mut Context<'_>, incident: &Incident, attempt: &FenceAttempt) {
-        let id = incident.id;
-        let now = cx.now.mono;
-        let deadline = now + attempt_lasts(cx);
-        let devices = &self.devices;
-        let seen_on = |device: &DeviceName| {
-            let last = devices.get(device).and_then(|entry| entry.last.as_ref());
-            let fresh = last.filter(|(at, _)| now.since(*at) < PREREAD_AGE_MAX);
-            fresh.is_some_and(|(_, reading)| reading.power == Ok(PowerState::On))
-        };
-        let fence = self.fences.entry(id).or_default();
-        if fence.run.as_ref().is_none_or(|run| run.attempt() != attempt.attempt) {
-            let machine = super::system_uuid(cx, &incident.host);
-            let whose =
-                |device: &DeviceName| devices.get(device).map(|entry| entry.identity(machine)).unwrap_or_default();
-            let accepts = |device: &DeviceName| devices.get(device).is_some_and(|entry| entry.takes_its_word());
-            fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on).accepting(accepts).held_to(whose));
-        }
-        loop {
-            let Some(run) = self.fences.get(&id).and_then(|fence| fence.run.as_ref()) else { return };
-            let deadline = run.deadline();
-            match run.next_step(now) {
-                RunStep::Order(device) => match self.permit(cx, &incident.host) {
-                    Ok(permit) => {
-                        let call = cx.out.call();
-                        let to = (device.clone(), self.identity_in(id, &device));
-                        let order = PowerOffOrder::new(call, permit, incident, attempt.attempt, to, deadline);
-                        cx.out.push(Output::PowerOff(order));
-                        let fence = self.fences.entry(id).or_default();
-                        fence.orders.insert(call, (attempt.attempt, device.clone()));
-                        if let Some(run) = fence.run.as_mut() {
-                            run.ordered(&device, now);
-                        }
-                    }
-                    Err(hold) => {
-                        self.hold(now, id, hold.to_string());
-                        return;
-                    }
-                },
-                RunStep::Read(device) => {
-                    if let Some(run) = self.fences.entry(id).or_default().run.as_mut() {
-                        run.reading(&device);
-                    }
-                    self.read_device(cx, &incident.host, &device, ReadFor::Fence(id, attempt.attempt));
-                }
-                RunStep::Wait(until) => {
-                    self.holds.remove(&id);
-                    self.wake_at(until.max(now + Duration::from_millis(1)));
-                    return;
-                }
-                RunStep::Proven(proof) => {
-                    let command = LeaderCommand::ConfirmFence { incident: id, attempt: attempt.attempt, proof };
-                    self.command(cx, Key::Incident(id), command);
-                    return;
-                }
-                RunStep::Failed(why) => {
-                    let unheard = run.is_unheard();
-                    self.fences.entry(id).or_default().silence.attempt_failed(unheard);
-                    let command = LeaderCommand::FenceFailed { incident: id, attempt: attempt.attempt, why };
-                    self.command(cx, Key::Incident(id), command);
-                    return;
-                }
-            }
-        }
-    }
-
-    pub(crate) fn power_off_done(&mut self, call: CallId, result: Result<(), OrderError>) {
-        if self.rehearsal_off_done(call, &result) {
-            return self.touch();
-        }
-        for fence in self.fences.values_mut() {
-            if let Some((attempt, device)) = fence.orders.remove(&call) {
-                fence.ordered |= !result.as_ref().is_err_and(OrderError::is_unsent) || !keeps(Guard::OrderSent);
-                if let Err(
-                    OrderError::NotSent(DeviceError::Foreign(why)) | OrderError::MaybeSent(DeviceError::Foreign(why)),
-                ) = &result
-                {
-                    self.devices.disown(&device, why);
-                }
-                // A late answer to an earlier attempt says nothing of this one's order.
-                if let Some(run) = fence.run.as_mut().filter(|run| run.attempt() == attempt) {
-                    run.answered(&device, result);
-                }
-                break;
-            }
-        }
-        self.touch();
-    }
-
-    /// Whose a device must say that it is, in the attempt under way.
-    pub(super) fn identity_in(&self, id: IncidentId, device: &DeviceName) -> DeviceIdentity {
-        self.proven_run(id).map(|run| run.identity(device)).unwrap_or_default()
-    }
-
-    pub(super) fn fence_read(
-        &mut self,
-        id: IncidentId,
-        attempt: u32,
-        device: &DeviceName,
-        reading: &DeviceReading,
-        finished: Moment,
-    ) {
-        let run = self.fences.get_mut(&id).and_then(|fence| fence.run.as_mut());
-        if let Some(run) = run.filter(|run| run.attempt() == attempt) {
-            run.read(device, reading, finished);
-        }
-    }
-
-    /// The run that led to the committed proof, if it was this leader's.
-    pub(super) fn proven_run(&self, id: IncidentId) -> Option<&FenceRun> {
-        self.fences.get(&id).and_then(|fence| fence.run.as_ref())
     }
 
     /// The host of an open incident was heard (I6).

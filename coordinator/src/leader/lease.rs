@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, DeviceReading, PowerState, Text};
-use rekindle_proto::id::IncidentId;
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, PowerState, Text};
+use rekindle_proto::id::{HostName, IncidentId};
 
 use super::Leader;
 use super::devices::ReadFor;
 use super::proposals::Key;
 use crate::context::Context;
-use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR};
+use crate::fencing::{FenceProof, OffRead, READ_CLOSELY_FOR, ReadSpan};
 use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
 use crate::time::Moment;
@@ -110,10 +110,33 @@ impl Leader {
         }
         evacuation.next_read = Some(now + every);
         self.wake_at(now + every);
+        let by = self.lease_reader(cx, incident);
         for device in devices {
             if !self.is_reading(cx, &device) {
-                self.read_device(cx, &incident.host, &device, ReadFor::Lease(id));
+                self.read_device_by(cx, by.as_ref(), &incident.host, &device, ReadFor::Lease(id));
             }
+        }
+    }
+
+    /// Whose turn it is to read for a lease; `None`: ours.
+    fn lease_reader(&self, cx: &Context<'_>, incident: &Incident) -> Option<HostName> {
+        let turn = self.evacuations.get(&incident.id).map_or(0, |evacuation| evacuation.reader);
+        let readers = self.lease_readers(cx, incident);
+        readers.get(turn.checked_rem(readers.len())?).cloned().flatten()
+    }
+
+    /// It does not answer whoever read it: the next one reads, at once until all have tried.
+    fn next_lease_reader(&mut self, cx: &Context<'_>, incident: &Incident, by: Option<&HostName>) {
+        let (now, readers) = (cx.now.mono, self.lease_readers(cx, incident).len());
+        if self.lease_reader(cx, incident).as_ref() != by {
+            return;
+        }
+        let Some(evacuation) = self.evacuations.get_mut(&incident.id) else { return };
+        evacuation.reader = (evacuation.reader + 1).checked_rem(readers).unwrap_or(0);
+        if evacuation.reader > 0 {
+            let soon = now + READ_CLOSELY_EVERY;
+            evacuation.next_read = Some(evacuation.next_read.map_or(soon, |due| due.min(soon)));
+            self.wake_at(soon);
         }
     }
 
@@ -123,15 +146,19 @@ impl Leader {
         id: IncidentId,
         device: &DeviceName,
         reading: &DeviceReading,
-        finished: Moment,
+        span: ReadSpan,
+        by: Option<&HostName>,
     ) {
+        if let (Err(DeviceError::Silent(_)), Some(incident)) = (&reading.power, cx.ledger.incidents.get(&id)) {
+            self.next_lease_reader(cx, incident, by);
+        }
         let Some(evacuation) = self.evacuations.get_mut(&id) else { return };
-        if let Some(read) = OffRead::of(reading, finished) {
-            let newest = evacuation.reads.get(device).is_none_or(|known| known.at() <= read.at());
+        if let Some(read) = OffRead::of(reading, span) {
+            let newest = evacuation.reads.get(device).is_none_or(|known| known.asked() <= read.asked());
             if newest {
                 evacuation.reads.insert(device.clone(), read);
             }
-            evacuation.silent_since.get_or_insert(finished);
+            evacuation.silent_since.get_or_insert(span.finished);
         }
         if reading.power == Ok(PowerState::On) && keeps(Guard::VoidByOn) {
             evacuation.reads.remove(device);

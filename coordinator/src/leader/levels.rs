@@ -99,7 +99,9 @@ impl Leader {
             if *tries > 1 {
                 fence.preread_due = Some(now + BETWEEN_ATTEMPTS);
             }
-            self.read_device(cx, &incident.host, &device, ReadFor::Binding(incident.id));
+            let tries = *tries;
+            let by = self.preread_by(cx, &incident.host, &device, tries);
+            self.read_device_by(cx, by.as_ref(), &incident.host, &device, ReadFor::Binding(incident.id));
         }
     }
 }

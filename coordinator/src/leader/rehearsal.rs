@@ -16,7 +16,7 @@ use super::proposals::Key;
 use super::rehearsal_ready::Readiness;
 use super::{HOLD_RETRY, Leader, NovaCall};
 use crate::context::Context;
-use crate::fencing::{FenceRun, Given, RunStep};
+use crate::fencing::{FenceRun, Given, ReadSpan, RunStep};
 use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::ledger::{Finding, LeaderCommand, ProofRecord, Rehearsal, RehearsalStage, RehearseCommand, SILENT_MS};
 use crate::mutant::{Guard, keeps};
@@ -342,11 +342,11 @@ impl Leader {
         id: IncidentId,
         device: &DeviceName,
         reading: &DeviceReading,
-        finished: Moment,
+        span: ReadSpan,
     ) {
         let case = self.rehearsal.case.as_mut().filter(|case| case.id == id);
         if let Some(run) = case.and_then(|case| case.run.as_mut()) {
-            run.read(device, reading, finished);
+            run.read(device, reading, span);
         }
     }
 

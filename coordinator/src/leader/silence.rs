@@ -73,6 +73,8 @@ impl Leader {
             // The next attempt is chosen like any other; should it fail unheard again, the wait begins anew.
             silence.more += 1;
             silence.since = None;
+            // It was we who read it.
+            self.fences.entry(id).or_default().before = None;
             self.touch();
             return true;
         }

@@ -79,7 +79,11 @@ pub use voters::{
 pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 
 /// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
-pub const LEDGER_FORMAT: u32 = 1;
+/// 2: executors of fence attempts.
+pub const LEDGER_FORMAT: u32 = 2;
+
+/// The format before: the same, without the last field of [`Ledger`] and without the last [`LeaderCommand`].
+pub const FORMAT_WITHOUT_EXECUTORS: u32 = 1;
 
 /// Closed incidents kept for the story, oldest forgotten first: some years of a large site.
 pub const CLOSED_INCIDENTS_MAX: usize = 500;

@@ -89,6 +89,9 @@ pub struct Ledger {
     /// Servers of which an order may lie unread in the queue of a host that died with it.
     #[serde(default)]
     pub unread: BTreeMap<ServerId, Queues>,
+    /// Who executed an attempt that the leader did not execute itself. Stays the last field: a ledger of format 1 ends
+    /// before it, and is read as one without ([`FORMAT_WITHOUT_EXECUTORS`](super::FORMAT_WITHOUT_EXECUTORS)).
+    pub executors: BTreeMap<(IncidentId, u32), HostName>,
 }
 
 /// Whether we act, since when, why, by whose word.
@@ -194,6 +197,7 @@ impl Ledger {
             rehearsals: BTreeMap::new(),
             rehearsed_changes: 0,
             unread: BTreeMap::new(),
+            executors: BTreeMap::new(),
         }
     }
 

@@ -8,12 +8,15 @@ use crate::context::Context;
 use crate::leader::Leader;
 use crate::ledger::{FenceAttempt, OffReads};
 
-/// The history of an incident's orders.
-pub(super) fn fences<'a>(attempts: impl Iterator<Item = &'a FenceAttempt>) -> Vec<FenceLine> {
-    attempts.map(fence_line).collect()
+/// The history of an incident's orders. `executor`: who executed which for the leader.
+pub(super) fn fences<'a>(
+    attempts: impl Iterator<Item = &'a FenceAttempt>,
+    executor: impl Fn(u32) -> Option<&'a HostName>,
+) -> Vec<FenceLine> {
+    attempts.map(|attempt| fence_line(attempt, executor(attempt.attempt))).collect()
 }
 
-fn fence_line(attempt: &FenceAttempt) -> FenceLine {
+fn fence_line(attempt: &FenceAttempt, executor: Option<&HostName>) -> FenceLine {
     let read = |reads: &OffReads| {
         if reads.unverified {
             return Text::new(format!("{}: it said so, UNVERIFIED: nothing can be read of it", reads.device));
@@ -33,6 +36,7 @@ fn fence_line(attempt: &FenceAttempt) -> FenceLine {
         attempt: attempt.attempt,
         at: attempt.at,
         by: attempt.leader.clone(),
+        executor: executor.cloned(),
         term: attempt.term,
         level: attempt.level,
         devices: attempt.devices.iter().map(ToString::to_string).collect(),

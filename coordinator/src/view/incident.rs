@@ -43,7 +43,7 @@ pub(crate) fn story(ledger: &Ledger, id: IncidentId) -> Option<IncidentDoc> {
 
 fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<IncidentDoc> {
     if let Some(incident) = ledger.incidents.get(&id) {
-        return Some(incident_doc(leader, incident));
+        return Some(incident_doc(ledger, leader, incident));
     }
     if let Some(guest) = ledger.guest_incidents.get(&id) {
         let held_by = leader.and_then(|leader| leader.holds(id)).into_iter().cloned().collect();
@@ -60,13 +60,13 @@ fn document(leader: Option<&Leader>, ledger: &Ledger, id: IncidentId) -> Option<
     ledger.reboots.get(&id).map(|reboot| reboot_doc(leader, reboot))
 }
 
-pub(super) fn incident_doc(leader: Option<&Leader>, incident: &Incident) -> IncidentDoc {
+pub(super) fn incident_doc(ledger: &Ledger, leader: Option<&Leader>, incident: &Incident) -> IncidentDoc {
     let servers = in_order(incident).into_iter().filter_map(|id| Some((id, incident.servers.get(&id)?)));
     let servers = servers.map(|(id, record)| server_line(leader, incident, id, record)).collect();
     let held_by = leader.and_then(|leader| leader.holds(incident.id)).into_iter().cloned().collect();
     let progress = progress(leader, incident);
     let (line, story, reserve) = (incident_line(incident), incident.story.clone(), super::segments::reserve(incident));
-    let fences = fences(incident.attempts.iter());
+    let fences = fences(incident.attempts.iter(), |attempt| ledger.executors.get(&(incident.id, attempt)));
     IncidentDoc { line, story, servers, held_by, progress, reserve, fences }
 }
 

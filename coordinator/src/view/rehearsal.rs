@@ -34,7 +34,7 @@ pub(super) fn rehearsal_doc(leader: Option<&Leader>, rehearsal: &Rehearsal) -> I
         held_by: waits.into_iter().cloned().collect(),
         progress: None,
         reserve: None,
-        fences: fences(rehearsal.off.iter()),
+        fences: fences(rehearsal.off.iter(), |_| None),
     }
 }
 

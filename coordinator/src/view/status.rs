@@ -42,7 +42,7 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
     let roster = cx.ledger.roster.len();
     let alive = cx.ledger.roster.keys().filter(|host| cx.is_alive(host)).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let dead = cx.ledger.open_incidents().map(|incident| incident_doc(leader, incident));
+    let dead = cx.ledger.open_incidents().map(|incident| incident_doc(cx.ledger, leader, incident));
     let incidents = dead.chain(cx.ledger.open_reboots().map(|reboot| reboot_doc(leader, reboot))).collect();
     let mut hosts: Vec<HostLine> =
         cx.ledger.enrolled().map(|entry| host_line(cx, member, leader, &entry.host)).collect();

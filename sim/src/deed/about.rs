@@ -27,6 +27,8 @@ impl Deed {
             Self::Weather(_) => "weather",
             Self::Bmc { .. } => "bmc",
             Self::CrossBmcs { .. } => "cross-bmcs",
+            Self::BlockBmcs { .. } => "block-bmcs",
+            Self::MendBmcs { .. } => "mend-bmcs",
             Self::NovaDown {} => "nova-down",
             Self::NovaUp {} => "nova-up",
             Self::ClearForcedDown { .. } => "clear-forced-down",
@@ -61,6 +63,7 @@ impl Deed {
         match self {
             Self::Freeze { hosts } => Some(Self::Thaw { hosts: hosts.clone() }),
             Self::Suspend { hosts } => Some(Self::Wake { hosts: hosts.clone() }),
+            Self::BlockBmcs { hosts, to } => Some(Self::MendBmcs { hosts: hosts.clone(), to: to.clone() }),
             Self::CutServices { hosts } => Some(Self::MendServices { hosts: hosts.clone() }),
             Self::Starve { hosts } => Some(Self::Feed { hosts: hosts.clone() }),
             Self::Cut { hosts, path } => Some(Self::Mend { hosts: hosts.clone(), path: *path }),
@@ -109,6 +112,7 @@ impl Deed {
             | Self::MendNetwork {}
             | Self::Bmc { .. }
             | Self::CrossBmcs { .. }
+            | Self::MendBmcs { .. }
             | Self::NovaUp {}
             | Self::Migrate { .. }
             | Self::GuestDies { .. }
@@ -165,7 +169,10 @@ impl Deed {
             | Self::ComputeFails { hosts }
             | Self::ComputeMends { hosts } => vec![("hosts", hosts)],
             Self::CrossBmcs { hosts, with } => vec![("hosts", hosts), ("with", with)],
-            Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![("hosts", hosts), ("to", to)],
+            Self::Migrate { hosts, to }
+            | Self::BlockBmcs { hosts, to }
+            | Self::MendBmcs { hosts, to }
+            | Self::Block { hosts, to, .. } => vec![("hosts", hosts), ("to", to)],
             Self::Split { hosts, from, .. } => {
                 std::iter::once(("hosts", hosts)).chain(from.as_ref().map(|from| ("from", from))).collect()
             }
@@ -217,7 +224,10 @@ impl Deed {
             | Self::ComputeFails { hosts }
             | Self::ComputeMends { hosts } => vec![hosts],
             Self::CrossBmcs { hosts, with } => vec![hosts, with],
-            Self::Migrate { hosts, to } | Self::Block { hosts, to, .. } => vec![hosts, to],
+            Self::Migrate { hosts, to }
+            | Self::BlockBmcs { hosts, to }
+            | Self::MendBmcs { hosts, to }
+            | Self::Block { hosts, to, .. } => vec![hosts, to],
             Self::Split { hosts, from, .. } => std::iter::once(hosts).chain(from.as_mut()).collect(),
             Self::Order { hosts, .. } => hosts.iter_mut().collect(),
             Self::MendNetwork {}
@@ -261,6 +271,8 @@ impl Deed {
             | Self::Weather(_)
             | Self::Bmc { .. }
             | Self::CrossBmcs { .. }
+            | Self::BlockBmcs { .. }
+            | Self::MendBmcs { .. }
             | Self::NovaDown {}
             | Self::NovaUp {}
             | Self::Migrate { .. }

@@ -56,6 +56,8 @@ impl Deed {
                 }
                 side.len()
             }
+            Self::BlockBmcs { hosts, to } => reach_bmcs(world, (hosts, to), it, true),
+            Self::MendBmcs { hosts, to } => reach_bmcs(world, (hosts, to), it, false),
             Self::MendNetwork {} => once(world, World::mend_network),
             Self::Weather(words) => once(world, |world| words.apply(&mut world.weather)),
             Self::Bmc { hosts, behaves } => each(world, hosts, it, |world, host| world.set_bmc(host, bmc(*behaves))),
@@ -335,4 +337,14 @@ impl WeatherWords {
         weather.delay_ms = self.delay_ms.unwrap_or(weather.delay_ms);
         weather.dying_destination = self.dying_destination.unwrap_or(weather.dying_destination);
     }
+}
+
+fn reach_bmcs(world: &mut World, (hosts, to): (&Targets, &Targets), it: Option<&HostName>, cut: bool) -> usize {
+    let (askers, owners) = (resolve(world, hosts, it), resolve(world, to, it));
+    for asker in &askers {
+        for owner in &owners {
+            world.block_bmc(asker, owner, cut);
+        }
+    }
+    askers.len()
 }

@@ -144,6 +144,20 @@ pub enum Deed {
         /// And of the second.
         with: Targets,
     },
+    /// Those do not reach the BMCs of these; everything else they do (BMC networks differ).
+    BlockBmcs {
+        /// Who does not reach them.
+        hosts: Targets,
+        /// Whose.
+        to: Targets,
+    },
+    /// They reach them again.
+    MendBmcs {
+        /// Who.
+        hosts: Targets,
+        /// Whose.
+        to: Targets,
+    },
     /// Nova (or Keystone) answers nothing.
     NovaDown {},
     /// Nova answers again.

@@ -137,6 +137,7 @@ pub fn one_incident_a_host(ledger: &Ledger) -> Result<(), Violation> {
 /// [`Violation::WrittenAfterClosing`].
 pub fn written_while_open(command: &LeaderCommand, ledger: &Ledger) -> Result<(), Violation> {
     let (LeaderCommand::FenceIntent { incident: id, .. }
+    | LeaderCommand::FenceIntentBy { incident: id, .. }
     | LeaderCommand::ConfirmFence { incident: id, .. }
     | LeaderCommand::BeginEvacuation { incident: id, .. }
     | LeaderCommand::EvacuateIntent { incident: id, .. }

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use rekindle_coordinator::ledger::{Ledger, unsettled};
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::executor::ExecutorWord;
+use rekindle_proto::fact::DeviceName;
 use rekindle_proto::id::{HostName, IncidentId, ServerId, Term};
 
 use super::{BINDS_AFTER, DEPOSED_ACTS, OFF_SETTLE, Oracle, RATE_MAX, RATE_WINDOW, ROLL_SPEAKS, Violation};
+
+/// Clocks differ by 500 parts in a million: a tenth of a second in the minutes that an attempt may last.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(100);
 
 impl Oracle {
     /// I3. Source: design section 3, "act only as leader with a fresh linearizable check".
@@ -22,6 +27,51 @@ impl Oracle {
                 Err(Violation::ActedDeposed { leader: leader.0.clone(), host: host.clone(), late_s })
             }
             (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
+
+    /// What a leader and the voter that executes for it say to each other.
+    pub(crate) fn executor_word(&mut self, now: Moment, word: &ExecutorWord) {
+        match word {
+            ExecutorWord::Task { call, incident, attempt, device } => {
+                self.tasks.insert(*call, (*incident, *attempt, device.clone()));
+            }
+            ExecutorWord::MayI { question, task } => {
+                if let Some(of) = self.tasks.get(task) {
+                    self.asked.insert(*question, of.clone());
+                }
+            }
+            ExecutorWord::Go { question, begin_within_ms, kill_within_ms, .. } => {
+                if let Some(of) = self.asked.get(question) {
+                    let until = |ms: u32| now + Duration::from_millis(u64::from(ms));
+                    self.granted.insert(of.clone(), (until(*begin_within_ms), until(*kill_within_ms)));
+                }
+            }
+            ExecutorWord::Refused { .. }
+            | ExecutorWord::Done { .. }
+            | ExecutorWord::Read { .. }
+            | ExecutorWord::Reading { .. } => {}
+        }
+    }
+
+    /// I3, I5: whoever executes for a leader begins while that leader's permit lasts, and ends by its not-after. Source: issue,
+    /// "alternating executors"; design section 3.
+    pub(crate) fn off_begun(
+        &self,
+        now: Moment,
+        (incident, attempt): (IncidentId, u32),
+        device: &DeviceName,
+        not_after: Moment,
+    ) -> Result<(), Violation> {
+        let begun_late = |late: Duration| {
+            let order = format!("attempt {attempt} of incident {incident}");
+            Err(Violation::BegunLate { order, late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX) })
+        };
+        match self.granted.get(&(incident, attempt, device.clone())) {
+            None => begun_late(Duration::MAX),
+            Some((begin_before, _)) if now > *begin_before => begun_late(now.since(*begin_before)),
+            Some((_, killed)) if not_after > *killed + CLOCKS_DIFFER => begun_late(not_after.since(*killed)),
+            Some(_) => Ok(()),
         }
     }
 

@@ -12,8 +12,8 @@
 //! | I1 | [`Violation::EvacuatedFromPowered`], [`Violation::EvacuatedWithoutProof`] |
 //! | I2 | [`Violation::FencedWrongMachine`], [`Violation::ProvenWithoutReads`] |
 //! | I3 | [`Violation::TwoLeaders`], [`Violation::FencedByMinority`], [`Violation::ActedDeposed`], [`Violation::TwoElected`] |
-//! | I4 | [`Violation::FencedUnderBrake`], [`Violation::TooFast`], [`Violation::ColdStart`], [`Violation::RehearsedUnfit`] |
-//! | I5 | [`Violation::PoweredOnEarly`], [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`], [`Violation::VotersWorse`] |
+//! | I4 | [`Violation::FencedUnderBrake`], [`Violation::TooFast`], [`Violation::ColdStart`], [`Violation::RehearsedUnfit`], [`Violation::DumpCutShort`] |
+//! | I5 | [`Violation::PoweredOnEarly`], [`Violation::FencedWithoutIncident`], [`Violation::OffTooLate`], [`Violation::BegunLate`], [`Violation::TwoIncidents`], [`Violation::WrittenAfterClosing`], [`Violation::ProofOutlivesEpoch`], [`Violation::Diverged`], [`Violation::VotersWorse`] |
 //! | I6 | [`Violation::HeardAndFenced`] |
 //! | I7 | [`Violation::StartedBeforeGate`] |
 //! | I8 | [`Violation::Unbounded`] |
@@ -26,14 +26,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::fact::DeviceName;
 use rekindle_proto::hook::HookPoint;
-use rekindle_proto::id::{BootId, HostName, IncidentId, ServerId, Term};
+use rekindle_proto::id::{BootId, CallId, HostName, IncidentId, ServerId, Term};
 
 mod agreed;
 mod evacuations;
 mod fences;
 mod hooks;
 mod liveness;
+mod place;
 mod violation;
 mod voters;
 
@@ -78,6 +80,11 @@ pub struct Oracle {
     off_orders: BTreeMap<(IncidentId, u32), (HostName, u32)>,
     /// When the first off order of (incident, attempt) was given: the ledger's not-after is a wall clock's, this is the world's.
     first_ordered: BTreeMap<(IncidentId, u32), Moment>,
+    /// What voters were told to execute, by the leader's call; and what they asked about it, by their own.
+    tasks: BTreeMap<CallId, (IncidentId, u32, DeviceName)>,
+    asked: BTreeMap<CallId, (IncidentId, u32, DeviceName)>,
+    /// Until when what a voter executes may be begun, and when it is killed, by the world's clock.
+    granted: BTreeMap<(IncidentId, u32, DeviceName), (Moment, Moment)>,
     /// When the driver of each host's last off order was killed at the latest.
     offs_over: BTreeMap<HostName, Moment>,
     /// Who sent the evacuate call of (incident, server, attempt).

@@ -126,6 +126,14 @@ pub enum Violation {
         /// How late.
         late_s: u64,
     },
+    /// I3, I5: a voter began an order of its leader's after that leader's permit for it, or would not end it in time.
+    #[error("{order} was begun, or would end, {late_ms} ms after its leader's word allows")]
+    BegunLate {
+        /// Which.
+        order: String,
+        /// By how much.
+        late_ms: u64,
+    },
     /// I5: two open incidents of one host.
     #[error("{host} has two open incidents")]
     TwoIncidents {
@@ -312,7 +320,7 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind of violation: the rule of design.md, section 3, that it breaks, and its name.
-    pub const KINDS: [(&'static str, &'static str); 38] = [
+    pub const KINDS: [(&'static str, &'static str); 39] = [
         ("headline", "runs-twice"),
         ("I1", "evacuated-from-powered"),
         ("I1", "evacuated-without-proof"),
@@ -350,51 +358,9 @@ impl Violation {
         ("I4", "rehearsed-unfit"),
         ("I5", "powered-on-early"),
         ("I11", "order-unread"),
+        ("I3, I5", "begun-late"),
         ("I4", "dump-cut-short"),
     ];
-
-    fn place(&self) -> usize {
-        match self {
-            Self::RunsTwice { .. } => 0,
-            Self::EvacuatedFromPowered { .. } => 1,
-            Self::EvacuatedWithoutProof { .. } => 2,
-            Self::FencedWrongMachine { .. } => 3,
-            Self::ProvenWithoutReads { .. } => 4,
-            Self::TwoLeaders { .. } => 5,
-            Self::FencedByMinority { .. } => 6,
-            Self::ActedDeposed { .. } => 7,
-            Self::FencedUnderBrake { .. } => 8,
-            Self::TooFast { .. } => 9,
-            Self::ColdStart { .. } => 10,
-            Self::FencedWithoutIncident { .. } => 11,
-            Self::OffTooLate { .. } => 12,
-            Self::TwoIncidents { .. } => 13,
-            Self::WrittenAfterClosing { .. } => 14,
-            Self::ProofOutlivesEpoch { .. } => 15,
-            Self::Diverged { .. } => 16,
-            Self::HeardAndFenced { .. } => 17,
-            Self::StartedBeforeGate { .. } => 18,
-            Self::Unbounded { .. } => 19,
-            Self::Panicked { .. } => 20,
-            Self::CalledTwice { .. } => 21,
-            Self::NeverEnds { .. } => 22,
-            Self::NeverNoticed { .. } => 23,
-            Self::Lost { .. } => 24,
-            Self::StuckWithoutCause { .. } => 25,
-            Self::LockLeft { .. } => 26,
-            Self::OwnersLock { .. } => 27,
-            Self::ActedBeforeArrival { .. } => 28,
-            Self::NotRestored { .. } => 29,
-            Self::TwoElected { .. } => 30,
-            Self::VotersWorse { .. } => 31,
-            Self::NotReplaced { .. } => 32,
-            Self::LeftDisabled { .. } => 33,
-            Self::RehearsedUnfit { .. } => 34,
-            Self::PoweredOnEarly { .. } => 35,
-            Self::OrderUnread { .. } => 36,
-            Self::DumpCutShort { .. } => 37,
-        }
-    }
 
     /// The rule of design.md, section 3, that was broken.
     #[must_use]

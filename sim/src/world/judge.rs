@@ -3,6 +3,9 @@
 use rekindle_coordinator::ledger::{Outcome, Statement};
 
 use super::power::Ordered;
+use rekindle_proto::executor::ExecutorWord;
+use rekindle_proto::id::IncidentId;
+
 use super::*;
 use crate::oracle;
 
@@ -78,10 +81,41 @@ impl World {
         self.judge(verdict);
     }
 
+    /// Whose act an order is: the leader's, whoever executes it.
+    fn ordered_by(&self, ix: Ix, key: (IncidentId, u32)) -> Ix {
+        let ledger = self.raft.ledger();
+        let is_executor = ledger.executors.get(&key) == Some(&self.hosts[ix].name);
+        let attempts = ledger.incidents.get(&key.0).filter(|_| is_executor).map(|incident| &incident.attempts);
+        let attempt = attempts.and_then(|attempts| attempts.iter().find(|attempt| attempt.attempt == key.1));
+        attempt.and_then(|attempt| self.ix(attempt.leader.as_ref()?)).unwrap_or(ix)
+    }
+
+    /// What is said about an attempt that another voter executes.
+    pub(super) fn note_executor(&mut self, from: Ix, word: &ExecutorWord) {
+        self.oracle.executor_word(self.now, word);
+        if let ExecutorWord::Done { result: Err(OrderError::TooLate), .. } = word {
+            self.tell(format!("{} begins nothing: the go came too late", self.hosts[from].name));
+        }
+    }
+
+    /// A driver begins an order: within what the leader granted, where another voter executes it.
+    pub(super) fn oracle_off_begun(&mut self, ix: Ix, order: &PowerOffOrder) {
+        let key = (order.incident(), order.attempt());
+        let leader = self.ordered_by(ix, key);
+        if leader != ix {
+            let (executor, leader) = (&self.hosts[ix].name, &self.hosts[leader].name);
+            self.tell(format!("{executor} executes attempt {} of incident {} for {leader}", key.1, key.0));
+            let not_after = self.hosts[ix].clock.when(order.not_after());
+            let verdict = self.oracle.off_begun(self.now, key, order.device(), not_after);
+            self.judge(verdict);
+        }
+    }
+
     pub(super) fn oracle_off_ordered(&mut self, ix: Ix, order: &PowerOffOrder) {
         let key = (order.incident(), order.attempt());
-        self.oracle_acts(ix, order.host());
         let not_after = self.hosts[ix].clock.when(order.not_after());
+        let ix = self.ordered_by(ix, key);
+        self.oracle_acts(ix, order.host());
         self.oracle.off_is_over(order.host(), not_after);
         if self.raft.ledger().rehearsals.contains_key(&key.0) {
             let running = self.nova.guests_on(order.host()).len();

@@ -19,6 +19,8 @@ pub(super) struct Net {
     lost: Vec<u8>,
     /// Hosts that reach neither Nova nor the BMCs.
     pub(super) alone: Vec<bool>,
+    /// Who does not reach whose BMC.
+    pub(super) bmcs: BTreeSet<(Ix, Ix)>,
     /// Per ordered pair: the start of the other that it has spoken with.
     met: Vec<u32>,
     /// Per ordered pair, once there are bursts: when its state ends, in microseconds, odd while it is bad.
@@ -36,6 +38,7 @@ impl Net {
             blocked: vec![0; size * size],
             lost: vec![0; size],
             alone: vec![false; size],
+            bmcs: BTreeSet::new(),
             met: vec![0; size * size],
             bursts: Vec::new(),
             datagrams: 0,
@@ -67,6 +70,7 @@ impl Net {
         self.blocked.fill(0);
         self.lost.fill(0);
         self.alone.fill(false);
+        self.bmcs.clear();
     }
 
     /// Their connection is gone: their next words are first words.
@@ -191,6 +195,9 @@ impl World {
     /// A stream's bytes are sent again until they arrive; a cut ends the connection, and what was on it.
     pub(super) fn send_message(&mut self, from: Ix, to: SocketAddr, member: Option<MemberId>, message: Message) {
         self.net.messages += 1;
+        if let Message::Executor(word) = &message {
+            self.note_executor(from, word);
+        }
         let Some((target, path)) = self.route(from, to, member) else { return };
         self.meet(from, target);
         let mut delay = self.delay();

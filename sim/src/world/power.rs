@@ -33,6 +33,7 @@ impl World {
             self.later(asker, start, Duration::ZERO, Input::PowerOffDone { call, result });
             return;
         }
+        self.oracle_off_begun(asker, &order);
         let ordered = Ordered {
             host: order.host().clone(),
             incident: order.incident(),
@@ -82,6 +83,19 @@ impl World {
             }
         };
         self.later(asker, start, after, Input::PowerOffDone { call, result });
+    }
+
+    /// A member does not reach the BMC of that host, whoever else does; or does again.
+    pub fn block_bmc(&mut self, asker: &HostName, owner: &HostName, on: bool) {
+        let (Some(from), Some(of)) = (self.ix(asker), self.ix(owner)) else { return };
+        self.tell(format!("{asker} {} the BMC of {owner}", if on { "does not reach" } else { "reaches" }));
+        self.count(if on { "BMC routes lost" } else { "BMC routes mended" });
+        if on {
+            self.oracle.cause(owner, "its BMC was not reached by all");
+            self.net.bmcs.insert((from, of));
+        } else {
+            self.net.bmcs.remove(&(from, of));
+        }
     }
 
     /// A device carries out an order, in time or late.
@@ -201,7 +215,7 @@ impl World {
     fn bmc_of(&self, asker: Ix, target: Ix) -> Result<Bmc, (Duration, DeviceError)> {
         let silent = || (self.policy.device_timeout, DeviceError::Silent("timed out".into()));
         let machine = &self.hosts[self.hosts[target].bmc_leads_to];
-        if !self.reaches_services(asker) || !machine.has_supply {
+        if !self.reaches_services(asker) || self.net.bmcs.contains(&(asker, target)) || !machine.has_supply {
             return Err(silent());
         }
         match self.hosts[target].bmc {

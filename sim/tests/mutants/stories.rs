@@ -82,6 +82,7 @@ pub(crate) fn aimed(guard: Guard) -> Vec<Story> {
         Guard::OneQueue => return of_library("162"),
         Guard::OrderSent => return of_library("155"),
         Guard::OrderIdentity => return of_library("157"),
+        Guard::GoCounts => return of_library("167"),
         Guard::ClosedStays | Guard::PhaseRules | Guard::WatchdogRuns => &[],
         Guard::Proof => stories!["bmc-does-nothing"],
         Guard::Lease => stories!["powered-on-unheard"],

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rekindle_agent::bmc::{Endpoint, RedfishAuth, RedfishSettings, RedfishTrial, RedfishTrust, SecretSource};
 use rekindle_agent::clock;
-use rekindle_coordinator::fencing::{FenceRun, RunStep, guid_names};
+use rekindle_coordinator::fencing::{FenceRun, ReadSpan, RunStep, guid_names};
 use rekindle_coordinator::ledger::FenceAttempt;
 use rekindle_proto::fact::{DeviceName, DeviceReading, OrderError, PowerState};
 use rekindle_proto::id::{HostName, LeadershipId, SystemUuid, Term, WallTime};
@@ -172,12 +172,13 @@ pub(crate) async fn fence(
                 }
                 RunStep::Read(_) => {
                     run.reading(&name);
+                    let asked = clock::moment();
                     let reading = bounded(device.read(false, within)).await;
                     fenced.outcome = match reading.power {
                         Ok(PowerState::On) => Outcome::StillOn,
                         Ok(PowerState::Off) | Err(_) => Outcome::Unknown,
                     };
-                    run.read(&name, &reading, clock::moment());
+                    run.read(&name, &reading, ReadSpan { asked, finished: clock::moment() });
                     on_read(&reading);
                 }
                 RunStep::Wait(until) => sleep(until.since(clock::moment()).max(Duration::from_millis(1))).await,

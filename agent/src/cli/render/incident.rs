@@ -93,6 +93,7 @@ fn fences(fences: &[FenceLine]) -> String {
     for fence in fences {
         let at = fence.at.map_or_else(|| "?".to_owned(), time_of_day);
         let by = fence.by.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
+        let by = fence.executor.as_ref().map_or_else(|| by.clone(), |host| format!("{host} for {by}"));
         let devices = plain(&fence.devices.join(" and "));
         text.push_str(&format!(
             "\nfence {}  {at}  by {by}, term {}  level {}: {devices}  {}, nothing begun after {}\n",

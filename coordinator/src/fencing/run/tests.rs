@@ -266,3 +266,76 @@ fn a_device_that_turns_out_to_be_anothers_ends_the_attempt_and_what_it_has_read(
         assert!(run.last_offs().is_empty() && !run.reads_off(), "{answer:?} {readings:?}");
     }
 }
+
+/// BMC networks differ: only what another way could mend is tried by another voter.
+#[test]
+fn what_another_voter_may_reach() {
+    let silent = || DeviceError::Silent("timed out".into());
+    let unread = || DeviceReading { power: Err(silent()), guid: None };
+    let refused = || DeviceError::Credentials("RAKP 2".into());
+    // (what the order comes to, readings a second apart, whether it is only that the device is not reached)
+    let rows: Vec<(Result<(), OrderError>, Vec<DeviceReading>, bool)> = vec![
+        (Err(OrderError::NotSent(silent())), vec![unread()], true),
+        (Err(OrderError::NotSent(silent())), vec![ON], true),
+        (Err(OrderError::MaybeSent(silent())), vec![unread()], true),
+        (Ok(()), vec![unread(), unread()], true),
+        (Ok(()), vec![OFF, unread()], true),
+        (Ok(()), vec![ON], false),
+        (Ok(()), vec![ON, unread()], false),
+        (Err(OrderError::MaybeSent(silent())), vec![ON], false),
+        (Err(OrderError::NotSent(refused())), vec![unread()], false),
+        (Err(OrderError::MaybeSent(refused())), vec![], false),
+        (Err(OrderError::NotSent(DeviceError::Foreign("cmp-4's".into()))), vec![unread()], false),
+        (Err(OrderError::NotSent(DeviceError::Refused("busy".into()))), vec![ON], false),
+        (Err(OrderError::NotSent(DeviceError::Unusable("no ipmitool".into()))), vec![], false),
+        (Err(OrderError::TooLate), vec![], false),
+    ];
+    for (answer, readings, expected) in rows {
+        let mut run = run(&["a", "b"]);
+        for name in ["a", "b"] {
+            run.ordered(&device(name), at(0));
+        }
+        run.answered(&device("a"), answer.clone());
+        run.answered(&device("b"), Ok(()));
+        run.read(&device("b"), &OFF, at(500));
+        for (second, reading) in readings.iter().enumerate() {
+            run.read(&device("a"), reading, at(1_000 * (second as u64 + 1)));
+        }
+        assert_eq!(run.is_unreached(), expected, "{answer:?} {readings:?}");
+    }
+    // One that refuses us is one too many, whoever else is silent.
+    let mut run = run(&["a", "b"]);
+    for (name, error) in [("a", silent()), ("b", refused())] {
+        run.ordered(&device(name), at(0));
+        run.answered(&device(name), Err(OrderError::NotSent(error)));
+    }
+    assert!(!run.is_unreached());
+}
+
+/// When, between asking and answer, a device was read nobody knows.
+#[test]
+fn the_second_between_two_readings_counts_from_the_end_of_the_one_to_the_asking_of_the_other() {
+    let span = |asked, finished| ReadSpan { asked: at(asked), finished: at(finished) };
+    // (the first reading, the second, whether they prove, and how far apart they are)
+    let rows = [
+        (span(100, 110), span(1_110, 1_120), Some(1_000)),
+        (span(100, 110), span(1_109, 1_900), None),
+        (span(100, 900), span(1_200, 1_900), None),
+        (span(100, 900), span(1_900, 5_000), Some(1_000)),
+    ];
+    for (first, second, apart) in rows {
+        let mut run = run(&["a"]);
+        let a = device("a");
+        run.ordered(&a, at(0));
+        run.answered(&a, Ok(()));
+        run.read(&a, &OFF, first);
+        run.read(&a, &OFF, second);
+        let proven = match run.next_step(second.finished) {
+            RunStep::Proven(record) => Some(record.devices[0].apart_ms),
+            RunStep::Order(_) | RunStep::Read(_) | RunStep::Wait(_) | RunStep::Failed(_) => None,
+        };
+        assert_eq!(proven, apart, "{first:?} {second:?}");
+        // A lease counts from the asking.
+        assert_eq!(run.last_offs()[&a].asked(), second.asked);
+    }
+}

@@ -36,7 +36,7 @@ pub(super) fn testimony(verdict: &VerdictRecord) -> String {
 }
 
 /// When each device was read and what it said, by its own order's leader.
-pub(super) fn readings(proof: &ProofRecord, attempt: &FenceAttempt) -> String {
+pub(super) fn readings(proof: &ProofRecord, attempt: &FenceAttempt, executor: Option<&HostName>) -> String {
     let devices: Vec<String> = proof
         .devices
         .iter()
@@ -53,6 +53,7 @@ pub(super) fn readings(proof: &ProofRecord, attempt: &FenceAttempt) -> String {
         Some(host) => format!("{host}, leader of term {}", attempt.term),
         None => format!("the leader of term {}", attempt.term),
     };
+    let by = executor.map_or_else(|| by.clone(), |host| format!("{host}, for {by}"));
     format!("readings of attempt {}, by {by}: {}", attempt.attempt, devices.join("; "))
 }
 

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use rekindle_proto::fact::{DeviceName, Text};
-use rekindle_proto::id::{BootId, HostName, IncidentId, LeadershipId, WallTime};
+use rekindle_proto::fact::Text;
+use rekindle_proto::id::{BootId, HostName, IncidentId, WallTime};
 use rekindle_proto::status::{Phase, StoryLine};
 
-use super::super::FENCE_ATTEMPTS_MAX;
 use super::super::entry::{LeaderCommand, ProofRecord, VerdictRecord};
 use super::super::evidence::Evidence;
-use super::super::incident::{FenceAttempt, Incident, Proof, tell};
-use super::super::rate::RateClaim;
+use super::super::incident::{Incident, Proof, tell};
 use super::super::state::Ledger;
+use super::fence::FenceOrder;
 use super::{Applied, Outcome, When, evidence_words};
 use crate::mutant::{Guard, keeps};
 use crate::order::GuestPower;
@@ -19,16 +18,6 @@ use crate::verdict::{brake_needs, testimonies_needed};
 
 /// Least time between two off readings, in milliseconds (I2).
 pub(super) const OFF_READS_APART_MS: u64 = 1_000;
-
-/// An order to power off, as it is about to be given.
-struct FenceOrder<'a> {
-    attempt: u32,
-    author: LeadershipId,
-    level: u8,
-    devices: &'a [DeviceName],
-    not_after: WallTime,
-    rate: RateClaim,
-}
 
 impl Ledger {
     pub(super) fn apply_leader(&mut self, when: When<'_>, command: &LeaderCommand) -> Applied {
@@ -44,14 +33,15 @@ impl Ledger {
             LeaderCommand::EndSigns { incident, heard, why } => self.end_signs(at, *incident, *heard, why),
             LeaderCommand::Refute { incident, why } => self.refute(when, *incident, why),
             LeaderCommand::FenceIntent { incident, attempt, author, level, devices, not_after, rate } => {
-                let order = FenceOrder {
-                    attempt: *attempt,
-                    author: *author,
-                    level: *level,
-                    devices,
-                    not_after: *not_after,
-                    rate: *rate,
-                };
+                let (attempt, author, level) = (*attempt, *author, *level);
+                let (not_after, rate, executor) = (*not_after, *rate, None);
+                let order = FenceOrder { attempt, author, level, devices, not_after, rate, executor };
+                self.fence_intent(when, *incident, &order)
+            }
+            LeaderCommand::FenceIntentBy { executor, incident, attempt, author, level, devices, not_after, rate } => {
+                let (attempt, author, level) = (*attempt, *author, *level);
+                let (not_after, rate, executor) = (*not_after, *rate, Some(executor));
+                let order = FenceOrder { attempt, author, level, devices, not_after, rate, executor };
                 self.fence_intent(when, *incident, &order)
             }
             LeaderCommand::FenceFailed { incident, attempt, why } => self.fence_failed(at, *incident, *attempt, why),
@@ -208,69 +198,8 @@ impl Ledger {
         Ok(Outcome::done(format!("incident {id} refuted")))
     }
 
-    fn fence_intent(&mut self, when: When<'_>, id: IncidentId, order: &FenceOrder<'_>) -> Applied {
-        self.may_act_on(id)?;
-        self.may_fence(id, order.rate)?;
-        let guards = self.guards_of_fence(id, order.rate);
-        let incident = self.incident_mut(id)?;
-        let last = incident.attempts.last();
-        if let Some(running) = last.filter(|last| last.failed.is_none()) {
-            return Err(Outcome::refused(format!("fence attempt {} is not over", running.attempt)));
-        }
-        let last = last.map_or(0, |attempt| attempt.attempt);
-        if last.checked_add(1) != Some(order.attempt) || incident.attempts.len() >= FENCE_ATTEMPTS_MAX {
-            return Err(Outcome::refused(format!("fence attempt {} does not follow {last}", order.attempt)));
-        }
-        let distinct: BTreeSet<&DeviceName> = order.devices.iter().collect();
-        if order.devices.is_empty() || distinct.len() != order.devices.len() {
-            return Err(Outcome::refused("a fence attempt without a device, or with one twice"));
-        }
-        let names: Vec<String> = order.devices.iter().map(ToString::to_string).collect();
-        let text = format!("attempt {}: power off by level {}: {}", order.attempt, order.level, names.join(" and "));
-        match incident.phase {
-            Phase::Unclean => {
-                incident.tell(when.at, guards, None);
-                incident.turn(Phase::Fencing, when.at, text)?;
-            }
-            Phase::Fencing => {
-                incident.tell(when.at, guards, None);
-                incident.tell(when.at, text, None);
-            }
-            Phase::Suspect | Phase::Fenced | Phase::Evacuating | Phase::Recovered | Phase::Refuted | Phase::Stuck => {
-                return Err(Outcome::refused(format!("incident is {}; no fence attempt now", incident.phase)));
-            }
-        }
-        incident.attempts.push(FenceAttempt {
-            attempt: order.attempt,
-            term: when.term,
-            author: order.author,
-            level: order.level,
-            devices: order.devices.to_vec(),
-            not_after: order.not_after,
-            failed: None,
-            leader: when.leader.cloned(),
-            at: Some(when.at),
-            proof: None,
-        });
-        self.count_fence(id, order.rate);
-        Ok(Outcome::done(format!("fence attempt {} committed", order.attempt)))
-    }
-
-    fn fence_failed(&mut self, at: WallTime, id: IncidentId, attempt: u32, why: &Text) -> Applied {
-        let incident = self.incident_mut(id)?;
-        incident.must_be(Phase::Fencing)?;
-        let Some(last) = incident.attempts.last_mut().filter(|last| last.attempt == attempt) else {
-            return Err(Outcome::refused(format!("attempt {attempt} is not the last")));
-        };
-        if last.failed.is_some() {
-            return Err(Outcome::refused(format!("attempt {attempt} is over")));
-        }
-        last.failed = Some(why.clone());
-        incident.tell(at, format!("attempt {attempt} gave no proof: {why}"), None);
-        Ok(Outcome::done(format!("fence attempt {attempt} failed")))
-    }
-
     fn confirm_fence(&mut self, when: When<'_>, id: IncidentId, attempt: u32, proof: &ProofRecord) -> Applied {
+        let executor = self.executors.get(&(id, attempt)).cloned();
         let incident = self.incident_mut(id)?;
         incident.must_be(Phase::Fencing)?;
         let Some(last) = incident.attempts.last_mut() else {
@@ -294,7 +223,7 @@ impl Ledger {
             )));
         }
         let names: Vec<String> = proof.devices.iter().map(|reads| reads.device.to_string()).collect();
-        let readings = evidence_words::readings(proof, last);
+        let readings = evidence_words::readings(proof, last, executor.as_ref());
         last.proof = Some(proof.clone());
         incident.tell(when.at, readings, None);
         let how =

@@ -26,6 +26,7 @@ mod aggregates;
 mod clock;
 mod epoch;
 mod evidence_words;
+mod fence;
 mod flap;
 mod gate;
 mod hook;
@@ -178,6 +179,7 @@ impl Ledger {
         for id in &forgotten {
             self.incidents.remove(id);
         }
+        self.executors.retain(|(id, _), _| self.incidents.contains_key(id));
         let settled: Vec<IncidentId> =
             self.guest_incidents.values().filter(|guest| guest.recovered.is_some()).map(|guest| guest.id).collect();
         for id in settled.iter().take(settled.len().saturating_sub(CLOSED_INCIDENTS_MAX)) {

@@ -147,7 +147,7 @@ impl Ledger {
                 if *silent_ms < SILENT_MS && keeps(Guard::RehearsedSilence) {
                     return Err(Outcome::refused(format!("silent for {silent_ms} ms; {SILENT_MS} are needed")));
                 }
-                let readings = evidence_words::readings(proof, &off);
+                let readings = evidence_words::readings(proof, &off, None);
                 rehearsal.say(when.at, readings);
                 if let Some(off) = rehearsal.off.as_mut() {
                     off.proof = Some(proof.clone());

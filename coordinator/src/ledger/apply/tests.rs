@@ -1,6 +1,7 @@
 //! Every rule by its refusal, and that the same entries give the same ledger.
 
 mod aggregates;
+mod delegated;
 mod epoch;
 mod hooks;
 mod leader_acts;

@@ -358,4 +358,23 @@ pub enum LeaderCommand {
     PowerOn(PowerOnCommand),
     /// About orders that may lie unread in a host's queue.
     Queue(QueueCommand),
+    /// As [`LeaderCommand::FenceIntent`], and another voter executes it.
+    FenceIntentBy {
+        /// Who talks to the devices, at the leader's word.
+        executor: HostName,
+        /// Which incident.
+        incident: IncidentId,
+        /// The next number.
+        attempt: u32,
+        /// Whose: only this very leadership may act on it.
+        author: LeadershipId,
+        /// The topology level.
+        level: u8,
+        /// All devices of that level: each must be proven off.
+        devices: Vec<DeviceName>,
+        /// No effect of this order is begun after this moment.
+        not_after: WallTime,
+        /// How long was waited since the last fence that counted.
+        rate: RateClaim,
+    },
 }

@@ -132,7 +132,7 @@ fn a_later_format_is_not_guessed_at() {
     let mut entry = Entry::new(WallTime(0), Statement::Leader { host: host("a"), term: TERM, command: open("x") });
     entry.format = LEDGER_FORMAT + 1;
     let outcome = ledger.apply(Position { index: LogIndex(1), term: TERM }, &entry);
-    assert_eq!(refusal(Err(outcome)), "entry format 2 is newer than 1");
+    assert_eq!(refusal(Err(outcome)), "entry format 3 is newer than 2");
     assert_eq!(Ledger { applied: before.applied, ..ledger }, before);
 }
 
