@@ -276,7 +276,7 @@ async fn a_rehearsal_is_told_until_it_is_over() {
     assert_eq!(code(&end), 0);
     assert!(out.starts_with('{') && out.contains("\"fences\""), "{out}");
     let (_, out) = daemon.run(&["incident", "21"]).await;
-    assert!(out.contains("nobody is moved") && out.contains("by cmp-05, term 4  level 1"), "{out}");
+    assert!(out.contains("nobody is moved") && out.contains("by cmp-04 for cmp-05, term 4  level 1"), "{out}");
 }
 
 #[tokio::test]

@@ -93,7 +93,11 @@ fn the_example_is_taken_and_holds_every_key() {
     assert_eq!(process.means, ProcessMeans::Unit("nova-compute.service".to_owned()));
     assert_eq!((process.rule.restarts, process.rule.disables), (3, true));
     let (hooks, processes) = (vec![hook.rule.clone()], vec![process.rule.clone()]);
-    assert_eq!(opened.policy, Policy { hooks, processes, webhook: true, ..by_default() });
+    // Off by default, and shown as it would be given.
+    assert!(!config.policy.kdump.is_on());
+    let kdump =
+        rekindle_coordinator::policy::KdumpPolicy { wait: std::time::Duration::from_secs(60), ..config.policy.kdump };
+    assert_eq!(opened.policy, Policy { hooks, processes, webhook: true, kdump, ..by_default() });
     let webhook = opened.notifications.webhook.expect("it is shown");
     assert_eq!(webhook.secret_file, Path::new("/etc/rekindle/webhook.secret"));
     assert_eq!(webhook.timeout, std::time::Duration::from_secs(10));

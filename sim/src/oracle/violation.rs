@@ -300,12 +300,12 @@ pub enum Violation {
         /// What speaks against it.
         why: String,
     },
-    /// I4: a host was switched off in the middle of its crash dump, where its site has it finish.
-    #[error("{host} was switched off {after_s} s into its crash dump")]
+    /// I4: a host was switched off before its crash dump was written, where its site has it finish.
+    #[error("{host} was switched off {after_s} s after its kernel crashed, before its dump was written")]
     DumpCutShort {
         /// Which.
         host: HostName,
-        /// How long after the first word of its crash kernel.
+        /// How long after the crash.
         after_s: u64,
     },
     /// I5, I7: a host was to be powered on while an off order may still have had an effect, or its failure was not settled.

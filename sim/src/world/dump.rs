@@ -43,13 +43,14 @@ impl World {
         self.schedule(WORD_EVERY, Happening::DumpWord { host: ix as u32 });
     }
 
-    /// A site that waits for dumps does not have one cut short. (In no world here are words lost, or is the wait shorter than a
-    /// crash kernel boots.)
+    /// A site that waits for dumps has none cut short, nor one that has not begun. (In no world here are words lost.)
     pub(super) fn judge_dump(&mut self, machine: Ix) {
-        let Some((from, _)) = self.life.dumps.get(&machine).copied().filter(|_| self.dumps(machine)) else { return };
-        let after = self.now.since(from);
-        if self.policy.kdump.is_on() && (ON_ITS_WAY..self.policy.kdump.longest).contains(&after) {
+        let policy = self.policy.kdump;
+        let Some((from, until)) = self.life.dumps.get(&machine).copied() else { return };
+        let waits = policy.wait >= BOOTS + ON_ITS_WAY && !self.hosts[machine].has_kernel();
+        if waits && self.now < until && self.now.since(from) < policy.longest {
             let host = self.hosts[machine].name.clone();
+            let after = self.now.since(from - BOOTS);
             self.broken(Violation::DumpCutShort { host, after_s: after.as_secs() });
         }
     }

@@ -32,7 +32,11 @@ fn refusals() -> Vec<(String, &'static str, &'static str)> {
             "opening starts it",
         ),
         (format!("{GOOD}[watchdog]\ndevice = \"x\"\n"), "watchdog is not a key we know", "fence_device"),
-        (format!("{GOOD}[fencing]\nkdump_wait = \"1s\"\n"), "fencing.kdump_wait = \"1s\" must be 5s to 5m", "boot"),
+        (
+            format!("{GOOD}[fencing]\nkdump_wait = \"1s\"\n"),
+            "fencing.kdump_wait = \"1s\" must be \"5s\" to \"300s\"",
+            "boot",
+        ),
         (
             format!("{GOOD}[fencing]\nkdump_longest = \"5m\"\n"),
             "fencing.kdump_longest = \"5m\" must not be there without fencing.kdump_wait",
