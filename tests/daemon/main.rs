@@ -38,8 +38,8 @@ fn tests() -> Vec<Test> {
         // The longest: begun last it would run alone.
         test!(disk::a_full_disk_stops_the_ledger_of_that_voter_alone),
         // Minutes of waiting, and little to do.
-        test!(rehearsal::a_host_that_goes_and_comes_back_has_passed),
-        test!(dumps::a_host_that_writes_its_dump_is_left_to_it),
+        test!(rehearsal::a_host_that_goes_and_comes_back_has_passed, waits: true),
+        test!(dumps::a_host_that_writes_its_dump_is_left_to_it, waits: true),
         test!(voters::a_lost_voter_is_replaced_and_the_next_may_die),
         test!(quorum::a_lost_quorum_is_recovered_and_the_old_voters_are_refused),
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),

@@ -1,5 +1,5 @@
-//! As much of libtest as these tests need, two at a time: each has a cluster with addresses, files and a packet filter of
-//! its own, and mostly waits.
+//! As much of libtest as these tests need, two at a time, and beside them one of those that only wait: each has a cluster
+//! with addresses, files and a packet filter of its own.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,14 +23,20 @@ type Run = for<'a> fn(&'a Isolated) -> Pin<Box<dyn Future<Output = Result<()>> +
 /// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
+    /// Its cluster waits most of the time: it takes no place of another.
+    pub(crate) waits: bool,
     pub(crate) run: Run,
 }
 
 /// The test that this path names.
 macro_rules! test {
     ($module:ident::$name:ident) => {
+        $crate::runner::test!($module::$name, waits: false)
+    };
+    ($module:ident::$name:ident, waits: $waits:literal) => {
         $crate::runner::Test {
             name: concat!(stringify!($module), "::", stringify!($name)),
+            waits: $waits,
             run: |isolated| Box::pin($crate::$module::$name(isolated)),
         }
     };
@@ -72,9 +78,10 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
 
 /// The names of those that failed.
 fn all(chosen: &[&Test], at_a_time: usize, isolated: &Isolated) -> Vec<&'static str> {
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(test) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+    let (waiting, busy): (Vec<&Test>, Vec<&Test>) = chosen.iter().partition(|test| test.waits);
+    let failures = Mutex::new(Vec::new());
+    let work = |tests: &[&Test], next: &AtomicUsize| {
+        while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (began, result) = (Instant::now(), one(test, isolated));
             let took = began.elapsed().as_secs_f64();
             match result {
@@ -86,11 +93,17 @@ fn all(chosen: &[&Test], at_a_time: usize, isolated: &Isolated) -> Vec<&'static 
             }
         }
     };
+    let (next, next_waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
+        if at_a_time > 1 {
+            scope.spawn(|| work(&waiting, &next_waiting));
+        }
         for _ in 0..at_a_time {
-            scope.spawn(work);
+            scope.spawn(|| work(&busy, &next));
         }
     });
+    // Nothing is left of them unless one at a time was asked for.
+    work(&waiting, &next_waiting);
     failures.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
