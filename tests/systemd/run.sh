@@ -282,6 +282,7 @@ permissions() {
   is "the socket is the group's" same "$(inside stat -c '%U:%G %a' /run/rekindle/admin.sock)" "root:rekindle 660"
   is "its directory too" same "$(inside stat -c '%U:%G %a' /run/rekindle)" "root:rekindle 750"
   is "the state is root's alone" same "$(inside stat -c '%U %a' /var/lib/rekindle)" "root 700"
+  # The exit code of `status` says whether all is well, not who may ask: the words are judged.
   is "somebody of the group may ask" has '^unit ' "$("${nobody[@]}" --regid=rekindle rekindle status 2>&1 || true)"
   is "somebody else may not" has 'not allowed' "$("${nobody[@]}" --regid=nogroup rekindle status 2>&1 || true)"
   local pid

@@ -3,7 +3,8 @@
 //! Whoever switches it off at once never learns why it crashed. So where the site says so (`kdump_wait`), the first off order
 //! waits for the word that `fence_kdump_send` sends from the crash kernel, and where one comes, until the words have stopped or
 //! `kdump_longest` is over. Nothing else rests on them: they come as plain UDP, which anybody on that network can send. They
-//! prove nothing, and they can make an order wait, never give one.
+//! prove nothing, and make an order wait. But what a kernel answers while they come is no sign of life (`life.rs`): a forged one
+//! can so end the doubt about a host of which only a kernel answers. `docs/fencing.md` tells operators.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

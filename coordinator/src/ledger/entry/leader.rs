@@ -358,7 +358,8 @@ pub enum LeaderCommand {
     PowerOn(PowerOnCommand),
     /// About orders that may lie unread in a host's queue.
     Queue(QueueCommand),
-    /// As [`LeaderCommand::FenceIntent`], and another voter executes it.
+    /// As [`LeaderCommand::FenceIntent`], and another voter executes it. A variant of its own, with all its fields: the other
+    /// one's encoding (postcard) has no place for one more, and stores hold it.
     FenceIntentBy {
         /// Who talks to the devices, at the leader's word.
         executor: HostName,
