@@ -69,6 +69,11 @@ impl IntentState {
         }
     }
 
+    /// Its call is to be sent, or on its way.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.calling || !self.called
+    }
+
     pub(super) fn is_stalled(&self, now: Moment) -> bool {
         self.since.is_some_and(|since| now.since(since) >= STALLED_AFTER)
     }

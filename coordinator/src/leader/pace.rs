@@ -1,17 +1,19 @@
 //! Within which bounds Nova is asked: evacuations at once over all incidents, and on each destination.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rekindle_proto::fact::{MigrationKind, MigrationStatus, NovaError};
 use rekindle_proto::id::{HostName, IncidentId, ServerId};
 use rekindle_proto::status::Phase;
 
 use super::Leader;
+use super::intents::IntentState;
 use crate::context::Context;
 use crate::io::NovaAnswer;
 use crate::ledger::{Destination, IntentEnd, OpenIntent};
 use crate::mutant::{Guard, keeps};
-use crate::recovery::{Pace, free_places, sign_of};
+use crate::recovery::{CLAIMED_WITHIN, Pace, UNANSWERED_MAX, Unplaced, free_places, sign_of};
 use crate::time::Moment;
 
 /// The pace of this leadership, while anything is being evacuated.
@@ -36,19 +38,25 @@ pub(super) struct Room {
 struct Load {
     under_way: usize,
     acts: usize,
+    /// Evacuations whose call is to be sent, or not answered yet.
+    unanswered: usize,
     /// Servers that could be evacuated, and are not yet.
     waiting: usize,
     /// Rebuilds by destination.
     rebuilding: BTreeMap<HostName, usize>,
     /// Evacuations whose destination is not known yet.
-    unplaced: usize,
+    unplaced: Unplaced,
 }
 
 impl Load {
-    fn count_rebuild(&mut self, dest: Option<&HostName>) {
+    /// `age`: of its call; `None`: it will be sent.
+    fn count_rebuild(&mut self, dest: Option<&HostName>, age: Option<Duration>) {
         match dest {
             Some(dest) => *self.rebuilding.entry(dest.clone()).or_default() += 1,
-            None => self.unplaced += 1,
+            None => {
+                self.unplaced.all += 1;
+                self.unplaced.young += usize::from(age.is_none_or(|age| age < CLAIMED_WITHIN));
+            }
         }
     }
 }
@@ -77,7 +85,8 @@ impl Leader {
         let places = free_places(usable, &load.rebuilding, load.unplaced);
         // Nova may have hosts that nobody here knows of: when nothing is under way, one is always tried.
         let places = places.max(usize::from(load.under_way == 0));
-        let evacuations = at_once.saturating_sub(load.under_way).min(places);
+        let calls = UNANSWERED_MAX.saturating_sub(load.unanswered);
+        let evacuations = at_once.saturating_sub(load.under_way).min(places).min(calls);
         Room { evacuations, acts: at_once.saturating_sub(load.acts) }
     }
 
@@ -127,9 +136,9 @@ impl Leader {
     fn load(&self, cx: &Context<'_>) -> Load {
         let now = cx.now.mono;
         let stalled = |key: &(IncidentId, ServerId)| self.intents.get(key).is_some_and(|state| state.is_stalled(now));
-        let mut load = Load { under_way: self.intending.len(), ..Load::default() };
+        let mut load = Load { under_way: self.intending.len(), unanswered: self.intending.len(), ..Load::default() };
         for named in self.intending.values() {
-            load.count_rebuild(named.as_ref());
+            load.count_rebuild(named.as_ref(), None);
         }
         for incident in cx.ledger.open_incidents().filter(|incident| incident.phase != Phase::Stuck) {
             for (server, record) in &incident.servers {
@@ -139,7 +148,14 @@ impl Leader {
                 load.acts += usize::from(record.restore.act.is_some() && !before);
                 load.waiting += usize::from(record.fate.is_none() && record.intent.is_none());
                 if let Some(open) = moves {
-                    load.count_rebuild(self.destination(incident.id, *server).or_else(|| named(open)));
+                    let state = self.intents.get(&(incident.id, *server));
+                    let sent = state.and_then(|state| state.sent);
+                    let dest = self.destination(incident.id, *server).or_else(|| named(open));
+                    // Another leadership's was sent, if ever, before this one began.
+                    let is_ours = open.author == self.author;
+                    let others = (!is_ours).then_some(CLAIMED_WITHIN);
+                    load.unanswered += usize::from(is_ours && state.is_none_or(IntentState::is_unanswered));
+                    load.count_rebuild(dest, sent.map(|sent| now.since(sent)).or(others));
                 }
             }
         }
