@@ -17,6 +17,9 @@ use crate::id::{
 /// TLS application protocol: name and version of this vocabulary.
 pub const ALPN: &[u8] = b"rekindle/1";
 
+/// The same vocabulary on a connection for [`Request`]s, which may be long: what decides who lives does not wait behind them.
+pub const ALPN_REQUESTS: &[u8] = b"rekindle-requests/1";
+
 /// Largest SWIM datagram, in bytes: below quinn's smallest datagram limit (1162 before path MTU discovery), the same on
 /// every member.
 pub const DATAGRAM_BYTES_MAX: usize = 1100;

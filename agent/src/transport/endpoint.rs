@@ -62,6 +62,9 @@ pub(super) fn transport_config() -> Arc<TransportConfig> {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
+        // No packet is longer than what every network that carries QUIC carries: 1,200 bytes (RFC 9000, section 14). Longer ones
+        // would be lost on a path that becomes narrower, with the gossip in them, until quinn has noticed.
+        .mtu_discovery_config(None)
         .max_concurrent_uni_streams(VarInt::from_u32(MESSAGES_AT_ONCE))
         .max_concurrent_bidi_streams(VarInt::from_u32(REQUESTS_AT_ONCE))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

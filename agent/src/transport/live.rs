@@ -1,11 +1,13 @@
-//! A connection accepted by both sides, and which of two is used.
+//! A connection accepted by both sides, what it is for, and which of two is used.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quinn::Connection;
+use quinn::crypto::rustls::HandshakeData;
 use rekindle_coordinator::io::Peer;
 use rekindle_proto::id::MemberId;
+use rekindle_proto::message::ALPN_REQUESTS;
 
 use super::close;
 
@@ -22,6 +24,29 @@ pub(super) enum Wanted {
     Member(MemberId),
     /// Whoever of our cluster is at this address.
     AnyoneAt(SocketAddr),
+}
+
+/// What a connection is for. Two members have up to one of each on a path.
+///
+/// A connection whose window is full sends nothing before something is acknowledged, and after a cut tries again only when its
+/// timer, doubled each time, has run out. A gossip packet that waited for a snapshot so would cost a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Gossip and messages: small, and soon.
+    Words,
+    /// Requests: Raft's, with snapshots among them, and operators' in passing.
+    Requests,
+}
+
+impl Lane {
+    /// What dialler and listener agreed upon in their handshake.
+    pub(super) fn of(connection: &Connection) -> Self {
+        let agreed = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
+        match agreed.and_then(|agreed| agreed.protocol) {
+            Some(protocol) if protocol == ALPN_REQUESTS => Self::Requests,
+            Some(_) | None => Self::Words,
+        }
+    }
 }
 
 /// A connection accepted by both sides.

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::endpoint::{MESSAGES_AT_ONCE, REQUESTS_AT_ONCE};
 use super::link::Link;
-use super::live::{Live, Wanted};
+use super::live::{Lane, Live, Wanted};
 use super::refusals::count;
 use super::shared::Shared;
 use super::{TransportEvent, close, hello};
@@ -69,7 +69,7 @@ pub(super) async fn accept_all(shared: Arc<Shared>, path: usize) {
 pub(super) fn begin(shared: &Arc<Shared>, path: usize, live: Live) -> Arc<Link> {
     count(&shared.counters.connections);
     let wanted = Wanted::Member(MemberId::of(&live.peer.host));
-    let (link, adopted) = shared.with_link(path, wanted, live.peer.address, |link| {
+    let (link, adopted) = shared.with_link((path, Lane::of(&live.connection)), wanted, live.peer.address, |link| {
         link.set_address(live.peer.address);
         (Arc::clone(link), link.adopt(shared, &live))
     });

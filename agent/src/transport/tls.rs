@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rekindle_proto::message::ALPN;
+use rekindle_proto::message::{ALPN, ALPN_REQUESTS};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tracing::warn;
 
 use super::endpoint::transport_config;
+use super::live::Lane;
 use super::{TlsFiles, TransportError, TransportSettings};
 use crate::pki::{CertRole, identity_of, read_secret};
 
@@ -28,7 +29,23 @@ const INCOMING_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Tls {
     pub(super) server: quinn::ServerConfig,
-    pub(super) client: quinn::ClientConfig,
+    pub(super) clients: Clients,
+}
+
+/// How we dial for each [`Lane`].
+#[derive(Debug, Clone)]
+pub(super) struct Clients {
+    words: quinn::ClientConfig,
+    requests: quinn::ClientConfig,
+}
+
+impl Clients {
+    pub(super) fn of(&self, lane: Lane) -> &quinn::ClientConfig {
+        match lane {
+            Lane::Words => &self.words,
+            Lane::Requests => &self.requests,
+        }
+    }
 }
 
 /// What is in the files.
@@ -81,7 +98,7 @@ pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
         .with_client_cert_verifier(Arc::new(ClientVerifier { inner: clients }))
         .with_single_cert(chain.clone(), key.clone_key())
         .map_err(TransportError::Tls)?;
-    server.alpn_protocols = vec![ALPN.to_vec()];
+    server.alpn_protocols = vec![ALPN.to_vec(), ALPN_REQUESTS.to_vec()];
     // No resumption in either direction: a resumed session would not look at certificates again.
     server.send_tls13_tickets = 0;
     let verifier = Arc::new(MemberVerifier::new(roots));
@@ -92,7 +109,6 @@ pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
         .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain, key)
         .map_err(TransportError::Tls)?;
-    client.alpn_protocols = vec![ALPN.to_vec()];
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
 
@@ -102,9 +118,15 @@ pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
     server.transport_config(Arc::clone(&transport)).max_incoming(INCOMING_MAX);
     // Hosts do not move between addresses in the middle of a connection.
     server.migration(false);
-    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(unfit)?));
-    client.transport_config(transport);
-    Ok(Tls { server, client })
+    let dialler = |alpn: &[u8]| -> Result<quinn::ClientConfig, TransportError> {
+        let mut client = client.clone();
+        client.alpn_protocols = vec![alpn.to_vec()];
+        let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(unfit)?));
+        client.transport_config(Arc::clone(&transport));
+        Ok(client)
+    };
+    let clients = Clients { words: dialler(ALPN)?, requests: dialler(ALPN_REQUESTS)? };
+    Ok(Tls { server, clients })
 }
 
 fn check_own(settings: &TransportSettings, files: &Files) -> Result<(), TransportError> {

@@ -3,6 +3,8 @@
 mod change;
 mod exchange;
 mod refusal;
+mod relay;
+mod rough;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -165,9 +167,13 @@ impl Node {
         }
     }
 
-    /// The connection in use with a peer.
+    /// The connection in use with a peer, for all but requests.
     fn connection(&self, to: MemberId) -> Option<quinn::Connection> {
-        let link = lock(&self.transport.shared().links).get(&(0, Wanted::Member(to))).cloned();
+        self.connection_for(Lane::Words, to)
+    }
+
+    fn connection_for(&self, lane: Lane, to: MemberId) -> Option<quinn::Connection> {
+        let link = lock(&self.transport.shared().links).get(&(0, lane, Wanted::Member(to))).cloned();
         link.and_then(|link| link.current()).map(|live| live.connection)
     }
 }
