@@ -14,7 +14,8 @@ use rekindle_proto::message::{CodecError, Hello, decode, encode};
 use rustls_pki_types::CertificateDer;
 
 use super::close;
-use super::live::{Lane, Live, Wanted};
+use super::lane::Lane;
+use super::live::{Live, Wanted};
 use super::shared::Shared;
 use crate::pki::{CertIdentity, CertRole, PkiError, identity_of};
 

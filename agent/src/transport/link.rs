@@ -19,13 +19,14 @@ use tokio::task::JoinSet;
 
 use self::sending::{Waiting, send};
 use super::hello::{Unconnected, dial};
-use super::live::{Lane, Live, Wanted};
+use super::lane::Lane;
+use super::live::{Live, Wanted};
 use super::refusals::count;
 use super::serve;
 use super::shared::{Shared, lock};
 
 /// Messages waiting for a peer; beyond it the oldest goes. A roll call, a few probes and testimonies for each of a rack.
-const MESSAGES_MAX: usize = 64;
+pub(super) const MESSAGES_MAX: usize = 64;
 
 /// Messages sent and not yet acknowledged on a connection: as many as the peer lets us open streams.
 const UNACKNOWLEDGED_MAX: usize = 32;
@@ -34,7 +35,7 @@ const UNACKNOWLEDGED_MAX: usize = 32;
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Datagrams waiting for a connection; beyond it the oldest goes. SWIM sends a peer one or two within a dial.
-const DATAGRAMS_MAX: usize = 8;
+pub(super) const DATAGRAMS_MAX: usize = 8;
 
 /// A datagram not sent by then is dropped: SWIM has given up on it.
 const DATAGRAM_AGE_MAX: Duration = Duration::from_secs(1);
@@ -207,6 +208,12 @@ impl Link {
         self.wake.notify_one();
     }
 
+    /// There may be a connection for what waits, though not one of this link.
+    pub(super) fn look_again(&self) {
+        self.connected.notify_waiters();
+        self.wake.notify_one();
+    }
+
     /// Uses another connection from now on.
     pub(super) fn retire_current(&self) {
         let current = lock(&self.state).current.take();
@@ -326,7 +333,7 @@ pub(super) async fn drive(shared: Arc<Shared>, link: Arc<Link>) {
         if let Some(live) = link.current() {
             link.flush(&live, &mut sending);
             idle_since = now;
-        } else {
+        } else if shared.for_all(&link).is_none() {
             again = link.dial_if_due(&shared, now);
         }
         if lock(&link.state).has_work() || !sending.is_empty() {
@@ -368,11 +375,12 @@ async fn dial_and_adopt(shared: Arc<Shared>, link: Arc<Link>) {
     let to = link.address();
     match dial(&shared, link.key(), to).await {
         Ok(live) => {
-            link.dial_ended(&shared, Ok(()));
             let own = serve::begin(&shared, link.path, live);
             if !Arc::ptr_eq(&own, &link) {
                 link.hand_over(&own);
             }
+            // Last: until then nobody dials for what has got a connection already.
+            link.dial_ended(&shared, Ok(()));
         }
         Err(error) => {
             count(&shared.counters.failed_dials);

@@ -1,15 +1,14 @@
-//! A connection accepted by both sides, what it is for, and which of two is used.
+//! A connection accepted by both sides, and which of two is used.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quinn::Connection;
-use quinn::crypto::rustls::HandshakeData;
 use rekindle_coordinator::io::Peer;
 use rekindle_proto::id::MemberId;
-use rekindle_proto::message::ALPN_REQUESTS;
 
 use super::close;
+use super::lane::Carries;
 
 /// A retired connection is closed after this: what was on its way has arrived, and the peer has retired it too.
 const RETIRED_FOR: Duration = Duration::from_secs(2);
@@ -26,41 +25,20 @@ pub(super) enum Wanted {
     AnyoneAt(SocketAddr),
 }
 
-/// What a connection is for. Two members have up to one of each on a path.
-///
-/// A connection whose window is full sends nothing before something is acknowledged, and after a cut tries again only when its
-/// timer, doubled each time, has run out. A gossip packet that waited for a snapshot so would cost a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lane {
-    /// Gossip and messages: small, and soon.
-    Words,
-    /// Requests: Raft's, with snapshots among them, and operators' in passing.
-    Requests,
-}
-
-impl Lane {
-    /// What dialler and listener agreed upon in their handshake.
-    pub(super) fn of(connection: &Connection) -> Self {
-        let agreed = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
-        match agreed.and_then(|agreed| agreed.protocol) {
-            Some(protocol) if protocol == ALPN_REQUESTS => Self::Requests,
-            Some(_) | None => Self::Words,
-        }
-    }
-}
-
 /// A connection accepted by both sides.
 #[derive(Debug, Clone)]
 pub(super) struct Live {
     pub(super) connection: Connection,
     pub(super) peer: Peer,
+    pub(super) carries: Carries,
     dialled: bool,
     since: Instant,
 }
 
 impl Live {
     pub(super) fn new(connection: Connection, peer: Peer, dialled: bool) -> Self {
-        Self { connection, peer, dialled, since: Instant::now() }
+        let carries = Carries::of(&connection);
+        Self { connection, peer, carries, dialled, since: Instant::now() }
     }
 
     /// Whether to use `newer`, accepted later, instead of this one. Both sides come to the same answer, or, where they

@@ -5,7 +5,8 @@
 //! | `tls` | certificates, TLS 1.3, our CA only |
 //! | `endpoint` | sockets and QUIC parameters, one endpoint per path |
 //! | `hello` | acceptance: both sides agree who the other is |
-//! | `link`, `live` | one peer on one path, requests apart from the rest: queues, dialling, choosing one of two connections |
+//! | `lane` | requests apart from the rest: what a connection is for |
+//! | `link`, `live` | one peer on one path and lane: queues, dialling, choosing one of two connections |
 //! | `serve` | accepting, and reading what peers send |
 //! | `refusals` | warnings about strangers, bounded |
 //!
@@ -15,6 +16,7 @@
 mod endpoint;
 mod error;
 mod hello;
+mod lane;
 mod link;
 mod live;
 mod refusals;
@@ -39,7 +41,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 pub use self::error::{TransportError, TransportStats};
-use self::live::{Lane, Wanted};
+use self::lane::Lane;
+use self::live::Wanted;
 use self::refusals::{Counters, Quieter, count};
 pub use self::settings::{TlsFiles, TransportEvent, TransportSettings};
 use self::shared::{Shared, lock};
@@ -186,7 +189,7 @@ impl Transport {
                 link.readdress(to);
                 link.wait()
             });
-            let connection = waiting.connection().await;
+            let connection = waiting.connection(shared).await;
             drop(waiting);
             let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
             send.write_all(&bytes).await.map_err(|error| lost(error.to_string()))?;

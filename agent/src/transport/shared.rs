@@ -14,8 +14,9 @@ use tracing::debug;
 
 use super::endpoint::PathEndpoint;
 use super::hello::Unconnected;
+use super::lane::{Carries, Lane};
 use super::link::{Link, drive};
-use super::live::{Lane, Wanted};
+use super::live::{Live, Wanted};
 use super::refusals::{Counters, Quieter, count};
 use super::tls::Clients;
 use super::{TransportError, TransportEvent, TransportSettings};
@@ -90,6 +91,23 @@ impl Shared {
             let there = live.peer.address == address || live.connection.remote_address() == address;
             there.then(|| (MemberId::of(&live.peer.host), live.peer))
         })
+    }
+
+    /// The connection to an older daemon, which carries requests too: what waits at the peer's link for those may go there.
+    pub(super) fn for_all(&self, requests: &Link) -> Option<Live> {
+        let (path, lane, wanted) = requests.key();
+        if lane == Lane::Words {
+            return None;
+        }
+        let words = lock(&self.links).get(&(path, Lane::Words, wanted)).cloned()?;
+        words.current().filter(|live| live.carries == Carries::All)
+    }
+
+    /// A connection that carries everything is there: requests that wait for one of their own may go there.
+    pub(super) fn tell_requests(&self, path: usize, wanted: Wanted) {
+        if let Some(link) = lock(&self.links).get(&(path, Lane::Requests, wanted)) {
+            link.look_again();
+        }
     }
 
     /// Forgets a link without work. `false`: it has some after all.

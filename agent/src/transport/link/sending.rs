@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quinn::Connection;
 use tracing::debug;
 
-use super::super::shared::lock;
+use super::super::shared::{Shared, lock};
 use super::{Link, MESSAGE_AGE_MAX, Queued};
 
 /// A request that waits for a connection.
@@ -13,10 +13,10 @@ pub(in super::super) struct Waiting(pub(super) Arc<Link>);
 
 impl Waiting {
     /// Waits, however long it takes: the caller sets the time-out.
-    pub(in super::super) async fn connection(&self) -> Connection {
+    pub(in super::super) async fn connection(&self, shared: &Shared) -> Connection {
         loop {
             let connected = self.0.connected.notified();
-            if let Some(live) = self.0.current() {
+            if let Some(live) = self.0.current().or_else(|| shared.for_all(&self.0)) {
                 return live.connection;
             }
             self.0.wake.notify_one();

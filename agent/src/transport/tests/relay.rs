@@ -21,10 +21,13 @@ struct State {
     rate: u64,
     queue: VecDeque<Vec<u8>>,
     dialler: Option<SocketAddr>,
+    packets: usize,
     longest_seen: usize,
     too_long: usize,
-    /// When the dialler sent its last packet, and how long it had been silent before it.
-    last: Option<(Instant, Duration)>,
+    /// When the dialler sent its last packet.
+    last: Instant,
+    /// For how long it sent none, at most, since the cut.
+    silence: Duration,
 }
 
 /// What is sent to [`Self::address`] gets to the listener, and what that answers, back.
@@ -45,9 +48,11 @@ impl Relay {
             rate,
             queue: VecDeque::new(),
             dialler: None,
+            packets: 0,
             longest_seen: 0,
             too_long: 0,
-            last: None,
+            last: Instant::now(),
+            silence: Duration::ZERO,
         };
         let relay = Self { address: near.local_addr().expect("bound"), state: Arc::new(Mutex::new(state)) };
         tokio::spawn(relay.clone().forth(Arc::clone(&near), Arc::clone(&far)));
@@ -56,11 +61,17 @@ impl Relay {
     }
 
     pub(super) fn cut(&self, cut: bool) {
-        lock(&self.state).cut = cut;
+        let mut state = lock(&self.state);
+        (state.cut, state.silence) = (cut, Duration::ZERO);
     }
 
     pub(super) fn narrow(&self, passes: usize) {
         lock(&self.state).passes = passes;
+    }
+
+    /// How many came, in both directions.
+    pub(super) fn packets(&self) -> usize {
+        lock(&self.state).packets
     }
 
     /// The longest packet that came, and how many did not pass for their length.
@@ -69,13 +80,15 @@ impl Relay {
         (state.longest_seen, state.too_long)
     }
 
-    /// How long the dialler has been silent now, and how long it had been before its last packet.
+    /// For how long the dialler has sent nothing now, and at most since the cut.
     pub(super) fn silences(&self) -> (Duration, Duration) {
-        lock(&self.state).last.map_or_else(Default::default, |(at, before)| (at.elapsed(), before))
+        let state = lock(&self.state);
+        (state.last.elapsed(), state.silence)
     }
 
     fn lets_pass(&self, length: usize) -> bool {
         let mut state = lock(&self.state);
+        state.packets += 1;
         state.longest_seen = state.longest_seen.max(length);
         state.too_long += usize::from(length > state.passes);
         !state.cut && length <= state.passes
@@ -91,8 +104,8 @@ impl Relay {
                     let Ok((length, from)) = received else { return };
                     let passes = self.lets_pass(length);
                     let mut state = lock(&self.state);
-                    let before = state.last.map_or(Duration::ZERO, |(at, _)| at.elapsed());
-                    state.last = Some((Instant::now(), before));
+                    state.silence = state.silence.max(state.last.elapsed());
+                    state.last = Instant::now();
                     state.dialler = Some(from);
                     let waiting: usize = state.queue.iter().map(Vec::len).sum();
                     if passes && waiting + length <= QUEUE_BYTES {
