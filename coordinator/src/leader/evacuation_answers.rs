@@ -67,7 +67,7 @@ impl Leader {
     /// An evacuate call was answered. Overload and outages slow the next calls down; a refusal of one server does not.
     fn take_evacuate_answer(
         &mut self,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
         id: IncidentId,
         server: ServerId,
         attempt: u32,
@@ -81,7 +81,7 @@ impl Leader {
         let sent = state.sent;
         let taken = state.answered(attempt, result, now);
         if let Some(sent) = sent {
-            self.pace_answered(result, sent, now);
+            self.pace_answered(cx, result, sent);
         }
         self.expect_moves();
         if let Some(evacuation) = self.evacuations.get_mut(&id) {

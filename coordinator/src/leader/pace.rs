@@ -90,10 +90,11 @@ impl Leader {
     }
 
     /// The answer to an evacuate call that was sent then.
-    pub(super) fn pace_answered(&mut self, result: &Result<NovaAnswer, NovaError>, sent: Moment, now: Moment) {
+    pub(super) fn pace_answered(&mut self, cx: &mut Context<'_>, result: &Result<NovaAnswer, NovaError>, sent: Moment) {
         let under_way = self.pace.under_way;
-        if let Some(pace) = &mut self.pace.pace {
-            pace.answered(sign_of(result), under_way, sent, now);
+        let Some(pace) = &mut self.pace.pace else { return };
+        if let Some(halved) = pace.answered(sign_of(result), under_way, sent, cx.now.mono) {
+            cx.out.warn(None, halved.to_string());
         }
     }
 

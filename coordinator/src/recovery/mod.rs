@@ -24,8 +24,8 @@ pub use look::{Looked, Lookup};
 pub use membership::{NextJoin, next_join, next_leave};
 pub use order::{OrderPolicy, PRIORITY_KEY, PRIORITY_MAX, Urgency, in_order, priority_of};
 pub use pace::{
-    AT_ONCE_MAX, AT_ONCE_MIN, AT_ONCE_OPENED, AT_ONCE_START, LATENCY_CALM, LATENCY_RISE, PER_DESTINATION_MAX, Pace,
-    Sign, free_places, sign_of,
+    AT_ONCE_MAX, AT_ONCE_MIN, AT_ONCE_OPENED, AT_ONCE_START, Halved, LATENCY_CALM, LATENCY_RISE, PER_DESTINATION_MAX,
+    Pace, Sign, free_places, sign_of,
 };
 pub use plan::{LOCAL_DISK_KEY, Lists, plan};
 pub use reserve::{Candidate, Service, Spare, Whither, spare, whither};

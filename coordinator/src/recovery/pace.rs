@@ -14,6 +14,7 @@
 //! Nothing here is kept: a new leader begins from what the ledger shows under way ([`Pace::resumed`]).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rekindle_proto::fact::NovaError;
@@ -79,6 +80,30 @@ pub fn sign_of<T>(result: &Result<T, NovaError>) -> Sign {
     }
 }
 
+/// The window was halved, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Halved {
+    /// Evacuations at once before.
+    pub from: usize,
+    /// And now.
+    pub to: usize,
+    /// The smoothed answer time and its floor, if that had risen; `None`: Nova said that it is too much, or did not answer.
+    pub risen: Option<(Duration, Duration)>,
+}
+
+impl fmt::Display for Halved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, risen } = self;
+        write!(f, "Nova is given {to} evacuations at once instead of {from}: ")?;
+        match risen {
+            Some((now, floor)) => {
+                write!(f, "its answers take {} ms, {} ms at their fastest", now.as_millis(), floor.as_millis())
+            }
+            None => f.write_str("it is overloaded, or does not answer"),
+        }
+    }
+}
+
 /// How many evacuations may be under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
@@ -129,14 +154,15 @@ impl Pace {
         self.window = self.window.saturating_add(more.max(1)).min(places(self.most));
     }
 
-    /// An evacuate call was answered, or given up. `under_way`: as in [`Pace::succeeded`].
-    pub fn answered(&mut self, sign: Sign, under_way: usize, sent: Moment, now: Moment) {
+    /// An evacuate call was answered, or given up. `under_way`: as in [`Pace::succeeded`]. Gives back what has to be said.
+    pub fn answered(&mut self, sign: Sign, under_way: usize, sent: Moment, now: Moment) -> Option<Halved> {
         match sign {
-            Sign::None => {}
-            Sign::Overloaded => self.halve(sent, now),
+            Sign::None => None,
+            Sign::Overloaded => self.halve(sent, now, None),
             Sign::Answered => {
-                self.took(now.since(sent), sent, now);
+                let halved = self.took(now.since(sent), sent, now);
                 self.open(under_way);
+                halved
             }
         }
     }
@@ -147,13 +173,12 @@ impl Pace {
         self.smoothed
     }
 
-    fn took(&mut self, time: Duration, sent: Moment, now: Moment) {
+    fn took(&mut self, time: Duration, sent: Moment, now: Moment) -> Option<Halved> {
         let floor = self.floor.map_or(time, |floor| floor.min(time));
         let smoothed = self.smoothed.map_or(time, |old| (old * (SMOOTHING - 1) + time) / SMOOTHING);
         (self.floor, self.smoothed) = (Some(floor), Some(smoothed));
-        if smoothed > LATENCY_CALM && smoothed > floor.saturating_mul(LATENCY_RISE) {
-            self.halve(sent, now);
-        }
+        let is_risen = smoothed > LATENCY_CALM && smoothed > floor.saturating_mul(LATENCY_RISE);
+        if is_risen { self.halve(sent, now, Some((smoothed, floor))) } else { None }
     }
 
     fn open(&mut self, under_way: usize) {
@@ -164,15 +189,18 @@ impl Pace {
         }
     }
 
-    fn halve(&mut self, sent: Moment, now: Moment) {
+    fn halve(&mut self, sent: Moment, now: Moment, risen: Option<(Duration, Duration)>) -> Option<Halved> {
         self.is_wary = true;
         if self.halved.is_some_and(|halved| sent <= halved) {
-            return;
+            return None;
         }
+        let from = self.at_once();
         self.window = (self.window / 2).max(places(AT_ONCE_MIN));
         self.halved = Some(now);
         // The answers to come are those of the smaller window.
         self.smoothed = None;
+        let to = self.at_once();
+        (to < from).then_some(Halved { from, to, risen })
     }
 }
 
@@ -289,6 +317,25 @@ mod tests {
         assert_eq!(run(&[(CALM, 5), (Duration::from_millis(700), 30)]), 8, "risen, and still fast");
         assert_eq!(run(&[(CALM, 5), (slow, 1)]), 8, "one slow answer");
         assert_eq!(run(&[(CALM, 5), (slow, 4)]), 4, "risen");
+    }
+
+    #[test]
+    fn a_window_that_shrinks_says_from_what_to_what_and_why() {
+        let slow = Duration::from_secs(2);
+        let mut pace = Pace::new(64);
+        let said = pace.answered(Sign::Overloaded, 8, at(10), at(20)).expect("halved").to_string();
+        assert_eq!(said, "Nova is given 4 evacuations at once instead of 8: it is overloaded, or does not answer");
+        assert_eq!(pace.answered(Sign::Overloaded, 8, at(15), at(30)), None, "the same round trip");
+        assert_eq!(pace.answered(Sign::Answered, 4, at(30), at(30) + CALM), None);
+        let halved = (0..20).find_map(|_| pace.answered(Sign::Answered, 4, at(100), at(100) + slow)).expect("risen");
+        assert_eq!((halved.from, halved.to), (4, 2));
+        let (risen, floor) = halved.risen.expect("by its answers");
+        assert!(risen > LATENCY_CALM && floor == CALM, "{halved}");
+        // At its least there is nothing to say.
+        for ms in [20_000, 40_000, 60_000] {
+            let halved = pace.answered(Sign::Overloaded, 1, at(ms), at(ms + 1));
+            assert_eq!(halved.is_some(), ms == 20_000, "{halved:?}");
+        }
     }
 
     #[test]
