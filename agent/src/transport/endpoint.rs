@@ -28,7 +28,7 @@ pub(super) const MESSAGES_AT_ONCE: u32 = 32;
 /// Two-way streams a peer may have open at once: Raft's, and operators' requests in passing.
 pub(super) const REQUESTS_AT_ONCE: u32 = 16;
 
-/// Bytes of one stream a peer may send before we read them: it is asked for more each time a part of them was read.
+/// Bytes of one stream a peer may send before we read them. Each part that we read lets as much more come.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Bytes of all streams of a connection a peer may send before we read them: bounds what a stuck shell makes us hold.
