@@ -1,4 +1,4 @@
-//! What members say to each other. The version is the ALPN's ([`ALPN`]); within it no variant is ever reordered.
+//! What members say to each other. The version is the ALPN's ([`ALPN`] and its kin); within it no variant is ever reordered.
 //!
 //! SWIM packets travel as QUIC datagrams (opaque here, see [`DATAGRAM_BYTES_MAX`]). Everything that must arrive travels on
 //! streams: a [`Message`] alone on a one-way stream, or a [`Request`] and its [`Reply`] on a two-way stream. Who speaks is
@@ -14,8 +14,15 @@ use crate::id::{
     BootId, CallId, ClusterName, HostName, Incarnation, IncidentId, MemberId, PathName, ServerId, SystemUuid, Term,
 };
 
-/// TLS application protocol: name and version of this vocabulary.
+/// TLS application protocol, name and version of this vocabulary: everything on one connection. So spoke all daemons before
+/// [`ALPN_WORDS`]; a newer one takes it where the other side knows nothing else, as in an upgrade.
 pub const ALPN: &[u8] = b"rekindle/1";
+
+/// The same vocabulary, on a connection for all but [`Request`]s. The peer is then one that takes those on another.
+pub const ALPN_WORDS: &[u8] = b"rekindle-words/1";
+
+/// The same vocabulary, on a connection for [`Request`]s, which may be long: what decides who lives does not wait behind them.
+pub const ALPN_REQUESTS: &[u8] = b"rekindle-requests/1";
 
 /// Largest SWIM datagram, in bytes: below quinn's smallest datagram limit (1162 before path MTU discovery), the same on
 /// every member.

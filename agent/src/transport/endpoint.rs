@@ -28,17 +28,20 @@ pub(super) const MESSAGES_AT_ONCE: u32 = 32;
 /// Two-way streams a peer may have open at once: Raft's, and operators' requests in passing.
 pub(super) const REQUESTS_AT_ONCE: u32 = 16;
 
-/// Bytes of one stream a peer may send before we read them: one whole message.
-const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes of one stream a peer may send before we read them. Each part that we read lets as much more come.
+const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Bytes of all streams of a connection a peer may send before we read them: bounds what a stuck shell makes us hold.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Requests that wait to be read must not take up the room of the one that is.
+const _: () = assert!(REQUESTS_AT_ONCE * STREAM_WINDOW <= CONNECTION_WINDOW);
 
 /// Bytes of datagrams kept on a connection until read; then the oldest go. About sixty SWIM packets.
 const DATAGRAM_RECEIVE_BYTES: usize = 64 * 1024;
 
 /// Bytes of datagrams kept on a connection until sent; then the oldest go. A SWIM packet is useless after a second.
-const DATAGRAM_SEND_BYTES: usize = 16 * 1024;
+pub(super) const DATAGRAM_SEND_BYTES: usize = 16 * 1024;
 
 /// Asked of the kernel, which may give less (`net.core.rmem_max`): a burst of 500 datagrams overflowed the default.
 const SOCKET_RECEIVE_BYTES: usize = 4 * 1024 * 1024;
@@ -62,6 +65,9 @@ pub(super) fn transport_config() -> Arc<TransportConfig> {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
+        // No packet is longer than what every network that carries QUIC carries: 1,200 bytes (RFC 9000, section 14). Longer ones
+        // would be lost on a path that becomes narrower, with the gossip in them, until quinn has noticed.
+        .mtu_discovery_config(None)
         .max_concurrent_uni_streams(VarInt::from_u32(MESSAGES_AT_ONCE))
         .max_concurrent_bidi_streams(VarInt::from_u32(REQUESTS_AT_ONCE))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

@@ -14,6 +14,7 @@ use rekindle_proto::message::{CodecError, Hello, decode, encode};
 use rustls_pki_types::CertificateDer;
 
 use super::close;
+use super::lane::Lane;
 use super::live::{Live, Wanted};
 use super::shared::Shared;
 use crate::pki::{CertIdentity, CertRole, PkiError, identity_of};
@@ -92,9 +93,13 @@ impl From<ReadExactError> for Unconnected {
 }
 
 /// Dials, and is accepted by both sides, or not.
-pub(super) async fn dial(shared: &Shared, path: usize, to: SocketAddr, wanted: Wanted) -> Result<Live, Unconnected> {
+pub(super) async fn dial(
+    shared: &Shared,
+    (path, lane, wanted): (usize, Lane, Wanted),
+    to: SocketAddr,
+) -> Result<Live, Unconnected> {
     let attempt = async {
-        let connection = shared.endpoint(path).connect_with(shared.client(), to, SERVER_NAME)?.await?;
+        let connection = shared.endpoint(path).connect_with(shared.client(lane), to, SERVER_NAME)?.await?;
         let outcome = introduce(shared, path, &connection, wanted).await;
         conclude(&connection, outcome)
     };

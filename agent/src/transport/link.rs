@@ -1,8 +1,11 @@
-//! A link: everything about one peer on one path. What is to be sent waits here until there is a connection.
+//! A link: everything about one peer on one path, for one use ([`Lane`]). What is to be sent waits here until there is a
+//! connection.
 //!
 //! Each link has one task ([`drive`]) that dials when there is something to send, sends, and dials again when the
 //! connection was lost. At most one connection is *current*; a second one, when both sides dialled at once, is *retired*:
 //! nothing more is sent on it, what the peer sends on it is still read, and it is closed after a while.
+
+mod sending;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,16 +16,17 @@ use quinn::{Connection, VarInt};
 use rekindle_proto::id::MemberId;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tracing::debug;
 
+use self::sending::{Waiting, send};
 use super::hello::{Unconnected, dial};
+use super::lane::Lane;
 use super::live::{Live, Wanted};
 use super::refusals::count;
 use super::serve;
 use super::shared::{Shared, lock};
 
 /// Messages waiting for a peer; beyond it the oldest goes. A roll call, a few probes and testimonies for each of a rack.
-const MESSAGES_MAX: usize = 64;
+pub(super) const MESSAGES_MAX: usize = 64;
 
 /// Messages sent and not yet acknowledged on a connection: as many as the peer lets us open streams.
 const UNACKNOWLEDGED_MAX: usize = 32;
@@ -31,7 +35,7 @@ const UNACKNOWLEDGED_MAX: usize = 32;
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// Datagrams waiting for a connection; beyond it the oldest goes. SWIM sends a peer one or two within a dial.
-const DATAGRAMS_MAX: usize = 8;
+pub(super) const DATAGRAMS_MAX: usize = 8;
 
 /// A datagram not sent by then is dropped: SWIM has given up on it.
 const DATAGRAM_AGE_MAX: Duration = Duration::from_secs(1);
@@ -71,10 +75,11 @@ impl State {
     }
 }
 
-/// One peer on one path.
+/// One peer on one path, for one use.
 #[derive(Debug)]
 pub(super) struct Link {
     path: usize,
+    lane: Lane,
     wanted: Wanted,
     address: Mutex<SocketAddr>,
     state: Mutex<State>,
@@ -83,9 +88,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(path: usize, wanted: Wanted, address: SocketAddr) -> Arc<Self> {
+    pub(super) fn new((path, lane): (usize, Lane), wanted: Wanted, address: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
             path,
+            lane,
             wanted,
             address: Mutex::new(address),
             state: Mutex::default(),
@@ -113,6 +119,11 @@ impl Link {
         if self.current().is_none() {
             self.set_address(address);
         }
+    }
+
+    /// Under what it is found.
+    pub(super) fn key(&self) -> (usize, Lane, Wanted) {
+        (self.path, self.lane, self.wanted)
     }
 
     pub(super) fn is_on(&self, path: usize) -> bool {
@@ -194,6 +205,12 @@ impl Link {
             state.current = None;
         }
         drop(state);
+        self.wake.notify_one();
+    }
+
+    /// There may be a connection for what waits, though not one of this link.
+    pub(super) fn look_again(&self) {
+        self.connected.notify_waiters();
         self.wake.notify_one();
     }
 
@@ -304,29 +321,6 @@ fn pause(failures: u32, me: MemberId) -> Duration {
     doubled + doubled / 4 * u32::from(me.0[15]) / 256
 }
 
-/// A request that waits for a connection.
-pub(super) struct Waiting(Arc<Link>);
-
-impl Waiting {
-    /// Waits, however long it takes: the caller sets the time-out.
-    pub(super) async fn connection(&self) -> Connection {
-        loop {
-            let connected = self.0.connected.notified();
-            if let Some(live) = self.0.current() {
-                return live.connection;
-            }
-            self.0.wake.notify_one();
-            connected.await;
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        lock(&self.0.state).requests_waiting -= 1;
-    }
-}
-
 /// A link's task.
 pub(super) async fn drive(shared: Arc<Shared>, link: Arc<Link>) {
     let mut sending = JoinSet::new();
@@ -339,14 +333,13 @@ pub(super) async fn drive(shared: Arc<Shared>, link: Arc<Link>) {
         if let Some(live) = link.current() {
             link.flush(&live, &mut sending);
             idle_since = now;
-        } else {
+        } else if shared.for_all(&link).is_none() {
             again = link.dial_if_due(&shared, now);
         }
         if lock(&link.state).has_work() || !sending.is_empty() {
             idle_since = now;
         }
-        if now.saturating_duration_since(idle_since) >= FORGOTTEN_AFTER && shared.forget(link.path, link.wanted, &link)
-        {
+        if now.saturating_duration_since(idle_since) >= FORGOTTEN_AFTER && shared.forget(&link) {
             return;
         }
         let again = again.unwrap_or(now + DATAGRAM_AGE_MAX).min(now + DATAGRAM_AGE_MAX);
@@ -378,36 +371,16 @@ impl Link {
     }
 }
 
-/// Sends a message on a stream of its own and waits until the peer has it. Gives it back if the connection was lost before.
-/// (The peer may then have it nevertheless: messages may come twice.)
-async fn send(connection: Connection, queued: Queued) -> Option<Queued> {
-    let left = MESSAGE_AGE_MAX.saturating_sub(queued.since.elapsed());
-    let attempt = async {
-        let mut stream = connection.open_uni().await.map_err(|_| ())?;
-        stream.write_all(&queued.bytes).await.map_err(|_| ())?;
-        stream.finish().map_err(|_| ())?;
-        stream.stopped().await.map_err(|_| ())
-    };
-    match tokio::time::timeout(left, attempt).await {
-        Ok(Ok(None)) => None,
-        Ok(Ok(Some(code))) => {
-            debug!(peer = %connection.remote_address(), %code, "a peer did not want a message");
-            None
-        }
-        // Given back also when too old: it is then dropped, and counted, in one place.
-        Ok(Err(())) | Err(_) => Some(queued),
-    }
-}
-
 async fn dial_and_adopt(shared: Arc<Shared>, link: Arc<Link>) {
     let to = link.address();
-    match dial(&shared, link.path, to, link.wanted).await {
+    match dial(&shared, link.key(), to).await {
         Ok(live) => {
-            link.dial_ended(&shared, Ok(()));
             let own = serve::begin(&shared, link.path, live);
             if !Arc::ptr_eq(&own, &link) {
                 link.hand_over(&own);
             }
+            // Last: until then nobody dials for what has got a connection already.
+            link.dial_ended(&shared, Ok(()));
         }
         Err(error) => {
             count(&shared.counters.failed_dials);

@@ -8,6 +8,7 @@ use rekindle_coordinator::io::Peer;
 use rekindle_proto::id::MemberId;
 
 use super::close;
+use super::lane::Carries;
 
 /// A retired connection is closed after this: what was on its way has arrived, and the peer has retired it too.
 const RETIRED_FOR: Duration = Duration::from_secs(2);
@@ -29,13 +30,15 @@ pub(super) enum Wanted {
 pub(super) struct Live {
     pub(super) connection: Connection,
     pub(super) peer: Peer,
+    pub(super) carries: Carries,
     dialled: bool,
     since: Instant,
 }
 
 impl Live {
     pub(super) fn new(connection: Connection, peer: Peer, dialled: bool) -> Self {
-        Self { connection, peer, dialled, since: Instant::now() }
+        let carries = Carries::of(&connection);
+        Self { connection, peer, carries, dialled, since: Instant::now() }
     }
 
     /// Whether to use `newer`, accepted later, instead of this one. Both sides come to the same answer, or, where they

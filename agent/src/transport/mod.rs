@@ -5,7 +5,8 @@
 //! | `tls` | certificates, TLS 1.3, our CA only |
 //! | `endpoint` | sockets and QUIC parameters, one endpoint per path |
 //! | `hello` | acceptance: both sides agree who the other is |
-//! | `link`, `live` | one peer on one path: queues, dialling, choosing one of two connections |
+//! | `lane` | requests apart from the rest: what a connection is for |
+//! | `link`, `live` | one peer on one path and lane: queues, dialling, choosing one of two connections |
 //! | `serve` | accepting, and reading what peers send |
 //! | `refusals` | warnings about strangers, bounded |
 //!
@@ -15,6 +16,7 @@
 mod endpoint;
 mod error;
 mod hello;
+mod lane;
 mod link;
 mod live;
 mod refusals;
@@ -39,6 +41,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 pub use self::error::{TransportError, TransportStats};
+use self::lane::Lane;
 use self::live::Wanted;
 use self::refusals::{Counters, Quieter, count};
 pub use self::settings::{TlsFiles, TransportEvent, TransportSettings};
@@ -119,7 +122,7 @@ impl Transport {
             incarnation: AtomicU64::new(settings.incarnation.0),
             settings,
             paths,
-            client: Mutex::new(tls.client),
+            clients: Mutex::new(tls.clients),
             links: Mutex::default(),
             events,
             counters: Counters::default(),
@@ -141,7 +144,7 @@ impl Transport {
             return count(&shared.counters.unsent_datagrams);
         }
         match shared.find_path(&path) {
-            Ok(path) => shared.with_link(path, Wanted::Member(member), to, |link| {
+            Ok(path) => shared.with_link((path, Lane::Words), Wanted::Member(member), to, |link| {
                 link.readdress(to);
                 link.send_datagram(shared, bytes);
             }),
@@ -160,13 +163,13 @@ impl Transport {
         };
         let member = member.or_else(|| shared.connected_at(path, to).map(|(member, _)| member));
         let wanted = member.map_or(Wanted::AnyoneAt(to), Wanted::Member);
-        shared.with_link(path, wanted, to, |link| {
+        shared.with_link((path, Lane::Words), wanted, to, |link| {
             link.readdress(to);
             link.send_message(shared, bytes);
         });
     }
 
-    /// Asks that member and waits for its answer. Sent once, on the first path.
+    /// Asks that member and waits for its answer. Sent once, on the first path, on a connection for requests alone.
     ///
     /// # Errors
     /// [`TransportError::Silent`] or [`TransportError::Lost`]: what was asked may yet be done. [`TransportError::Codec`] if
@@ -182,11 +185,11 @@ impl Transport {
         let bytes = encode(&request, REQUEST_BYTES_MAX)?;
         let lost = |why: String| TransportError::Lost { member, to, why };
         let ask = async {
-            let waiting = shared.with_link(0, Wanted::Member(member), to, |link| {
+            let waiting = shared.with_link((0, Lane::Requests), Wanted::Member(member), to, |link| {
                 link.readdress(to);
                 link.wait()
             });
-            let connection = waiting.connection().await;
+            let connection = waiting.connection(shared).await;
             drop(waiting);
             let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
             send.write_all(&bytes).await.map_err(|error| lost(error.to_string()))?;
@@ -217,7 +220,7 @@ impl Transport {
                     let path = shared.path(0).clone();
                     let _ = shared.events.send(TransportEvent::Connected { peer, path }).await;
                 } else {
-                    shared.with_link(0, Wanted::AnyoneAt(to), to, |link| link.dial());
+                    shared.with_link((0, Lane::Words), Wanted::AnyoneAt(to), to, |link| link.dial());
                 }
             }
         });
@@ -234,7 +237,7 @@ impl Transport {
         for path in &shared.paths {
             path.endpoint.set_server_config(Some(tls.server.clone()));
         }
-        *lock(&shared.client) = tls.client;
+        *lock(&shared.clients) = tls.clients;
         let _runtime = shared.runtime.enter();
         lock(&shared.links).values().for_each(|link| link.retire_current());
         Ok(())
@@ -247,7 +250,8 @@ impl Transport {
 
     /// Closes the connections to a member, and forgets what waits for it.
     pub fn drop_peer(&self, member: MemberId) {
-        for (_, link) in lock(&self.shared().links).iter().filter(|((_, wanted), _)| *wanted == Wanted::Member(member))
+        for (_, link) in
+            lock(&self.shared().links).iter().filter(|((_, _, wanted), _)| *wanted == Wanted::Member(member))
         {
             link.close(close::DROPPED);
         }

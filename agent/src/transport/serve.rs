@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 
 use super::endpoint::{MESSAGES_AT_ONCE, REQUESTS_AT_ONCE};
+use super::lane::Carries;
 use super::link::Link;
 use super::live::{Live, Wanted};
 use super::refusals::count;
@@ -69,12 +70,16 @@ pub(super) async fn accept_all(shared: Arc<Shared>, path: usize) {
 pub(super) fn begin(shared: &Arc<Shared>, path: usize, live: Live) -> Arc<Link> {
     count(&shared.counters.connections);
     let wanted = Wanted::Member(MemberId::of(&live.peer.host));
-    let (link, adopted) = shared.with_link(path, wanted, live.peer.address, |link| {
+    let (link, adopted) = shared.with_link((path, live.carries.lane()), wanted, live.peer.address, |link| {
         link.set_address(live.peer.address);
         (Arc::clone(link), link.adopt(shared, &live))
     });
-    debug!(peer = %live.peer.host, address = %live.peer.address, adopted, "connected");
-    let reader = Reader { shared: Arc::clone(shared), path, peer: live.peer, connection: live.connection };
+    let Live { connection, peer, carries, .. } = live;
+    if carries == Carries::All {
+        shared.tell_requests(path, wanted);
+    }
+    debug!(peer = %peer.host, address = %peer.address, ?carries, adopted, "connected");
+    let reader = Reader { shared: Arc::clone(shared), path, peer, connection, carries };
     tokio::spawn(reader.read_all(Arc::clone(&link), adopted));
     link
 }
@@ -85,6 +90,7 @@ struct Reader {
     path: usize,
     peer: Peer,
     connection: Connection,
+    carries: Carries,
 }
 
 impl Reader {
@@ -93,7 +99,18 @@ impl Reader {
         if adopted {
             self.tell(TransportEvent::Connected { peer: self.peer.clone(), path: self.path_name() }).await;
         }
-        tokio::join!(self.read_datagrams(), self.read_messages(), self.read_requests());
+        // What it is not for is not read: QUIC holds little of it for a peer, and lets no more come.
+        let words = async {
+            if self.carries.words() {
+                tokio::join!(self.read_datagrams(), self.read_messages());
+            }
+        };
+        let requests = async {
+            if self.carries.requests() {
+                self.read_requests().await;
+            }
+        };
+        tokio::join!(words, requests);
         let reason = self.connection.closed().await;
         debug!(peer = %self.peer.host, %reason, "disconnected");
         link.disown(&self.connection);

@@ -14,12 +14,14 @@ use tracing::debug;
 
 use super::endpoint::PathEndpoint;
 use super::hello::Unconnected;
+use super::lane::{Carries, Lane};
 use super::link::{Link, drive};
-use super::live::Wanted;
+use super::live::{Live, Wanted};
 use super::refusals::{Counters, Quieter, count};
+use super::tls::Clients;
 use super::{TransportError, TransportEvent, TransportSettings};
 
-type Links = BTreeMap<(usize, Wanted), Arc<Link>>;
+type Links = BTreeMap<(usize, Lane, Wanted), Arc<Link>>;
 
 /// What all tasks share.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(super) struct Shared {
     pub(super) me: MemberId,
     pub(super) incarnation: AtomicU64,
     pub(super) paths: Vec<PathEndpoint>,
-    pub(super) client: Mutex<quinn::ClientConfig>,
+    pub(super) clients: Mutex<Clients>,
     pub(super) links: Mutex<Links>,
     pub(super) events: mpsc::Sender<TransportEvent>,
     pub(super) counters: Counters,
@@ -52,8 +54,8 @@ impl Shared {
     pub(super) fn path(&self, path: usize) -> &PathName {
         &self.paths[path].path
     }
-    pub(super) fn client(&self) -> quinn::ClientConfig {
-        lock(&self.client).clone()
+    pub(super) fn client(&self, lane: Lane) -> quinn::ClientConfig {
+        lock(&self.clients).of(lane).clone()
     }
     pub(super) fn incarnation(&self) -> Incarnation {
         Incarnation(self.incarnation.load(Ordering::Relaxed))
@@ -68,14 +70,14 @@ impl Shared {
     /// forgotten between being found and being given work.
     pub(super) fn with_link<T>(
         self: &Arc<Self>,
-        path: usize,
+        (path, lane): (usize, Lane),
         wanted: Wanted,
         to: SocketAddr,
         act: impl FnOnce(&Arc<Link>) -> T,
     ) -> T {
         let mut links = lock(&self.links);
-        let link = links.entry((path, wanted)).or_insert_with(|| {
-            let link = Link::new(path, wanted, to);
+        let link = links.entry((path, lane, wanted)).or_insert_with(|| {
+            let link = Link::new((path, lane), wanted, to);
             self.runtime.spawn(drive(Arc::clone(self), Arc::clone(&link)));
             link
         });
@@ -91,12 +93,29 @@ impl Shared {
         })
     }
 
+    /// The connection to an older daemon, which carries requests too: what waits at the peer's link for those may go there.
+    pub(super) fn for_all(&self, requests: &Link) -> Option<Live> {
+        let (path, lane, wanted) = requests.key();
+        if lane == Lane::Words {
+            return None;
+        }
+        let words = lock(&self.links).get(&(path, Lane::Words, wanted)).cloned()?;
+        words.current().filter(|live| live.carries == Carries::All)
+    }
+
+    /// A connection that carries everything is there: requests that wait for one of their own may go there.
+    pub(super) fn tell_requests(&self, path: usize, wanted: Wanted) {
+        if let Some(link) = lock(&self.links).get(&(path, Lane::Requests, wanted)) {
+            link.look_again();
+        }
+    }
+
     /// Forgets a link without work. `false`: it has some after all.
-    pub(super) fn forget(&self, path: usize, wanted: Wanted, link: &Arc<Link>) -> bool {
+    pub(super) fn forget(&self, link: &Arc<Link>) -> bool {
         let mut links = lock(&self.links);
         let unused = link.is_unused();
         if unused {
-            links.remove(&(path, wanted));
+            links.remove(&link.key());
         }
         unused
     }

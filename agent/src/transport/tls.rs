@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rekindle_proto::message::ALPN;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -18,6 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tracing::warn;
 
 use super::endpoint::transport_config;
+use super::lane::{Lane, Protocols};
 use super::{TlsFiles, TransportError, TransportSettings};
 use crate::pki::{CertRole, identity_of, read_secret};
 
@@ -28,7 +28,23 @@ const INCOMING_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Tls {
     pub(super) server: quinn::ServerConfig,
-    pub(super) client: quinn::ClientConfig,
+    pub(super) clients: Clients,
+}
+
+/// How we dial for each [`Lane`].
+#[derive(Debug, Clone)]
+pub(super) struct Clients {
+    words: quinn::ClientConfig,
+    requests: quinn::ClientConfig,
+}
+
+impl Clients {
+    pub(super) fn of(&self, lane: Lane) -> &quinn::ClientConfig {
+        match lane {
+            Lane::Words => &self.words,
+            Lane::Requests => &self.requests,
+        }
+    }
 }
 
 /// What is in the files.
@@ -43,7 +59,7 @@ pub(super) struct Files {
 pub(super) fn load(settings: &TransportSettings) -> Result<Tls, TransportError> {
     let files = read(&settings.tls)?;
     check_own(settings, &files)?;
-    configure(files)
+    configure(files, Protocols::ours())
 }
 
 pub(super) fn read(paths: &TlsFiles) -> Result<Files, TransportError> {
@@ -69,7 +85,7 @@ pub(super) fn read(paths: &TlsFiles) -> Result<Files, TransportError> {
     Ok(Files { roots: Arc::new(roots), chain, key })
 }
 
-pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
+pub(super) fn configure(files: Files, protocols: Protocols) -> Result<Tls, TransportError> {
     let Files { roots, chain, key } = files;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
@@ -81,7 +97,7 @@ pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
         .with_client_cert_verifier(Arc::new(ClientVerifier { inner: clients }))
         .with_single_cert(chain.clone(), key.clone_key())
         .map_err(TransportError::Tls)?;
-    server.alpn_protocols = vec![ALPN.to_vec()];
+    server.alpn_protocols = protocols.accepted;
     // No resumption in either direction: a resumed session would not look at certificates again.
     server.send_tls13_tickets = 0;
     let verifier = Arc::new(MemberVerifier::new(roots));
@@ -92,7 +108,6 @@ pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
         .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain, key)
         .map_err(TransportError::Tls)?;
-    client.alpn_protocols = vec![ALPN.to_vec()];
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
 
@@ -102,9 +117,15 @@ pub(super) fn configure(files: Files) -> Result<Tls, TransportError> {
     server.transport_config(Arc::clone(&transport)).max_incoming(INCOMING_MAX);
     // Hosts do not move between addresses in the middle of a connection.
     server.migration(false);
-    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(unfit)?));
-    client.transport_config(transport);
-    Ok(Tls { server, client })
+    let dialler = |offers: Vec<Vec<u8>>| -> Result<quinn::ClientConfig, TransportError> {
+        let mut client = client.clone();
+        client.alpn_protocols = offers;
+        let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(unfit)?));
+        client.transport_config(Arc::clone(&transport));
+        Ok(client)
+    };
+    let clients = Clients { words: dialler(protocols.words)?, requests: dialler(protocols.requests)? };
+    Ok(Tls { server, clients })
 }
 
 fn check_own(settings: &TransportSettings, files: &Files) -> Result<(), TransportError> {

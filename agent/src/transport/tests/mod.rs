@@ -1,8 +1,12 @@
 //! Transports on loopback addresses, with real certificates.
 
+mod bounds;
 mod change;
 mod exchange;
 mod refusal;
+mod relay;
+mod rough;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,6 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
+use super::lane::Protocols;
 use super::*;
 use crate::pki::{Authority, CertIdentity, CertRole, Issued, LEAF_VALIDITY, Validity};
 
@@ -114,9 +119,14 @@ impl Node {
 
     /// Starts without looking at its own certificate, as a liar would.
     fn start_unchecked(settings: TransportSettings) -> Self {
+        Self::start_speaking(settings, Protocols::ours())
+    }
+
+    fn start_speaking(settings: TransportSettings, protocols: Protocols) -> Self {
         let (sender, events) = mpsc::channel(1_024);
         let host = settings.host.clone();
-        let tls = tls::read(&settings.tls).and_then(tls::configure).expect("well-formed files");
+        let files = tls::read(&settings.tls).expect("well-formed files");
+        let tls = tls::configure(files, protocols).expect("fit files");
         Self { transport: Transport::run(settings, tls, sender).expect("starts"), events, host }
     }
 
@@ -165,9 +175,37 @@ impl Node {
         }
     }
 
-    /// The connection in use with a peer.
+    /// Answers requests by its name from now on. All else comes as before.
+    fn answering(mut self) -> Self {
+        let (sender, others) = mpsc::channel(1_024);
+        let mut events = std::mem::replace(&mut self.events, others);
+        let reply_with = Reply::Raft(self.host.as_str().as_bytes().to_vec());
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                // The asker, or the test, may be gone.
+                if let TransportEvent::Request { reply, .. } = event {
+                    let _ = reply.send(reply_with.clone());
+                } else {
+                    let _ = sender.send(event).await;
+                }
+            }
+        });
+        self
+    }
+
+    /// Asks a node that is [`answering`](Self::answering).
+    async fn ask(&self, to: &Self) {
+        let reply = self.transport.request(to.addr(), to.id(), Request::Raft(vec![1]), PATIENCE).await;
+        assert_eq!(reply.expect("answers"), Reply::Raft(to.host.as_str().as_bytes().to_vec()));
+    }
+
+    /// The connection in use with a peer, for all but requests.
     fn connection(&self, to: MemberId) -> Option<quinn::Connection> {
-        let link = lock(&self.transport.shared().links).get(&(0, Wanted::Member(to))).cloned();
+        self.connection_for(Lane::Words, to)
+    }
+
+    fn connection_for(&self, lane: Lane, to: MemberId) -> Option<quinn::Connection> {
+        let link = lock(&self.transport.shared().links).get(&(0, lane, Wanted::Member(to))).cloned();
         link.and_then(|link| link.current()).map(|live| live.connection)
     }
 }

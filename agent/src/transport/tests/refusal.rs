@@ -96,7 +96,7 @@ async fn a_member_that_claims_anothers_name() {
 async fn say(pki: &Pki, to: &Node, words: &[u8]) -> String {
     let x = Node::start_unchecked(pki.settings("x"));
     let shared = x.transport.shared();
-    let dialling = shared.endpoint(0).connect_with(shared.client(), to.addr(), "x").expect("dials");
+    let dialling = shared.endpoint(0).connect_with(shared.client(Lane::Words), to.addr(), "x").expect("dials");
     let connection = dialling.await.expect("is connected, though not accepted");
     let (mut send, _receive) = connection.open_bi().await.expect("opens");
     let length = u16::try_from(words.len()).expect("short").to_be_bytes();
