@@ -120,6 +120,7 @@ async fn ours(number: u8) -> Bmc {
     let hook: PowerHook = Arc::new(|_| Ok(()));
     let settings = BmcSettings {
         username: USER.to_owned(),
+        other_users: Vec::new(),
         password: PASSWORD.to_owned(),
         guid: Uuid::from_bytes(GUID),
         guid_byte_order: GuidByteOrder::Rfc,
