@@ -17,7 +17,7 @@ enum Word {
 }
 
 /// What readings of one host's devices, beside those of an attempt, have shown of the ways to them. `None` is the leader. At most
-/// a word for each voter and device.
+/// a word for each voter and each device of the host and of the neighbours that were looked at.
 #[derive(Debug, Default)]
 pub struct Reach(BTreeMap<(DeviceName, Option<HostName>), Word>);
 
