@@ -8,6 +8,7 @@ mod bmc;
 mod capacity;
 mod disk;
 mod dumps;
+mod executor;
 mod groups;
 mod hooks;
 mod hosts;
@@ -45,6 +46,7 @@ fn tests() -> Vec<Test> {
         test!(hosts::a_frozen_host_is_fenced_before_its_servers_run_elsewhere),
         test!(hosts::a_host_that_was_cut_off_is_fenced_before_its_servers_run_elsewhere),
         test!(paths::one_of_two_networks_is_an_alarm_and_both_are_a_verdict),
+        test!(executor::a_bmc_that_the_leader_does_not_reach_is_switched_by_another_voter),
         test!(hosts::a_disarmed_cluster_only_watches),
         test!(hosts::a_host_in_maintenance_is_left_alone),
         test!(leader::a_leader_that_dies_at_the_verdict_is_succeeded),

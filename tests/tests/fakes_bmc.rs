@@ -33,7 +33,13 @@ async fn rig_with(guid_byte_order: GuidByteOrder) -> Rig {
         seen.lock().expect("not poisoned").push(action);
         Ok(())
     });
-    let settings = BmcSettings { username: "admin".into(), password: PASSWORD.into(), guid: GUID, guid_byte_order };
+    let settings = BmcSettings {
+        username: "admin".into(),
+        other_users: vec!["other".into()],
+        password: PASSWORD.into(),
+        guid: GUID,
+        guid_byte_order,
+    };
     let bmc = Bmc::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), settings, hook).await.expect("binds");
     Rig { bmc, actions }
 }
@@ -70,11 +76,15 @@ impl Said {
 }
 
 async fn ipmitool(bmc: &Bmc, call: &Call, command: &[&str]) -> Said {
+    ipmitool_as("admin", bmc, call, command).await
+}
+
+async fn ipmitool_as(user: &str, bmc: &Bmc, call: &Call, command: &[&str]) -> Said {
     let mut password = tempfile::NamedTempFile::new().expect("a file for the password");
     password.as_file().set_permissions(PermissionsExt::from_mode(0o600)).expect("mode");
     writeln!(password, "{}", call.password).expect("writes");
     let output = tokio::process::Command::new("ipmitool")
-        .args(["-I", "lanplus", "-H", "127.0.0.1", "-p", &bmc.address().port().to_string(), "-U", "admin"])
+        .args(["-I", "lanplus", "-H", "127.0.0.1", "-p", &bmc.address().port().to_string(), "-U", user])
         .args(["-C", call.suite, "-L", call.level, "-N", call.wait, "-R", call.retries, "-f"])
         .arg(password.path())
         .args(command)
@@ -238,6 +248,21 @@ async fn each_lie_is_told_as_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bmc_is_silent_to_one_user_and_not_to_another() {
+    let rig = rig().await;
+    let (bmc, order, status) = (&rig.bmc, ["chassis", "power", "off"], ["chassis", "power", "status"]);
+    bmc.silent_to(Some("other"));
+    let impatient = Call { wait: "1", retries: "1", ..USUAL };
+    ipmitool_as("other", bmc, &impatient, &order).await.no("Unable to establish");
+    assert!(bmc.ordered_by().is_empty() && bmc.power() == Power::On);
+    ipmitool(bmc, &USUAL, &order).await.yes("Down/Off");
+    assert_eq!(bmc.ordered_by().into_iter().collect::<Vec<_>>(), ["admin"]);
+    bmc.silent_to(None);
+    ipmitool_as("other", bmc, &USUAL, &status).await.yes("Chassis Power is off");
+    ipmitool_as("stranger", bmc, &USUAL, &status).await.no("");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_bmc_executes_what_its_caller_gave_up_on() {
     let rig = rig().await;
     rig.bmc.behaviour(Behaviour::Slow(Duration::from_secs(4)));
@@ -267,6 +292,7 @@ async fn the_button_and_a_failing_hook() {
     });
     let settings = BmcSettings {
         username: "admin".into(),
+        other_users: Vec::new(),
         password: PASSWORD.into(),
         guid: GUID,
         guid_byte_order: GuidByteOrder::Smbios,

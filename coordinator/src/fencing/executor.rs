@@ -30,12 +30,21 @@ pub fn in_turn(own: Option<&DomainName>, mut candidates: Vec<Candidate>) -> Vec<
 }
 
 /// Who executes the next attempt; `None`: the leader itself. It begins each level; where it did not reach a device the next
-/// attempt is another voter's, each in its turn (`delegated`: how many were before), and then it is the leader's again.
+/// attempt is another voter's, each in its turn (`delegated`: how many were before), and then it is the leader's again. A voter
+/// that has just read what was silent to the leader (`reaches`) needs no such trying, unless a device has refused us.
 #[must_use]
-pub fn executor(before: Option<Before>, delegated: usize, voters: &[HostName]) -> Option<HostName> {
+pub fn executor(
+    before: Option<Before>,
+    delegated: usize,
+    voters: &[HostName],
+    reaches: Option<HostName>,
+) -> Option<HostName> {
     match before {
-        None | Some(Before { delegated: true, .. } | Before { unreached: false, .. }) => None,
-        Some(Before { delegated: false, unreached: true }) => voters.get(delegated.checked_rem(voters.len())?).cloned(),
+        Some(Before { unreached: false, .. }) => None,
+        None | Some(Before { delegated: true, unreached: true }) => reaches,
+        Some(Before { delegated: false, unreached: true }) => {
+            reaches.or_else(|| voters.get(delegated.checked_rem(voters.len())?).cloned())
+        }
     }
 }
 
@@ -72,8 +81,11 @@ mod tests {
         ];
         for (before, delegated, voters, expected) in rows {
             let voters: Vec<HostName> = voters.split_whitespace().map(host).collect();
-            let chosen = executor(before, delegated, &voters);
+            let chosen = executor(before, delegated, &voters, None);
             assert_eq!(chosen.as_ref().map(HostName::as_str), expected, "{before:?} {delegated} {voters:?}");
+            let is_barred = before.is_some_and(|before| !before.unreached);
+            let reaches = executor(before, delegated, &voters, Some(host("c")));
+            assert_eq!(reaches, (!is_barred).then(|| host("c")), "whoever reaches it is asked to: {before:?}");
         }
     }
 

@@ -7,6 +7,7 @@ mod given;
 mod identity;
 mod neighbours;
 mod proof;
+mod reach;
 mod run;
 mod watchdog;
 
@@ -17,5 +18,6 @@ pub use given::{Due, Given};
 pub use identity::DeviceIdentity;
 pub use neighbours::{SILENT_MIN, Together, Voice, together};
 pub use proof::{FenceProof, OffRead, PROOF_LEASE, READ_CLOSELY_FOR, ReadSpan};
+pub use reach::Reach;
 pub use run::{FenceRun, RunStep};
 pub use watchdog::{ISOLATED, PROOF_AFTER, Silence, UnsafeTimes, WATCHDOG, are_safe, check_times};

@@ -34,6 +34,7 @@ impl Leader {
             let whose =
                 |device: &DeviceName| devices.get(device).map(|entry| entry.identity(machine)).unwrap_or_default();
             let accepts = |device: &DeviceName| devices.get(device).is_some_and(|entry| entry.takes_its_word());
+            fence.reach.forget();
             fence.run = Some(FenceRun::new(attempt, now, deadline, seen_on).accepting(accepts).held_to(whose));
         }
         let executor = cx.ledger.executors.get(&(id, attempt.attempt)).cloned();

@@ -13,6 +13,7 @@ use rekindle_proto::id::{CallId, HostName, IncidentId};
 use rekindle_proto::message::Message;
 
 use super::Leader;
+use super::devices::ReadFor;
 use crate::context::Context;
 use crate::fencing::{Candidate, executor, in_turn};
 use crate::ledger::{FenceAttempt, Incident};
@@ -62,16 +63,23 @@ impl Leader {
         in_turn(domain(us).as_ref(), candidates)
     }
 
-    /// Who executes the next attempt at that level; `None`: we do.
-    pub(super) fn next_executor(&self, cx: &Context<'_>, incident: &Incident, level: u8) -> Option<HostName> {
+    /// Who executes the next attempt, at that level and with these devices; `None`: we do.
+    pub(super) fn next_executor(
+        &self,
+        cx: &Context<'_>,
+        incident: &Incident,
+        level: u8,
+        devices: &[DeviceName],
+    ) -> Option<HostName> {
         let of_level = |attempt: &&FenceAttempt| attempt.level == level;
         let is_ours = |attempt: &&FenceAttempt| attempt.author == self.author;
-        let last = incident.last_attempt().filter(of_level).filter(is_ours)?;
-        let before = self.fences.get(&incident.id)?.before;
-        let before = before.filter(|(attempt, _)| *attempt == last.attempt).map(|(_, before)| before);
+        let last = incident.last_attempt().filter(of_level).filter(is_ours).map(|last| last.attempt);
+        let fence = self.fences.get(&incident.id)?;
+        let before = fence.before.filter(|(attempt, _)| Some(*attempt) == last).map(|(_, before)| before);
         let of_incident = (incident.id, 0)..=(incident.id, u32::MAX);
         let delegated = cx.ledger.executors.range(of_incident).count();
-        executor(before, delegated, &self.other_voters(cx, &incident.host))
+        let others = self.other_voters(cx, &incident.host);
+        executor(before, delegated, &others, fence.reach.of(devices, &others).flatten())
     }
 
     /// Has the voter switch a device off: tells it, and answers its question. Whether it was told to begin.
@@ -225,9 +233,36 @@ impl Leader {
     ) -> Option<HostName> {
         let last = self.devices.get(device).and_then(|entry| entry.last.as_ref());
         let is_silent = last.is_some_and(|(_, reading)| matches!(reading.power, Err(DeviceError::Silent(_))));
+        self.reader(cx, host, tries).filter(|_| is_silent)
+    }
+
+    /// Who reads silent devices of a host for the `turn`th time; `None`: we, and so the first time. Every other time it is
+    /// another voter, each in its turn.
+    pub(super) fn reader(&self, cx: &Context<'_>, host: &HostName, turn: u32) -> Option<HostName> {
+        let place = usize::try_from(turn / 2).ok()?.checked_sub(1).filter(|_| turn.is_multiple_of(2))?;
         let others = self.other_voters(cx, host);
-        let turn = usize::try_from(tries / 2).ok()?.checked_sub(1).filter(|_| is_silent && tries.is_multiple_of(2))?;
-        others.get(turn.checked_rem(others.len())?).cloned()
+        others.get(place.checked_rem(others.len())?).cloned()
+    }
+
+    /// Has a reader look at all devices of these hosts, for an incident. Whether it was asked: none of them may be waited for.
+    pub(super) fn look(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: IncidentId,
+        hosts: &[HostName],
+        by: Option<&HostName>,
+    ) -> bool {
+        let of_host = |host: &HostName| -> Vec<(HostName, DeviceName)> {
+            self.devices.of(host).iter().map(|entry| (host.clone(), entry.plan.name.clone())).collect()
+        };
+        let devices: Vec<(HostName, DeviceName)> = hosts.iter().flat_map(of_host).collect();
+        if devices.iter().any(|(_, device)| self.is_reading(cx, device)) {
+            return false;
+        }
+        for (host, device) in devices {
+            self.read_device_by(cx, by, &host, &device, ReadFor::Binding(id));
+        }
+        true
     }
 }
 

@@ -206,7 +206,12 @@ impl Leader {
             *due = (*due).min(finished + UNBOUND_EVERY);
         }
         match read_for {
-            ReadFor::Health | ReadFor::Suspect | ReadFor::Binding(_) => {}
+            ReadFor::Health | ReadFor::Suspect => {}
+            ReadFor::Binding(incident) => {
+                if let Some(fence) = self.fences.get_mut(&incident) {
+                    fence.reach.note(by.as_ref(), &device, reading);
+                }
+            }
             ReadFor::Fence(incident, attempt) => self.fence_read(incident, attempt, &device, reading, span),
             ReadFor::Lease(incident) => self.lease_read(cx, incident, &device, reading, span, by.as_ref()),
             ReadFor::Rehearsal(rehearsal) => self.rehearsal_read(rehearsal, &device, reading, span),

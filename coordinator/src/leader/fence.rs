@@ -16,7 +16,7 @@ use super::proposals::Key;
 use super::silence::Silence;
 use super::watchdog::ByWatchdog;
 use crate::context::Context;
-use crate::fencing::{Before, FenceRun};
+use crate::fencing::{Before, FenceRun, Reach};
 use crate::io::Peer;
 use crate::ledger::{Incident, LeaderCommand};
 use crate::mutant::{Guard, keeps};
@@ -53,6 +53,8 @@ pub(super) struct Fence {
     pub(super) neighbours: Option<Look>,
     /// What is being agreed with the voter that executes the attempt under way.
     pub(super) delegation: Delegation,
+    /// Who reaches its devices, by what was read beside the attempts.
+    pub(super) reach: Reach,
     /// The last attempt of this leadership that failed, and how.
     pub(super) before: Option<(u32, Before)>,
 }
@@ -157,7 +159,7 @@ impl Leader {
                     WallTime(cx.now.wall.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX)));
                 let (attempt, author) = (last.unwrap_or(0) + 1, self.author);
                 let rate = self.rate_claim(cx);
-                let command = match self.next_executor(cx, incident, level) {
+                let command = match self.next_executor(cx, incident, level, &devices) {
                     None => {
                         LeaderCommand::FenceIntent { incident: id, attempt, author, level, devices, not_after, rate }
                     }

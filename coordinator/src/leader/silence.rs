@@ -1,14 +1,13 @@
 //! A fence device that fell silent at our last order: it may answer a moment later, and then one more order is worth more
 //! than a person's night.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceName, Text};
 
 use super::Leader;
-use super::devices::ReadFor;
 use crate::context::Context;
-use crate::fencing::DeviceEntry;
 use crate::ledger::Incident;
 use crate::time::Moment;
 
@@ -30,6 +29,8 @@ pub(super) struct Silence {
     /// The tries are used up since then.
     since: Option<Moment>,
     read: Option<Moment>,
+    /// How often it was read meanwhile.
+    turn: u32,
     more: u32,
 }
 
@@ -58,34 +59,38 @@ impl Leader {
                 format!("its fence device is silent, and is waited for, at most {} s: {why}", WAIT_MAX.as_secs());
             cx.out.warn(Some(&incident.host), text);
         }
+        let is_new = silence.since.is_none();
         let since = *silence.since.get_or_insert(now);
         if now.since(since) >= WAIT_MAX {
             return false;
         }
+        let (turn, due) = (silence.turn, silence.read.map_or(now, |read| read + READ_EVERY));
+        let others = self.other_voters(cx, &incident.host);
         let devices = self.devices.of(&incident.host);
-        let has_answered =
-            |entry: &DeviceEntry| entry.last.as_ref().is_some_and(|(at, reading)| *at > since && reading.power.is_ok());
-        let of_level = |level: u8| devices.iter().filter(move |entry| entry.plan.level == level);
-        let a_level_answers = devices.iter().any(|one| of_level(one.plan.level).all(|entry| has_answered(entry)));
-        let names: Vec<DeviceName> = devices.iter().map(|entry| entry.plan.name.clone()).collect();
-        if a_level_answers {
-            let silence = &mut self.fences.entry(id).or_default().silence;
-            // The next attempt is chosen like any other; should it fail unheard again, the wait begins anew.
-            silence.more += 1;
-            silence.since = None;
-            // It was we who read it.
-            self.fences.entry(id).or_default().before = None;
+        let level = |level: u8| -> Vec<DeviceName> {
+            let of_level = devices.iter().filter(|entry| entry.plan.level == level);
+            of_level.map(|entry| entry.plan.name.clone()).collect()
+        };
+        let levels: BTreeSet<u8> = devices.iter().map(|entry| entry.plan.level).collect();
+        let levels: Vec<Vec<DeviceName>> = levels.into_iter().map(level).collect();
+        let fence = self.fences.entry(id).or_default();
+        if is_new {
+            fence.reach.forget();
+        }
+        if levels.iter().any(|devices| fence.reach.of(devices, &others).is_some()) {
+            // The next attempt is chosen like any other, and whoever reads the device executes it; should it fail unheard again,
+            // the wait begins anew.
+            fence.silence.more += 1;
+            fence.silence.since = None;
+            fence.before = None;
             self.touch();
             return true;
         }
-        let silence = &mut self.fences.entry(id).or_default().silence;
-        let due = silence.read.map_or(now, |read| read + READ_EVERY);
         if due <= now {
-            silence.read = Some(now);
-            for device in names {
-                if !self.is_reading(cx, &device) {
-                    self.read_device(cx, &incident.host, &device, ReadFor::Binding(id));
-                }
+            let by = self.reader(cx, &incident.host, turn + 1);
+            if self.look(cx, id, std::slice::from_ref(&incident.host), by.as_ref()) {
+                let silence = &mut self.fences.entry(id).or_default().silence;
+                (silence.read, silence.turn) = (Some(now), turn.saturating_add(1));
             }
         }
         let left = (since + WAIT_MAX).since(now).as_secs();

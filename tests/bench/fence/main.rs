@@ -56,7 +56,7 @@ impl Contender {
     fn name(self) -> &'static str {
         match self {
             Self::NativeCold => "ipmi (native), cold",
-            Self::NativeAhead => "ipmi (native), session opened ahead",
+            Self::NativeAhead => "ipmi (native), read before",
             Self::Ipmitool => "ipmitool, one process per command",
             Self::FenceIpmilan => "fence_ipmilan -o off",
             Self::FenceIpmilanNoWait => "fence_ipmilan -o off, --power-wait=0",
@@ -133,7 +133,7 @@ async fn started(bmcs: u8) -> anyhow::Result<Vec<IpmiSim>> {
         (0..bmcs).map(|n| IpmiSim::start(Ipv4Addr::new(127, 0, 79, n), None)).collect::<Result<_, _>>()?;
     let began = Instant::now();
     for sim in &sims {
-        while native(sim).open_ahead(moment() + Duration::from_secs(1)).await.is_err() {
+        while native(sim).power_state(moment() + Duration::from_secs(1)).await.is_err() {
             ensure!(began.elapsed() < ENOUGH, "{} does not answer", sim.address());
         }
     }
@@ -147,7 +147,9 @@ async fn round(contender: Contender, sims: &[IpmiSim]) -> anyhow::Result<Vec<Fen
         sim.set_power(true)?;
         let driver = native(sim);
         if contender == Contender::NativeAhead {
-            driver.open_ahead(moment() + ENOUGH).await?;
+            // What the daemon asks at the first suspicion: the session stays open.
+            driver.guid(moment() + ENOUGH).await?;
+            driver.power_state(moment() + ENOUGH).await?;
         }
         drivers.push(driver);
     }

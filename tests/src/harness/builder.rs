@@ -174,6 +174,8 @@ impl ClusterBuilder {
             machine.begin_boot()?;
             let settings = BmcSettings {
                 username: BMC_USER.to_owned(),
+                // For a daemon that is told apart from the others: see `Bmc::silent_to`.
+                other_users: places.iter().map(|place| place.name.to_string()).collect(),
                 password: password.clone(),
                 guid: place.system_uuid,
                 guid_byte_order: GuidByteOrder::Smbios,

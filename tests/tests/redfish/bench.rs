@@ -62,7 +62,7 @@ async fn measure() {
         theirs.push(agent(&rig).await);
     }
     show("native, cold", 1, cold);
-    show("native, session opened ahead", 1, ahead);
+    show("native, read before", 1, ahead);
     show("fence_redfish", 1, theirs);
     let mut rigs = Vec::new();
     for _ in 0..SERVICES {
@@ -71,7 +71,7 @@ async fn measure() {
     let on = || rigs.iter().for_each(|rig| rig.fake.set_power(Power::On));
     show("native, cold", SERVICES, join_all(rigs.iter().map(|rig| native(rig, false))).await);
     on();
-    show("native, session opened ahead", SERVICES, join_all(rigs.iter().map(|rig| native(rig, true))).await);
+    show("native, read before", SERVICES, join_all(rigs.iter().map(|rig| native(rig, true))).await);
     on();
     show("fence_redfish", SERVICES, join_all(rigs.iter().map(agent)).await);
 }

@@ -36,8 +36,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What is wanted of a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// A session, and no command: to be ahead of the time when it is needed.
-    Open,
     /// Its machine's power.
     Power,
     /// Its machine's GUID.
@@ -51,8 +49,6 @@ pub enum Ask {
 /// What it said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// A session is open.
-    Opened,
     /// The power, in its one bit for it.
     Power(PowerState),
     /// The GUID's bytes as they came.

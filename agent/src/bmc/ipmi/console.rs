@@ -31,8 +31,7 @@ const IDLE_MAX: Duration = Duration::from_secs(45);
 /// gets on in the next.
 const OPENING_MAX: Duration = Duration::from_secs(10);
 
-/// A session heard in so lately is taken as alive: a power order in it is given a whole [`PATIENCE`](super::call), and
-/// opening it ahead once more is nothing.
+/// A session heard in so lately is taken as alive: a power order in it is given a whole [`PATIENCE`](super::call).
 const WARM: Duration = Duration::from_secs(3);
 
 /// Fills with random bytes that nobody can guess; false where it cannot.
@@ -235,13 +234,10 @@ impl Console {
             State::Opening(_) => self.wait(now, None),
             State::Open(session) => {
                 let Some(call) = &mut self.call else { return };
-                let is_warm = now.since(self.last_heard) <= WARM;
                 let command = match call.ask {
                     _ if !session.raised => Command::Raise(self.login.level()),
                     _ if call.identity.is_some() && self.told.is_none() => Command::Guid,
-                    Ask::Open if is_warm => return self.finish(Ok(Answer::Opened)),
-                    // Whether it is still there.
-                    Ask::Open | Ask::DeviceId => Command::DeviceId,
+                    Ask::DeviceId => Command::DeviceId,
                     Ask::Guid => Command::Guid,
                     Ask::Power => Command::Status,
                     Ask::Order(_) if call.verify => Command::Status,

@@ -116,7 +116,7 @@ impl NativeIpmi {
     pub async fn power_state(&self, end: Moment) -> Result<PowerState, DeviceError> {
         match self.call(Ask::Power, None, end, end).await? {
             Answer::Power(state) => Ok(state),
-            answer @ (Answer::Opened | Answer::Guid(_) | Answer::DeviceId(_) | Answer::Accepted) => Err(odd(answer)),
+            answer @ (Answer::Guid(_) | Answer::DeviceId(_) | Answer::Accepted) => Err(odd(answer)),
         }
     }
 
@@ -127,7 +127,7 @@ impl NativeIpmi {
     pub async fn guid(&self, end: Moment) -> Result<DeviceGuid, DeviceError> {
         match self.call(Ask::Guid, None, end, end).await? {
             Answer::Guid(bytes) => Ok(DeviceGuid(bytes)),
-            answer @ (Answer::Opened | Answer::Power(_) | Answer::DeviceId(_) | Answer::Accepted) => Err(odd(answer)),
+            answer @ (Answer::Power(_) | Answer::DeviceId(_) | Answer::Accepted) => Err(odd(answer)),
         }
     }
 
@@ -138,7 +138,7 @@ impl NativeIpmi {
     pub async fn device_id(&self, end: Moment) -> Result<DeviceId, DeviceError> {
         match self.call(Ask::DeviceId, None, end, end).await? {
             Answer::DeviceId(id) => Ok(id),
-            answer @ (Answer::Opened | Answer::Power(_) | Answer::Guid(_) | Answer::Accepted) => Err(odd(answer)),
+            answer @ (Answer::Power(_) | Answer::Guid(_) | Answer::Accepted) => Err(odd(answer)),
         }
     }
 
@@ -161,14 +161,6 @@ impl NativeIpmi {
         self.order(PowerState::On, None, begin_before, end).await
     }
 
-    /// Opens a session, or sees that the one there is alive, and gives no command: the next call is then one round trip.
-    ///
-    /// # Errors
-    /// Why there is no session.
-    pub async fn open_ahead(&self, end: Moment) -> Result<(), DeviceError> {
-        self.call(Ask::Open, None, end, end).await.map(drop).map_err(DeviceError::from)
-    }
-
     async fn order(
         &self,
         state: PowerState,
@@ -178,7 +170,7 @@ impl NativeIpmi {
     ) -> Result<(), OrderError> {
         match self.call(Ask::Order(state), identity, begin_before, end).await? {
             Answer::Accepted => Ok(()),
-            answer @ (Answer::Opened | Answer::Power(_) | Answer::Guid(_) | Answer::DeviceId(_)) => {
+            answer @ (Answer::Power(_) | Answer::Guid(_) | Answer::DeviceId(_)) => {
                 Err(OrderError::MaybeSent(odd(answer)))
             }
         }
@@ -275,9 +267,7 @@ impl FenceDriver for NativeIpmi {
         let identity = DeviceIdentity::as_told(told.as_ref().ok().copied());
         let power = match self.call(Ask::Power, Some(&identity), end, end).await {
             Ok(Answer::Power(state)) => Ok(state),
-            Ok(answer @ (Answer::Opened | Answer::Guid(_) | Answer::DeviceId(_) | Answer::Accepted)) => {
-                Err(odd(answer))
-            }
+            Ok(answer @ (Answer::Guid(_) | Answer::DeviceId(_) | Answer::Accepted)) => Err(odd(answer)),
             Err(failed) => Err(failed.into()),
         };
         DeviceReading { power, guid: Some(told) }

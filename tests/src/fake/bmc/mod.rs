@@ -15,6 +15,7 @@ mod server;
 mod session;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -66,14 +67,22 @@ pub enum GuidByteOrder {
 /// Who the BMC is.
 #[derive(Clone)]
 pub struct BmcSettings {
-    /// The one user, at most 16 bytes.
+    /// Its user, at most 16 bytes.
     pub username: String,
-    /// Its password, at most 20 bytes.
+    /// Further ones.
+    pub other_users: Vec<String>,
+    /// The password of each, at most 20 bytes.
     pub password: String,
     /// The system UUID of the machine behind it.
     pub guid: Uuid,
     /// How it sends that.
     pub guid_byte_order: GuidByteOrder,
+}
+
+impl BmcSettings {
+    fn users(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.username).chain(&self.other_users).map(String::as_str)
+    }
 }
 
 impl fmt::Debug for BmcSettings {
@@ -166,7 +175,7 @@ impl Bmc {
     /// # Errors
     /// When the address cannot be bound, or the user name or password is longer than IPMI allows.
     pub async fn start(address: SocketAddr, settings: BmcSettings, power: PowerHook) -> io::Result<Self> {
-        if settings.username.len() > 16 || settings.password.len() > 20 {
+        if settings.users().any(|name| name.len() > 16) || settings.password.len() > 20 {
             return Err(io::Error::other("IPMI allows 16 bytes of user name and 20 of password"));
         }
         let socket = UdpSocket::bind(address).await?;
@@ -180,6 +189,8 @@ impl Bmc {
                 behaviour: Behaviour::Honest,
                 sessions: Sessions::default(),
                 records: Records::default(),
+                silent_to: None,
+                ordered_by: BTreeSet::new(),
             }),
         });
         let task = tokio::spawn(server::serve(Arc::clone(&shared), socket));
@@ -200,6 +211,19 @@ impl Bmc {
             state.sessions.clear();
             state.behaviour = Behaviour::Honest;
         }
+    }
+
+    /// From now on whoever comes as this user hears nothing of it, in open sessions neither, as where a network is cut between
+    /// one console and the BMC; `None`: everybody hears it again. What is said before a console has told its name (discovery, Open
+    /// Session) is answered.
+    pub fn silent_to(&self, user: Option<&str>) {
+        self.shared.state().silent_to = user.map(|name| name.as_bytes().to_vec());
+    }
+
+    /// As which users its consoles have ordered a chassis control, ever.
+    #[must_use]
+    pub fn ordered_by(&self) -> BTreeSet<String> {
+        self.shared.state().ordered_by.clone()
     }
 
     /// Whether the machine has power. The truth, whatever the BMC says.
@@ -247,6 +271,8 @@ struct State {
     behaviour: Behaviour,
     sessions: Sessions,
     records: Records<BmcRecord>,
+    silent_to: Option<Vec<u8>>,
+    ordered_by: BTreeSet<String>,
 }
 
 impl State {

@@ -166,8 +166,12 @@ impl Model {
         if self.faults.other_password {
             password.insert(0, b'!');
         }
-        let user =
-            User { name: self.username.as_bytes(), key: &password, kg: self.faults.kg.as_deref(), guid: &self.guid };
+        let user = User {
+            names: &[self.username.as_bytes()],
+            key: &password,
+            kg: self.faults.kg.as_deref(),
+            guid: &self.guid,
+        };
         let (now, request) = (self.began + now, packet.payload);
         let (kind, payload) = match packet.kind {
             PayloadType::OpenSession => {

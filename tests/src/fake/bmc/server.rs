@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
 use super::command::{self, Answer, Effect};
-use super::session::{Outcome, User};
+use super::session::{Outcome, User, named};
 use super::wire::{self, Command, Packet, PayloadType, PlusPacket};
 use super::{Behaviour, BmcRecordKind, Power, PowerAction, Shared, State};
 
@@ -102,7 +102,13 @@ fn handshake(shared: &Shared, state: &mut State, packet: &PlusPacket<'_>) -> Opt
     if state.behaviour == Behaviour::WrongPassword {
         key.insert(0, b'!');
     }
-    let user = User { name: shared.settings.username.as_bytes(), key: &key, kg: None, guid: &guid };
+    let names: Vec<&[u8]> = shared.settings.users().map(str::as_bytes).collect();
+    let user = User { names: &names, key: &key, kg: None, guid: &guid };
+    if packet.kind == PayloadType::Rakp1
+        && state.silent_to.as_deref().is_some_and(|to| named(packet.payload) == Some(to))
+    {
+        return None;
+    }
     let (kind, payload) = match packet.kind {
         PayloadType::OpenSession => (PayloadType::OpenSessionReply, state.sessions.open(packet.payload, now)?),
         PayloadType::Rakp1 => (PayloadType::Rakp2, state.sessions.rakp1(packet.payload, &user, now)?.1),
@@ -125,7 +131,11 @@ fn in_session(shared: &Shared, state: &mut State, packet: &PlusPacket<'_>) -> Op
     if packet.kind != PayloadType::Message || !packet.encrypted || !packet.authenticated {
         return None;
     }
+    let silent_to = state.silent_to.clone();
     let session = state.sessions.active(packet.session, Instant::now())?;
+    if silent_to.is_some_and(|to| to == session.user) {
+        return None;
+    }
     if !packet.proves(&session.keys) || !session.accepts(packet.sequence) {
         return None;
     }
@@ -174,6 +184,8 @@ fn chassis(state: &mut State, session: u32, command: Command, mut work: Work) ->
     }
     if let Work::Control { number, late } = &mut work {
         state.record(BmcRecordKind::Ordered(*number));
+        let user = state.sessions.active(session, Instant::now())?.user.clone();
+        state.ordered_by.insert(String::from_utf8_lossy(&user).into_owned());
         if let Behaviour::ActsLate(by) = state.behaviour {
             *late = by;
         }

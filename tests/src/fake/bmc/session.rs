@@ -34,9 +34,10 @@ const STATUS_INVALID_ROLE: u8 = 0x09;
 const STATUS_UNAUTHORIZED_NAME: u8 = 0x0D;
 const STATUS_INVALID_CODE: u8 = 0x0F;
 
-/// What the handshake knows of the user.
+/// What the handshake knows of its users, who have one password.
 pub(super) struct User<'a> {
-    pub(super) name: &'a [u8],
+    /// The names under which it may come.
+    pub(super) names: &'a [&'a [u8]],
     pub(super) key: &'a [u8],
     /// K_g, the BMC's own key, where it has one (section 13.31).
     pub(super) kg: Option<&'a [u8]>,
@@ -45,6 +46,8 @@ pub(super) struct User<'a> {
 
 /// One active session.
 pub(super) struct Session {
+    /// Under which name it was opened.
+    pub(super) user: Vec<u8>,
     pub(super) console: u32,
     pub(super) keys: SessionKeys,
     pub(super) privilege: u8,
@@ -107,6 +110,7 @@ struct Challenge {
     console_random: [u8; 16],
     our_random: [u8; 16],
     role: u8,
+    name: Vec<u8>,
 }
 
 enum Slot {
@@ -166,7 +170,7 @@ impl Sessions {
         let console_random: [u8; 16] = request.get(8..24)?.try_into().ok()?;
         let role = *request.get(24)?;
         let length = usize::from(*request.get(27)?);
-        let name = request.get(28..28_usize.checked_add(length)?)?;
+        let name = named(request)?;
         let Some((used, Slot::Opening(opening))) = self.slots.get_mut(&managed) else {
             return Some((0, vec![tag, STATUS_INVALID_SESSION, 0, 0, 0, 0, 0, 0]));
         };
@@ -176,7 +180,7 @@ impl Sessions {
             reply.extend(console.to_le_bytes());
             Some((console, reply))
         };
-        if length > USERNAME_MAX || name != user.name {
+        if length > USERNAME_MAX || !user.names.contains(&name) {
             self.slots.remove(&managed);
             return refuse(STATUS_UNAUTHORIZED_NAME);
         }
@@ -186,11 +190,12 @@ impl Sessions {
         }
         *used = now;
         // A repeated message 1 (the answer was lost) gets the same challenge.
-        let known = opening.challenge.take().filter(|known| known.console_random == console_random);
+        let is_same = |known: &Challenge| known.console_random == console_random && known.name == name;
+        let known = opening.challenge.take().filter(is_same);
         let challenge = known.unwrap_or_else(|| {
             let mut our_random = [0; 16];
             rand::rng().fill_bytes(&mut our_random);
-            Challenge { console_random, our_random, role }
+            Challenge { console_random, our_random, role, name: name.to_vec() }
         });
         let code = opening.suite.hmac(
             user.key,
@@ -228,16 +233,18 @@ impl Sessions {
         };
         let Some(challenge) = opening.challenge.clone() else { return refused(reply, STATUS_INVALID_SESSION) };
         let level = opening.level.min(challenge.role & 0x0F).max(1);
-        let named = [challenge.role, u8::try_from(user.name.len()).ok()?];
-        let wanted = suite.hmac(user.key, &[&challenge.our_random, &console.to_le_bytes(), &named, user.name]);
+        let name = challenge.name;
+        let named = [challenge.role, u8::try_from(name.len()).ok()?];
+        let wanted = suite.hmac(user.key, &[&challenge.our_random, &console.to_le_bytes(), &named, &name]);
         if status != 0 || !same(&wanted, request.get(8..)?) {
             self.slots.remove(&managed);
             return refused(reply, STATUS_INVALID_CODE);
         }
-        let parts: [&[u8]; 4] = [&challenge.console_random, &challenge.our_random, &named, user.name];
+        let parts: [&[u8]; 4] = [&challenge.console_random, &challenge.our_random, &named, &name];
         let keys = SessionKeys::new(suite, user.kg.unwrap_or(user.key), &parts);
         reply.extend(keys.rakp4(&[&challenge.console_random, &managed.to_le_bytes(), user.guid]));
         let session = Session {
+            user: name,
             console,
             keys,
             privilege: USER.min(level),
@@ -296,6 +303,12 @@ impl Sessions {
     }
 }
 
+/// Who RAKP message 1 says that the console is.
+pub(super) fn named(request: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(*request.get(27)?);
+    request.get(28..28_usize.checked_add(length)?)
+}
+
 /// The algorithm a proposal names: eight bytes that begin with their kind and say their length.
 fn algorithm(request: &[u8], at: usize, kind: u8) -> Option<u8> {
     let part = request.get(at..at + 8)?;
@@ -317,7 +330,7 @@ mod tests {
         assert!(!window.accepts(2), "too far behind");
     }
 
-    const USER_OF: User<'static> = User { name: b"admin", key: b"secret", kg: None, guid: &[7; 16] };
+    const USER_OF: User<'static> = User { names: &[b"admin"], key: b"secret", kg: None, guid: &[7; 16] };
 
     fn proposal() -> Vec<u8> {
         let mut request = vec![0, 0, 0, 0, 1, 2, 3, 4];

@@ -83,7 +83,6 @@ impl Console {
             },
             Command::Control(_) => Ok(Answer::Accepted),
             Command::Guid => return self.told_guid(command::guid(data)),
-            Command::DeviceId if call.ask == Ask::Open => Ok(Answer::Opened),
             Command::DeviceId => command::device_id(data).map(Answer::DeviceId),
             Command::Close(_) => return,
         };
