@@ -79,7 +79,8 @@ def cost_rows(doc):
     rows = [['hosts', 'who', 'role', 'daemons', 'resident, MiB', 'proportional, MiB', 'anonymous, MiB', 'of a core, %']]
     for row in find(doc, part='cost'):
         for role, part in roles(row):
-            rows.append([row['hosts'], COST[row['who']], role or '', len(part['runs'])] + [
+            who = COST[row['who']] + (', no libvirt' if row.get('libvirt') is False else '')
+            rows.append([row['hosts'], who, role or '', len(part['runs'])] + [
                 spread(values(part, name), '%.1f') for name in ('rss', 'pss', 'anonymous')] + [
                 spread(values(part, 'cpu_percent'), '%.3f')])
     return rows
@@ -117,9 +118,9 @@ def targets(doc):
         target('%d %% lost: no verdict, nobody fenced, in %d runs' % (row['loss'], len(row['runs'])), sum(
             len(run['wrong']) + len(run['verdicts']) for run in row['runs']), 0, '%d')
     for row in find(doc, part='cost', who='rekindle'):
-        linked = row['runs'][0]['libvirt']
-        size = ' (%d hosts)' % row['hosts']
-        target('resident ≤ %s%s' % ('32 MiB with libvirt' if linked else '16 MiB without libvirt', size),
+        linked = row['libvirt']
+        size = ' (%d hosts%s)' % (row['hosts'], '' if linked else ', no libvirt')
+        target('resident ≤ %d MiB%s' % (32 if linked else 16, size),
                max(values(row, 'rss')), 32 if linked else 16, '%.1f MiB')
         target('anonymous ≤ 8 MiB' + size, max(values(row, 'anonymous')), 8, '%.1f MiB')
         for role, part in roles(row):

@@ -95,8 +95,7 @@ def measure(args, results):
             attempt(results, 'loss, %d %%' % percent, lambda: loss(args, results, percent))
     if 'cost' in parts:
         for hosts in numbers(args.cost_hosts):
-            attempt(results, 'cost, %d hosts' % hosts, lambda: results.add(
-                rounds.cost(args, hosts), part='cost', who='rekindle', hosts=hosts))
+            attempt(results, 'cost, %d hosts' % hosts, lambda: cost(args, results, hosts))
     if 'peers' in parts:
         for name in args.peers.split(','):
             missing = peers.missing(name)
@@ -135,6 +134,14 @@ def loss(args, results, percent):
     rows = rounds.loss(args, percent, args.loss_runs)
     lan.say('loss %d %%: %s' % (percent, rows))
     results.add(rows, part='loss', who='rekindle', hosts=args.loss_hosts, loss=percent, seconds=args.loss_seconds)
+
+
+def cost(args, results, hosts):
+    rows, libvirt = rounds.cost(args, hosts)
+    lan.say('cost, %d hosts: %s' % (hosts, ', '.join('%s %.1f MiB %.3f %%' % (
+        role, rounds.median(rows, 'rss', of), rounds.median(rows, 'cpu_percent', of)) for role, of in (
+            (role, lambda row, role=role: row['role'] == role) for role in sorted({row['role'] for row in rows})))))
+    results.add(rows, part='cost', who='rekindle', hosts=hosts, libvirt=libvirt)
 
 
 def main():

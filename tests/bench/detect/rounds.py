@@ -191,7 +191,7 @@ def spent(pids, seconds):
 
 
 def cost(args, hosts):
-    """An idle cluster: what each daemon takes."""
+    """An idle cluster: what each daemon takes, and whether libvirt's libraries are part of that."""
     net, cluster, took = formed(args, 'c%d' % hosts, hosts)
     try:
         time.sleep(SETTLE_SECONDS)
@@ -202,9 +202,9 @@ def cost(args, hosts):
             libvirt = 'libvirt.so' in maps.read()
         rows = spent(pids, args.idle)
         for host, row in zip(net.hosts, rows):
-            row.update(host=host.name, libvirt=libvirt, formed=took,
-                       role='leader' if host.name == leader else 'voter' if host.name in cluster.voters else 'member')
-        return rows
+            role = 'leader' if host.name == leader else 'voter' if host.name in cluster.voters else 'member'
+            row.update(host=host.name, formed=took, role=role)
+        return rows, libvirt
     finally:
         closed(net, args.keep)
 
