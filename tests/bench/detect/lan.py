@@ -60,8 +60,8 @@ def isolate():
         sys.exit('network namespaces with bridges between them: run it as root')
     # unshare lets SIGTERM pass it by. Killed, it takes the namespaces' first process with it; killed too if we are.
     inside = subprocess.Popen(
-        ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--mount', '--net', '--ipc', '--fork', '--kill-child=KILL', '--mount-proc',
-         'tini', '--', sys.executable] + sys.argv, env=dict(os.environ, **{INSIDE: '1', 'PYTHONDONTWRITEBYTECODE': '1'}))
+        ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--mount', '--net', '--ipc', '--fork', '--kill-child=KILL',
+         '--mount-proc', 'tini', '--', sys.executable] + sys.argv, env=dict(os.environ, **{INSIDE: '1', 'PYTHONDONTWRITEBYTECODE': '1'}))
 
     def end(number, _frame):
         inside.kill()

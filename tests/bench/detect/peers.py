@@ -37,10 +37,10 @@ def measure(args, results, name, hosts):
         peer = Serf(net) if name == 'serf' else Pacemaker(net, TUNED if name == 'corosync-tuned' else '')
         peer.form()
         time.sleep(SETTLE_SECONDS)
-        for group, rows in peer.cost(args.idle).items():
+        for group, rows in peer.cost(args.peer_idle).items():
             results.add(rows, part='cost', who=group if name != 'corosync-tuned' else group + '-tuned', hosts=hosts)
         for kind in args.peer_faults.split(','):
-            for _ in range(args.repeat):
+            for _ in range(args.peer_repeat):
                 time.sleep(random.uniform(0, 1))
                 row = peer.round(kind)
                 lan.say(rounds.summary('%s, %d hosts, %s' % (name, hosts, kind), row))

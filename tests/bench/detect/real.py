@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""make bench-detect-real: real daemons, a network namespace and a BMC for each host, on this machine's own clock: how soon a dead host
-is suspected, condemned, switched off and proven off; whether lost packets or a dead daemon condemn anybody; what a daemon costs; beside
-Corosync with Pacemaker and serf where they are installed. Writes JSON, a table, a plot; exit code 1 if a target is missed.
+"""make bench-detect-real: real daemons, a network namespace and a BMC for each host, on this machine's own clock: how soon a dead
+host is suspected, condemned, switched off and proven off; whether lost packets or a dead daemon condemn anybody; what a daemon costs;
+beside Corosync with Pacemaker and serf where they are installed. Writes JSON, a table, a plot; exit code 1 if a target is missed.
 """
 import argparse
 import json
@@ -41,7 +41,9 @@ def arguments():
     parser.add_argument('--idle', type=int, default=60, help='seconds over which processor time is counted')
     parser.add_argument('--peers', default=','.join(peers.NAMES), help='of ' + ', '.join(peers.NAMES))
     parser.add_argument('--peer-hosts', default='3,5,8,16')
-    parser.add_argument('--peer-faults', default='cut')
+    parser.add_argument('--peer-faults', default='cut', help='of crash, cut, hang')
+    parser.add_argument('--peer-repeat', type=int, default=2)
+    parser.add_argument('--peer-idle', type=int, default=20)
     parser.add_argument('--short', action='store_true', help='3 and 5 hosts once: minutes, and no figure to quote')
     parser.add_argument('--driver', default='ipmi', help='ipmi or ipmi-tool')
     parser.add_argument('--bin', type=Path, default=REPO / 'target' / 'release', help='where rekindled and rekindle are')
@@ -53,7 +55,7 @@ def arguments():
     args = parser.parse_args()
     if args.short:
         args.hosts, args.repeat, args.hold, args.loss_runs, args.beside = '3,5', 1, 20, 2, 2
-        args.cost_hosts, args.idle, args.peer_hosts = '5', 20, '3,5'
+        args.cost_hosts, args.idle, args.peer_hosts, args.peer_repeat, args.peer_idle = '5', 20, '3,5', 1, 10
     args.bin = args.bin.resolve()
     return args
 
@@ -112,7 +114,7 @@ def attempt(results, what, measured):
     """A part that fails is told at the end, and the others are measured all the same."""
     try:
         measured()
-    except lan.Failure as failure:
+    except (lan.Failure, OSError, LookupError, subprocess.SubprocessError) as failure:
         results.failed(what, failure)
 
 

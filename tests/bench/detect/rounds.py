@@ -67,7 +67,8 @@ def fault(args, hosts, kind, number):
             row['see'] = str(net.directory)
     except lan.Failure as failure:
         row.update(failed=str(failure), see=str(net.directory))
-    closed(net, 'see' in row or args.keep)
+    finally:
+        closed(net, 'see' in row or args.keep)
     return row
 
 
