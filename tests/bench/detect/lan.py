@@ -63,13 +63,16 @@ def isolate():
         ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--mount', '--net', '--ipc', '--fork', '--kill-child=KILL',
          '--mount-proc', 'tini', '--', sys.executable] + sys.argv, env=dict(os.environ, **{INSIDE: '1', 'PYTHONDONTWRITEBYTECODE': '1'}))
 
+    asked = []
+
     def end(number, _frame):
+        # It is waited for below: to wait for it here too would wait for the other's lock.
+        asked.append(number)
         inside.kill()
-        inside.wait()
-        sys.exit(128 + number)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
-    sys.exit(inside.wait())
+    code = inside.wait()
+    sys.exit(128 + asked[0] if asked else code)
 
 
 def run(*words, ok=True):
