@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-fence bench-detect watchdog-test lint deny purity fix setup clean
+.PHONY: help build demo test test-long sim soak cloud-up cloud-down cloud-test cloud-test-long bench-recovery bench-fence bench-detect bench-detect-real watchdog-test lint deny purity fix setup clean
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -76,6 +76,11 @@ bench-fence: ## the driver ipmi, ipmitool and fence_ipmilan against OpenIPMI's B
 bench-detect: ## how soon a death is known, what watching costs, false alarms; virtual time: ARGS="--short"
 	@scripts/setup.sh build
 	tests/bench/detection.py $(ARGS)
+
+bench-detect-real: ## the same with real daemons in network namespaces, beside Corosync and serf: ARGS="--short"
+	@scripts/setup.sh test
+	cargo build --locked --release -p rekindle-agent --bins
+	tests/bench/detect/real.py $(ARGS)
 
 lint: ## format, clippy, licences, purity, units, links; writes nothing
 	@scripts/setup.sh lint

@@ -22,6 +22,10 @@ const EXIT_CONFIG: u8 = 78;
 /// How long `--check` gives one device.
 const DEVICE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Most threads that carry tasks. Tokio would start one for each core: hypervisors have hundreds, each thread costs memory, and
+/// the daemon takes half a percent of one core. Two would do; with four one that waits for a slow disk delays nobody.
+const WORKERS_MAX: usize = 4;
+
 /// The daemon of rekindle: one on every hypervisor.
 #[derive(Debug, Parser)]
 #[command(name = "rekindled", version, about)]
@@ -55,7 +59,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("rekindled: no async runtime: {error}");
@@ -80,6 +84,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Threads that carry the daemon's tasks: one a core, but no more than [`WORKERS_MAX`].
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX)
 }
 
 /// No core dump, and no debugger of our own user: in this memory lie the keys to every host's power switch.
