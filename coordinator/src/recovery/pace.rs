@@ -216,9 +216,9 @@ impl Pace {
 /// it is, it does not mislead the scheduler.
 pub const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Calls at once that may still be waiting for one and the same host ([`Unplaced::young`]). Measured with 50 servers and ten
-/// destinations: without a bound 33 and 40 s, with ten 26 and 28 s, with six 22 s. Fewer would wait for our own news of them
-/// ([`CLAIMED_WITHIN`]), which come once a second.
+/// Calls at once that may still be waiting for one and the same host ([`Unplaced::young`]). Without a bound the first 18 of 50
+/// servers went to one host of ten (`docs/benchmarks.md`). With fewer, computes would stand idle until our own news of a claim,
+/// which come once a second.
 pub const UNCLAIMED_MAX: usize = 6;
 
 /// Calls of which no host is known yet.
