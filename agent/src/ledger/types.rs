@@ -155,9 +155,16 @@ pub(super) enum Applied {
     Entry(Outcome),
 }
 
-/// A ledger as snapshot.
+/// A ledger as snapshot, in the oldest format that can say it, as [`Entry::new`] has it.
 pub(super) fn pack(ledger: &Ledger) -> Result<Vec<u8>, CodecError> {
-    encode(&(ledger.format, encode(ledger, SNAPSHOT_BYTES_MAX)?), SNAPSHOT_BYTES_MAX)
+    if ledger.format != LEDGER_FORMAT || !ledger.executors.is_empty() {
+        return encode(&(ledger.format, encode(ledger, SNAPSHOT_BYTES_MAX)?), SNAPSHOT_BYTES_MAX);
+    }
+    let older = Ledger { format: FORMAT_WITHOUT_EXECUTORS, ..ledger.clone() };
+    let mut inner = encode(&older, SNAPSHOT_BYTES_MAX)?;
+    // It ends before the executors: an empty map, which is one zero.
+    inner.pop();
+    encode(&(older.format, inner), SNAPSHOT_BYTES_MAX)
 }
 
 /// A ledger from a snapshot.
@@ -257,20 +264,23 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_another_cluster_or_a_later_format_is_refused() {
+        use rekindle_proto::id::IncidentId;
         let [ours, theirs] = ["ours", "theirs"].map(|name| ClusterName::new(name).expect("legal"));
         let mut ledger = Ledger::new(ours.clone());
         let bytes = pack(&ledger).expect("fits");
         assert_eq!(unpack(&bytes, &ours), Ok(ledger.clone()));
         assert_eq!(unpack(&bytes, &theirs), Err(FormatError::Cluster("ours".to_owned())));
         assert!(matches!(unpack(&bytes[1..], &ours), Err(FormatError::Undecodable { .. })));
-        // What a daemon of the format before has written: shorter by the last field, which is empty.
-        let shorter = {
-            let older = Ledger { format: FORMAT_WITHOUT_EXECUTORS, ..ledger.clone() };
-            let mut inner = encode(&older, SNAPSHOT_BYTES_MAX).expect("fits");
-            assert_eq!(inner.pop(), Some(0));
-            encode(&(FORMAT_WITHOUT_EXECUTORS, inner), SNAPSHOT_BYTES_MAX).expect("fits")
-        };
-        assert_eq!(unpack(&shorter, &ours), Ok(ledger.clone()));
+        // Nothing in it that a daemon of the format before could not read: it ends before the executors, which are an empty map.
+        let (format, inner): (u32, Vec<u8>) = decode(&bytes, SNAPSHOT_BYTES_MAX).expect("ours");
+        let older = Ledger { format: FORMAT_WITHOUT_EXECUTORS, ..ledger.clone() };
+        let whole = encode(&older, SNAPSHOT_BYTES_MAX).expect("fits");
+        assert_eq!((format, [&inner[..], &[0]].concat()), (FORMAT_WITHOUT_EXECUTORS, whole));
+        let executor = HostName::new("cmp-02").expect("legal");
+        ledger.executors.insert((IncidentId(7), 1), executor);
+        let bytes = pack(&ledger).expect("fits");
+        let (format, _): (u32, Vec<u8>) = decode(&bytes, SNAPSHOT_BYTES_MAX).expect("ours");
+        assert_eq!((format, unpack(&bytes, &ours)), (LEDGER_FORMAT, Ok(ledger.clone())));
         ledger.format = LEDGER_FORMAT + 1;
         let later = unpack(&pack(&ledger).expect("fits"), &ours);
         assert_eq!(later, Err(FormatError::Later { format: LEDGER_FORMAT + 1, known: LEDGER_FORMAT }));

@@ -10,7 +10,7 @@ use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::id::{BootId, HostName, Term, WallTime};
 use serde::{Deserialize, Serialize};
 
-use super::LEDGER_FORMAT;
+use super::{FORMAT_WITHOUT_EXECUTORS, LEDGER_FORMAT};
 
 pub use leader::LeaderCommand;
 pub use member::MemberStatement;
@@ -21,7 +21,7 @@ pub use records::{Fate, IntentEnd, OffReads, PlannedServer, ProofRecord, Testimo
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The ledger format it is written in ([`LEDGER_FORMAT`]).
+    /// The ledger format it is written in, at most [`LEDGER_FORMAT`].
     pub format: u32,
     /// When it was proposed, on the then leader's wall clock. For the story and for certificates.
     pub at: WallTime,
@@ -30,10 +30,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry in the present format.
+    /// An entry in the oldest format that can say it: a voter that has not been upgraded yet reads what it knows.
     #[must_use]
     pub fn new(at: WallTime, statement: Statement) -> Self {
-        Self { format: LEDGER_FORMAT, at, statement }
+        let is_of_executors =
+            matches!(statement, Statement::Leader { command: LeaderCommand::FenceIntentBy { .. }, .. });
+        let format = if is_of_executors { LEDGER_FORMAT } else { FORMAT_WITHOUT_EXECUTORS };
+        Self { format, at, statement }
     }
 }
 

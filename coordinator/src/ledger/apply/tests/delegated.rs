@@ -17,6 +17,14 @@ fn fence_for(attempt: u32, executor: &str) -> LeaderCommand {
 }
 
 #[test]
+fn only_what_names_an_executor_needs_the_later_format() {
+    for (command, format) in [(open("x"), 1), (fence_failed(1), 1), (fence_for(2, "b"), LEDGER_FORMAT)] {
+        let entry = Entry::new(WallTime(0), Statement::Leader { host: host("a"), term: TERM, command });
+        assert_eq!(entry.format, format, "{entry:?}");
+    }
+}
+
+#[test]
 fn who_may_execute_and_who_did_is_kept() {
     let voters = |names: &str| names.split_whitespace().map(|name| (host(name), StoreId(Uuid::from_u128(1)))).collect();
     // (who votes, who is to execute, the refusal)
