@@ -7,13 +7,12 @@ import argparse
 import concurrent.futures
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import document
 import report
 
 REPO = Path(__file__).resolve().parents[2]
@@ -294,26 +293,6 @@ def targets(doc):
         for run in row['runs'])] if find(doc, part='deaths', who='rekindle')]
 
 
-def show(doc):
-    """Prints tables and targets; whether all are met."""
-    for title, rows in tables(doc):
-        if len(rows) > 1:
-            print(title + '\n\n' + lines(rows) + '\n')
-    rows = targets(doc)
-    for what, value, holds in rows:
-        print('%-6s  %9s  %s' % ('met' if holds else 'MISSED', value, what))
-    for failure in doc['failures']:
-        print('FAILED  ' + failure)
-    return all(holds for _, _, holds in rows) and not doc['failures']
-
-
-def lines(rows):
-    rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    rows.insert(1, ['-' * width for width in widths])
-    return '\n'.join('| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows)
-
-
 # --- the plot: until everybody is told, over the number of hosts, both logarithmic ------------------------------------
 COLOURS = {'rekindle': '#d1480f', 'stock': '#3a7ca5', 'corosync': '#5f6b76'}
 TITLES = {'rekindle': 'rekindle, every survivor told: median and p99', 'stock': "foca's LAN preset, the same",
@@ -359,23 +338,6 @@ def plot(doc):
     return '\n'.join(out + ['</svg>', ''])
 
 
-def write(doc, path):
-    doc['targets'] = [dict(zip(('target', 'measured', 'met'), row)) for row in targets(doc)]
-    for name, text in ((path, json.dumps(doc) + '\n'), (os.path.splitext(path)[0] + '.svg', plot(doc))):
-        if text:
-            with open(name + '.new', 'w') as file:
-                file.write(text)
-            os.replace(name + '.new', name)
-
-
-def merged(old, new):
-    """The new rows, and the old ones that were not measured again."""
-    def key(row):
-        return json.dumps({name: value for name, value in row.items() if name != 'runs'}, sort_keys=True)
-    known = {key(row) for row in new}
-    return [row for row in old if key(row) not in known] + new
-
-
 def main():
     args = arguments()
     doc = {'rows': [], 'failures': []}
@@ -383,18 +345,13 @@ def main():
         doc = json.loads(Path(args.json).read_text())
     if not args.report:
         rows, doc['failures'], took = measure(args)
-        doc['rows'] = merged(doc['rows'], rows) if args.append else rows
+        doc['rows'] = document.merged(doc['rows'], rows) if args.append else rows
         commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=REPO, capture_output=True, text=True, check=False)
-        doc.update(commit=commit.stdout.strip(), date=time.strftime('%Y-%m-%d'), took_seconds=round(took), machine=machine())
-        write(doc, args.json)
-    met = show(doc)
+        doc.update(commit=commit.stdout.strip(), date=time.strftime('%Y-%m-%d'), took_seconds=round(took), machine=document.machine())
+        document.write(doc, args.json, targets(doc), plot(doc))
+    met = document.show(doc, tables(doc), targets(doc))
     print('\n%s, commit %s, %s; %d s; %s' % (doc['date'], doc['commit'], doc['machine'], doc['took_seconds'], args.json))
     return 0 if met else 1
-
-
-def machine():
-    models = [line.split(':', 1)[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')]
-    return '%d × %s' % (os.cpu_count(), models[0] if models else platform.machine())
 
 
 if __name__ == '__main__':

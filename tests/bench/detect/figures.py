@@ -1,8 +1,5 @@
 """What real.py measured, as tables, targets and a plot. Seconds since the fault."""
-import json
 import math
-import os
-import platform
 from statistics import median
 
 import peers
@@ -16,11 +13,6 @@ FAULTS = {'crash': 'crash: processes gone, link down', 'cut': 'cable cut', 'hang
 # Faults of a whole host that does not lead: what the targets are about.
 HOSTS = ('crash', 'cut', 'hang', 'power')
 COLUMNS = ('suspected', 'verdict', 'off', 'fenced', 'all_told')
-
-
-def machine():
-    models = [line.split(':', 1)[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')]
-    return '%d × %s' % (os.cpu_count(), models[0] if models else platform.machine())
 
 
 def find(doc, **wanted):
@@ -129,28 +121,6 @@ def targets(doc):
     return found
 
 
-def show(doc):
-    """Prints tables and targets; whether all are met."""
-    for title, rows in tables(doc):
-        if len(rows) > 1:
-            print(title + '\n\n' + lines(rows) + '\n')
-    rows = targets(doc)
-    for what, value, holds in rows:
-        print('%-6s  %10s  %s' % ('met' if holds else 'MISSED', value, what))
-    for name, why in sorted(doc['absent'].items()):
-        print('absent  %s: %s' % (WHO[name], why))
-    for failure in doc['failures']:
-        print('FAILED  ' + failure)
-    return all(holds for _, _, holds in rows) and not doc['failures']
-
-
-def lines(rows):
-    rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    rows.insert(1, ['-' * width for width in widths])
-    return '\n'.join('| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows)
-
-
 # --- the plot: from the fault to the confirmed fence, over the number of hosts; every run a dot, lines through medians ----------
 COLOURS = {'rekindle': '#d1480f', 'corosync': '#5f6b76', 'corosync-tuned': '#3a7ca5', 'serf': '#8d5a97'}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = report.WIDTH, 400, report.LEFT, report.RIGHT, 116, 48
@@ -200,20 +170,3 @@ def plot(doc):
             out.append('<path d="M%s" fill="none" stroke="%s" stroke-width="2.5"/>' % ('L'.join(
                 '%.1f %.1f' % (x(hosts), y(median(seconds))) for hosts, seconds in curve.items()), COLOURS[who]))
     return '\n'.join(out + ['</svg>', ''])
-
-
-def write(doc, path):
-    doc['targets'] = [dict(zip(('target', 'measured', 'met'), row)) for row in targets(doc)]
-    for name, text in ((str(path), json.dumps(doc, indent=1) + '\n'), (os.path.splitext(path)[0] + '.svg', plot(doc))):
-        if text:
-            with open(name + '.new', 'w') as file:
-                file.write(text)
-            os.replace(name + '.new', name)
-
-
-def merged(old, new):
-    """The new rows, and the old ones that were not measured again."""
-    def key(row):
-        return json.dumps({name: value for name, value in row.items() if name != 'runs'}, sort_keys=True)
-    known = {key(row) for row in new}
-    return [row for row in old if key(row) not in known] + new

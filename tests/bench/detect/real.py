@@ -15,6 +15,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(REPO / 'tests' / 'bench')]
 
+import document
 import figures
 import lan
 import peers
@@ -76,7 +77,7 @@ class Results:
             row = dict(key, runs=[])
             self.doc['rows'].append(row)
         row['runs'] += runs
-        figures.write(self.doc, self.args.json)
+        document.write(self.doc, self.args.json, figures.targets(self.doc), figures.plot(self.doc))
 
     def failed(self, what, failure):
         lan.say('%s: %s' % (what, failure))
@@ -157,13 +158,13 @@ def main():
         shutil.rmtree(args.work, ignore_errors=True)
         old = json.loads(args.json.read_text())['rows'] if args.append and args.json.exists() else []
         commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=REPO, capture_output=True, text=True, check=False)
-        doc.update(commit=commit.stdout.strip(), date=time.strftime('%Y-%m-%d'), machine=figures.machine(), took_seconds=0,
+        doc.update(commit=commit.stdout.strip(), date=time.strftime('%Y-%m-%d'), machine=document.machine(), took_seconds=0,
                    load_before=os.getloadavg()[0])
         measure(args, Results(args, doc))
-        doc['rows'] = figures.merged(old, doc['rows'])
+        doc['rows'] = document.merged(old, doc['rows'])
         doc['took_seconds'] = round(time.monotonic() - began)
-        figures.write(doc, args.json)
-    met = figures.show(doc)
+        document.write(doc, args.json, figures.targets(doc), figures.plot(doc))
+    met = document.show(doc, figures.tables(doc), figures.targets(doc))
     print('\n%s, commit %s, %s; %d s; load before %.1f; %s' % (
         doc['date'], doc['commit'], doc['machine'], doc['took_seconds'], doc['load_before'], args.json))
     return 0 if met else 1
