@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::Incident;
-use rekindle_coordinator::recovery::AT_ONCE_START;
+use rekindle_coordinator::recovery::{AT_ONCE_START, UNANSWERED_MAX, UNCLAIMED_MAX};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
-use rekindle_sim::nova::Bears;
+use rekindle_sim::nova::{Bears, Peaks};
 use rekindle_sim::world::{Plan, World};
 
 /// Short against every step.
@@ -94,7 +94,7 @@ fn the_pace_finds_what_nova_bears() {
         world.nova.bears = Some(Bears { most, each: Duration::from_millis(each_ms) });
         world.kill_host(&victim(), false);
         until(&mut world, "the recovery", is_recovered);
-        let (peak, refused) = (world.nova.peak, world.nova.refused);
+        let (peak, refused) = (world.nova.peaks.under_way, world.nova.refused);
         println!("Nova bears {most}, {each_ms} ms each: peak {peak}, {refused} refused");
         let what = format!("seed {seed}: bears {most}, {each_ms} ms each: peak {peak}, {refused} refused");
         match (most, each_ms) {
@@ -104,6 +104,27 @@ fn the_pace_finds_what_nova_bears() {
             (_, _) => assert!(peak >= 2 * AT_ONCE_START && refused == 0, "{what}"),
         }
         world.judge_liveness().unwrap_or_else(|broken| panic!("{what}: {broken}\n{}", world.log().join("\n")));
+    }
+}
+
+/// Calls that are sent together, before the first of them has claimed anything, are scheduled to one host; and what is sent
+/// beyond the workers of Nova's API waits in our own queue there. The bounds of both are used, and kept: by a Nova that is slow
+/// to answer the one, by one that is fast the other.
+#[test]
+fn few_calls_wait_for_their_answer_and_few_for_their_claim() {
+    for (seed, each_ms) in [(1, 40), (2, 40), (3, 0), (4, 0)] {
+        let mut world = world(seed, 60);
+        world.nova.bears = Some(Bears { most: 1_000, each: Duration::from_millis(each_ms) });
+        world.kill_host(&victim(), false);
+        until(&mut world, "the recovery", is_recovered);
+        let Peaks { under_way, unclaimed, calls } = world.nova.peaks;
+        let what = format!(
+            "seed {seed}, {each_ms} ms each: {under_way} under way, {unclaimed} unclaimed, {calls} unanswered at their most"
+        );
+        println!("{what}");
+        assert!(calls <= UNANSWERED_MAX && unclaimed <= UNCLAIMED_MAX, "{what}");
+        let is_used = if each_ms > 0 { calls == UNANSWERED_MAX } else { unclaimed == UNCLAIMED_MAX };
+        assert!(is_used && under_way > UNCLAIMED_MAX, "{what}");
     }
 }
 

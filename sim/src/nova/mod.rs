@@ -26,6 +26,7 @@ use rekindle_proto::id::{AggregateId, HostName, MigrationId, ServerId, ServiceId
 use uuid::Uuid;
 
 use crate::world::Dress;
+pub use load::Peaks;
 pub use states::{OWNERS_REASON, found, wanted};
 
 /// Nova's `service_down_time`: a service that has not reported for so long is down.
@@ -61,8 +62,10 @@ pub struct Nova {
     pub lists_in: Option<Duration>,
     /// Evacuate calls it refused because it was too much.
     pub refused: usize,
-    /// Most evacuations that were under way at once.
-    pub peak: usize,
+    /// Most evacuations at once.
+    pub peaks: Peaks,
+    /// When each of the calls that are being answered will have been.
+    answering: Vec<Moment>,
     /// Whether it can leave a server stopped where it arrives.
     pub stops: Stops,
     /// In which state each server was put, whether it ran, and whether its owner had locked it.

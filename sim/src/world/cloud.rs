@@ -153,7 +153,7 @@ impl World {
 
     /// A call has reached Nova; whoever still waits for it is answered, unless the answer is lost.
     pub(super) fn evacuate_arrives(&mut self, server: ServerId, how: &How, answer: Option<(u32, u32, CallId)>) {
-        let bears = self.nova.bear();
+        let bears = self.nova.bear(self.now);
         let takes = bears.as_ref().map_or(Duration::from_millis(30), |takes| *takes);
         let result = bears.and_then(|_| self.nova_evacuates(server, how)).map(|()| NovaAnswer::Accepted);
         let Some((host, start, call)) = answer else { return };
