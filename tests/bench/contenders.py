@@ -75,8 +75,12 @@ class Rekindle:
         self.order('arm', '--reason', 'bench')
 
         def ready():
-            lines = [line for line in self.ask('status').get('hosts', []) if line['host'] == victim]
-            return lines and lines[0].get('guests') == len(ids) and self.ask('why', victim).get('protected')
+            status = self.ask('status')
+            lines = [line for line in status.get('hosts', []) if line['host'] == victim]
+            # A leader's first reading of Placement comes fifteen seconds after its election: a daemon that has run for days has
+            # long made it.
+            return (lines and lines[0].get('guests') == len(ids) and status.get('capacity')
+                    and self.ask('why', victim).get('protected'))
         try:
             self.rig.client.until('%s protected' % victim, SETTLE_SECONDS, ready)
         except self.rig.client.Failure as failure:

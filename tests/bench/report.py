@@ -58,7 +58,7 @@ COLUMNS = (
     ('tokens', at('token_requests'), 0),
     ('at once', at('under_way_peak'), 0),
     ('left behind', at('left_behind'), 0),
-    ('load before', at('load_before'), 1),
+    ('busy before', at('busy_before'), 2),
 )
 
 

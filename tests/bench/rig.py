@@ -25,6 +25,8 @@ BOOT_SECONDS = 1200
 BOOT_TRIES, SYNC_SECONDS = 3, 15
 # Two of the periods in which a compute looks what it has free.
 SETTLE_SECONDS = 150
+# The machine counts as idle when its cores were for so much of so long, twice in a row; it is not waited for beyond a minute.
+IDLE_SHARE, IDLE_SECONDS, IDLE_WITHIN_SECONDS = 0.75, 3, 60
 # What the bench itself calls Nova with.
 OURS = 'Python-urllib'
 
@@ -36,7 +38,8 @@ def settings(hosts):
         directory = '/var/tmp/rekindle-bench'
     for key, value in {
         'CLOUD_DIR': directory, 'CLOUD_VENV': str(REPO / 'target' / 'cloud-venv'), 'PORT_BASE': '25000',
-        'BMC_NET': '127.0.83', 'CLOUD_HOSTS': ' '.join('cmp%d' % n for n in range(1, hosts + 1)),
+        'BMC_NET': '127.0.83', 'CLOUD_TOKEN_CACHE_SECONDS': '3600',
+        'CLOUD_HOSTS': ' '.join('cmp%d' % n for n in range(1, hosts + 1)),
     }.items():
         os.environ.setdefault(key, value)
     os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
@@ -49,6 +52,22 @@ def now_us():
 
 def say(text):
     print(time.strftime('%H:%M:%S ') + text, file=sys.stderr, flush=True)
+
+
+def busy_when_idle():
+    """Waits until the machine is idle. Gives back for which share of the last look its cores were busy."""
+    def jiffies():
+        with open('/proc/stat') as stat:
+            user, nice, system, idle, wait, *others = map(int, stat.readline().split()[1:8])
+        return idle + wait, user + nice + system + idle + wait + sum(others)
+    until, calm, busy = time.monotonic() + IDLE_WITHIN_SECONDS, 0, 1.0
+    while calm < 2 and time.monotonic() < until:
+        idle, whole = jiffies()
+        time.sleep(IDLE_SECONDS)
+        later, all_later = jiffies()
+        busy = 1 - (later - idle) / max(1, all_later - whole)
+        calm = calm + 1 if busy <= 1 - IDLE_SHARE else 0
+    return round(busy, 2)
 
 
 class Rig:

@@ -19,12 +19,13 @@ region_name = RegionOne
 C
 }
 
-# authtoken USER: how a service checks the tokens it is given.
+# authtoken USER: how a service checks the tokens it is given. Checks keep Keystone busy, and each process of each service checks
+# each token: a benchmark has them remembered for longer.
 authtoken() {
   cat <<C
 [keystone_authtoken]
 www_authenticate_uri = http://$IP:$P_KEYSTONE/v3
-token_cache_time = 300
+token_cache_time = ${CLOUD_TOKEN_CACHE_SECONDS:-300}
 $(auth "$1")
 C
 }
