@@ -12,7 +12,7 @@ use super::keeper::{Fed, Keeper};
 use super::rivals::judge;
 use super::sysfs::{KEEP_ALIVE, MAGIC_CLOSE, SET_TIMEOUT, attributes, look};
 use super::times::Times;
-use super::{Found, Node, WatchdogError};
+use super::{BootStatus, Found, Node, WatchdogError};
 
 const ALL: u32 = KEEP_ALIVE | MAGIC_CLOSE | SET_TIMEOUT;
 const ESB: &str = "i6300ESB timer";
@@ -23,7 +23,7 @@ fn node() -> Node {
 
 fn found(nowayout: bool) -> Found {
     let times = Times { timeout: 10, counts: 1 };
-    Found { node: node(), identity: ESB.to_owned(), nowayout, active: false, times }
+    Found { node: node(), identity: ESB.to_owned(), nowayout, active: false, times, before: BootStatus::default() }
 }
 
 // --- what it is -----------------------------------------------------------------------------------------------------------
@@ -85,6 +85,27 @@ fn what_sysfs_tells_decides_whether_it_may_be_armed() {
     }
     let (_dir, class) = class(&[("state", "active\n")]);
     assert!(attributes(&class, node()).expect("fit").active, "a daemon before us left it running");
+}
+
+#[test]
+fn what_ended_the_boot_before_is_told_in_words_and_never_refuses_a_watchdog() {
+    // (its file, whether the watchdog did it, words of it)
+    let rows = [
+        ("", false, ""),
+        ("0\n", false, ""),
+        ("32\n", true, "its watchdog reset it"),
+        ("33\n", true, "it, as nobody fed it in time, and it was too hot"),
+        ("16\n", false, "voltage was too low"),
+        // WDIOF_MAGICCLOSE is an option, and no cause.
+        ("256\n", false, ""),
+        ("odd\n", false, ""),
+    ];
+    for (file, is_reset, words) in rows {
+        let (_dir, class) = class(&[("bootstatus", "0\n"), ("bootstatus", file)]);
+        let before = attributes(&class, node()).expect("fit").before;
+        assert_eq!((before.is_reset(), before.says_something()), (is_reset, !words.is_empty()), "{file:?}");
+        assert!(before.to_string().contains(words), "{file:?}: {before}");
+    }
 }
 
 #[test]
