@@ -197,6 +197,7 @@ struct Story {
     identity: &'static str,
     options: u32,
     takes: u32,
+    sets: Result<(), i32>,
     left: Option<u32>,
     opens: Result<(), i32>,
     feeds: Result<(), i32>,
@@ -206,7 +207,8 @@ struct Story {
 thread_local! {
     static STORY: RefCell<Story> = const {
         RefCell::new(Story {
-            now: 0, identity: ESB, options: ALL, takes: 10, left: None, opens: Ok(()), feeds: Ok(()), done: Vec::new(),
+            now: 0, identity: ESB, options: ALL, takes: 10, sets: Ok(()), left: None, opens: Ok(()), feeds: Ok(()),
+            done: Vec::new(),
         })
     };
 }
@@ -234,7 +236,7 @@ impl Device for Fake {
         Ok(STORY.with_borrow(|story| Support { identity: story.identity.to_owned(), options: story.options }))
     }
     fn set_timeout(&self, _: u32) -> io::Result<u32> {
-        act("set", Ok(()))?;
+        act("set", STORY.with_borrow(|story| story.sets))?;
         Ok(STORY.with_borrow(|story| story.takes))
     }
     fn feed(&self) -> io::Result<()> {
@@ -304,8 +306,10 @@ fn one_that_is_held_is_tried_again_with_each_order() {
 #[test]
 fn one_that_is_not_what_it_should_be_is_disarmed_or_not_counted_on() {
     type Change = fn(&mut Story);
-    let unfit: [(&str, Change); 7] = [
+    let unfit: [(&str, Change); 9] = [
         ("a longer time-out", |story| story.takes = 11),
+        ("one too short to be back in", |story| story.takes = 4),
+        ("a time-out that is refused", |story| story.sets = Err(nix::libc::EINVAL)),
         ("no time-out", |story| story.takes = 0),
         ("more time left than it was set to", |story| story.left = Some(60)),
         ("another device", |story| story.identity = "Software Watchdog"),
@@ -326,8 +330,10 @@ fn one_that_is_not_what_it_should_be_is_disarmed_or_not_counted_on() {
         assert!(may_not.is_open() && !done().contains(&"disarm"), "{what}");
     }
     alter(|story| *story = fit);
-    alter(|story| story.takes = 8);
-    assert!(matches!(keeper(false).feed(second(20)), Fed::First(_)), "sooner is safe");
+    for sooner in [8, 5] {
+        alter(|story| story.takes = sooner);
+        assert!(matches!(keeper(false).feed(second(20)), Fed::First(_)), "{sooner} s: sooner is safe");
+    }
 }
 
 #[test]
@@ -362,6 +368,14 @@ fn it_is_disarmed_by_order_and_by_nothing_else() {
 
 #[test]
 fn a_refusal_names_what_to_do() {
+    let not_taken = |got| {
+        let identity = "hpwdt".to_owned();
+        WatchdogError::TimeoutNotTaken { node: node(), identity, asked: 6, got }.to_string()
+    };
+    for (got, words) in [(8, "set to 6 s and says 8 s: a host could outlive"), (1, "says 1 s: too short for a daemon")]
+    {
+        assert!(not_taken(got).contains(words), "{}", not_taken(got));
+    }
     let busy = WatchdogError::Busy { node: node() }.to_string();
     assert!(busy.contains("RuntimeWatchdogSec") && busy.contains("sbd"), "{busy}");
 }
