@@ -4,7 +4,8 @@
 #   setup.sh build     to compile: a C compiler, libvirt's headers, the toolchain's components
 #   setup.sh demo      and to run the demo: ipmitool, nftables, namespaces
 #   setup.sh lint      to compile, and for the checks: cargo-deny (under target/tools), the wasm32 target
-#   setup.sh test      all of these, a libvirtd with QEMU, and an emulator of Redfish services (under target/redfish-venv)
+#   setup.sh test      all of these, a libvirtd with QEMU, an emulator of Redfish services (under target/redfish-venv), and
+#                      VirtualBMC (under target/virtualbmc-venv)
 #   setup.sh watchdog  a kernel for the guests of tests/watchdog (under target/guest-kernel)
 #
 # It looks first, and changes nothing where all is there; that takes a fraction of a second. Packages come by apt-get, as
@@ -45,6 +46,7 @@ debian_packages() {
     need libvirt-clients has virsh
     need qemu-system-x86 has qemu-system-x86_64
     need python3 has python3
+    need python3-libvirt /usr/bin/python3 -c 'import libvirt'
     need python3-venv /usr/bin/python3 -c 'import ensurepip'
     need busybox-static has busybox
     need cpio has cpio
@@ -110,12 +112,13 @@ cargo_deny() {
     --root "$TOOLS/cargo-deny-$DENY_VERSION" --target-dir "$TOOLS/build" </dev/null
 }
 
-# A Redfish service that is not ours, for the driver's tests. Made anew when what is wanted of it changes.
-redfish_emulator() {
-  local venv=target/redfish-venv want=tests/tests/redfish/requirements.txt log=target/setup/redfish-venv.log
+# venv NAME REQUIREMENTS WHAT [OPTION]: programs that are not ours, for the drivers' tests, and nothing that is not in their
+# list. Made anew when what is wanted of them changes.
+venv() {
+  local venv=target/$1 want=$2 log=target/setup/$1.log
   ! cmp -s "$want" "$venv/requirements.txt" || return 0
-  say "installing sushy-tools under $venv"
-  { /usr/bin/python3 -m venv --clear "$venv" && "$venv/bin/pip" install --requirement "$want"; } >"$log" 2>&1 </dev/null ||
+  say "installing $3 under $venv"
+  { /usr/bin/python3 -m venv --clear ${4:+"$4"} "$venv" && "$venv/bin/pip" install --no-deps --requirement "$want"; } >"$log" 2>&1 </dev/null ||
     { tail -n 20 "$log" >&2; die "pip failed; the whole of it is in $log"; }
   cp "$want" "$venv/requirements.txt"
 }
@@ -129,5 +132,7 @@ if wants lint test; then
   cargo_deny
 fi
 if wants test; then
-  redfish_emulator
+  venv redfish-venv tests/tests/redfish/requirements.txt sushy-tools
+  # libvirt's own module is Debian's: that of PyPI would have to be compiled.
+  venv virtualbmc-venv tests/libvirt/requirements.txt VirtualBMC --system-site-packages
 fi

@@ -82,6 +82,11 @@ impl Host {
         format!("qemu:///system?socket={}/run/libvirt/libvirt-sock-ro", self.dir.path().display())
     }
 
+    /// The same, for those who also switch.
+    pub(crate) fn uri_to_order(&self) -> String {
+        format!("qemu:///system?socket={}/run/libvirt/libvirt-sock", self.dir.path().display())
+    }
+
     /// Defines a guest and starts it.
     pub(crate) fn start_guest(&self, name: &str, guest: Guest) -> ServerId {
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").expect("a UUID");
@@ -121,8 +126,7 @@ impl Host {
 
     /// Runs virsh, which may fail.
     pub(crate) fn try_virsh(&self, arguments: &[&str]) -> Output {
-        let uri = format!("qemu:///system?socket={}/run/libvirt/libvirt-sock", self.dir.path().display());
-        Command::new("virsh").args(["-q", "-c", &uri]).args(arguments).output().expect("virsh runs")
+        Command::new("virsh").args(["-q", "-c", &self.uri_to_order()]).args(arguments).output().expect("virsh runs")
     }
 
     /// Sends a signal to a guest's qemu, from inside the host, where its pid means something.

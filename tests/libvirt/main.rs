@@ -2,6 +2,7 @@
 //! while nobody can look.
 
 mod host;
+mod virtualbmc;
 
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@
 #   host.sh DIR BINARIES
 #
 # DIR/root becomes its root: this machine's files below, a tmpfs for what it writes above. DIR/files is copied into it;
-# DIR/product_uuid is what its DMI says; BINARIES/rekindled and rekindle are bound to /usr/bin.
+# DIR/product_uuid is what its DMI says, DIR/watchdog31 what its kernel tells of a watchdog of that number; BINARIES/rekindled and rekindle are bound to /usr/bin.
 #
 # It brings up a journal and what every unit needs, and nothing else of what is installed here.
 set -euo pipefail
@@ -33,14 +33,11 @@ ln -s /proc/self/fd dev/fd
 mount -t tmpfs shm dev/shm
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
-# A machine with a DMI, as hypervisors are: readable by root alone, as there.
-mkdir -p "$dir/above/class/dmi/id"
+# A machine with a DMI, readable by root alone, and with a watchdog, as hypervisors are. Nothing of this machine's is seen.
+mkdir -p "$dir/above/class/dmi/id" "$dir/above/class/watchdog"
 install -m 0400 "$dir/product_uuid" "$dir/above/class/dmi/id/product_uuid"
-if [[ -e sys/class/dmi/id ]]; then
-  mount --bind "$dir/above/class/dmi/id/product_uuid" sys/class/dmi/id/product_uuid
-else
-  mount --bind "$dir/above/class" sys/class
-fi
+cp -r "$dir/watchdog31" "$dir/above/class/watchdog/"
+mount --bind "$dir/above/class" sys/class
 
 # Of the units, the journal. Whatever else is pulled in early is for machines, and would reach out of here.
 rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires

@@ -1,18 +1,24 @@
 #!/bin/bash
 # systemd/rekindled.service as it is, under a real systemd: does the daemon live with everything the unit takes away from
 # it, and does systemd do with it what the unit says? One voter (cmp-01) and one member (cmp-02), each by that unit, and a
-# simulated BMC, all in namespaces of their own. And systemd/rekindle-gate.service: does it hold what it has to hold?
+# simulated BMC, all in namespaces of their own. And systemd/rekindle-gate.service: does it hold what it has to hold? And the
+# two files for a host with a watchdog, installed as docs/fencing.md says: does systemd do what they say?
 #
 #   run.sh [DIR]     DIR holds rekindled and rekindle (target/debug)
 #
-# As root. REKINDLE_UNIT=FILE and REKINDLE_GATE=FILE try other units. Prints "ok ..." and "FAILED ...", and "N passed, M failed" at the end.
+# As root. REKINDLE_UNIT=FILE, REKINDLE_GATE=FILE, REKINDLE_WATCHDOG=FILE and REKINDLE_SYSTEM=FILE try others than those in
+# systemd/. Prints "ok ..." and "FAILED ...", and "N passed, M failed" at the end.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 BIN=$(realpath -m "${1:-target/debug}")
 UNIT=${REKINDLE_UNIT:-systemd/rekindled.service}
 GATE=${REKINDLE_GATE:-systemd/rekindle-gate.service}
+WATCHDOG=${REKINDLE_WATCHDOG:-systemd/rekindled-watchdog.conf}
+SYSTEM=${REKINDLE_SYSTEM:-systemd/rekindle-system.conf}
 PATH=$PATH:/usr/sbin:/sbin
+# The last number that Linux gives to a watchdog. No machine has so many: there is nothing behind it that could be started.
+DOG=watchdog31
 GUID=a1234567-89ab-cdef-a123-456789abcdef
 GUID2=b1234567-89ab-cdef-a123-456789abcdef
 
@@ -136,6 +142,7 @@ furnish() {
   mkdir -p "$D"/{above,root} "$files"/etc/{systemd/system,sysusers.d,tmpfiles.d,rekindle} "$files/opt"
   chmod 755 "$D" "$files" "$files/opt"
   echo "$GUID" >"$D/product_uuid"
+  furnish_watchdog "$D/$DOG"
   install -m 0644 "$UNIT" "$files/etc/systemd/system/rekindled.service"
   install -m 0644 systemd/rekindle.sysusers "$files/etc/sysusers.d/rekindle.conf"
   install -m 0644 systemd/rekindle.tmpfiles "$files/etc/tmpfiles.d/rekindle.conf"
@@ -164,6 +171,8 @@ TOML
   printf '[[host]]\nhost = "cmp-%s"\n' 01 02 03 >"$etc/roster.toml"
   write_bmc "$files/opt/bmc1" 6230 "$GUID"
   write_bmc "$files/opt/bmc2" 6231 "$GUID2"
+  install -m 0644 "$WATCHDOG" "$files/opt/rekindled-watchdog.conf"
+  install -m 0644 "$SYSTEM" "$files/opt/rekindle-system.conf"
   # The same unit again, with places of its own; an empty assignment puts their modes back to systemd's 0755, too.
   local other
   for other in peer third; do
@@ -175,6 +184,18 @@ TOML
   done
   furnish_gates "$files/etc/systemd/system"
 }
+
+# What the kernel tells of a watchdog that has reset this host. Of a real one's the number is the kernel's own.
+furnish_watchdog() { # DIR
+  mkdir "$1"
+  echo "i6300ESB timer" >"$1/identity"
+  echo 0x8180 >"$1/options"
+  echo inactive >"$1/state"
+  echo 0 >"$1/nowayout"
+  echo 32 >"$1/bootstatus"
+  echo "$(dog_major):31" >"$1/dev"
+}
+dog_major() { awk '$2 == "watchdog" { print $1 }' /proc/devices; }
 
 # The gate as it is, before a stand-in for nova-compute; and the same for cmp-02, which has no host of its own here.
 furnish_gates() { # DIR
@@ -452,6 +473,54 @@ watching() {
 process_is() { has "\"name\":\"nova-compute\",\"disables\":true,\"standing\":\"$1\"" "$(inside rekindle status --json | tr -d ' \n')"; }
 compute_again() { [[ $(of ActiveState nova-compute) == active && $(of MainPID nova-compute) != "$1" ]]; }
 
+# A host with a watchdog: what docs/fencing.md has an operator install, and each file's part in it. There is nothing behind
+# its node: opened, it answers ENXIO where the unit lets the daemon at it, and EPERM where not.
+self_fencing() {
+  local config=(rekindled --config /etc/rekindle/rekindle.toml --check) said
+  [[ -n $(dog_major) ]] || { say "NOT TRIED: this kernel has no watchdogs, so no unit can be told of them"; return; }
+  inside mknod "/dev/$DOG" c "$(dog_major)" 31
+  # Another device, harmless to open.
+  inside mkdir -p /dev/net
+  inside mknod /dev/net/tun c 10 200
+  inside sed -i -e "s|^\[member\]\$|&\nwatchdog = \"/dev/$DOG\"|" -e 's/^\[fencing\]$/&\nself_fence = true/' /etc/rekindle/rekindle.toml
+  restarted
+  is "without the drop-in the unit hides the watchdog, and the log says what to install" \
+    until_so 10 says "$DOG is not there.*rekindled-watchdog.conf"
+  inside install -D -m 0644 /opt/rekindled-watchdog.conf /etc/systemd/system/rekindled.service.d/watchdog.conf
+  inside systemctl daemon-reload
+  is "systemd loads the drop-in" has '/etc/systemd/system/rekindled.service.d/watchdog.conf' "$(of DropInPaths)"
+  is "devices are shown again" prop PrivateDevices no
+  is "and closed" prop DevicePolicy closed
+  # ProtectClock= lets a clock be read.
+  is "but for watchdogs" prop DeviceAllow $'char-rtc r\nchar-watchdog rw'
+  said=$(inside systemd-analyze verify --man=no rekindled.service 2>&1 || echo "rekindled: refused")
+  is "the unit with it is without fault" lacks rekindled "$said"
+  is "out of the box systemd would feed the watchdog of a host that hangs in its shutdown" manager RebootWatchdogUSec 10min
+  restarted
+  is "which is refused, and the log names the other file" until_so 10 says "RebootWatchdogUSec is 10min.*rekindle-system.conf"
+  inside install -D -m 0644 /opt/rekindle-system.conf /etc/systemd/system.conf.d/rekindle.conf
+  inside systemctl daemon-reload
+  inside systemctl daemon-reexec
+  for said in RuntimeWatchdogUSec RebootWatchdogUSec KExecWatchdogUSec; do is "with it $said is off" manager "$said" 0; done
+  said=$(inside "${config[@]}" 2>&1 || true)
+  is "the check finds the watchdog fit" has "^ok    member.watchdog: i6300ESB timer at /dev/$DOG" "$said"
+  is "and systemd leaving it to us" lacks '^FAIL  member.watchdog' "$said"
+  is "and tells that it has reset this host" has '^warn  member.watchdog: before this boot: its watchdog reset it' "$said"
+  restarted
+  is "the daemon tells it, too" until_so 10 says 'before this boot: its watchdog reset it'
+  is "under a lease it opens the device, which the unit allows" until_so 40 says "/dev/$DOG: cannot open it: No such device or address"
+  is "it may open no other device" has 'Operation not permitted' "$(as_unit /dev/net/tun)"
+  is "whose node it sees, too" inside test -e "/proc/$(of MainPID)/root/dev/net/tun"
+}
+restarted() { SINCE=$(inside date +%s.%N) && inside systemctl restart rekindled; }
+says() { has "$1" "$(journal -o cat --since "@$SINCE")"; }
+manager() { same "$(inside systemctl show -p "$1" --value)" "$2"; }
+# Opens a device in the unit's control group, whose filter of devices is the unit's.
+as_unit() {
+  # shellcheck disable=SC2016
+  inside sh -c 'echo $$ >"/sys/fs/cgroup$2/cgroup.procs" && exec 3<>"$1"' sh "$1" "$(of ControlGroup)" 2>&1 || true
+}
+
 held() { echo "$(of ActiveState "$1") $(of ActiveState "$2")"; }
 active() { [[ $(of ActiveState "$1") == active ]]; }
 gate_says() { has "$2" "$(inside journalctl -u "$1" -o cat --no-pager)"; }
@@ -465,7 +534,7 @@ trap 'exit 130' INT TERM
 D=$(mktemp -d)
 furnish
 boot
-for part in installing starting permissions fencing logging reloading killed hanging failing stopping gating watching; do "$part"; done
+for part in installing starting permissions fencing logging reloading killed hanging failing stopping gating watching self_fencing; do "$part"; done
 [[ $FAILED == 0 ]] || { say "the last of its log:"; journal | tail -n 40; } >&2
 printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
 COUNTED=yes

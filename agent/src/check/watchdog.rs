@@ -4,7 +4,7 @@ use rekindle_proto::fact::MemberRole;
 
 use super::CheckLine;
 use crate::config::Config;
-use crate::watchdog::{Found, Node, holders, is_left_to_us};
+use crate::watchdog::{BootStatus, Found, LAST_WORDS, Node, holders, is_left_to_us};
 
 const WHAT: &str = "member.watchdog";
 const DOCS: &str = "see docs/fencing.md, \"The host's own watchdog\"";
@@ -30,11 +30,18 @@ pub(super) async fn watchdog(config: &Config) -> Vec<CheckLine> {
             "wanted? then stop the daemon only to start it again at once, or to reboot",
         ));
     }
+    lines.extend(ended(found.before));
     lines.extend(held(node, found.active, &holders(node)));
     if let Err(error) = is_left_to_us(node).await {
         lines.push(CheckLine::fail(WHAT, error.to_string(), DOCS));
     }
     lines
+}
+
+/// What ended the boot before.
+pub(super) fn ended(before: BootStatus) -> Option<CheckLine> {
+    let mend = if before.is_reset() { LAST_WORDS } else { "see to the machine: its watchdog says so, not we" };
+    before.says_something().then(|| CheckLine::warn(WHAT, before.to_string(), mend))
 }
 
 /// Who has it. `active`: somebody started it, whether or not he lives.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Inputs, Shell, answer};
 use crate::clock;
-use crate::watchdog::{Fed, Found, Keeper, Node, is_left_to_us};
+use crate::watchdog::{Fed, Found, Keeper, LAST_WORDS, Node, is_left_to_us};
 
 /// How long a leave may take: the hypervisor's list, and a commit. What is left of `TimeoutStopSec=20` is for the goodbye.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -37,7 +37,12 @@ impl Dog {
     pub(super) fn start(node: Option<Node>, inputs: &Inputs) -> Self {
         let Some(node) = node else { return Self { keeper: None, leave: None } };
         let found = Found::look(node).inspect_err(|error| tell(node, error)).ok();
-        if let Some(Found { identity, times, nowayout, active, .. }) = &found {
+        if let Some(Found { identity, times, nowayout, active, before, .. }) = &found {
+            if before.is_reset() {
+                tracing::warn!(%node, "{before}; {LAST_WORDS}");
+            } else if before.says_something() {
+                tracing::warn!(%node, "{before}");
+            }
             let runs = if *active { "; it runs already, and resets this host unless it is fed in time" } else { "" };
             tracing::info!(%node, identity, nowayout, "there is a watchdog: {}{runs}", times.relation());
         }

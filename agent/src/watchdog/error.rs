@@ -81,7 +81,11 @@ pub enum WatchdogError {
         why: String,
     },
     /// It was asked for one time-out and took another.
-    #[error("{node} ({identity}) was set to {asked} s and says {got} s: a host could outlive the proof that it is off")]
+    #[error(
+        "{node} ({identity}) was set to {asked} s and says {got} s: {}",
+        if got > asked { "a host could outlive the proof that it is off" }
+        else { "too short for a daemon that is only started again, and its host would be reset" }
+    )]
     TimeoutNotTaken {
         /// Which.
         node: Node,

@@ -13,6 +13,7 @@
 //! Sources: `Documentation/watchdog/watchdog-api.rst`, `watchdog-kernel-api.rst` and `drivers/watchdog/watchdog_dev.c` of
 //! Linux.
 
+mod boot;
 mod device;
 mod error;
 mod keeper;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use rekindle_coordinator::time::Moment;
 use rekindle_proto::fact::{Text, Watchdog};
 
+pub use boot::{BootStatus, LAST_WORDS};
 pub use error::WatchdogError;
 pub use keeper::{Fed, Keeper};
 pub use rivals::{holders, is_left_to_us};
@@ -82,6 +84,8 @@ pub struct Found {
     pub active: bool,
     /// Its times.
     pub times: Times,
+    /// What ended the boot before this one.
+    pub before: BootStatus,
 }
 
 impl Found {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::{Found, Node, Times, WatchdogError};
+use super::{BootStatus, Found, Node, Times, WatchdogError};
 
 /// Longest attribute, in bytes: a page, as sysfs has it.
 const ATTRIBUTE_BYTES_MAX: u64 = 4_096;
@@ -62,7 +62,9 @@ pub(super) fn attributes(class: &Path, node: Node) -> Result<Found, WatchdogErro
         most,
         why,
     })?;
-    Ok(Found { node, identity, nowayout, active, times })
+    // Nothing rests on it: a driver that says it oddly is no worse a watchdog.
+    let before = BootStatus::new(optional(class, "bootstatus").ok().flatten().unwrap_or_default());
+    Ok(Found { node, identity, nowayout, active, times, before })
 }
 
 pub(super) fn is_soft(identity: &str) -> bool {

@@ -12,7 +12,7 @@ use super::keeper::{Fed, Keeper};
 use super::rivals::judge;
 use super::sysfs::{KEEP_ALIVE, MAGIC_CLOSE, SET_TIMEOUT, attributes, look};
 use super::times::Times;
-use super::{Found, Node, WatchdogError};
+use super::{BootStatus, Found, Node, WatchdogError};
 
 const ALL: u32 = KEEP_ALIVE | MAGIC_CLOSE | SET_TIMEOUT;
 const ESB: &str = "i6300ESB timer";
@@ -23,7 +23,7 @@ fn node() -> Node {
 
 fn found(nowayout: bool) -> Found {
     let times = Times { timeout: 10, counts: 1 };
-    Found { node: node(), identity: ESB.to_owned(), nowayout, active: false, times }
+    Found { node: node(), identity: ESB.to_owned(), nowayout, active: false, times, before: BootStatus::default() }
 }
 
 // --- what it is -----------------------------------------------------------------------------------------------------------
@@ -85,6 +85,27 @@ fn what_sysfs_tells_decides_whether_it_may_be_armed() {
     }
     let (_dir, class) = class(&[("state", "active\n")]);
     assert!(attributes(&class, node()).expect("fit").active, "a daemon before us left it running");
+}
+
+#[test]
+fn what_ended_the_boot_before_is_told_in_words_and_never_refuses_a_watchdog() {
+    // (its file, whether the watchdog did it, words of it)
+    let rows = [
+        ("", false, ""),
+        ("0\n", false, ""),
+        ("32\n", true, "its watchdog reset it"),
+        ("33\n", true, "it, as nobody fed it in time, and it was too hot"),
+        ("16\n", false, "voltage was too low"),
+        // WDIOF_MAGICCLOSE is an option, and no cause.
+        ("256\n", false, ""),
+        ("odd\n", false, ""),
+    ];
+    for (file, is_reset, words) in rows {
+        let (_dir, class) = class(&[("bootstatus", "0\n"), ("bootstatus", file)]);
+        let before = attributes(&class, node()).expect("fit").before;
+        assert_eq!((before.is_reset(), before.says_something()), (is_reset, !words.is_empty()), "{file:?}");
+        assert!(before.to_string().contains(words), "{file:?}: {before}");
+    }
 }
 
 #[test]
@@ -176,6 +197,7 @@ struct Story {
     identity: &'static str,
     options: u32,
     takes: u32,
+    sets: Result<(), i32>,
     left: Option<u32>,
     opens: Result<(), i32>,
     feeds: Result<(), i32>,
@@ -185,7 +207,8 @@ struct Story {
 thread_local! {
     static STORY: RefCell<Story> = const {
         RefCell::new(Story {
-            now: 0, identity: ESB, options: ALL, takes: 10, left: None, opens: Ok(()), feeds: Ok(()), done: Vec::new(),
+            now: 0, identity: ESB, options: ALL, takes: 10, sets: Ok(()), left: None, opens: Ok(()), feeds: Ok(()),
+            done: Vec::new(),
         })
     };
 }
@@ -213,7 +236,7 @@ impl Device for Fake {
         Ok(STORY.with_borrow(|story| Support { identity: story.identity.to_owned(), options: story.options }))
     }
     fn set_timeout(&self, _: u32) -> io::Result<u32> {
-        act("set", Ok(()))?;
+        act("set", STORY.with_borrow(|story| story.sets))?;
         Ok(STORY.with_borrow(|story| story.takes))
     }
     fn feed(&self) -> io::Result<()> {
@@ -283,8 +306,10 @@ fn one_that_is_held_is_tried_again_with_each_order() {
 #[test]
 fn one_that_is_not_what_it_should_be_is_disarmed_or_not_counted_on() {
     type Change = fn(&mut Story);
-    let unfit: [(&str, Change); 7] = [
+    let unfit: [(&str, Change); 9] = [
         ("a longer time-out", |story| story.takes = 11),
+        ("one too short to be back in", |story| story.takes = 4),
+        ("a time-out that is refused", |story| story.sets = Err(nix::libc::EINVAL)),
         ("no time-out", |story| story.takes = 0),
         ("more time left than it was set to", |story| story.left = Some(60)),
         ("another device", |story| story.identity = "Software Watchdog"),
@@ -305,8 +330,10 @@ fn one_that_is_not_what_it_should_be_is_disarmed_or_not_counted_on() {
         assert!(may_not.is_open() && !done().contains(&"disarm"), "{what}");
     }
     alter(|story| *story = fit);
-    alter(|story| story.takes = 8);
-    assert!(matches!(keeper(false).feed(second(20)), Fed::First(_)), "sooner is safe");
+    for sooner in [8, 5] {
+        alter(|story| story.takes = sooner);
+        assert!(matches!(keeper(false).feed(second(20)), Fed::First(_)), "{sooner} s: sooner is safe");
+    }
 }
 
 #[test]
@@ -341,6 +368,14 @@ fn it_is_disarmed_by_order_and_by_nothing_else() {
 
 #[test]
 fn a_refusal_names_what_to_do() {
+    let not_taken = |got| {
+        let identity = "hpwdt".to_owned();
+        WatchdogError::TimeoutNotTaken { node: node(), identity, asked: 6, got }.to_string()
+    };
+    for (got, words) in [(8, "set to 6 s and says 8 s: a host could outlive"), (1, "says 1 s: too short for a daemon")]
+    {
+        assert!(not_taken(got).contains(words), "{}", not_taken(got));
+    }
     let busy = WatchdogError::Busy { node: node() }.to_string();
     assert!(busy.contains("RuntimeWatchdogSec") && busy.contains("sbd"), "{busy}");
 }

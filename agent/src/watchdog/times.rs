@@ -19,7 +19,7 @@ const COUNT_ONCE: [&str; 1] = ["i6300ESB timer"];
 const FED_BY_CLOSING: u64 = 2;
 
 /// Shortest time-out that is of use, in seconds: two feeds, and the restart of a daemon.
-const SHORTEST: u32 = 5;
+pub(super) const SHORTEST: u32 = 5;
 
 /// The times of one watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,15 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+/// What its machine was told or asked, by whoever it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimRecord {
+    /// Its power was read, and told to be on or off.
+    Read(bool),
+    /// It was switched on or off.
+    Set(bool),
+}
+
 /// A running simulator. It ends with this.
 #[derive(Debug)]
 pub struct IpmiSim {
@@ -38,6 +47,7 @@ impl IpmiSim {
         let control = write(path, "control", &CONTROL.replace("DIR", &path.display().to_string()))?;
         std::fs::set_permissions(&control, PermissionsExt::from_mode(0o700))?;
         write(path, "power", "1")?;
+        write(path, "record", "")?;
         write(path, "password", Self::PASSWORD)?;
         let kg_file = kg.map(|kg| write(path, "kg", kg)).transpose()?;
         let lan = LAN
@@ -90,6 +100,22 @@ impl IpmiSim {
     /// When the file cannot be written.
     pub fn set_power(&self, is_on: bool) -> io::Result<()> {
         write(self.dir.path(), "power", if is_on { "1" } else { "0" }).map(drop)
+    }
+
+    /// What was read and ordered by IPMI so far.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or says something else.
+    pub fn record(&self) -> io::Result<Vec<SimRecord>> {
+        let text = std::fs::read_to_string(self.dir.path().join("record"))?;
+        let line = |line: &str| match line {
+            "get 0" => Ok(SimRecord::Read(false)),
+            "get 1" => Ok(SimRecord::Read(true)),
+            "set 0" => Ok(SimRecord::Set(false)),
+            "set 1" => Ok(SimRecord::Set(true)),
+            other => Err(io::Error::other(format!("a line of the record is {other:?}"))),
+        };
+        text.lines().map(line).collect()
     }
 
     /// Ends it at once.
@@ -163,11 +189,11 @@ verb=$1; shift
 if [ "$verb" = get ]; then
   for name; do
     value=0
-    [ "$name" = power ] && read -r value < DIR/power
+    [ "$name" = power ] && read -r value < DIR/power && echo "get $value" >> DIR/record
     echo "$name:$value"
   done
 elif [ "$verb" = set ]; then
-  while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" > DIR/power; shift 2 || break; done
+  while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" > DIR/power && echo "set $2" >> DIR/record; shift 2 || break; done
 fi
 exit 0
 "#;
