@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::bmc::{AgentSettings, Bmc};
 use crate::check::{self, Adapters, Try, chain};
@@ -22,9 +23,17 @@ const EXIT_CONFIG: u8 = 78;
 /// How long `--check` gives one device.
 const DEVICE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Most threads that carry tasks. Tokio would start one for each core: hypervisors have hundreds, each thread costs memory, and
-/// the daemon takes half a percent of one core. Two would do; with four one that waits for a slow disk delays nobody.
+/// Most threads beside the one that hears and decides. Tokio would start one for each core: hypervisors have hundreds, and each
+/// thread costs memory. Two would do; with four one that waits for a slow disk delays nobody.
 const WORKERS_MAX: usize = 4;
+
+/// Tasks of the first thread that may go before the loop, or before a look at sockets and timers. Tokio's own 61 is made for
+/// throughput: as many handshakes, a millisecond each, would delay a probe by a third of what its answer may take. A look costs
+/// a microsecond.
+const TASKS_BETWEEN_LOOKS: u32 = 8;
+
+/// How long a stopped daemon waits for what may be in the middle of a write. Tasks (a BMC that hangs) are not waited for.
+const STOP_WITHIN: Duration = Duration::from_millis(500);
 
 /// The daemon of rekindle: one on every hypervisor.
 #[derive(Debug, Parser)]
@@ -59,23 +68,24 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
-        Ok(runtime) => runtime,
+    let (first, beside) = match runtimes() {
+        Ok(runtimes) => runtimes,
         Err(error) => {
             eprintln!("rekindled: no async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     if arguments.check {
-        return runtime.block_on(check(config));
+        return beside.block_on(check(config));
     }
     if let Err(error) = telemetry::init(config.log) {
         eprintln!("rekindled: {error}");
         return ExitCode::FAILURE;
     }
-    let ended = runtime.block_on(shell::run(config));
-    // Tasks of a stopped daemon (a BMC that hangs) are not waited for.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // Not as a task among others: woken, the loop takes its turn before all but a few of those that wait for theirs.
+    let ended = first.block_on(shell::run(config, beside.handle().clone()));
+    beside.shutdown_timeout(STOP_WITHIN);
+    first.shutdown_timeout(STOP_WITHIN);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -86,7 +96,16 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Threads that carry the daemon's tasks: one a core, but no more than [`WORKERS_MAX`].
+/// The first is this very thread: sockets of gossip, the loop, and Raft. A packet is heard, decided about and answered where it
+/// woke somebody; handed from thread to thread it woke four, which was most of what a member at rest cost. The second is for what
+/// may keep a thread busy, so that it delays no probe: Nova's long answers, devices, programs, libvirt, and who reads metrics.
+fn runtimes() -> std::io::Result<(Runtime, Runtime)> {
+    let first = Builder::new_multi_thread().worker_threads(2).event_interval(TASKS_BETWEEN_LOOKS).enable_all().build()?;
+    let beside = Builder::new_multi_thread().worker_threads(workers()).thread_name("beside").enable_all().build()?;
+    Ok((first, beside))
+}
+
+/// Threads beside the first: one a core, but no more than [`WORKERS_MAX`].
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX)
 }
@@ -146,4 +165,44 @@ fn devices(config: &Config) -> Vec<(String, Try)> {
         (name, attempt)
     }));
     tries
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Longer than any machine takes, shorter than for ever.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// All threads beside wait for a word that only the first can give, after a timer and a packet of its own.
+    #[test]
+    fn what_keeps_every_thread_beside_busy_keeps_the_first_from_nothing() {
+        let (first, beside) = runtimes().expect("runtimes");
+        let us = std::thread::current().id();
+        let busy: Vec<_> = (0..workers())
+            .map(|_| {
+                let (word, heard) = mpsc::channel::<()>();
+                (word, beside.spawn(async move { (heard.recv_timeout(DEADLINE), std::thread::current().id()) }))
+            })
+            .collect();
+        first.block_on(async {
+            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+            let here = socket.local_addr().expect("bound");
+            let hears = tokio::spawn(async move {
+                let mut bytes = [0; 8];
+                (socket.recv(&mut bytes).await.expect("a packet"), std::thread::current().id())
+            });
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let says = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+            says.send_to(b"ping", here).await.expect("sent");
+            assert_eq!(hears.await.expect("heard"), (4, us), "a task of the first is done where the loop turns");
+            for (word, task) in busy {
+                word.send(()).expect("it still waits");
+                let (heard, thread) = task.await.expect("it ends");
+                assert!(heard == Ok(()) && thread != us, "{heard:?} in {thread:?}");
+            }
+        });
+    }
 }

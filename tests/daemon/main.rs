@@ -70,6 +70,7 @@ fn tests() -> Vec<Test> {
         test!(nova::answers_that_are_lost_make_no_second_copy),
         test!(processes::one_that_is_down_for_good_disables_its_service_and_hides_no_host_failure),
         test!(pace::a_recovery_asks_little_of_nova),
+        test!(pace::a_member_at_rest_wakes_one_thread, waits: true),
         test!(replay::a_recorded_incident_replays_the_same_and_an_altered_one_does_not),
         test!(word::a_named_word_for_a_host_with_a_silent_bmc_recovers_it),
         test!(secrets::a_planted_one_is_found_nowhere_while_a_host_is_fenced),

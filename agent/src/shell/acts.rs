@@ -76,7 +76,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         }
         Output::RestartProcess(order) => {
             let (inputs, processes) = (shell.inputs.clone(), shell.processes.clone());
-            tokio::spawn(async move {
+            shell.beside.spawn(async move {
                 let result = processes.restart(&order).await;
                 answer(&inputs, Input::ProcessRestarted { call: order.call(), result }).await;
             });
@@ -85,7 +85,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::CheckGuests { call, servers } => {
             let running = shell.hypervisor.running_among(&servers, CHECK_GUESTS_WITHIN);
             let inputs = shell.inputs.clone();
-            tokio::spawn(async move {
+            shell.beside.spawn(async move {
                 let running = running.await;
                 answer(&inputs, Input::GuestsChecked { call, running }).await;
             });
@@ -101,7 +101,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             let (call, server) = (order.call(), order.server());
             tracing::warn!(target: "rekindle::event::server", %server, incident = order.incident().0, "a guest that runs elsewhere is destroyed here");
             let (act, inputs) = (shell.hypervisor.destroy(&order), shell.inputs.clone());
-            tokio::spawn(async move {
+            shell.beside.spawn(async move {
                 let result = act.await.map_err(|error| error.to_string().into());
                 answer(&inputs, Input::GuestDestroyed { call, server, result }).await;
             });
@@ -110,7 +110,7 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
             let (inputs, hooks) = (shell.inputs.clone(), Arc::clone(&shell.hooks));
             let document = order.document();
             tracing::info!(target: "rekindle::event::hook", on = %document.on, host = %document.host, incident = document.incident.0, "a hook is run");
-            tokio::spawn(async move {
+            shell.beside.spawn(async move {
                 let result = crate::hook::run(&hooks, &order).await;
                 if let Err(why) = &result {
                     tracing::warn!(target: "rekindle::event::hook", %why, incident = order.document().incident.0, "a hook failed");
@@ -178,7 +178,7 @@ impl Shell {
 
     fn read_device(&self, call: CallId, host: HostName, device: DeviceName, guid: bool, within: Duration) {
         let (inputs, bmc, metrics) = (self.inputs.clone(), self.bmc.clone(), Arc::clone(&self.metrics));
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let reading = match bmc {
                 Some(bmc) => bmc.read(&host, &device, guid, within).await,
                 None => unusable(),
@@ -194,7 +194,7 @@ impl Shell {
         let within = self.device_timeout;
         let (call, host, device) = (order.call(), order.host().clone(), order.device().clone());
         tracing::warn!(target: "rekindle::event::fence", %host, %device, incident = order.incident().0, attempt = order.attempt(), "power off is ordered");
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let result = match bmc {
                 Some(bmc) => bmc.power_off(&order, within).await,
                 None => Err(OrderError::NotSent(DeviceError::Unusable("this member holds no fence devices".into()))),
@@ -208,7 +208,7 @@ impl Shell {
         let (inputs, bmc, within) = (self.inputs.clone(), self.bmc.clone(), self.device_timeout);
         let (call, host, device) = (order.call(), order.host().clone(), order.device().clone());
         tracing::warn!(target: "rekindle::event::fence", %host, %device, incident = order.incident().0, attempt = order.attempt(), "power on is ordered");
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let result = match bmc {
                 Some(bmc) => bmc.power_on(&order, within).await,
                 None => Err(OrderError::NotSent(DeviceError::Unusable("this member holds no fence devices".into()))),
@@ -222,7 +222,7 @@ impl Shell {
         F: Future<Output = Result<NovaAnswer, NovaError>> + Send,
     {
         let (inputs, nova, metrics) = (self.inputs.clone(), self.nova.clone(), Arc::clone(&self.metrics));
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let result = match nova {
                 Some(nova) => ask(nova).await,
                 None => Err(NovaError::NotSent("no [nova] is configured here".into())),

@@ -16,6 +16,7 @@ use rekindle_coordinator::io::{Input, Output};
 use rekindle_proto::fact::{GateReport, GuestList, MemberRole};
 use rekindle_proto::id::BootId;
 use rekindle_proto::message::{Reply, Request};
+use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -84,6 +85,7 @@ struct Shell {
     webhook: Option<Webhook>,
     processes: Processes,
     dog: Dog,
+    beside: Handle,
 }
 
 /// What the loop listens to.
@@ -97,14 +99,14 @@ struct Ears {
     hangup: Signal,
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. What may keep a thread busy is done `beside`, by the threads of another runtime.
 ///
 /// # Errors
 /// [`ShellError`] if a part cannot start.
-pub async fn run(config: Config) -> Result<(), ShellError> {
-    let (mut shell, mut ears) = start(config).await?;
+pub async fn run(config: Config, beside: Handle) -> Result<(), ShellError> {
+    let (mut shell, mut ears) = start(config, beside).await?;
     shell.list_guests();
-    tokio::spawn(shell.processes.clone().watch(shell.inputs.clone()));
+    shell.beside.spawn(shell.processes.clone().watch(shell.inputs.clone()));
     shell.turn(Input::Tick);
     systemd::ready("starting");
     let ended = shell.listen(&mut ears).await;

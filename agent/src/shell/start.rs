@@ -7,6 +7,7 @@ use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::policy::Setup;
 use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::id::BootId;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -98,7 +99,7 @@ pub enum ShellError {
     #[error("signals cannot be caught")]
     Signals(#[source] std::io::Error),
 }
-pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
+pub(super) async fn start(config: Config, beside: Handle) -> Result<(Shell, Ears), ShellError> {
     let state = Arc::new(StateDir::open(&config.member.state_dir)?);
     let boot = boot_id()?;
     let incarnation = state.next_incarnation(clock::now().wall)?;
@@ -125,14 +126,14 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         let address = SocketAddr::new(config.member.listen.ip(), kdump::PORT);
         kdump::listen(address, inputs.clone()).await.map_err(|source| ShellError::Kdump { address, source })?;
     }
-    let hypervisor = Hypervisor::start(config.hypervisor.clone(), hypervisor_mouth)?;
+    let hypervisor = within(&beside, || Hypervisor::start(config.hypervisor.clone(), hypervisor_mouth))?;
     let socket = AdminSocket::bind(&config.member.admin_socket, SOCKET_MODE)?;
     tokio::spawn(socket.serve(question_mouth));
     let metrics = Arc::new(Metrics::new(&config.member));
     if let Some(address) = config.member.metrics {
         let server = MetricsServer::bind(address).await?;
         let served = Arc::clone(&metrics);
-        tokio::spawn(async move {
+        beside.spawn(async move {
             if let Err(error) = server.serve(served).await {
                 tracing::error!(%error, "metrics are no longer served");
             }
@@ -142,14 +143,14 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
     let events = events.map(|path| AdminSocket::bind(path, SOCKET_MODE)).transpose().map_err(ShellError::Events)?;
     let events = events.map(EventSocket::serve);
     let webhook = config.notifications.webhook.clone().filter(|_| config.is_voter());
-    let webhook = webhook.map(|settings| Webhook::start(settings, inputs.clone())).transpose();
+    let webhook = within(&beside, || webhook.map(|settings| Webhook::start(settings, inputs.clone())).transpose());
     let webhook = webhook.map_err(ShellError::Webhook)?;
     let seed = rand::random();
     tracing::info!(host = %config.member.host, %boot, %incarnation, seed, "rekindled starts");
     let setup = setup(&config, boot, incarnation, seed, &book, generation)?;
     let now = clock::now();
     let tape = if config.member.record { Tape::begin(&config.member.state_dir, &setup, now) } else { None };
-    let inputs_of_dog = inputs.clone();
+    let dog = Dog::start(config.member.watchdog, &inputs, &beside);
     let shell = Shell {
         coordinator: Coordinator::new(setup, now),
         tape,
@@ -173,7 +174,8 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         events,
         webhook,
         processes: Processes::new(config.processes.clone()),
-        dog: Dog::start(config.member.watchdog, &inputs_of_dog),
+        dog,
+        beside,
     };
     let on = |kind| signal(kind).map_err(ShellError::Signals);
     let ears = Ears {
@@ -186,6 +188,12 @@ pub(super) async fn start(config: Config) -> Result<(Shell, Ears), ShellError> {
         hangup: on(SignalKind::hangup())?,
     };
     Ok((shell, ears))
+}
+
+/// Starts something whose tasks are to be that runtime's.
+fn within<T>(runtime: &Handle, start: impl FnOnce() -> T) -> T {
+    let _entered = runtime.enter();
+    start()
 }
 
 fn setup(

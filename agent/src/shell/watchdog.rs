@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rekindle_coordinator::io::{Input, WatchdogOrder};
 use rekindle_proto::fact::GuestList;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{Inputs, Shell, answer};
@@ -34,7 +35,7 @@ struct Leave {
 
 impl Dog {
     /// Looks at the configured watchdog, and tells the coordinator of it once it is certain that systemd leaves it to us.
-    pub(super) fn start(node: Option<Node>, inputs: &Inputs) -> Self {
+    pub(super) fn start(node: Option<Node>, inputs: &Inputs, beside: &Handle) -> Self {
         let Some(node) = node else { return Self { keeper: None, leave: None } };
         let found = Found::look(node).inspect_err(|error| tell(node, error)).ok();
         if let Some(Found { identity, times, nowayout, active, before, .. }) = &found {
@@ -47,7 +48,7 @@ impl Dog {
             tracing::info!(%node, identity, nowayout, "there is a watchdog: {}{runs}", times.relation());
         }
         let (fact, inputs) = (found.as_ref().map(|found| found.fact(false)), inputs.clone());
-        tokio::spawn(async move {
+        beside.spawn(async move {
             let device = match (fact, is_left_to_us(node).await) {
                 (None, _) => None,
                 (fact, Ok(())) => fact,
