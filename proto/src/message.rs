@@ -252,6 +252,11 @@ pub enum Message {
     },
     /// Between a leader and the voter that executes one of its attempts to power a host off.
     Executor(ExecutorWord),
+    /// Voter to leader, several times a minute while the ledger is written in an older format than that: what my daemon reads.
+    LedgerFormat {
+        /// The newest format it reads.
+        reads: u32,
+    },
 }
 
 /// A question with an answer, on a two-way stream.

@@ -94,6 +94,9 @@ pub struct StatusDoc {
     /// Hypervisors that could not be proven off by any of their fence devices now, as the leader last read them; sorted.
     #[serde(default)]
     pub unfenceable: Vec<HostName>,
+    /// The format that the ledger is written in; 0: not told.
+    #[serde(default)]
+    pub ledger_format: u32,
 }
 
 /// One host in `status`.

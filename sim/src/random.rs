@@ -133,6 +133,7 @@ impl Dice {
             paths: if self.one_in(PATHS_ONE_IN) { 2 + self.below(2) } else { 1 },
             armed: true,
             unverified: false,
+            ledger_format: None,
             gates: false,
             formed: false,
             policy: PolicyWords::default(),

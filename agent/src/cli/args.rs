@@ -270,6 +270,12 @@ pub enum VotersCommand {
         #[command(flatten)]
         why: Reason,
     },
+    /// After an upgrade of every voter: write the newest ledger format from now on. There is no way back to an older version.
+    RaiseFormat {
+        /// Why.
+        #[command(flatten)]
+        why: Reason,
+    },
 }
 
 /// Why an order is given. It is kept in the ledger with the operator's name.

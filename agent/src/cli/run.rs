@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rekindle_coordinator::ledger::OperatorCommand;
+use rekindle_coordinator::ledger::{LEDGER_FORMAT, OperatorCommand};
 use rekindle_proto::admin::{AdminReply, AdminRequest};
 use rekindle_proto::fact::{MemberRole, RosterEntry};
 use rekindle_proto::id::HostName;
@@ -183,6 +183,9 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
         Command::Release { host, why } => (OperatorCommand::Release { host: host.clone() }, &why.reason),
         Command::Voters { command: Some(VotersCommand::Replace { old, new, why }), .. } => {
             (OperatorCommand::ReplaceVoter { old: old.clone(), new: new.clone() }, &why.reason)
+        }
+        Command::Voters { command: Some(VotersCommand::RaiseFormat { why }), .. } => {
+            (OperatorCommand::RaiseFormat { to: LEDGER_FORMAT }, &why.reason)
         }
         Command::Brake { command: Some(BrakeCommand::Lift { target, why }), .. } => {
             (OperatorCommand::LiftBrake { target: target.clone() }, &why.reason)

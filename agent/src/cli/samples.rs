@@ -113,6 +113,7 @@ pub(crate) fn busy() -> StatusDoc {
         armed_again_in_ms: None,
         capacity: None,
         unfenceable: Vec::new(),
+        ledger_format: 2,
     }
 }
 

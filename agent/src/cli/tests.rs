@@ -158,6 +158,7 @@ async fn orders_are_signed_and_carried() {
     for (words, command, reason) in [
         (&["arm", "--reason", "go "][..], OperatorCommand::Arm(true), "go"),
         (&["disarm", "--reason", "x"], OperatorCommand::Arm(false), "x"),
+        (&["voters", "raise-format", "--reason", "x"], OperatorCommand::RaiseFormat { to: 2 }, "x"),
         (
             &["maintenance", "on", "cmp-04", "--reason", "x"],
             OperatorCommand::Maintenance { host: host.clone(), on: true },

@@ -155,16 +155,14 @@ pub(super) enum Applied {
     Entry(Outcome),
 }
 
-/// A ledger as snapshot, in the oldest format that can say it, as [`Entry::new`] has it.
+/// A ledger as snapshot, in its own format.
 pub(super) fn pack(ledger: &Ledger) -> Result<Vec<u8>, CodecError> {
-    if ledger.format != LEDGER_FORMAT || !ledger.executors.is_empty() {
-        return encode(&(ledger.format, encode(ledger, SNAPSHOT_BYTES_MAX)?), SNAPSHOT_BYTES_MAX);
+    let mut inner = encode(ledger, SNAPSHOT_BYTES_MAX)?;
+    if ledger.format == FORMAT_WITHOUT_EXECUTORS {
+        // It ends before the executors: an empty map, which is one zero.
+        inner.pop();
     }
-    let older = Ledger { format: FORMAT_WITHOUT_EXECUTORS, ..ledger.clone() };
-    let mut inner = encode(&older, SNAPSHOT_BYTES_MAX)?;
-    // It ends before the executors: an empty map, which is one zero.
-    inner.pop();
-    encode(&(older.format, inner), SNAPSHOT_BYTES_MAX)
+    encode(&(ledger.format, inner), SNAPSHOT_BYTES_MAX)
 }
 
 /// A ledger from a snapshot.
@@ -179,11 +177,10 @@ pub(super) fn unpack(bytes: &[u8], cluster: &ClusterName) -> Result<Ledger, Form
         // Its only difference: it ends before the executors. An empty map is one zero.
         inner.push(0);
     }
-    let mut ledger: Ledger = decode(&inner, SNAPSHOT_BYTES_MAX).map_err(undecodable(format))?;
+    let ledger: Ledger = decode(&inner, SNAPSHOT_BYTES_MAX).map_err(undecodable(format))?;
     if ledger.format != format {
         return Err(FormatError::Mismatch { outer: format, inner: ledger.format });
     }
-    ledger.format = LEDGER_FORMAT;
     if ledger.cluster != *cluster {
         return Err(FormatError::Cluster(ledger.cluster.to_string()));
     }
@@ -273,9 +270,9 @@ mod tests {
         assert!(matches!(unpack(&bytes[1..], &ours), Err(FormatError::Undecodable { .. })));
         // Nothing in it that a daemon of the format before could not read: it ends before the executors, which are an empty map.
         let (format, inner): (u32, Vec<u8>) = decode(&bytes, SNAPSHOT_BYTES_MAX).expect("ours");
-        let older = Ledger { format: FORMAT_WITHOUT_EXECUTORS, ..ledger.clone() };
-        let whole = encode(&older, SNAPSHOT_BYTES_MAX).expect("fits");
+        let whole = encode(&ledger, SNAPSHOT_BYTES_MAX).expect("fits");
         assert_eq!((format, [&inner[..], &[0]].concat()), (FORMAT_WITHOUT_EXECUTORS, whole));
+        ledger.format = LEDGER_FORMAT;
         let executor = HostName::new("cmp-02").expect("legal");
         ledger.executors.insert((IncidentId(7), 1), executor);
         let bytes = pack(&ledger).expect("fits");

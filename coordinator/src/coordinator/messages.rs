@@ -102,6 +102,11 @@ impl Coordinator {
                     self.voter.take_word(&from.host, fit, now.mono);
                 }
             }
+            Message::LedgerFormat { reads } => {
+                if self.setup.keepers.contains(&from.host) {
+                    self.with_leader(now, |leader, cx| leader.format_word(cx.now.mono, &from.host, reads));
+                }
+            }
             Message::LeaseAsk { call, watchdog } => {
                 self.with_leader(now, |leader, cx| leader.lease_question(cx, from, call, Some(watchdog)));
             }

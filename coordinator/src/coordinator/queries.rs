@@ -1,13 +1,14 @@
 //! What operators ask, and what they order.
 
-use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
+use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest, SignedOrder};
 use rekindle_proto::fact::Text;
 use rekindle_proto::id::{CallId, HostName, MemberId};
 
 use super::{Coordinator, context};
+use crate::context::Context;
 use crate::io::{Output, ProposeError};
 use crate::leader::Leader;
-use crate::ledger::{Ledger, LiftTarget, OperatorCommand, Outcome, verify_order};
+use crate::ledger::{LEDGER_FORMAT, Ledger, LiftTarget, OperatorCommand, Outcome, verify_order};
 use crate::policy::Setup;
 use crate::time::Now;
 use crate::view;
@@ -70,10 +71,10 @@ impl Coordinator {
                 leader.ask_gate(&mut cx, call, host, boot);
                 return;
             }
-            AdminRequest::Submit { order } => match refuse_order(setup, ledger, leader, &order, now) {
-                Some(refusal) => refusal,
-                None => {
-                    leader.submit(&mut cx, call, order);
+            AdminRequest::Submit { order } => match admit_order(&cx, leader, &order) {
+                Err(why) => AdminReply::Error { kind: AdminErrorKind::Refused, text: why },
+                Ok(raises) => {
+                    leader.submit(&mut cx, call, order, raises);
                     return;
                 }
             },
@@ -108,48 +109,43 @@ impl Coordinator {
 }
 
 /// Checked before it is proposed, so that a refusal is answered at once, and so that nobody's first roster brings
-/// another CA than the one this daemon was configured with.
-fn refuse_order(
-    setup: &Setup,
-    ledger: &Ledger,
-    leader: &Leader,
-    order: &rekindle_proto::admin::SignedOrder,
-    now: Now,
-) -> Option<AdminReply> {
-    let refused = |text: String| Some(AdminReply::Error { kind: AdminErrorKind::Refused, text: Text::new(text) });
-    match verify_order(order, &ledger.cluster, &ledger.operator_ca, now.wall) {
-        Err(error) => refused(error.to_string()),
-        Ok(verified) => match verified.order.command {
-            OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
-                refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
+/// another CA than the one this daemon was configured with. Gives back the format that it raises the ledger to, if it does.
+fn admit_order(cx: &Context<'_>, leader: &Leader, order: &SignedOrder) -> Result<Option<u32>, Text> {
+    let refused = |text: String| Err(Text::new(text));
+    let (setup, ledger) = (cx.setup, cx.ledger);
+    let verified = verify_order(order, &ledger.cluster, &ledger.operator_ca, cx.now.wall)
+        .map_err(|error| Text::new(error.to_string()))?;
+    match verified.order.command {
+        OperatorCommand::Init { ca, .. } if ca != setup.operator_ca => {
+            refused("the CA in the order is not the CA this cluster's daemons are configured with".to_owned())
+        }
+        // A new cluster has no past: it begins with the newest format.
+        OperatorCommand::Init { .. } => Ok(Some(LEDGER_FORMAT)),
+        OperatorCommand::RaiseFormat { to } => leader.may_raise_format(cx, to).map(|()| Some(to)),
+        OperatorCommand::RecoverQuorum(_) => refused(
+            "a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`".to_owned(),
+        ),
+        OperatorCommand::Forget { host } if votes(setup, ledger, &host) => {
+            refused(format!("{host} votes: give its vote to another first"))
+        }
+        OperatorCommand::DisarmFor { .. }
+        | OperatorCommand::Enroll { .. }
+        | OperatorCommand::Forget { .. }
+        | OperatorCommand::Arm(_)
+        | OperatorCommand::Maintenance { .. }
+        | OperatorCommand::Resume { .. }
+        | OperatorCommand::Release { .. }
+        | OperatorCommand::ReplaceVoter { .. }
+        | OperatorCommand::LiftBrake { target: LiftTarget::Incident(_) } => Ok(None),
+        // Before there is an incident, only a verdict that is being held: nobody's brakes are lifted in advance.
+        OperatorCommand::LiftBrake { target: LiftTarget::Host(host) } => {
+            let silent = leader.suspects().any(|suspect| *suspect.host == host);
+            if silent || ledger.open_incident(&host).is_some() {
+                return Ok(None);
             }
-            OperatorCommand::RecoverQuorum(_) => refused(
-                "a quorum is recovered on the survivor's host, its daemon stopped: `rekindle recover-quorum`"
-                    .to_owned(),
-            ),
-            OperatorCommand::Forget { host } if votes(setup, ledger, &host) => {
-                refused(format!("{host} votes: give its vote to another first"))
-            }
-            OperatorCommand::Init { .. }
-            | OperatorCommand::DisarmFor { .. }
-            | OperatorCommand::Enroll { .. }
-            | OperatorCommand::Forget { .. }
-            | OperatorCommand::Arm(_)
-            | OperatorCommand::Maintenance { .. }
-            | OperatorCommand::Resume { .. }
-            | OperatorCommand::Release { .. }
-            | OperatorCommand::ReplaceVoter { .. }
-            | OperatorCommand::LiftBrake { target: LiftTarget::Incident(_) } => None,
-            // Before there is an incident, only a verdict that is being held: nobody's brakes are lifted in advance.
-            OperatorCommand::LiftBrake { target: LiftTarget::Host(host) } => {
-                let silent = leader.suspects().any(|suspect| *suspect.host == host);
-                if silent || ledger.open_incident(&host).is_some() {
-                    return None;
-                }
-                refused(format!("{host} is not silent: nothing holds a verdict on it"))
-            }
-            OperatorCommand::ConfirmOff { .. } | OperatorCommand::Segment(_) | OperatorCommand::Rehearse { .. } => None,
-        },
+            refused(format!("{host} is not silent: nothing holds a verdict on it"))
+        }
+        OperatorCommand::ConfirmOff { .. } | OperatorCommand::Segment(_) | OperatorCommand::Rehearse { .. } => Ok(None),
     }
 }
 

@@ -16,7 +16,7 @@ use super::Leader;
 use super::devices::ReadFor;
 use crate::context::Context;
 use crate::fencing::{Candidate, executor, in_turn};
-use crate::ledger::{FenceAttempt, Incident};
+use crate::ledger::{FORMAT_WITHOUT_EXECUTORS, FenceAttempt, Incident};
 use crate::permit::{CHECK_AGE_MAX, Permit};
 use crate::time::Moment;
 
@@ -54,8 +54,12 @@ impl Delegation {
 }
 
 impl Leader {
-    /// Voters that could talk to a host's devices in our stead, in turn.
+    /// Voters that could talk to a host's devices in our stead, in turn. Nobody, as long as the ledger's format has no word for it:
+    /// a daemon of before understands neither the ledger that names it nor what we would ask of it.
     pub(super) fn other_voters(&self, cx: &Context<'_>, host: &HostName) -> Vec<HostName> {
+        if cx.ledger.format == FORMAT_WITHOUT_EXECUTORS {
+            return Vec::new();
+        }
         let us = &cx.setup.host;
         let domain = |host: &HostName| cx.ledger.roster.get(host).and_then(|entry| entry.domain.clone());
         let others = cx.voters().into_iter().filter(|voter| voter != us && voter != host && cx.is_alive(voter));

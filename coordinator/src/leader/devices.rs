@@ -290,7 +290,8 @@ impl Leader {
         for (host, device, bound) in chosen {
             let every = if bound { HEALTH_EVERY } else { UNBOUND_EVERY };
             self.device_calls.due.insert(device.clone(), now + every);
-            self.read_device(cx, &host, &device, ReadFor::Health);
+            let by = self.event_reader(cx, &host);
+            self.read_device_by(cx, by.as_ref(), &host, &device, ReadFor::Health);
         }
         if let Some(next) = next {
             self.wake_at(next);

@@ -28,8 +28,8 @@ const EVENT_READ_EVERY: Duration = Duration::from_secs(15);
 pub(super) struct Brakes {
     /// Since when each silent host is silent. A new leader counts from when it first sees the silence.
     silences: BTreeMap<HostName, Silence>,
-    /// When the devices of a host in an event were last asked.
-    reads: BTreeMap<HostName, Moment>,
+    /// When the devices of a host in an event were last asked, and whose turn it was, see [`Leader::event_reader`].
+    reads: BTreeMap<HostName, (Moment, u32)>,
     /// Silent hosts whose devices, all of them, read off since they fell silent.
     off: BTreeSet<HostName>,
     /// What holds each host now.
@@ -215,22 +215,32 @@ impl Leader {
     }
 
     /// Reads of the devices of hosts that fell silent together, so that it shows whether they lost their power. Reads
-    /// only, as many at once as health readings.
+    /// only, as many at once as health readings. Where they are silent, it is the next reader's turn.
     fn read_events(&mut self, cx: &Context<'_>) {
         let now = cx.now.mono;
         let silences = &self.brakes.silences;
         self.brakes.reads.retain(|host, _| silences.contains_key(host));
         let is_due = |host: &&HostName| {
-            self.brakes.reads.get(*host).is_none_or(|read| now >= *read + EVENT_READ_EVERY)
+            self.brakes.reads.get(*host).is_none_or(|(read, _)| now >= *read + EVENT_READ_EVERY)
                 && cx.ledger.open_incident(host).is_none()
         };
         let recent = |silence: &Silence| silence.in_event && now.since(silence.since) < brake::EVENT_HOLD;
         let held = silences.iter().filter(|(_, silence)| recent(silence)).map(|(host, _)| host);
         let due: Vec<HostName> = held.filter(is_due).cloned().collect();
         for host in due {
-            self.brakes.reads.insert(host.clone(), now);
+            // The first turn is ours: who was silent to us before has had it.
+            let turn = self.brakes.reads.get(&host).map_or(1, |(_, turn)| *turn);
+            let turn = if self.is_silent(&host) { turn.saturating_add(1) } else { turn };
+            self.brakes.reads.insert(host.clone(), (now, turn));
             self.read_again(now, &host);
         }
+    }
+
+    /// Who reads the devices of a host that fell silent with others: we (`None`), until they are silent to us; it may be our own
+    /// way to them that is lost.
+    pub(super) fn event_reader(&self, cx: &Context<'_>, host: &HostName) -> Option<HostName> {
+        let (_, turn) = self.brakes.reads.get(host)?;
+        self.reader(cx, host, *turn)
     }
 
     /// A lift was for a silent host: if it is heard again before there is an incident, the brakes hold again.

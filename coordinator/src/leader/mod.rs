@@ -25,6 +25,7 @@ mod evacuation;
 mod evacuation_answers;
 mod fence;
 mod forecast;
+mod format;
 mod gates;
 mod guests;
 mod holds;

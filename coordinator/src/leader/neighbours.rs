@@ -81,7 +81,7 @@ impl Leader {
     }
 
     /// None of its devices answered when it was last read.
-    fn is_silent(&self, host: &HostName) -> bool {
+    pub(super) fn is_silent(&self, host: &HostName) -> bool {
         let silent = |entry: &&DeviceEntry| {
             entry.last.as_ref().is_some_and(|(_, reading)| matches!(reading.power, Err(DeviceError::Silent(_))))
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rekindle_proto::admin::SignedOrder;
 use rekindle_proto::fact::Text;
 use rekindle_proto::hook::HookPoint;
 use rekindle_proto::id::{CallId, HostName, IncidentId, ServerId};
@@ -184,9 +185,10 @@ impl Leader {
         None
     }
 
-    /// Carries an operator's signed order to the ledger.
-    pub(crate) fn submit(&mut self, cx: &mut Context<'_>, query: CallId, order: rekindle_proto::admin::SignedOrder) {
+    /// Carries an operator's signed order to the ledger. `raises`: the format that it raises the ledger to, and is written in.
+    pub(crate) fn submit(&mut self, cx: &mut Context<'_>, query: CallId, order: SignedOrder, raises: Option<u32>) {
         let entry = Entry::new(cx.now.wall, Statement::Operator(order));
-        self.propose(cx, Key::Order(query), entry);
+        let format = raises.unwrap_or(entry.format);
+        self.propose(cx, Key::Order(query), Entry { format, ..entry });
     }
 }

@@ -1,6 +1,6 @@
 //! The leader's part in who votes: it looks at what Raft says of its members, and takes the next step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_proto::fact::Text;
@@ -39,6 +39,8 @@ pub(super) struct Seating {
     hold: Option<Text>,
     /// Reasons that were told since something was first held.
     told: BTreeSet<Text>,
+    /// Which ledger format each keeper said that it reads, and when.
+    pub(super) formats: BTreeMap<HostName, (u32, Moment)>,
 }
 
 impl Leader {

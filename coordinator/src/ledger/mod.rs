@@ -78,8 +78,8 @@ pub use voters::{
 };
 pub use watchdog::{ArmedWatchdog, Stamp, WatchdogRecord, not_armed};
 
-/// The format of entries and snapshots. An entry of a later format stops this voter: it must not guess.
-/// 2: executors of fence attempts.
+/// The newest format of entries and snapshots. An entry of a later format stops this voter: it must not guess. Which one may be
+/// written is [`Ledger::format`]. 2: executors of fence attempts.
 pub const LEDGER_FORMAT: u32 = 2;
 
 /// The format before: the same, without the last field of [`Ledger`] and without the last [`LeaderCommand`].

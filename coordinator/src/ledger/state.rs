@@ -9,7 +9,7 @@ use rekindle_proto::id::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::LEDGER_FORMAT;
+use super::FORMAT_WITHOUT_EXECUTORS;
 use super::absence::Absence;
 use super::clock::{DisarmLimit, LedgerTime};
 use super::epoch::Epoch;
@@ -171,7 +171,7 @@ impl Ledger {
     #[must_use]
     pub fn new(cluster: ClusterName) -> Self {
         Self {
-            format: LEDGER_FORMAT,
+            format: FORMAT_WITHOUT_EXECUTORS,
             cluster,
             applied: LogIndex(0),
             operator_ca: Vec::new(),

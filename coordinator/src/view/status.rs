@@ -69,6 +69,7 @@ pub(crate) fn status(cx: &Context<'_>, member: &Member, leader: Option<&Leader>)
         armed_again_in_ms: cx.ledger.armed_again_in_ms(),
         capacity: leader.and_then(Leader::capacity_summary),
         unfenceable: super::fences::unfenceable(cx, leader),
+        ledger_format: cx.ledger.format,
     }
 }
 
@@ -256,6 +257,7 @@ fn alarms(cx: &Context<'_>, leader: Option<&Leader>) -> Vec<Text> {
     alarms.extend(agent_alarms(leader));
     alarms.extend(path_alarms(cx, leader));
     alarms.extend(leader.voters_hold().cloned());
+    alarms.extend(leader.format_alarm(cx));
     alarms.extend(left_alone(cx));
     alarms
 }

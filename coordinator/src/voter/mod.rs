@@ -17,6 +17,7 @@ use rekindle_proto::message::Message;
 use crate::context::Context;
 use crate::fencing::DeviceBook;
 use crate::io::{NovaAnswer, NovaRead, Output};
+use crate::ledger::LEDGER_FORMAT;
 use crate::time::Moment;
 
 pub use fitness::Ailment;
@@ -264,6 +265,11 @@ impl Voter {
         let others: Vec<HostName> = cx.voters().iter().filter(|voter| **voter != cx.setup.host).cloned().collect();
         for voter in others {
             cx.send(&voter, Message::Fitness { fit });
+        }
+        // Said only while it matters: a daemon of before does not know this word.
+        let leader = self.hint.1.as_ref().filter(|leader| **leader != cx.setup.host);
+        if let Some(leader) = leader.filter(|_| cx.ledger.format < LEDGER_FORMAT) {
+            cx.send(leader, Message::LedgerFormat { reads: LEDGER_FORMAT });
         }
     }
 }

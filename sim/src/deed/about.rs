@@ -96,7 +96,8 @@ impl Deed {
                 | OrderWord::ConfirmOff
                 | OrderWord::Forget
                 | OrderWord::Enroll
-                | OrderWord::Rehearse => None,
+                | OrderWord::Rehearse
+                | OrderWord::RaiseFormat => None,
             },
             Self::Weather(words) => words.inverse().map(Self::Weather),
             Self::Kill { .. }

@@ -1,6 +1,6 @@
 //! What a deed does to the world: the only place where the vocabulary meets it.
 
-use rekindle_coordinator::ledger::{LiftTarget, OperatorCommand};
+use rekindle_coordinator::ledger::{LEDGER_FORMAT, LiftTarget, OperatorCommand};
 use rekindle_proto::fact::{MemberRole, RosterEntry, StopReason};
 use rekindle_proto::id::{HostName, IncidentId};
 
@@ -253,6 +253,10 @@ fn give(world: &mut World, order: OrderWord, hosts: Option<&Targets>, it: Option
     match order {
         OrderWord::Arm => once(world, |world| world.order(&OperatorCommand::Arm(true), reason)),
         OrderWord::Disarm => once(world, |world| world.order(&OperatorCommand::Arm(false), reason)),
+        OrderWord::RaiseFormat => {
+            let raise = OperatorCommand::RaiseFormat { to: LEDGER_FORMAT };
+            once(world, |world| world.order(&raise, reason))
+        }
         OrderWord::MaintenanceOn
         | OrderWord::MaintenanceOff
         | OrderWord::Resume
@@ -292,6 +296,7 @@ fn command(world: &World, order: OrderWord, host: HostName) -> Option<OperatorCo
             incident(&host).map(|incident| OperatorCommand::ConfirmOff { incident, checked: "its front panel".into() })
         }
         OrderWord::Forget => Some(OperatorCommand::Forget { host }),
+        OrderWord::RaiseFormat => Some(OperatorCommand::RaiseFormat { to: LEDGER_FORMAT }),
         OrderWord::Rehearse => Some(OperatorCommand::Rehearse { host, level: None }),
         OrderWord::Enroll => {
             let entry = RosterEntry { host, role: MemberRole::Member, domain: None };

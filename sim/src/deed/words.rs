@@ -82,6 +82,8 @@ pub enum OrderWord {
     Enroll,
     /// Switch it off and on by its fence devices, to see that they are its own.
     Rehearse,
+    /// Write the newest ledger format from now on.
+    RaiseFormat,
 }
 
 impl OrderWord {
@@ -89,7 +91,7 @@ impl OrderWord {
     #[must_use]
     pub fn is_about_a_host(self) -> bool {
         match self {
-            Self::Arm | Self::Disarm => false,
+            Self::Arm | Self::Disarm | Self::RaiseFormat => false,
             Self::MaintenanceOn
             | Self::MaintenanceOff
             | Self::Resume

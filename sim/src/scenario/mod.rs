@@ -92,6 +92,9 @@ pub struct Cluster {
     /// Whether the word of fence devices is taken of which nothing can be read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unverified: bool,
+    /// The format that the ledger is written in when it begins; left out: the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_format: Option<u32>,
     /// Whether hosts have boot gates.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub gates: bool,
@@ -164,6 +167,7 @@ impl Default for Cluster {
             paths: 1,
             armed: true,
             unverified: false,
+            ledger_format: None,
             gates: false,
             formed: false,
             policy: PolicyWords::default(),

@@ -1,6 +1,6 @@
 //! A world at its start.
 
-use rekindle_coordinator::ledger::HostRecord;
+use rekindle_coordinator::ledger::{HostRecord, LEDGER_FORMAT};
 use rekindle_coordinator::policy::{DeviceRule, Unverified};
 use rekindle_coordinator::recovery::pattern_fits;
 use rekindle_proto::fact::RosterEntry;
@@ -32,6 +32,7 @@ impl World {
         let roster = roster(plan);
         let mut ledger = Ledger::new(cluster.clone());
         ledger.arming.armed = plan.armed;
+        ledger.format = plan.ledger_format.unwrap_or(LEDGER_FORMAT);
         segments::put(&mut ledger, &plan.segments);
         let authority = crate::authority::Authority::new(&cluster);
         ledger.operator_ca = authority.ca().to_vec();

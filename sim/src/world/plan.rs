@@ -35,6 +35,8 @@ pub struct Plan {
     pub members: Vec<PlannedMember>,
     /// Whether the word of fence devices is taken of which nothing can be read.
     pub unverified: bool,
+    /// The format that the ledger is written in when it begins; `None`: the newest.
+    pub ledger_format: Option<u32>,
     /// Whether hypervisors have boot gates.
     pub gates: bool,
     /// Whether what every daemon is told is recorded.
@@ -145,6 +147,7 @@ impl Default for Plan {
             armed: true,
             members: Vec::new(),
             unverified: false,
+            ledger_format: None,
             gates: false,
             records: false,
             formed: false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Input, NovaAnswer, NovaRead, Output, Peer};
-use rekindle_coordinator::ledger::{Entry, HostRecord, Ledger, Position};
+use rekindle_coordinator::ledger::{Entry, HostRecord, LEDGER_FORMAT, Ledger, Position};
 use rekindle_coordinator::policy::{DeviceRule, Policy, Setup, Unverified};
 use rekindle_coordinator::time::{Moment, Now};
 use rekindle_proto::fact::{
@@ -76,6 +76,7 @@ fn machine(number: usize) -> Uuid {
 pub(super) fn first_ledger() -> Ledger {
     let mut ledger = Ledger::new(ClusterName::new("fuzz").expect("legal"));
     ledger.arming.armed = true;
+    ledger.format = LEDGER_FORMAT;
     for number in 0..HOSTS {
         let entry = RosterEntry { host: host(number), role: MemberRole::Member, domain: None };
         ledger.roster.insert(host(number), entry);

@@ -121,12 +121,13 @@ struct When<'a> {
 
 impl Ledger {
     /// Applies one committed entry. Deterministic: the same entries give the same state on every voter. A refused entry
-    /// changes nothing but [`Ledger::applied`].
+    /// changes nothing but [`Ledger::applied`], and [`Ledger::format`]: whoever does not read it has stopped.
     pub fn apply(&mut self, position: Position, entry: &Entry) -> Outcome {
         self.applied = position.index;
         if entry.format > LEDGER_FORMAT {
             return Outcome::refused(format!("entry format {} is newer than {LEDGER_FORMAT}", entry.format));
         }
+        self.format = self.format.max(entry.format);
         let leader = match &entry.statement {
             Statement::Leader { host, .. } => Some(host),
             Statement::Member { .. } | Statement::Operator(_) => None,

@@ -67,6 +67,7 @@ impl Ledger {
             OperatorCommand::ReplaceVoter { old, new } => self.replace_voter(by.at, by.operator, by.reason, old, new),
             OperatorCommand::Segment(order) => self.segment_order(by, order),
             OperatorCommand::Rehearse { host, level } => self.rehearse(by, host, *level),
+            OperatorCommand::RaiseFormat { to } => self.raise_format(by, *to),
             OperatorCommand::RecoverQuorum(order) => self.recover_quorum(by.at, by.operator, by.reason, order),
         }
     }
@@ -89,6 +90,16 @@ impl Ledger {
         self.roster = roster.iter().map(|entry| (entry.host.clone(), entry.clone())).collect();
         self.hosts = roster.iter().map(|entry| (entry.host.clone(), HostRecord::default())).collect();
         Ok(Outcome::done(format!("{} members enrolled; disarmed until `rekindle arm`", roster.len())))
+    }
+
+    /// The entry that brings the order has raised it already, if it is written in that format.
+    fn raise_format(&mut self, by: &By<'_>, to: u32) -> Applied {
+        if self.format < to {
+            return Err(Outcome::refused(format!("the order is written in a format before {to}: it raises nothing")));
+        }
+        let text = format!("the ledger's format is {}", self.format);
+        self.voters.tell(by.at, format!("{text}: {}: {}", by.operator, by.reason));
+        Ok(Outcome::done(text))
     }
 
     pub(super) fn arm(&mut self, by: &By<'_>, armed: bool) -> Applied {

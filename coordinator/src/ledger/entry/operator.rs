@@ -97,6 +97,11 @@ pub enum OperatorCommand {
         /// By which level; `None`: the lowest.
         level: Option<u8>,
     },
+    /// Every voter's daemon reads that ledger format: write it from now on. The order itself is the first entry in it.
+    RaiseFormat {
+        /// Which; later than the present one.
+        to: u32,
+    },
 }
 
 /// What is signed to recover a quorum.

@@ -1,6 +1,7 @@
 //! Attempts that another voter executes.
 
 use super::*;
+use crate::ledger::FORMAT_WITHOUT_EXECUTORS;
 use rekindle_proto::id::StoreId;
 
 fn fence_for(attempt: u32, executor: &str) -> LeaderCommand {
@@ -22,6 +23,28 @@ fn only_what_names_an_executor_needs_the_later_format() {
         let entry = Entry::new(WallTime(0), Statement::Leader { host: host("a"), term: TERM, command });
         assert_eq!(entry.format, format, "{entry:?}");
     }
+}
+
+#[test]
+fn an_entry_of_a_later_format_raises_the_ledger_s() {
+    let mut log = Log::at_phase(Phase::Fencing);
+    let to = LEDGER_FORMAT;
+    assert_eq!(log.ledger.format, FORMAT_WITHOUT_EXECUTORS);
+    let why = refusal(log.order(OperatorCommand::RaiseFormat { to }));
+    assert_eq!(why, "the order is written in a format before 2: it raises nothing");
+    assert_eq!(log.ledger.format, FORMAT_WITHOUT_EXECUTORS);
+    // Whatever it says, and whether it is refused: whoever does not read it has stopped.
+    let statement = Statement::Leader { host: host("a"), term: TERM, command: open("nobody") };
+    let entry = Entry { format: to, ..Entry::new(WallTime(0), statement) };
+    assert!(!log.ledger.apply(Position { index: LogIndex(99), term: TERM }, &entry).is_applied());
+    assert_eq!(log.ledger.format, to);
+    log.order(OperatorCommand::RaiseFormat { to }).expect("it is so");
+    assert_eq!(
+        log.ledger.voters.story.back().map(|line| line.text.to_string()).as_deref(),
+        Some("the ledger's format is 2: alice: a reason")
+    );
+    log.leader(fence_failed(1)).expect("an entry of the format before");
+    assert_eq!(log.ledger.format, to, "is never lowered");
 }
 
 #[test]
