@@ -100,7 +100,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// woke somebody; handed from thread to thread it woke four, which was most of what a member at rest cost. The second is for what
 /// may keep a thread busy, so that it delays no probe: Nova's long answers, devices, programs, libvirt, and who reads metrics.
 fn runtimes() -> std::io::Result<(Runtime, Runtime)> {
-    let first = Builder::new_multi_thread().worker_threads(2).event_interval(TASKS_BETWEEN_LOOKS).enable_all().build()?;
+    let first = Builder::new_current_thread().event_interval(TASKS_BETWEEN_LOOKS).enable_all().build()?;
     let beside = Builder::new_multi_thread().worker_threads(workers()).thread_name("beside").enable_all().build()?;
     Ok((first, beside))
 }
