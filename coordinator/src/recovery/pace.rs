@@ -218,7 +218,7 @@ pub const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Calls at once that may still be waiting for one and the same host ([`Unplaced::young`]). Without a bound the first 18 of 50
 /// servers went to one host of ten (`docs/benchmarks.md`). With fewer, computes would stand idle until our own news of a claim,
-/// which come once a second.
+/// which come twice a second at best.
 pub const UNCLAIMED_MAX: usize = 6;
 
 /// Calls of which no host is known yet.
