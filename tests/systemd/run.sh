@@ -502,6 +502,7 @@ self_fencing() {
   inside systemctl daemon-reload
   inside systemctl daemon-reexec
   for said in RuntimeWatchdogUSec RebootWatchdogUSec KExecWatchdogUSec; do is "with it $said is off" manager "$said" 0; done
+  # Its exit code tells of everything that it looks at, and there is no device behind the node: its words are judged.
   said=$(inside "${config[@]}" 2>&1 || true)
   is "the check finds the watchdog fit" has "^ok    member.watchdog: i6300ESB timer at /dev/$DOG" "$said"
   is "and systemd leaving it to us" lacks '^FAIL  member.watchdog' "$said"
@@ -515,7 +516,8 @@ self_fencing() {
 restarted() { SINCE=$(inside date +%s.%N) && inside systemctl restart rekindled; }
 says() { has "$1" "$(journal -o cat --since "@$SINCE")"; }
 manager() { same "$(inside systemctl show -p "$1" --value)" "$2"; }
-# Opens a device in the unit's control group, whose filter of devices is the unit's.
+# Opens a device in the unit's control group, whose filter of devices is the unit's. It fails whatever the filter says (nothing is
+# behind the nodes); why, is what is asked.
 as_unit() {
   # shellcheck disable=SC2016
   inside sh -c 'echo $$ >"/sys/fs/cgroup$2/cgroup.procs" && exec 3<>"$1"' sh "$1" "$(of ControlGroup)" 2>&1 || true

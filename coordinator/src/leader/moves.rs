@@ -18,7 +18,7 @@ use crate::io::{NovaAnswer, NovaRead, Output};
 use crate::time::Moment;
 
 /// Between two questions while evacuations begin and end. Most of the time it is the calls whose claim we have not seen
-/// (`recovery::UNCLAIMED_MAX`) that keep the next one waiting: asked once a second, they waited twice as long for it.
+/// (`recovery::UNCLAIMED_MAX`) that keep the next one waiting, as a log of a recovery of 50 servers showed (`docs/benchmarks.md`).
 const NEWS_FAST: Duration = Duration::from_millis(500);
 
 /// The longest between two while nothing changes: so late is the end of a rebuild noticed at worst, and its place given to
