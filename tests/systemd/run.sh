@@ -516,8 +516,8 @@ self_fencing() {
 restarted() { SINCE=$(inside date +%s.%N) && inside systemctl restart rekindled; }
 says() { has "$1" "$(journal -o cat --since "@$SINCE")"; }
 manager() { same "$(inside systemctl show -p "$1" --value)" "$2"; }
-# Opens a device in the unit's control group, whose filter of devices is the unit's. It fails whatever the filter says (nothing is
-# behind the nodes); why, is what is asked.
+# Opens a device in the unit's control group, whose filter of devices is the unit's. That it is refused is what is wanted: its words
+# are judged, and there are none if it is not.
 as_unit() {
   # shellcheck disable=SC2016
   inside sh -c 'echo $$ >"/sys/fs/cgroup$2/cgroup.procs" && exec 3<>"$1"' sh "$1" "$(of ControlGroup)" 2>&1 || true
