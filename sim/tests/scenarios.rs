@@ -160,6 +160,7 @@ fn a_false_claim_is_seen() {
         ("hosts = \"cmp-05\"\nreaches = \"recovered\"\nnot-before = \"119s\"", "not before 119s"),
         ("hosts = \"cmp-05\"\nstuck = \"BMC\"", "expected to be stuck"),
         ("hosts = \"cmp-05\"\nheld = \"maintenance\"", "expected to be held"),
+        ("hosts = \"cmp-05\"\nunheld = \"\"", "expected not to be held"),
         ("hosts = \"cmp-05\"\nincidents = 2", "expected 2 incidents, were 1"),
         ("fenced = []", "expected powered off: nobody; were: cmp-05"),
         ("fenced-at-most = 0", "at most 0"),

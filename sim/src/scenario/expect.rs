@@ -20,6 +20,7 @@ impl Expect {
             ("reaches", self.reaches.is_some()),
             ("stuck", self.stuck.is_some()),
             ("held", self.held.is_some()),
+            ("unheld", self.unheld.is_some()),
             ("rehearsal", self.rehearsal.is_some()),
             ("rehearsed", self.rehearsed.is_some()),
             ("incidents", self.incidents.is_some()),
@@ -93,11 +94,13 @@ impl Expect {
                 missed.push(format!("{host}: expected to be stuck with {expected:?}, was {was}"));
             }
         }
-        if let Some(expected) = &self.held {
-            let holds = watch.holds.get(host).cloned().unwrap_or_default();
-            if !holds.iter().any(|why| why.contains(expected.as_str())) {
-                missed.push(format!("{host}: expected to be held by {expected:?}, was held by {holds:?}"));
-            }
+        let holds = watch.holds.get(host).cloned().unwrap_or_default();
+        let held_by = |words: &str| holds.iter().find(|why| why.contains(words));
+        if let Some(expected) = self.held.as_ref().filter(|words| held_by(words).is_none()) {
+            missed.push(format!("{host}: expected to be held by {expected:?}, was held by {holds:?}"));
+        }
+        if let Some(why) = self.unheld.as_ref().and_then(|words| held_by(words)) {
+            missed.push(format!("{host}: expected not to be held by: {why}"));
         }
         missed.extend(self.missed_rehearsal(host, world));
         let runs = world.nova.guests_on(host).len();

@@ -367,6 +367,9 @@ pub struct Expect {
     /// At some time it was held back, and the reason had these words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// At no time was it held back for a reason with these words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheld: Option<String>,
     /// Its last rehearsal ended so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<RehearsalWord>,

@@ -93,7 +93,7 @@ impl Outcome {
 /// Runs a scenario with one seed.
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Outcome {
-    go(scenario, seed, scenario.expects.iter().any(|expect| expect.held.is_some()))
+    go(scenario, seed, scenario.expects.iter().any(|expect| expect.held.is_some() || expect.unheld.is_some()))
 }
 
 /// The same, and the leader is asked every second what it holds back.
