@@ -286,3 +286,37 @@ fn told(what: &str, output: &Output) -> Text {
     let words = if words.is_empty() { output.status.to_string() } else { words.join("; ") };
     Text::new(if what.is_empty() { words } else { format!("{what}: {words:?}") })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulator::{PASSWORD, write};
+    use super::*;
+
+    /// Cables are crossed while a cluster runs: what a device told goes for a permit's next try, and for nothing after it.
+    #[tokio::test]
+    async fn what_a_device_told_goes_for_some_seconds_and_for_one_order() {
+        let dir = tempfile::tempdir().expect("dir");
+        let file = dir.path().join("password");
+        write(&file, PASSWORD, 0o600);
+        let settings = IpmiToolSettings {
+            endpoint: Endpoint::parse("127.0.77.9:1", 623).expect("an address"),
+            username: "admin".to_owned(),
+            password: SecretSource::File(file),
+            cipher_suite: 3,
+        };
+        // Nobody answers there: whoever must ask anew is told nothing.
+        let tool = IpmiTool::new(&settings, &HostName::new("cmp-1").expect("legal"));
+        let guid = DeviceGuid([7; 16]);
+        let identity = DeviceIdentity::Told(guid);
+        let soon = || clock::moment() + Duration::from_secs(1);
+        let told = |before| *tool.told() = Some((clock::moment() - before, guid));
+        told(Duration::ZERO);
+        assert_eq!(tool.is_the_one(&identity, soon()).await, Ok(()));
+        told(KNOWN_FOR);
+        assert!(matches!(tool.is_the_one(&identity, soon()).await, Err(DeviceError::Silent(_))), "long ago");
+        told(Duration::ZERO);
+        let order = tool.power_off(&identity, soon(), soon()).await;
+        assert!(matches!(order, Err(OrderError::MaybeSent(DeviceError::Silent(_)))), "{order:?}");
+        assert_eq!(*tool.told(), None, "another order asks anew");
+    }
+}
