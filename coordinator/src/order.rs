@@ -23,6 +23,7 @@ mod delegated;
 mod power;
 mod service;
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use rekindle_proto::fact::{DeviceName, Text};
@@ -39,15 +40,28 @@ use crate::time::Moment;
 pub use aggregate::{AggregateChange, AggregateOrder};
 pub use delegated::LeadersGo;
 pub(crate) use delegated::Question;
-pub use power::PowerOnOrder;
 pub use service::{ForceDownOrder, ServiceChange, ServiceOrder};
 
 /// What an order that never ends is given beyond its end, where a mutant gives one: longer than any story.
 const LATE_MUTANT: Duration = Duration::from_secs(86_400);
 
 /// Cut the power of a host.
+pub type PowerOffOrder = PowerOrder<Off>;
+
+/// Give a host power.
+pub type PowerOnOrder = PowerOrder<On>;
+
+/// Of a [`PowerOrder`]: off.
 #[derive(Debug)]
-pub struct PowerOffOrder {
+pub enum Off {}
+
+/// Of a [`PowerOrder`]: on.
+#[derive(Debug)]
+pub enum On {}
+
+/// Switch the power of a host, by one of its devices. Which way is in the type, as each is built from proofs of its own.
+#[derive(Debug)]
+pub struct PowerOrder<To> {
     call: CallId,
     incident: IncidentId,
     attempt: u32,
@@ -56,6 +70,7 @@ pub struct PowerOffOrder {
     identity: DeviceIdentity,
     begin_before: Moment,
     not_after: Moment,
+    to: PhantomData<To>,
 }
 
 impl PowerOffOrder {
@@ -74,15 +89,17 @@ impl PowerOffOrder {
             (not_after + LATE_MUTANT, not_after + LATE_MUTANT)
         };
         let (incident, host) = (incident.id, incident.host.clone());
-        Self { call, incident, attempt, host, device, identity, begin_before, not_after }
+        Self { call, incident, attempt, host, device, identity, begin_before, not_after, to: PhantomData }
     }
+}
 
-    /// To be repeated in [`crate::io::Input::PowerOffDone`].
+impl<To> PowerOrder<To> {
+    /// To be repeated in [`crate::io::Input::PowerOffDone`], or in [`crate::io::Input::PowerOnDone`].
     #[must_use]
     pub fn call(&self) -> CallId {
         self.call
     }
-    /// For which incident, or rehearsal.
+    /// For (or after) which incident, or for which rehearsal.
     #[must_use]
     pub fn incident(&self) -> IncidentId {
         self.incident

@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use rekindle_proto::fact::DeviceName;
@@ -84,7 +85,7 @@ impl PowerOffOrder {
     pub(crate) fn told(call: CallId, go: LeadersGo) -> Self {
         let LeadersGo { question, identity, begin_before, not_after } = go;
         let Question { incident, attempt, host, device, .. } = question;
-        Self { call, incident, attempt, host, device, identity, begin_before, not_after }
+        Self { call, incident, attempt, host, device, identity, begin_before, not_after, to: PhantomData }
     }
 }
 

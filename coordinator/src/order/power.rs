@@ -1,26 +1,15 @@
-//! Orders that switch a host on again. Switching off is beside them, in [`super::PowerOffOrder`].
+//! Orders that switch a host on again; and how a rehearsal switches off.
+
+use std::marker::PhantomData;
 
 use rekindle_proto::fact::DeviceName;
-use rekindle_proto::id::{CallId, HostName, IncidentId, LeadershipId};
+use rekindle_proto::id::{CallId, HostName, LeadershipId};
 
-use super::PowerOffOrder;
+use super::{PowerOffOrder, PowerOnOrder};
 use crate::fencing::DeviceIdentity;
 use crate::ledger::{Ledger, Rehearsal, RehearsalStage, unsettled};
 use crate::permit::{Permit, RehearsalPermit};
 use crate::time::Moment;
-
-/// Give a host power.
-#[derive(Debug)]
-pub struct PowerOnOrder {
-    call: CallId,
-    incident: IncidentId,
-    attempt: u32,
-    host: HostName,
-    device: DeviceName,
-    identity: DeviceIdentity,
-    begin_before: Moment,
-    not_after: Moment,
-}
 
 impl PowerOnOrder {
     /// After a rehearsal. `None`: the ledger has no such order of this leadership, or something of the off order may still
@@ -46,6 +35,7 @@ impl PowerOnOrder {
             identity,
             begin_before,
             not_after,
+            to: PhantomData,
         })
     }
 
@@ -67,48 +57,17 @@ impl PowerOnOrder {
         let may = is_its_own && !on.settled && incident.is_off_settled() && unsettled(ledger, host).is_none();
         let begin_before = permit.begin_before().min(not_after);
         let (incident, attempt, host) = (on.incident, on.attempt, host.clone());
-        may.then_some(Self { call, incident, attempt, host, device, identity, begin_before, not_after })
-    }
-
-    /// To be repeated in [`crate::io::Input::PowerOnDone`].
-    #[must_use]
-    pub fn call(&self) -> CallId {
-        self.call
-    }
-    /// For which rehearsal, or after which incident.
-    #[must_use]
-    pub fn incident(&self) -> IncidentId {
-        self.incident
-    }
-    /// Which committed attempt.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-    /// Whose power.
-    #[must_use]
-    pub fn host(&self) -> &HostName {
-        &self.host
-    }
-    /// By which device.
-    #[must_use]
-    pub fn device(&self) -> &DeviceName {
-        &self.device
-    }
-    /// Whose the device must say that it is, in the very session of the order. Else nothing is sent.
-    #[must_use]
-    pub fn identity(&self) -> &DeviceIdentity {
-        &self.identity
-    }
-    /// Not to be begun at or after this moment: the check that we lead is stale by then (I3).
-    #[must_use]
-    pub fn begin_before(&self) -> Moment {
-        self.begin_before
-    }
-    /// Everything begun for it is killed at this moment.
-    #[must_use]
-    pub fn not_after(&self) -> Moment {
-        self.not_after
+        may.then_some(Self {
+            call,
+            incident,
+            attempt,
+            host,
+            device,
+            identity,
+            begin_before,
+            not_after,
+            to: PhantomData,
+        })
     }
 }
 
@@ -135,6 +94,7 @@ impl PowerOffOrder {
             identity,
             begin_before,
             not_after,
+            to: PhantomData,
         })
     }
 }
