@@ -103,19 +103,9 @@ async fn latest(cli: &Cli, host: &HostName) -> Result<IncidentId, Failure> {
 }
 
 async fn look(cli: &Cli, id: IncidentId) -> Result<Box<IncidentDoc>, Failure> {
-    match question(&cli.socket, &AdminRequest::Incident { id }, ASK_WITHIN).await? {
-        AdminReply::Incident { incident } => Ok(incident),
-        AdminReply::Status { .. }
-        | AdminReply::Members { .. }
-        | AdminReply::Incidents { .. }
-        | AdminReply::Why { .. }
-        | AdminReply::FenceTest { .. }
-        | AdminReply::Gate { .. }
-        | AdminReply::Brakes { .. }
-        | AdminReply::Capacity { .. }
-        | AdminReply::Voters { .. }
-        | AdminReply::Segments { .. }
-        | AdminReply::Committed { .. }
-        | AdminReply::Error { .. } => Err(unexpected()),
-    }
+    let AdminReply::Incident { incident } = question(&cli.socket, &AdminRequest::Incident { id }, ASK_WITHIN).await?
+    else {
+        return Err(unexpected());
+    };
+    Ok(incident)
 }

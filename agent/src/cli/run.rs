@@ -211,21 +211,10 @@ fn ordered(command: &Command) -> Result<Option<(OperatorCommand, &str)>, Failure
 }
 
 pub(super) async fn picture(socket: &Path) -> Result<Box<StatusDoc>, Failure> {
-    match question(socket, &AdminRequest::Status, ASK_WITHIN).await? {
-        AdminReply::Status { status } => Ok(status),
-        AdminReply::Members { .. }
-        | AdminReply::Incidents { .. }
-        | AdminReply::Incident { .. }
-        | AdminReply::Why { .. }
-        | AdminReply::FenceTest { .. }
-        | AdminReply::Gate { .. }
-        | AdminReply::Brakes { .. }
-        | AdminReply::Capacity { .. }
-        | AdminReply::Voters { .. }
-        | AdminReply::Segments { .. }
-        | AdminReply::Committed { .. }
-        | AdminReply::Error { .. } => Err(unexpected()),
-    }
+    let AdminReply::Status { status } = question(socket, &AdminRequest::Status, ASK_WITHIN).await? else {
+        return Err(unexpected());
+    };
+    Ok(status)
 }
 
 async fn status(socket: &Path, out: &mut impl Write, json: bool, paint: Paint) -> Result<Exit, Failure> {
