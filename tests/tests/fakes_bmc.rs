@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use rekindle_tests::fake::bmc::{
-    Behaviour, Bmc, BmcRecordKind, BmcSettings, GuidByteOrder, Power, PowerAction, PowerHook,
-};
+use rekindle_tests::fake::bmc::{Behaviour, Bmc, BmcRecordKind, BmcSettings, GuidByteOrder, Power, PowerHook};
 use tokio::net::UdpSocket;
 use uuid::Uuid;
 
@@ -23,12 +21,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Rig {
     bmc: Bmc,
-    actions: Arc<Mutex<Vec<PowerAction>>>,
+    switched: Arc<Mutex<Vec<Power>>>,
 }
 
 async fn rig_with(guid_byte_order: GuidByteOrder) -> Rig {
-    let actions = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&actions);
+    let switched = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&switched);
     let hook: PowerHook = Arc::new(move |action| {
         seen.lock().expect("not poisoned").push(action);
         Ok(())
@@ -41,7 +39,7 @@ async fn rig_with(guid_byte_order: GuidByteOrder) -> Rig {
         guid_byte_order,
     };
     let bmc = Bmc::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), settings, hook).await.expect("binds");
-    Rig { bmc, actions }
+    Rig { bmc, switched }
 }
 
 async fn rig() -> Rig {
@@ -128,8 +126,8 @@ async fn ipmitool_reads_and_turns_the_power_in_both_suites() {
         ipmitool(&rig.bmc, &call, &["chassis", "power", "cycle"]).await.yes("Cycle");
         ipmitool(&rig.bmc, &call, &["chassis", "power", "reset"]).await.yes("Reset");
         ipmitool(&rig.bmc, &call, &["mc", "info"]).await.yes("IPMI Version              : 2.0");
-        use PowerAction::{Off, On};
-        assert_eq!(*rig.actions.lock().expect("not poisoned"), [Off, On, Off, On, Off, On], "suite {suite}");
+        use Power::{Off, On};
+        assert_eq!(*rig.switched.lock().expect("not poisoned"), [Off, On, Off, On, Off, On], "suite {suite}");
         assert_eq!(reads(&rig.bmc), [Power::On, Power::Off]);
         assert_eq!(rig.bmc.sessions(), 0, "ipmitool closes what it opens");
         let record = rig.bmc.record();
@@ -229,7 +227,7 @@ async fn each_lie_is_told_as_documented() {
     ipmitool(bmc, &USUAL, &["chassis", "power", "status"]).await.yes("is off");
     ipmitool(bmc, &USUAL, &["chassis", "power", "off"]).await.yes("Down/Off");
     assert_eq!((bmc.power(), reads(bmc).last()), (Power::On, Some(&Power::Off)));
-    assert!(rig.actions.lock().expect("not poisoned").is_empty(), "nothing was done so far");
+    assert!(rig.switched.lock().expect("not poisoned").is_empty(), "nothing was done so far");
 
     bmc.behaviour(Behaviour::Busy);
     ipmitool(bmc, &USUAL, &["chassis", "power", "off"]).await.no("Node busy");
@@ -302,8 +300,8 @@ async fn the_button_and_a_failing_hook() {
     ipmitool(&bmc, &USUAL, &["chassis", "power", "off"]).await.no("");
     assert_eq!(bmc.power(), Power::On, "an order the hook refused changed nothing");
     broken.store(false, Ordering::Relaxed);
-    bmc.press(PowerAction::Off).await.expect("the hook works again");
-    bmc.press(PowerAction::Off).await.expect("nothing to do");
+    bmc.press(Power::Off).await.expect("the hook works again");
+    bmc.press(Power::Off).await.expect("nothing to do");
     assert_eq!((bmc.power(), calls.load(Ordering::Relaxed)), (Power::Off, 2));
 }
 

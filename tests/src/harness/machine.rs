@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::daemon::{Daemon, Starter, tail, told};
 use super::namespace::Firewall;
-use crate::fake::bmc::{Bmc, PowerAction, PowerHook};
+use crate::fake::bmc::{Bmc, Power, PowerHook};
 use crate::fake::cloud::Cloud;
 use crate::fake::guests::GuestsSocket;
 
@@ -269,9 +269,9 @@ impl Machine {
     /// What its BMC's power orders mean. A host that is off is silent: its kernel is gone with its daemon.
     pub(super) fn power_hook(self: &Arc<Self>) -> PowerHook {
         let machine = Arc::clone(self);
-        Arc::new(move |action| match action {
-            PowerAction::Off => machine.lose_power().map_err(io::Error::other),
-            PowerAction::On => machine.boot().map_err(io::Error::other),
+        Arc::new(move |power| match power {
+            Power::Off => machine.lose_power().map_err(io::Error::other),
+            Power::On => machine.boot().map_err(io::Error::other),
         })
     }
 

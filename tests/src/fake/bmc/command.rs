@@ -3,7 +3,7 @@
 use super::crypto::Suite;
 use super::session::{OPERATOR, USER};
 use super::wire::{Command, u32_le};
-use super::{Behaviour, Power, PowerAction, State};
+use super::{Behaviour, Power, State};
 
 const CHASSIS: u8 = 0x00;
 const APP: u8 = 0x06;
@@ -114,21 +114,21 @@ pub(super) fn status_bytes(power: Power) -> Vec<u8> {
 
 /// What Chassis Control means with the power as it is (section 28.3). A cycle or a reset of a machine that is off is
 /// refused.
-pub(super) fn control(number: u8, power: Power) -> Result<&'static [PowerAction], u8> {
+pub(super) fn control(number: u8, power: Power) -> Result<&'static [Power], u8> {
     match (number, power) {
-        (0, _) => Ok(&[PowerAction::Off]),
-        (1, _) => Ok(&[PowerAction::On]),
-        (2 | 3, Power::On) => Ok(&[PowerAction::Off, PowerAction::On]),
+        (0, _) => Ok(&[Power::Off]),
+        (1, _) => Ok(&[Power::On]),
+        (2 | 3, Power::On) => Ok(&[Power::Off, Power::On]),
         (2 | 3, Power::Off) => Err(NOT_IN_THIS_STATE),
         _ => Err(INVALID_FIELD),
     }
 }
 
 /// What of an order this behaviour really does.
-pub(super) fn obeyed(behaviour: Behaviour, ordered: &'static [PowerAction]) -> &'static [PowerAction] {
+pub(super) fn obeyed(behaviour: Behaviour, ordered: &'static [Power]) -> &'static [Power] {
     match behaviour {
         Behaviour::SaysOkStaysOn | Behaviour::LiesOff => &[],
-        Behaviour::StaysOff if ordered.contains(&PowerAction::Off) => &[PowerAction::Off],
+        Behaviour::StaysOff if ordered.contains(&Power::Off) => &[Power::Off],
         Behaviour::StaysOff => &[],
         Behaviour::Honest
         | Behaviour::WrongPassword

@@ -39,18 +39,10 @@ pub enum Power {
     Off,
 }
 
-/// What a power hook is told to do. A power cycle and a hard reset are `Off` and then `On`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PowerAction {
-    /// Kill the host, at once.
-    Off,
-    /// Start the host.
-    On,
-}
-
-/// Does what a power order means: kills or starts the fake host. It may block until that is done; it runs on a thread
-/// for blocking work, one call at a time per BMC. An error leaves the power as it was and answers completion code 0xFF.
-pub type PowerHook = Arc<dyn Fn(PowerAction) -> io::Result<()> + Send + Sync>;
+/// Does what a change of power means: kills the fake host at once, or starts it. A power cycle and a hard reset are `Off` and then
+/// `On`. It may block until that is done; it runs on a thread for blocking work, one call at a time per BMC. An error leaves the
+/// power as it was and answers completion code 0xFF.
+pub type PowerHook = Arc<dyn Fn(Power) -> io::Result<()> + Send + Sync>;
 
 /// In which order a BMC sends the bytes of its system GUID. The field disagrees with itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -241,8 +233,8 @@ impl Bmc {
     ///
     /// # Errors
     /// Those of the hook.
-    pub async fn press(&self, action: PowerAction) -> io::Result<()> {
-        self.shared.act(&[action]).await
+    pub async fn press(&self, power: Power) -> io::Result<()> {
+        self.shared.switch(&[power]).await
     }
 
     /// What happened, oldest first. The latest 200,000 lines are kept.
@@ -316,17 +308,13 @@ impl Shared {
         }
     }
 
-    /// Calls the hook for each action that changes something, and notes the new power.
-    async fn act(&self, actions: &[PowerAction]) -> io::Result<()> {
+    /// Calls the hook for each of these that changes something, and notes the new power.
+    async fn switch(&self, powers: &[Power]) -> io::Result<()> {
         let _turn = self.acting.lock().await;
-        for action in actions {
-            let wanted = match action {
-                PowerAction::Off => Power::Off,
-                PowerAction::On => Power::On,
-            };
+        for &wanted in powers {
             if self.state().power != wanted {
-                let (hook, action) = (Arc::clone(&self.hook), *action);
-                tokio::task::spawn_blocking(move || hook(action)).await.map_err(io::Error::other)??;
+                let hook = Arc::clone(&self.hook);
+                tokio::task::spawn_blocking(move || hook(wanted)).await.map_err(io::Error::other)??;
                 self.turned(wanted);
             }
         }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::Power;
 use super::command::{self, Answer, Effect};
 use super::session::{Outcome, Sessions, User};
 use super::wire::{self, Command, Packet, PayloadType, PlusPacket};
-use super::{Power, PowerAction};
 
 /// RMCP+ status: no such session, and no such algorithms (IPMI 2.0, table 13-15).
 const NO_SUITE: u8 = 0x11;
@@ -263,16 +263,12 @@ impl Model {
         if self.faults.refuses_off_when_off && (number, power) == (0, Power::Off) {
             return (command::NOT_IN_THIS_STATE, Vec::new());
         }
-        let actions = match command::control(number, power) {
-            Ok(actions) => actions,
+        let powers = match command::control(number, power) {
+            Ok(powers) => powers,
             Err(code) => return (code, Vec::new()),
         };
         self.orders.push((now, number));
-        for action in actions.iter().filter(|_| !self.faults.ignores_orders) {
-            let power = match action {
-                PowerAction::Off => Power::Off,
-                PowerAction::On => Power::On,
-            };
+        for &power in powers.iter().filter(|_| !self.faults.ignores_orders) {
             let goes = self.power(now) == Power::On && power == Power::Off;
             self.changes.push((now + self.faults.acts_after, power));
             if self.faults.restarts_with_power && goes {

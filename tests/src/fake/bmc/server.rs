@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::command::{self, Answer, Effect};
 use super::session::{Outcome, User, named};
 use super::wire::{self, Command, Packet, PayloadType, PlusPacket};
-use super::{Behaviour, BmcRecordKind, Power, PowerAction, Shared, State};
+use super::{Behaviour, BmcRecordKind, Power, Shared, State};
 
 /// Longest packet we read: no IPMI packet is longer than an Ethernet frame.
 const PACKET_MAX: usize = 1500;
@@ -237,18 +237,18 @@ async fn control(shared: &Arc<Shared>, number: u8, late: Duration) -> Answer {
         }
     };
     if late.is_zero() {
-        return (act(shared, ordered).await, Vec::new());
+        return (switch(shared, ordered).await, Vec::new());
     }
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         tokio::time::sleep(late).await;
-        act(&shared, ordered).await;
+        switch(&shared, ordered).await;
     });
     (command::OK, Vec::new())
 }
 
-async fn act(shared: &Shared, actions: &[PowerAction]) -> u8 {
-    match shared.act(actions).await {
+async fn switch(shared: &Shared, powers: &[Power]) -> u8 {
+    match shared.switch(powers).await {
         Ok(()) => command::OK,
         Err(error) => {
             tracing::warn!(%error, "fake BMC: the power hook failed");
