@@ -152,7 +152,7 @@ pub enum Hold {
 mod tests {
     use super::*;
     use crate::ledger::Arming;
-    use rekindle_proto::fact::{MemberRole, RosterEntry};
+    use rekindle_proto::fact::{MemberRole, NovaError, RosterEntry};
     use rekindle_proto::id::{ClusterName, WallTime};
 
     fn host(name: &str) -> HostName {
@@ -227,7 +227,7 @@ mod tests {
             Permit::grant(now, Term(1), ill, checked, Some(&roll), &ledger(true), &host("x")).map(|_| ())
         };
         assert_eq!(grant(None), Ok(()));
-        let hold = grant(Some(&Ailment::NovaAway("no route".into()))).expect_err("held");
+        let hold = grant(Some(&Ailment::NovaAway(NovaError::Unknown("no route".into())))).expect_err("held");
         assert_eq!(
             hold.to_string(),
             "this leader is not fit to act, and no fitter one leads: Nova does not answer it: no route"

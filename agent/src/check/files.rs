@@ -44,7 +44,7 @@ pub(super) fn voter(config: &Config) -> Vec<CheckLine> {
         return lines;
     }
     if config.nova.is_none() {
-        let mend = "a voter may lead: without [nova] it could fence and then recover nothing";
+        let mend = "a voter may lead: without [nova] it is not fit to, and nothing is fenced or recovered";
         lines.push(CheckLine::fail("nova", "not configured", mend));
     }
     if config.devices.is_empty() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rekindle_proto::fact::Text;
+use rekindle_proto::fact::NovaError;
 
 use crate::time::Moment;
 
@@ -48,8 +48,8 @@ pub(crate) enum Reach {
     Unknown,
     /// It answered when it was last asked.
     Answers,
-    /// It did not, and what was seen instead.
-    Away(Text),
+    /// It did not, or could not be asked.
+    Away(NovaError),
 }
 
 /// Why a voter should not lead.
@@ -59,9 +59,9 @@ pub enum Ailment {
     LocalHealth(u32),
     /// Its own loop is late: starved, or stopped.
     LoopLate(Duration),
-    /// Nova does not answer it.
-    NovaAway(Text),
-    /// The network of the fence devices does not.
+    /// Nova does not answer it, or cannot be asked.
+    NovaAway(NovaError),
+    /// The fence devices do not answer it: their network is away.
     DevicesAway(usize),
 }
 
@@ -72,7 +72,11 @@ impl fmt::Display for Ailment {
                 write!(f, "local health {score} of 8 (8 is worst; at most {LOCAL_HEALTH_WORST})")
             }
             Self::LoopLate(by) => write!(f, "its loop ran {} ms late", by.as_millis()),
-            Self::NovaAway(error) => write!(f, "Nova does not answer it: {error}"),
+            // Also where there is no [nova] to ask.
+            Self::NovaAway(NovaError::NotSent(why)) => write!(f, "it cannot ask Nova: {why}"),
+            Self::NovaAway(NovaError::Refused { status, text }) => write!(f, "Nova refuses it with {status}: {text}"),
+            Self::NovaAway(NovaError::Unknown(why)) => write!(f, "Nova does not answer it: {why}"),
+            Self::NovaAway(NovaError::Malformed(why)) => write!(f, "it does not understand Nova's answer: {why}"),
             Self::DevicesAway(asked) => write!(f, "{asked} fence devices of living hosts in a row did not answer it"),
         }
     }
@@ -157,7 +161,10 @@ mod tests {
 
     #[test]
     fn the_table_of_ailments() {
-        let away = || Reach::Away("no route".into());
+        let not_configured = || Reach::Away(NovaError::NotSent("no [nova] is configured here".into()));
+        let refused = || Reach::Away(NovaError::Refused { status: 401, text: "no such user".into() });
+        let away = || Reach::Away(NovaError::Unknown("timed out".into()));
+        let garbled = || Reach::Away(NovaError::Malformed("no JSON".into()));
         let late = |second: u64| Some((at(second), Duration::from_secs(2)));
         // (local health, late at, nova, silent devices in a row, of how many) at second 100.
         let rows = [
@@ -167,7 +174,10 @@ mod tests {
             (5, None, Reach::Answers, 0, 9, "local health 5 of 8 (8 is worst; at most 4)"),
             (0, late(94), Reach::Answers, 0, 9, "fit"),
             (0, late(96), Reach::Answers, 0, 9, "its loop ran 2000 ms late"),
-            (0, None, away(), 0, 9, "Nova does not answer it: no route"),
+            (0, None, not_configured(), 0, 9, "it cannot ask Nova: no [nova] is configured here"),
+            (0, None, refused(), 0, 9, "Nova refuses it with 401: no such user"),
+            (0, None, away(), 0, 9, "Nova does not answer it: timed out"),
+            (0, None, garbled(), 0, 9, "it does not understand Nova's answer: no JSON"),
             (0, None, Reach::Answers, 2, 9, "fit"),
             (0, None, Reach::Answers, 3, 9, "3 fence devices of living hosts in a row did not answer it"),
             (0, None, Reach::Answers, 2, 2, "2 fence devices of living hosts in a row did not answer it"),

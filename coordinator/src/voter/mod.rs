@@ -10,7 +10,7 @@ mod standing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError, Text};
+use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError};
 use rekindle_proto::id::{CallId, HostName, Term};
 use rekindle_proto::message::Message;
 
@@ -118,7 +118,7 @@ impl Voter {
         let sign = match result {
             Ok(_) => Reach::Answers,
             Err(NovaError::Refused { status, .. }) if ![401, 403].contains(status) => Reach::Answers,
-            Err(error) => Reach::Away(Text::new(error.to_string())),
+            Err(error) => Reach::Away(error.clone()),
         };
         match (sign, ours) {
             (Reach::Away(_), false) => self.nova_due = self.nova_due.min(now + PROBE_AGAIN),
