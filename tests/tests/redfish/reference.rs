@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::rig::{DEADLINE, PASSWORD, Rig};
 
-/// Its exit code, and all that it said.
+/// Its exit code, and all that it said; no code: it was killed, at [`DEADLINE`] by us.
 pub(crate) async fn fence_redfish(fake: &Redfish, action: &str, password: &str) -> (Option<i32>, String) {
     let mut child = Command::new("/usr/sbin/fence_redfish")
         .stdin(Stdio::piped())
@@ -28,7 +28,10 @@ pub(crate) async fn fence_redfish(fake: &Redfish, action: &str, password: &str) 
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(options.as_bytes()).await.expect("written");
     drop(stdin);
-    let output = timeout(DEADLINE, child.wait_with_output()).await.expect("it ends").expect("it ran");
+    let Ok(output) = timeout(DEADLINE, child.wait_with_output()).await else {
+        return (None, format!("it had not ended after {} s", DEADLINE.as_secs()));
+    };
+    let output = output.expect("it ran");
     let said = [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
     (output.status.code(), said)
 }
@@ -46,5 +49,5 @@ async fn fence_redfish_reads_and_switches_the_fake() {
     assert_eq!((code, rig.fake.power()), (Some(0), Power::On), "{said}");
     assert_eq!(rig.orders(), ["ForceOff", "On"]);
     let (code, said) = fence_redfish(&rig.fake, "off", "wrong horse").await;
-    assert!(code != Some(0) && rig.fake.power() == Power::On, "{code:?}: {said}");
+    assert!(code.is_some_and(|code| code != 0) && rig.fake.power() == Power::On, "{code:?}: {said}");
 }
