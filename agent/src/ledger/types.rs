@@ -284,6 +284,19 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_either_format_is_sealed_and_opened() {
+        use rekindle_coordinator::ledger::Statement;
+        use rekindle_proto::admin::SignedOrder;
+        use rekindle_proto::id::WallTime;
+        let order = SignedOrder { certificate: vec![], order: vec![], signature: vec![] };
+        for format in [FORMAT_WITHOUT_EXECUTORS, LEDGER_FORMAT] {
+            let entry = Entry { format, ..Entry::new(WallTime(1), Statement::Operator(order.clone())) };
+            let sealed = Proposal::seal(&entry).expect("it can be read");
+            assert_eq!((sealed.format, sealed.open()), (format, Ok(entry)));
+        }
+    }
+
+    #[test]
     fn an_entry_that_is_too_long_is_not_sealed() {
         use rekindle_coordinator::ledger::Statement;
         use rekindle_proto::admin::SignedOrder;

@@ -3,6 +3,7 @@
 mod aggregates;
 mod delegated;
 mod epoch;
+mod format_one;
 mod hooks;
 mod leader_acts;
 mod processes;
