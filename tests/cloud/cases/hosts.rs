@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::reserved::set_service;
 use crate::relay::{Like, Side};
-use crate::rig::{RECOVERED_WITHIN, Rig, server};
+use crate::rig::{Death, RECOVERED_WITHIN, Rig, server};
 
 const SERVERS: usize = 5;
 
@@ -51,7 +51,7 @@ pub(super) fn a_destination_dies(rig: &Rig) {
     println!("    {second} dies as well");
     let other_death = rig.kill_now(&second);
     rig.recovered(&other_death);
-    rig.recovered(&crate::rig::Death { after: death.after, ..death.clone() });
+    rig.recovered(&Death { after: death.after, ..death.clone() });
     rig.assert_active_elsewhere(&other_death, &ids);
     rig.assert_active_elsewhere(&death, &ids);
     let last = others.iter().find(|host| **host != second).expect("one is left");
@@ -86,7 +86,7 @@ pub(super) fn a_destination_dies_before_its_claim(rig: &Rig) {
         std::fs::remove_file(knob(host)).expect("a knob");
     }
     rig.recovered(&other_death);
-    rig.recovered(&crate::rig::Death { after: death.after, ..death.clone() });
+    rig.recovered(&Death { after: death.after, ..death.clone() });
     rig.assert_active_elsewhere(&other_death, &ids);
     rig.assert_active_elsewhere(&death, &ids);
     rig.back(&victim);
@@ -94,44 +94,101 @@ pub(super) fn a_destination_dies_before_its_claim(rig: &Rig) {
     rig.sweep();
 }
 
-/// Nova gives the orders to a host that has just died, and that nobody has found dead yet: they lie unread in its queue. Placement
-/// tells for whom nova-conductor has claimed; its gate keeps the queue unread, and the servers are evacuated once more.
+/// Nova gives the order to a host that has just died, and that nobody has found dead yet: it lies unread in its queue. Placement
+/// tells for whom nova-conductor has claimed; its gate keeps the queue unread, and the server is evacuated once more.
 pub(super) fn a_destination_dies_before_it_reads_its_queue(rig: &Rig) {
     let (victim, others) = rig.victim();
     let ids = rig.active(1, &victim, &[]);
     let [second, third] = others.as_slice() else { panic!("three hosts: {others:?}") };
     // So that Nova's scheduler has no other choice.
-    set_service(rig, third, &json!({ "status": "disabled", "disabled_reason": "not now" }));
+    disable(rig, third);
     let hold = rig.relay.hold(Side::Call, Like::EVACUATE, 1);
     let death = rig.kill(&victim);
-    rig.relay.wait_reached(hold, RECOVERED_WITHIN);
-    let other_death = rig.kill_now(second);
-    println!("    {second} dies before the orders come");
-    rig.relay.release(hold);
-    rig.cloud.wait("the orders to be sent", RECOVERED_WITHIN, || {
-        let records = rig.cloud.migrations(&victim);
-        let sent = |id: &String| {
-            let record = records.iter().find(|one| one["instance_uuid"] == id.as_str());
-            record.is_some_and(|one| one["status"] == "accepted" && one["dest_compute"].is_null())
-        };
-        ids.iter().all(sent) && ids.iter().all(|id| rig.cloud.sent(id))
-    });
-    assert!(ids.iter().all(|id| rig.cloud.begun(id).is_none()), "{second} has read its queue");
-    set_service(rig, third, &json!({ "status": "enabled" }));
+    let other_death = dies_before_it_reads(rig, hold, second, (&victim, &ids[0]), 1);
+    enable(rig, third);
     rig.recovered(&other_death);
-    rig.recovered(&crate::rig::Death { after: death.after, ..death.clone() });
+    rig.recovered(&Death { after: death.after, ..death.clone() });
     rig.assert_active_elsewhere(&other_death, &ids);
     rig.assert_active_elsewhere(&death, &ids);
     rig.back(&victim);
-    // It finds the orders, and carries out none of them.
+    // It finds the order, and does not carry it out.
     rig.back(second);
-    rig.assert_never_twice();
-    for id in &ids {
-        let server = rig.cloud.server(id);
-        assert_eq!(server["host"], third.as_str(), "{server}");
-        println!("    {id} after the late order: {}", server["status"]);
-    }
+    assert_left_rebuilding(rig, &ids[0], third);
     rig.sweep();
+}
+
+/// The same happens to the next host that is asked. Nova refuses the first one's order, but leaves the server rebuilding, and in
+/// that state it would not refuse the other's: the second gate stays shut until a person has set the server's state.
+pub(super) fn two_destinations_die_before_they_read_their_queues(rig: &Rig) {
+    let (victim, others) = rig.victim();
+    let ids = rig.active(1, &victim, &[]);
+    let [second, third, fourth, rest @ ..] = others.as_slice() else { panic!("four hosts: {others:?}") };
+    // So that Nova's scheduler has one choice at a time.
+    others[1..].iter().for_each(|host| disable(rig, host));
+    let hold = rig.relay.hold(Side::Call, Like::EVACUATE, 1);
+    let next = rig.relay.hold(Side::Call, Like::EVACUATE, 2);
+    let death = rig.kill(&victim);
+    let second_death = dies_before_it_reads(rig, hold, second, (&victim, &ids[0]), 1);
+    enable(rig, third);
+    let third_death = dies_before_it_reads(rig, next, third, (&victim, &ids[0]), 2);
+    enable(rig, fourth);
+    for death in [&second_death, &third_death, &death] {
+        rig.recovered(death);
+        rig.assert_active_elsewhere(death, &ids);
+    }
+    rest.iter().for_each(|host| enable(rig, host));
+    rig.back(&victim);
+    rig.back(second);
+    assert_left_rebuilding(rig, &ids[0], fourth);
+    rig.cloud.host("start", third);
+    let words = format!("the gate of {third} stays shut: an order to build ");
+    rig.daemons.wait("an alarm about the gate", RECOVERED_WITHIN, || {
+        let status = rig.daemons.ask(&["status"])?;
+        let alarm =
+            status["alarms"].as_array()?.iter().filter_map(Value::as_str).find(|alarm| alarm.starts_with(&words));
+        alarm.map(|alarm| println!("    {alarm}"))
+    });
+    let processes = rig.cloud.host("status", third)["processes"].clone();
+    assert!(!processes["gate"].is_null() && processes["nova-compute"].is_null(), "{processes}");
+    let path = format!("/servers/{}/action", ids[0]);
+    rig.cloud.run(&["api", "POST", &path, &json!({ "os-resetState": { "state": "active" } }).to_string()]);
+    rig.back(third);
+    assert_left_rebuilding(rig, &ids[0], fourth);
+    rig.sweep();
+}
+
+/// The call to evacuate that server is held; its only possible destination dies, and then gets the order: the `nth` of that server.
+fn dies_before_it_reads(rig: &Rig, hold: usize, host: &str, (victim, server): (&str, &str), nth: usize) -> Death {
+    rig.relay.wait_reached(hold, RECOVERED_WITHIN);
+    let death = rig.kill_now(host);
+    println!("    {host} dies before the order comes");
+    rig.relay.release(hold);
+    rig.cloud.wait("the order to be sent", RECOVERED_WITHIN, || {
+        let mut records = rig.cloud.migrations(victim);
+        records.retain(|one| one["instance_uuid"] == server);
+        let newest = records.iter().max_by_key(|one| one["id"].as_u64());
+        records.len() == nth
+            && newest.is_some_and(|one| one["status"] == "accepted" && one["dest_compute"].is_null())
+            && rig.cloud.sent(server)
+    });
+    assert_eq!(rig.cloud.begun(server), None, "{host} has read its queue");
+    death
+}
+
+/// A late order was refused: that is how Nova leaves the server, which still runs, and where it was.
+fn assert_left_rebuilding(rig: &Rig, id: &str, host: &str) {
+    rig.assert_never_twice();
+    rig.cloud.assert_domains_match(&[id.to_owned()]);
+    let server = rig.cloud.server(id);
+    assert_eq!((&server["host"], &server["status"]), (&json!(host), &json!("REBUILD")), "{server}");
+}
+
+fn disable(rig: &Rig, host: &str) {
+    set_service(rig, host, &json!({ "status": "disabled", "disabled_reason": "not now" }));
+}
+
+fn enable(rig: &Rig, host: &str) {
+    set_service(rig, host, &json!({ "status": "enabled" }));
 }
 
 /// Claims and spawns that fail on one host succeed on the other; what fits nowhere is left behind, and says why.

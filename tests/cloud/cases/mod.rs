@@ -83,5 +83,11 @@ pub(crate) const CASES: &[Case] = &[
         masakari::a_second_attempt_that_succeeds_is_a_success,
     ),
     long("masakari_c_more_than_three_at_once", masakari::more_than_three_at_once),
+    Case {
+        name: "two_destinations_die_before_they_read_their_queues",
+        long: true,
+        size: Size::Large,
+        run: hosts::two_destinations_die_before_they_read_their_queues,
+    },
     Case { name: "two_hundred_servers_over_ten_hosts", long: true, size: Size::Large, run: many::two_hundred_servers },
 ];
