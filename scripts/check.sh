@@ -7,6 +7,7 @@
 #   check.sh purity    proto, coordinator and sim compile for a machine without an operating system
 #   check.sh units     systemd can read the units
 #   check.sh suites    no suite of tests is left out of test.sh
+#   check.sh targets   the benches of detection call a missed target missed
 #   check.sh docs      no dead link between the documents; each is within reach of README.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -87,6 +88,9 @@ for package in json.load(sys.stdin)["packages"]:
   return $bad
 }
 
+# -B: nothing is written beside the scripts.
+targets() { /usr/bin/python3 -B tests/bench/targets_test.py; }
+
 # Links to other files of ours in a document, without the part after #. A document without any is none the worse: grep
 # fails then, and says nothing else.
 links() { grep -oE '\]\([^)#: ]+[)#]' "$1" | sed 's/^](//; s/[)#]$//' || true; }
@@ -105,6 +109,6 @@ docs() {
 }
 
 case ${1:-} in
-  format | lints | deny | purity | units | suites | docs) "$1" ;;
-  *) die "usage: check.sh format|lints|deny|purity|units|suites|docs" ;;
+  format | lints | deny | purity | units | suites | targets | docs) "$1" ;;
+  *) die "usage: check.sh format|lints|deny|purity|units|suites|targets|docs" ;;
 esac

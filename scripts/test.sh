@@ -84,6 +84,7 @@ fi
 stage format 2 scripts/check.sh format
 stage units 1 scripts/check.sh units
 stage suites 1 scripts/check.sh suites
+stage targets 1 scripts/check.sh targets
 stage docs 1 scripts/check.sh docs
 stage lints 20 scripts/check.sh lints
 stage deny 5 scripts/check.sh deny

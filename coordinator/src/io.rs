@@ -333,6 +333,12 @@ pub enum Output {
         /// What.
         request: NovaRead,
     },
+    /// Stop the reading [`NovaRead::Capacity`] of that call, which asks Nova and Placement hundreds of things where it has not
+    /// ended yet. No answer is waited for; one that comes all the same is not read.
+    StopCapacity {
+        /// Which.
+        call: CallId,
+    },
     /// Mark a host's compute service forced-down. [`Input::Nova`] follows.
     ForceDown(ForceDownOrder),
     /// Enable or disable a host's compute service, or take that mark away. [`Input::Nova`] follows, with the service read again.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rekindle_coordinator::ledger::Incident;
+use rekindle_coordinator::policy::Policy;
 use rekindle_coordinator::recovery::{AT_ONCE_START, UNANSWERED_MAX, UNCLAIMED_MAX};
 use rekindle_coordinator::time::Moment;
+use rekindle_proto::admin::AdminRequest;
 use rekindle_proto::id::HostName;
 use rekindle_proto::status::Phase;
 use rekindle_sim::nova::{Bears, Peaks};
@@ -23,8 +25,12 @@ fn victim() -> HostName {
 }
 
 fn world(seed: u64, servers: usize) -> World {
+    world_by(Policy::default(), seed, servers)
+}
+
+fn world_by(policy: Policy, seed: u64, servers: usize) -> World {
     println!("seed {seed}");
-    let mut world = World::build(&Plan { seed, hosts: 8, voters: 5, servers, ..Plan::default() });
+    let mut world = World::build(&Plan { seed, hosts: 8, voters: 5, servers, policy, ..Plan::default() });
     run(&mut world, Duration::from_secs(40));
     world
 }
@@ -143,4 +149,45 @@ fn a_new_leader_goes_on_at_the_pace() {
     assert!(open > AT_ONCE_START, "the point of it: {open} under way");
     until(&mut world, "the recovery", is_recovered);
     world.judge_liveness().unwrap_or_else(|broken| panic!("{broken}\n{}", world.log().join("\n")));
+}
+
+/// Readings of capacity that have begun, and those that were stopped.
+fn readings(world: &World) -> (u64, u64) {
+    let counters = world.counters();
+    let count = |what| counters.get(what).copied().unwrap_or(0);
+    (count("capacity readings"), count("capacity readings stopped"))
+}
+
+/// Hundreds of calls, which recovery would have to share Nova with: they end at the suspicion, and none begin before its end.
+#[test]
+fn capacity_is_not_read_while_a_host_is_silent_or_recovered() {
+    // So often that one is under way whenever the host dies, and another is due many times while it is recovered.
+    let policy = Policy { capacity_every: Some(Duration::from_secs(2)), ..Policy::default() };
+    let mut world = world_by(policy, 7, 60);
+    until(&mut world, "a reading", |world| readings(world).0 > 0);
+    let (begun, stopped) = readings(&world);
+    assert_eq!(stopped, 0, "nobody was silent");
+    world.kill_host(&victim(), false);
+    until(&mut world, "the end of what was under way", |world| readings(world).1 > 0);
+    assert!(incident(&world).is_none(), "it is not waited for a verdict\n{}", world.log().join("\n"));
+    let (silent, at_silence) = (world.now(), readings(&world).0);
+    assert!(at_silence <= begun + 2, "before it was suspect");
+    let recovered = until(&mut world, "the recovery", is_recovered);
+    assert!(recovered.since(silent) > Duration::from_secs(8), "too soon for another to have been due");
+    assert_eq!(readings(&world).0, at_silence, "begun while a host was recovered");
+    until(&mut world, "the next reading", |world| readings(world).0 > at_silence);
+}
+
+/// An operator who asks waits for it, and may want to know just then.
+#[test]
+fn a_reading_that_an_operator_waits_for_is_not_stopped() {
+    let policy = Policy { capacity_every: Some(Duration::from_secs(300)), ..Policy::default() };
+    let mut world = world_by(policy, 8, 20);
+    until(&mut world, "a reading", |world| readings(world).0 > 0);
+    let leader = world.leader().expect("somebody leads");
+    let answer = world.inquire(&leader, AdminRequest::Capacity { lose: 1, host: None });
+    assert!(answer.is_none(), "the reading was over: {answer:?}");
+    world.kill_host(&victim(), false);
+    until(&mut world, "the recovery", is_recovered);
+    assert_eq!(readings(&world), (1, 0));
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekindle_coordinator::io::{Input, NovaAnswer, Output, ProposeError};
+use rekindle_coordinator::io::{Input, NovaAnswer, NovaRead, Output, ProposeError};
 use rekindle_coordinator::order::{PowerOffOrder, PowerOnOrder};
 use rekindle_proto::admin::{AdminErrorKind, AdminReply, AdminRequest};
 use rekindle_proto::fact::{DeviceError, DeviceName, DeviceReading, NovaError, OrderError};
 use rekindle_proto::id::{CallId, HostName, MemberId};
 use rekindle_proto::message::{Reply, Request};
+use tokio::task::AbortHandle;
 
 use super::{Shell, answer};
 use crate::clock;
@@ -50,7 +51,19 @@ pub(super) fn act(shell: &mut Shell, output: Output) {
         Output::PowerOff(order) => shell.power_off(order),
         Output::PowerOn(order) => shell.power_on(order),
         Output::Nova { call, request } => {
-            shell.with_nova(call, move |nova| async move { nova.read(request).await });
+            let is_long = matches!(request, NovaRead::Capacity(_));
+            let task = shell.with_nova(call, move |nova| async move { nova.read(request).await });
+            if is_long {
+                // At most a few: the coordinator bounds them, and each ends in time.
+                shell.capacity_readings.retain(|_, task| !task.is_finished());
+                shell.capacity_readings.insert(call, task);
+            }
+        }
+        Output::StopCapacity { call } => {
+            if let Some(task) = shell.capacity_readings.remove(&call) {
+                task.abort();
+                tracing::info!("a regular reading of capacity is stopped: a host is silent or being recovered");
+            }
         }
         Output::ForceDown(order) => {
             shell.with_nova(order.call(), move |nova| async move { nova.force_down(&order).await });
@@ -217,12 +230,12 @@ impl Shell {
         });
     }
 
-    fn with_nova<F>(&self, call: CallId, ask: impl FnOnce(Nova) -> F + Send + 'static)
+    fn with_nova<F>(&self, call: CallId, ask: impl FnOnce(Nova) -> F + Send + 'static) -> AbortHandle
     where
         F: Future<Output = Result<NovaAnswer, NovaError>> + Send,
     {
         let (inputs, nova, metrics) = (self.inputs.clone(), self.nova.clone(), Arc::clone(&self.metrics));
-        self.beside.spawn(async move {
+        let task = self.beside.spawn(async move {
             let result = match nova {
                 Some(nova) => ask(nova).await,
                 None => Err(NovaError::NotSent("no [nova] is configured here".into())),
@@ -232,6 +245,7 @@ impl Shell {
             }
             answer(&inputs, Input::Nova { call, result }).await;
         });
+        task.abort_handle()
     }
 
     /// Carries an operator's request to the leader, and its answer back.

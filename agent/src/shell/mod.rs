@@ -8,17 +8,19 @@ mod start;
 mod tape;
 mod watchdog;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_coordinator::Coordinator;
 use rekindle_coordinator::io::{Input, Output};
 use rekindle_proto::fact::{GateReport, GuestList, MemberRole};
-use rekindle_proto::id::BootId;
+use rekindle_proto::id::{BootId, CallId};
 use rekindle_proto::message::{Reply, Request};
 use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::admin::Question;
@@ -68,6 +70,8 @@ struct Shell {
     transport: Transport,
     ledger: Option<LedgerAdapter>,
     nova: Option<Nova>,
+    /// Those that are under way, or ended since the last one began.
+    capacity_readings: BTreeMap<CallId, AbortHandle>,
     bmc: Option<Arc<Bmc>>,
     hypervisor: Hypervisor,
     hypervisor_off: bool,

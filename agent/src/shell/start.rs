@@ -1,5 +1,6 @@
 //! From the configuration to the loop's parts, each started once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -158,6 +159,7 @@ pub(super) async fn start(config: Config, beside: Handle) -> Result<(Shell, Ears
         transport,
         ledger,
         nova,
+        capacity_readings: BTreeMap::new(),
         bmc,
         hypervisor,
         hypervisor_off: config.hypervisor == HypervisorSettings::Off,

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quinn::ConnectionError;
-use tracing::{debug, warn};
+use quinn::{ConnectionError, TransportErrorCode};
+use tracing::{debug, info, warn};
 
 use super::close;
 use super::shared::lock;
@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Refused,
     /// A peer refused us.
     WasRefused,
+    /// A peer took no connection, and has nothing against us.
+    NotNow,
     /// Messages were dropped.
     Dropped,
     /// A peer sent what we do not understand.
@@ -90,6 +92,14 @@ impl Quieter {
         }
     }
 
+    /// A peer that stops takes no new connection, and ends those that are being made; nor does one take any at whose door too
+    /// many stand. That is no refusal of us.
+    fn not_now(&self, peer: SocketAddr) {
+        if let Some(left_out) = self.may_speak(peer, Kind::NotNow, Instant::now()) {
+            info!(%peer, left_out, "a peer takes no connection now: it stops, or too many dial it at once");
+        }
+    }
+
     /// Messages to a peer were dropped.
     pub(super) fn dropped(&self, peer: SocketAddr, why: &str) {
         if let Some(left_out) = self.may_speak(peer, Kind::Dropped, Instant::now()) {
@@ -112,6 +122,16 @@ impl Quieter {
                 // rustls has no better envelope for a reason of our own.
                 self.refused(peer, ours.reason.trim_start_matches("unexpected error: "));
                 true
+            }
+            // In a handshake QUIC hides what an application ends it with.
+            ConnectionError::ConnectionClosed(theirs)
+                if matches!(
+                    theirs.error_code,
+                    TransportErrorCode::CONNECTION_REFUSED | TransportErrorCode::APPLICATION_ERROR
+                ) =>
+            {
+                self.not_now(peer);
+                false
             }
             ConnectionError::ConnectionClosed(theirs) => {
                 let reason =

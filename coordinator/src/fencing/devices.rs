@@ -172,6 +172,18 @@ impl DeviceBook {
         devices.iter().any(|entry| level_is_fit(entry.plan.level))
     }
 
+    /// Whether every device of one level, each bound to this host, has read off since then.
+    #[must_use]
+    pub fn reads_off_since(&self, host: &HostName, began: Moment) -> bool {
+        let devices = self.of(host);
+        let is_off = |entry: &&DeviceEntry| {
+            let last = entry.last.as_ref().filter(|(at, _)| *at >= began);
+            entry.binding.counts() && last.is_some_and(|(_, reading)| reading.power == Ok(PowerState::Off))
+        };
+        let level_is_off = |level: u8| devices.iter().filter(|entry| entry.plan.level == level).all(is_off);
+        devices.iter().any(|entry| level_is_off(entry.plan.level))
+    }
+
     /// Looks again at what devices said before their host had told its system UUID.
     pub fn rebind(&mut self, machine_of: impl Fn(&HostName) -> Option<SystemUuid>) {
         for entry in self.entries.values_mut().filter(|entry| matches!(entry.by_guid, Binding::Unknown(_))) {

@@ -49,18 +49,22 @@ struct Reading {
 }
 
 impl Leader {
-    /// The regular reading. Not while anybody is silent or recovered: Nova's API is wanted then.
+    /// The regular reading. Not while anybody is silent or recovered: Nova's API is wanted then, and one that has begun is
+    /// stopped.
     pub(super) fn drive_capacity(&mut self, cx: &mut Context<'_>) {
         let Some(every) = cx.setup.policy.capacity_every else { return };
         let now = cx.now.mono;
         self.give_up_readings(cx);
+        let quiet = self.suspects.is_empty() && cx.ledger.open_incidents().next().is_none();
+        if !quiet {
+            self.stop_readings(cx);
+        }
         let due = *self.capacity.due.get_or_insert(self.began + FIRST_AFTER);
         if due > now {
             return self.wake_at(due);
         }
         self.capacity.due = Some(now + every);
         self.wake_at(now + every);
-        let quiet = self.suspects.is_empty() && cx.ledger.open_incidents().next().is_none();
         if quiet && self.capacity.readings.len() < READINGS_MAX {
             self.read_capacity(cx, CapacityQuestion::any_one(closed(cx), refuges(cx)), None);
         }
@@ -172,6 +176,18 @@ impl Leader {
         self.capacity.readings.insert(call, reading);
         cx.out.push(Output::Nova { call, request: NovaRead::Capacity(question) });
         self.wake_at(asked + READ_WITHIN + FIRST_AFTER);
+    }
+
+    /// Ends the readings that nobody waits for; the next is due when it always was. Those that an operator waits for go on,
+    /// and with one of them all: the adapter reads once for all that it is asked meanwhile.
+    fn stop_readings(&mut self, cx: &mut Context<'_>) {
+        if self.capacity.readings.values().any(|reading| !reading.askers.is_empty()) {
+            return;
+        }
+        for call in std::mem::take(&mut self.capacity.readings).into_keys() {
+            self.nova.remove(&call);
+            cx.out.push(Output::StopCapacity { call });
+        }
     }
 
     /// A reading whose answer is long overdue bars no other.

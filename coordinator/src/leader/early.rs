@@ -8,13 +8,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rekindle_proto::fact::{DeviceName, PowerState};
+use rekindle_proto::fact::DeviceName;
 use rekindle_proto::id::HostName;
 
 use super::Leader;
 use super::devices::ReadFor;
 use crate::context::Context;
-use crate::fencing::DeviceEntry;
 use crate::time::Moment;
 
 /// Suspects whose devices are read so within [`WINDOW`]: a rack. BMCs answer slowly, and a network that fails again and again
@@ -59,17 +58,6 @@ impl Leader {
                 self.read_device(cx, host, &device, ReadFor::Suspect);
             }
         }
-    }
-
-    /// Whether every device of one level, each bound to this host, has read off since the suspicion began.
-    pub(super) fn reads_off_since(&self, host: &HostName, began: Moment) -> bool {
-        let devices = self.devices.of(host);
-        let is_off = |entry: &DeviceEntry| {
-            let last = entry.last.as_ref().filter(|(at, _)| *at >= began);
-            entry.binding.counts() && last.is_some_and(|(_, reading)| reading.power == Ok(PowerState::Off))
-        };
-        let of_level = |level: u8| devices.iter().filter(move |entry| entry.plan.level == level);
-        devices.iter().any(|one| of_level(one.plan.level).all(|entry| is_off(entry)))
     }
 }
 

@@ -15,7 +15,8 @@ impl Leader {
         let began = case.suspicion.began;
         let is_over = match &case.suspicion.path {
             None => {
-                cx.member(host).is_some_and(|view| view.state == MemberState::Down) || self.reads_off_since(host, began)
+                cx.member(host).is_some_and(|view| view.state == MemberState::Down)
+                    || self.devices.reads_off_since(host, began)
             }
             Some(path) => cx.is_down_on(host, path),
         };

@@ -111,3 +111,28 @@ impl SuspectCase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rekindle_proto::id::{PathName, WallTime};
+
+    use super::*;
+
+    fn host(number: usize) -> HostName {
+        HostName::new(&format!("cmp-{number}")).expect("legal")
+    }
+
+    /// As many as a verdict may ever need: one accuser shortens nothing, however large or small the cluster.
+    #[test]
+    fn a_suspicion_is_confirmed_by_as_many_as_a_verdict_needs() {
+        for (roster, needed) in [(2, 2), (3, 2), (4, 3), (5, 3), (2_000, 3)] {
+            for (given, path) in [(0, false), (1, false), (2, false), (3, false), (4, false), (4, true)] {
+                let mut suspicion = Suspicion::new(host(0), None, Moment::ZERO, WallTime(0), &host(1));
+                suspicion.path = path.then(|| PathName::new("storage").expect("legal"));
+                suspicion.testimonies = (1..=given).map(|number| (host(number), Vec::new())).collect();
+                let is_confirmed = SuspectCase::new(suspicion).is_confirmed(roster);
+                assert_eq!(is_confirmed, given >= needed && !path, "{given} of {roster}, one path: {path}");
+            }
+        }
+    }
+}

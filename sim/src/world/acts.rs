@@ -39,6 +39,8 @@ impl World {
                 let delay = self.millis(10, 60);
                 self.schedule(delay, Happening::NovaRead { asker: host, start, call, request: Box::new(request) });
             }
+            // Its answer, if it was under way, comes all the same: that is allowed.
+            Output::StopCapacity { .. } => self.count("capacity readings stopped"),
             Output::ForceDown(order) => {
                 self.oracle_acts(ix, order.host());
                 let delay = self.millis(12, 36);

@@ -15,6 +15,9 @@ pub(super) struct How {
 /// How late a call may arrive whose caller was told 504: every HTTP, proxy and RPC time-out on the way (I11).
 const LATE_CALL_MS: (u64, u64) = (1_000, 115_000);
 
+/// How long a reading of a large site's capacity takes: hundreds of calls, few at once.
+const CAPACITY_TAKES: Duration = Duration::from_secs(60);
+
 impl World {
     pub(super) fn guest_list(&self, ix: Ix) -> GuestList {
         let name = &self.hosts[ix].name;
@@ -56,7 +59,8 @@ impl World {
             NovaRead::Server(_) => self.count("servers asked for one by one"),
             NovaRead::Service(_) | NovaRead::Servers(_) | NovaRead::Migrations(_) | NovaRead::MigrationsOf(_) => {}
             NovaRead::Begun { .. } => self.count("asked who has begun an evacuation"),
-            NovaRead::NewestEvacuations { .. } | NovaRead::Capacity(_) => {}
+            NovaRead::NewestEvacuations { .. } => {}
+            NovaRead::Capacity(_) => self.count("capacity readings"),
         }
         let is_about_groups = matches!(request, NovaRead::Look { lookup: Lookup::Group(_), .. });
         if is_about_groups && self.nova.about_groups == Openness::Hangs {
@@ -66,8 +70,18 @@ impl World {
             Some(error) => Err(error),
             None => self.nova.read(request, self.now),
         };
-        let listing = self.nova.lists_in.filter(|_| matches!(request, NovaRead::Servers(_)));
-        self.later(ix, start, listing.unwrap_or(Duration::from_millis(5)), Input::Nova { call, result });
+        let takes = match request {
+            NovaRead::Servers(_) => self.nova.lists_in,
+            NovaRead::Capacity(_) => Some(CAPACITY_TAKES),
+            NovaRead::Service(_)
+            | NovaRead::Migrations(_)
+            | NovaRead::NewestEvacuations { .. }
+            | NovaRead::MigrationsOf(_)
+            | NovaRead::Begun { .. }
+            | NovaRead::Server(_)
+            | NovaRead::Look { .. } => None,
+        };
+        self.later(ix, start, takes.unwrap_or(Duration::from_millis(5)), Input::Nova { call, result });
     }
 
     /// Whether an order may still be sent; else its caller is told that it was not.

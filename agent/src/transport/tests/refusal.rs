@@ -1,5 +1,6 @@
 //! Strangers and liars are refused, and both sides say so.
 
+use super::super::refusals::Kind;
 use super::*;
 
 /// `bad` and `good` dial each other; neither is told of the other, and each logs both being refused and refusing.
@@ -179,4 +180,27 @@ async fn our_own_files_are_checked_at_the_start() {
     let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
     std::fs::set_permissions(&settings.tls.key, open).expect("changes the mode");
     assert!(start(settings).await.contains("cannot use the key"));
+}
+
+#[tokio::test]
+async fn who_stops_or_is_too_busy_refuses_nobody() {
+    let (log, _guard) = Log::capture();
+    let pki = Pki::new("zrh");
+    let (a, b) = (pki.member("a").await, pki.member("b").await);
+    b.transport.shared().endpoint(0).close(close::STOPPING, b"");
+    a.send(&b, 1);
+    until("the dial has failed", || a.transport.stats().failed_dials > 0).await;
+    let is_said = lock(&a.transport.shared().quieter.said).keys().any(|(_, kind)| *kind == Kind::NotNow);
+    assert!(is_said && log.lines(&["refused"]).is_empty());
+    assert_eq!(a.transport.stats().refusals, 0);
+    // What ends while it is being made; and, for comparison, what TLS ends.
+    for (code, is_refusal) in [
+        (quinn::TransportErrorCode::APPLICATION_ERROR, false),
+        (quinn::TransportErrorCode::CONNECTION_REFUSED, false),
+        (quinn::TransportErrorCode::crypto(42), true),
+    ] {
+        let closed = quinn::ConnectionClose { error_code: code, frame_type: None, reason: Default::default() };
+        let error = quinn::ConnectionError::ConnectionClosed(closed);
+        assert_eq!(a.transport.shared().quieter.unaccepted(b.addr(), &error), is_refusal, "{code}");
+    }
 }

@@ -169,3 +169,47 @@ fn a_device_that_says_off_of_a_speaking_host_is_refused_until_it_says_on() {
     assert!(bound(&book));
     assert!(!book.heard(&host, boot, at(50_000)));
 }
+
+/// Two supplies on level 1, another way on level 2. What ends the wait for a suspect's own word is a whole level that reads off,
+/// each device of it known to be the host's, and read since it fell silent.
+#[test]
+fn what_reads_off_since_a_suspicion() {
+    let host = HostName::new("cmp-1").expect("legal");
+    let rule = |level: u8, address: &str| DeviceRule {
+        hosts: "cmp-*".to_owned(),
+        level,
+        driver: "ipmi-tool".to_owned(),
+        address: address.to_owned(),
+        unverified: Unverified::Refuse,
+    };
+    let rules = [rule(1, "{host}-a"), rule(1, "{host}-b"), rule(2, "{host}-c")];
+    let machine = SystemUuid(Uuid::from_u128(7));
+    let (own, odd) = (DeviceGuid(*machine.0.as_bytes()), DeviceGuid([9; 16]));
+    let at = |seconds: u64| Moment::from_micros(seconds * 1_000_000);
+    let silent = || Err(DeviceError::Silent("timed out".into()));
+    let (off, on) = (|| Ok(PowerState::Off), || Ok(PowerState::On));
+    // (what each device read, whose it says to be, and when), the suspicion begins at 10 s
+    type Read = Option<(Result<PowerState, DeviceError>, DeviceGuid, u64)>;
+    let rows: Vec<([Read; 3], bool)> = vec![
+        ([None, None, None], false),
+        ([Some((off(), own, 10)), Some((off(), own, 11)), None], true),
+        ([Some((off(), own, 10)), Some((on(), own, 11)), None], false),
+        ([Some((off(), own, 10)), Some((silent(), own, 11)), None], false),
+        ([Some((off(), own, 10)), None, None], false),
+        ([Some((off(), own, 9)), Some((off(), own, 11)), None], false),
+        ([Some((off(), own, 10)), Some((off(), odd, 11)), None], false),
+        ([Some((on(), own, 10)), Some((on(), own, 11)), Some((off(), own, 12))], true),
+        ([None, None, Some((off(), own, 9))], false),
+        ([None, None, Some((off(), odd, 12))], false),
+    ];
+    for (read, ends) in rows {
+        let mut book = DeviceBook::default();
+        book.enroll([&host].into_iter(), &rules);
+        for (rule, read) in rules.iter().zip(&read) {
+            let Some((power, guid, seconds)) = read else { continue };
+            let reading = DeviceReading { power: power.clone(), guid: Some(Ok(*guid)) };
+            book.note(&rule.device(&host), &reading, at(*seconds), Some(machine), None);
+        }
+        assert_eq!(book.reads_off_since(&host, at(10)), ends, "{read:?}");
+    }
+}

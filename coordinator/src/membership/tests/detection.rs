@@ -197,3 +197,24 @@ fn all_that_is_known_is_exchanged_every_half_minute() {
     };
     assert_eq!((0..4).map(named).sum::<usize>(), 8, "a dead one was chosen");
 }
+
+/// Half of the wait where that is long enough for a busy host, never longer than the whole; and all of it by who doubts itself.
+#[test]
+fn a_confirmed_suspicion_is_shorter_but_not_too_short() {
+    let table = [(2, 500, 500), (5, 1_048, 1_000), (16, 1_806, 1_000), (64, 2_709, 1_354)];
+    for (count, full, confirmed) in table {
+        let mut net = Net::formed(count, 3);
+        let times = |net: &Net| {
+            let membership = &net.nodes[0].membership;
+            [membership.suspicion_time(), membership.confirmed_suspicion_time()].map(|time| time.as_millis())
+        };
+        assert_eq!(times(&net), [full, confirmed], "{count} members");
+        if count > 5 {
+            net.isolate(&[0]);
+            let doubts = |net: &Net| net.nodes[0].membership.local_health() > 1;
+            assert!(net.run_until(Duration::from_secs(10), doubts).is_some(), "cut off, it does not doubt itself");
+            let [full, confirmed] = times(&net);
+            assert_eq!(confirmed, full, "{count} members, in doubt of itself");
+        }
+    }
+}
