@@ -160,6 +160,8 @@ pub(super) fn two_destinations_die_before_they_read_their_queues(rig: &Rig) {
 /// The call to evacuate that server is held; its only possible destination dies, and then gets the order: the `nth` of that server.
 fn dies_before_it_reads(rig: &Rig, hold: usize, host: &str, (victim, server): (&str, &str), nth: usize) -> Death {
     rig.relay.wait_reached(hold, RECOVERED_WITHIN);
+    // Nova's scheduler must not hear of its death before.
+    let told = rig.relay.hold(Side::Call, Like::SERVICE, 1);
     let death = rig.kill_now(host);
     println!("    {host} dies before the order comes");
     rig.relay.release(hold);
@@ -172,6 +174,7 @@ fn dies_before_it_reads(rig: &Rig, hold: usize, host: &str, (victim, server): (&
             && rig.cloud.sent(server)
     });
     assert_eq!(rig.cloud.begun(server), None, "{host} has read its queue");
+    rig.relay.release(told);
     death
 }
 
