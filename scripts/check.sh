@@ -7,7 +7,7 @@
 #   check.sh purity    proto, coordinator and sim compile for a machine without an operating system
 #   check.sh units     systemd can read the units
 #   check.sh suites    no suite of tests is left out of test.sh
-#   check.sh targets   the benches of detection call a missed target missed
+#   check.sh targets   the benches of detection and recovery call a missed target missed
 #   check.sh docs      no dead link between the documents; each is within reach of README.md
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The judgement of the detection benches' targets: what is just good enough is met, what is a little worse is MISSED, and so is
+"""The judgement of the benches' targets: what is just good enough is met, what is a little worse is MISSED, and so is
 what never happened. Made-up measurements; nothing is run."""
 import contextlib
 import copy
@@ -14,6 +14,7 @@ sys.path[:0] = [str(HERE), str(HERE / 'detect')]
 import detection  # noqa: E402
 import document  # noqa: E402
 import figures  # noqa: E402
+import report  # noqa: E402
 
 
 def lasting(name, good, count, bad=()):
@@ -105,6 +106,30 @@ REAL = (
 )
 
 
+def recovery():
+    """The same of recovery.py."""
+    def run(who, servers, start, proof, first, last):
+        return {'contender': who, 'servers': servers, 'start': start, 'proof': proof, 'first_evacuate': first, 'last_active': last,
+                'nova_calls': 4 * servers, 'token_requests': 2}
+    return {'rows': [
+        run('rekindle', 6, 2.0, 4.0, 4.5, 20.0), run('masakari-default', 6, 0.0, None, 180.0, 300.0),
+        run('masakari-tuned', 6, 0.0, None, 90.0, 100.0), run('masakari-tuned-known', 6, 20.0, None, 30.0, 47.0),
+        run('rekindle', 50, 2.0, 4.0, 4.5, 24.9), run('by-hand', 50, 0.0, None, 1.0, 20.0)]}
+
+
+RECOVERY = (
+    ((0, 'first_evacuate', 4.51), ['verdict → first evacuate ≤ 2.5 s (6', 'committed proof → first evacuate ≤ 0.5 s (6', "≥ 40 ×"]),
+    ((4, 'first_evacuate', None), ['verdict → first evacuate ≤ 2.5 s (50', 'committed proof → first evacuate ≤ 0.5 s (50']),
+    ((4, 'proof', 3.9), ['committed proof → first evacuate ≤ 0.5 s (50']),
+    ((0, 'last_active', 20.1), ["≥ 15 ×", '≥ 5 ×', '≥ 1.5 ×']),
+    ((0, 'last_active', None), ["≥ 15 ×", '≥ 5 ×', '≥ 1.5 ×']),
+    ((4, 'last_active', 25.1), ['≤ 1.15']),
+    ((4, 'last_active', None), ['≤ 1.15']),
+    ((4, 'nova_calls', 201), ['≤ 4 Nova calls']),
+    ((4, 'token_requests', 3), ['≤ 2 token']),
+)
+
+
 class Targets(unittest.TestCase):
     def judged(self, targets, best, cases, count):
         doc = best()
@@ -124,6 +149,19 @@ class Targets(unittest.TestCase):
 
     def test_of_real_daemons(self):
         self.judged(figures.targets, real, REAL, 15)
+
+    def test_of_recovery(self):
+        def targets(doc):
+            return report.targets({'runs': doc['rows']})
+        self.assertEqual([what for what, _, met in targets(recovery()) if not met], [])
+        self.assertEqual(len(targets(recovery())), 13)
+        for (row, name, value), expected in RECOVERY:
+            doc = recovery()
+            doc['rows'][row][name] = value
+            missed = [what for what, _, met in targets(doc) if not met]
+            self.assertEqual(len(missed), len(expected), (row, name, value, missed))
+            for what, begins in zip(missed, expected):
+                self.assertTrue(what.startswith(begins), (name, value, what))
 
     def test_what_is_missed_is_said(self):
         rows = [('a', '1', True), ('b', '2', False)]
