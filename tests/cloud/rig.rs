@@ -151,12 +151,13 @@ impl Rig {
         self.cloud.host("start", host);
         let mut released = false;
         let mut protected = false;
-        let mut restarted = false;
+        let mut restarted_for = None;
         self.cloud.wait(&format!("{host} to come back"), BACK_WITHIN, || {
-            // Of several records of one server a starting nova-compute completes one.
-            if !restarted && self.notes(host).iter().any(|note| note.contains("restart nova-compute")) {
-                restarted = true;
+            // Of several records of one server a starting nova-compute completes one: again for each that the note counts.
+            let asked = self.notes(host).into_iter().find(|note| note.contains("restart nova-compute"));
+            if asked.is_some() && asked != restarted_for {
                 self.cloud.host("restart-compute", host);
+                restarted_for = asked;
             }
             if !released && self.needs_a_person(host) {
                 released = true;
