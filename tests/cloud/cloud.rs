@@ -7,6 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
+/// What booting a few servers may take on a busy machine, in seconds; and each more: two hundred took up to 20 minutes.
+const BOOTED_WITHIN_S: usize = 300;
+const BOOT_EACH_S: usize = 6;
+
 /// Longest directory in which libvirt's sockets still have legal names (a unix socket's path has 107 bytes).
 const DIRECTORY_BYTES_MAX: usize = 60;
 
@@ -117,8 +121,9 @@ impl Cloud {
     }
 
     pub(crate) fn boot(&self, count: usize, host: &str, metadata: &[&str]) -> Value {
+        let seconds = (BOOTED_WITHIN_S + BOOT_EACH_S * count).to_string();
         let count = count.to_string();
-        let mut verb = vec!["boot", count.as_str(), host];
+        let mut verb = vec!["boot", count.as_str(), host, "--timeout", seconds.as_str()];
         for pair in metadata {
             verb.extend(["--meta", pair]);
         }
